@@ -1,0 +1,176 @@
+"""Backbones by name, built in or a user's own, with weights from safetensors files."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import logging
+import os
+import sys
+from collections import OrderedDict
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.numpy import load as load_safetensors
+from torch import nn
+
+from plr_edge.assets import MOBILENET_V2_WEIGHTS
+from plr_edge.backbones import bir, mobilenet, resnet
+from plr_edge.backbones.base import Backbone, SpatialMean
+from plr_edge.errors import BackboneError
+from plr_edge.preprocessing import Preprocessing
+
+__all__ = ["BACKBONES", "Backbone", "load_backbone"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BackboneSpec:
+    """How to build a backbone, and how its weights files name their tensors."""
+
+    build: Callable[..., Backbone]
+    rename: Callable[[str], str]
+    weights: Path | None = None
+    size: int | None = None
+
+
+BACKBONES: dict[str, BackboneSpec] = {
+    "mobilenet_v2": BackboneSpec(mobilenet.mobilenet_v2, mobilenet.rename, MOBILENET_V2_WEIGHTS),
+    "mobilenet_v1_0.5": BackboneSpec(
+        partial(mobilenet.mobilenet_v1, 0.5), mobilenet.rename, size=160
+    ),
+    "mobilenet_v1_0.25": BackboneSpec(
+        partial(mobilenet.mobilenet_v1, 0.25), mobilenet.rename, size=128
+    ),
+    "resnet20_cifar": BackboneSpec(partial(resnet.resnet_cifar, 20), resnet.rename),
+    "resnet56_cifar": BackboneSpec(partial(resnet.resnet_cifar, 56), resnet.rename),
+    "resnet18": BackboneSpec(resnet.resnet18, resnet.rename),
+    "bir_c3": BackboneSpec(bir.bir_c3, bir.rename),
+}
+
+
+def load_backbone(
+    name: str, *, weights: Path | None = None, input_size: int | None = None, seed: int = 0
+) -> Backbone:
+    """Build a backbone and load its weights.
+
+    Args:
+        name: one of `BACKBONES`, or `package.module:function`, which returns a `Backbone` or an
+            `nn.Sequential` (then ImageNet preprocessing at 224 is assumed).
+        weights: a safetensors file; without it MobileNetV2 takes the embedded weights, a user's
+            own network keeps what the function gave it, and any other gets random ones.
+        input_size: height and width of the input, the backbone's usual one by default.
+        seed: of random weights.
+
+    Raises:
+        BackboneError: there is no such backbone, or the weights do not fit it.
+        ConfigError: the input size is not allowed.
+    """
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone, spec = _build(name, input_size)
+    path = weights or (spec.weights if spec else None)
+    if path is not None:
+        _load_weights(backbone, Path(path), spec.rename if spec else str)
+    elif spec is not None:
+        _log.warning("%s has random weights; give --weights FILE", name)
+    return backbone
+
+
+def _build(name: str, input_size: int | None) -> tuple[Backbone, BackboneSpec | None]:
+    if ":" in name:
+        return _users_own(name, input_size), None
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(name, BACKBONES, n=1)
+        hint = f"did you mean {near[0]!r}? " if near else ""
+        raise BackboneError(
+            f"no backbone {name[:60]!r}; {hint}there are {', '.join(BACKBONES)}, "
+            "or your own as package.module:function"
+        )
+    spec = BACKBONES[name]
+    size = input_size or spec.size
+    return (spec.build(size=size) if size else spec.build()), spec
+
+
+def _users_own(name: str, input_size: int | None) -> Backbone:
+    module_name, _, function = name.partition(":")
+    if os.getcwd() not in sys.path:
+        sys.path.insert(0, os.getcwd())
+    try:
+        made = getattr(importlib.import_module(module_name), function)()
+    except Exception as error:  # whatever a user's code raises is the user's to read, in one line
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise BackboneError(f"cannot get a backbone from {name!r} ({reason})") from error
+    if isinstance(made, Backbone):
+        made.name = name
+        return made
+    if not isinstance(made, nn.Sequential) or not len(made):
+        raise BackboneError(
+            f"{name!r} returned {type(made).__name__}; return a Backbone or an nn.Sequential"
+        )
+    return _from_sequential(name, made, input_size or 224)
+
+
+def _from_sequential(name: str, network: nn.Sequential, size: int) -> Backbone:
+    children = OrderedDict(
+        (f"block{child}" if child.isdigit() else child, module)
+        for child, module in network.named_children()
+    )
+    preprocessing = Preprocessing(size=size, mean=resnet.IMAGENET_MEAN, std=resnet.IMAGENET_STD)
+    with torch.no_grad():
+        try:
+            output = network.eval()(torch.zeros(1, 3, size, size))
+        except RuntimeError as error:
+            raise BackboneError(
+                f"{name!r} cannot take an input of {size} x {size} ({str(error)[:150]})"
+            ) from None
+    if output.ndim == 4:
+        children["pool"] = SpatialMean()
+    return Backbone(name=name, blocks=nn.Sequential(children), preprocessing=preprocessing)
+
+
+def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) -> None:
+    tensors = {rename(name): array for name, array in _read_tensors(path).items()}
+    tensors = {n: a for n, a in tensors.items() if not n.endswith("num_batches_tracked")}
+    own: dict[str, torch.Tensor] = dict(backbone.blocks.state_dict())
+    if backbone.classifier is not None:
+        own.update({f"classifier.{n}": t for n, t in backbone.classifier.state_dict().items()})
+    own = {n: t for n, t in own.items() if not n.endswith("num_batches_tracked")}
+    odd = sorted(set(tensors) ^ set(own))
+    if odd:
+        where = "only in the file" if odd[0] in tensors else "missing from it"
+        raise BackboneError(
+            f"{path} does not fit {backbone.name}: {odd[0]!r} is {where} ({len(odd)} such tensors)"
+        )
+    for name, tensor in own.items():
+        if tuple(tensor.shape) != tensors[name].shape:
+            raise BackboneError(
+                f"{path} does not fit {backbone.name}: {name!r} is {tensors[name].shape}, "
+                f"not {tuple(tensor.shape)}"
+            )
+        with torch.no_grad():
+            tensor.copy_(torch.from_numpy(tensors[name].astype(np.float32)))
+
+
+def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+    """Read a safetensors file; int8 weights come back multiplied by their scales."""
+    if path.suffix != ".safetensors":
+        raise BackboneError(f"{path} is not read: weights come as .safetensors, without pickle")
+    try:
+        tensors = load_safetensors(path.read_bytes())
+    except OSError as error:
+        raise BackboneError(f"cannot read {path}: {error.strerror}") from None
+    except SafetensorError as error:
+        raise BackboneError(f"{path} is no whole safetensors file ({error})") from None
+    for name in [n for n in tensors if n.endswith(".weight_q")]:
+        stem = name.removesuffix("_q")
+        quantised = tensors.pop(name).astype(np.float32)
+        scale = tensors.pop(f"{stem}_scale")
+        tensors[stem] = quantised * scale.reshape(-1, *[1] * (quantised.ndim - 1))
+    return tensors

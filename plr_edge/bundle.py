@@ -1,0 +1,233 @@
+"""A bundle: the exported directory that a board needs, with a digest of every file.
+
+Opens, verifies and writes bundles. Knows files, digests and the manifest, nothing of torch or onnx.
+
+    manifest.json         schema, backbone, cut, levels, preprocessing, parity, sha256 of each file
+    frozen.onnx           image (B, 3, H, W) -> latent, and taps where the backbone has any
+    adaptive.onnx         latent -> feature; a template, `Bundle.splice` puts other weights in
+    adaptive.safetensors  the weights of the adaptive part as exported
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plr_edge.codec import LatentCodec
+from plr_edge.errors import BundleError
+from plr_edge.preprocessing import Preprocessing
+from plr_edge.schedule import Level
+
+SCHEMA = 1
+FILES = ("frozen.onnx", "adaptive.onnx", "adaptive.safetensors")
+_MAX_FILE_BYTES = 1 << 30
+_MAX_MANIFEST_BYTES = 4 << 20
+
+
+@dataclass(frozen=True)
+class Bundle:
+    """A verified bundle.
+
+    Attributes:
+        path: its directory.
+        manifest: the parsed manifest.json.
+    """
+
+    path: Path
+    manifest: dict[str, Any]
+    _files: dict[str, bytes] = field(repr=False, default_factory=dict)
+
+    @property
+    def name(self) -> str:
+        """Backbone and cut, for people."""
+        return f"{self.manifest['backbone']} cut before {self.manifest['cut']}"
+
+    @cached_property
+    def preprocessing(self) -> Preprocessing:
+        """What turns an image into the frozen part's input."""
+        return Preprocessing.from_dict(self.manifest["preprocessing"])
+
+    @cached_property
+    def levels(self) -> tuple[Level, ...]:
+        """Levels of the adaptive part, the classifier's input last."""
+        return tuple(
+            Level(**{**level, "shape": tuple(level["shape"])}) for level in self.manifest["levels"]
+        )
+
+    @property
+    def latent_shape(self) -> tuple[int, ...]:
+        """(C, H, W) or (D,) of one latent."""
+        return self.levels[0].shape
+
+    @property
+    def feature_width(self) -> int:
+        """D, the width of the adaptive part's output."""
+        return self.levels[-1].width
+
+    @property
+    def taps_width(self) -> int:
+        """Width of the mid-level features that the frozen part also returns; 0 if none."""
+        return int(self.manifest["taps_width"])
+
+    @property
+    def frozen_sha256(self) -> str:
+        """Digest of the frozen part: latents of different digests must never be mixed."""
+        return str(self.manifest["files"]["frozen.onnx"]["sha256"])
+
+    def codec(self, bits: int = 8, pool: int | None = None) -> LatentCodec:
+        """Return a codec for this bundle's latents."""
+        signed = bool(self.manifest["latent_signed"])
+        return LatentCodec(shape=self.latent_shape, bits=bits, pool=pool, signed=signed)
+
+    def read(self, name: str) -> bytes:
+        """Return the bytes of a member, as they were when the bundle was verified."""
+        return self._files[name]
+
+    def splice(self, weights: Mapping[str, np.ndarray]) -> bytes:
+        """Return adaptive.onnx with other weights in it.
+
+        The manifest says at which byte of the template each tensor lies, so neither onnx nor torch
+        is needed on the board, and the cost is that of a copy.
+
+        Args:
+            weights: float32 arrays by state_dict name; all of them.
+
+        Raises:
+            BundleError: a name or shape is not that of the template.
+        """
+        slots = self.manifest["adaptive_slots"]
+        if set(weights) != set(slots):
+            odd = sorted(set(weights) ^ set(slots))
+            raise BundleError(f"weights do not fit the template: {odd[0]!r} is in only one of them")
+        model = bytearray(self.read("adaptive.onnx"))
+        for name, (offset, shape) in slots.items():
+            array = np.ascontiguousarray(weights[name], dtype="<f4")
+            if list(array.shape) != list(shape):
+                raise BundleError(f"weight {name!r} is {array.shape}; the template has {shape}")
+            model[offset : offset + array.nbytes] = array.tobytes()
+        return bytes(model)
+
+
+def open_bundle(path: str | Path) -> Bundle:
+    """Open a bundle and verify every byte of it.
+
+    Raises:
+        BundleError: a file is missing, too large, or does not match its sha256.
+    """
+    path = Path(path)
+    manifest = _read_manifest(path)
+    files = {}
+    for name in FILES:
+        files[name] = _read_verified(path / name, manifest["files"].get(name))
+    bundle = Bundle(path, manifest, files)
+    try:
+        assert bundle.levels and bundle.preprocessing and bundle.taps_width >= 0
+        slots = manifest["adaptive_slots"].items()
+        ends = [offset + 4 * int(np.prod(shape)) for _, (offset, shape) in slots]
+        if any(end > len(files["adaptive.onnx"]) for end in ends):
+            raise ValueError("a weight lies beyond the end of adaptive.onnx")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise BundleError(f"{path}/manifest.json is not whole ({error}); export it again") from None
+    return bundle
+
+
+def write_bundle(
+    path: Path, files: Mapping[str, bytes], manifest: dict[str, Any], *, force: bool = False
+) -> Bundle:
+    """Write a bundle so that at any instant it is there whole or not at all.
+
+    Args:
+        path: the directory to make.
+        files: bytes of each of `FILES`.
+        manifest: facts; digests are added here.
+        force: replace a bundle that is there.
+
+    Raises:
+        BundleError: something is in the way, or the disk refuses.
+    """
+    if path.exists() and not force:
+        raise BundleError(f"{path} exists; choose another -o, or add --force to replace it")
+    if path.exists() and not (path / "manifest.json").is_file():
+        raise BundleError(f"{path} exists and is no bundle; choose another -o")
+    digests = {name: _facts(data) for name, data in files.items()}
+    manifest = {"schema": SCHEMA, **manifest, "files": digests}
+    payload = json.dumps(manifest, indent=1).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        try:
+            for name, data in {**files, "manifest.json": payload}.items():
+                write_synced(partial / name, data)
+            partial.chmod(0o755)
+            if path.exists():
+                shutil.rmtree(path)
+            os.replace(partial, path)
+            sync_folder(path.parent)
+        finally:
+            shutil.rmtree(partial, ignore_errors=True)
+    except OSError as error:
+        raise BundleError(f"cannot write {path}: {error.strerror}; nothing was kept") from None
+    return Bundle(path, manifest, dict(files))
+
+
+def write_synced(path: Path, data: bytes) -> None:
+    """Write a new file and wait until the device has it."""
+    with open(path, "wb") as file:
+        file.write(data)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def sync_folder(path: Path) -> None:
+    """Wait until the device has a folder's entries."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _facts(data: bytes) -> dict[str, Any]:
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def _read_manifest(path: Path) -> dict[str, Any]:
+    file = path / "manifest.json"
+    if not file.is_file():
+        raise BundleError(f"{path} is no bundle: no manifest.json; make one with `plr-edge export`")
+    try:
+        if file.stat().st_size > _MAX_MANIFEST_BYTES:
+            raise ValueError("larger than any manifest")
+        manifest = json.loads(file.read_bytes())
+        if not isinstance(manifest, dict) or not isinstance(manifest["files"], dict):
+            raise ValueError("not an object with files")
+    except (OSError, ValueError, KeyError, RecursionError) as error:
+        raise BundleError(f"cannot read {file} ({error}); export the bundle again") from None
+    if manifest.get("schema") != SCHEMA:
+        raise BundleError(
+            f"{path} has schema {manifest.get('schema')!r}; this version reads {SCHEMA}; "
+            "export it again"
+        )
+    return manifest
+
+
+def _read_verified(file: Path, facts: Any) -> bytes:
+    try:
+        if file.stat().st_size > _MAX_FILE_BYTES:
+            raise BundleError(f"{file} is larger than {_MAX_FILE_BYTES} bytes; export it again")
+        data = file.read_bytes()
+    except OSError as error:
+        raise BundleError(f"cannot read {file}: {error.strerror}; export the bundle again") from None
+    if not isinstance(facts, dict) or _facts(data)["sha256"] != facts.get("sha256"):
+        raise BundleError(f"{file} does not match its sha256; copy or export the bundle again")
+    return data

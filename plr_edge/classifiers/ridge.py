@@ -1,0 +1,79 @@
+"""Ridge: regularised least squares to one-hot targets, updated in blocks. NumPy only."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from plr_edge.classifiers.class_means import grown
+
+
+class Ridge:
+    """Ridge regression to one-hot targets, exact after every batch.
+
+    Between two calls of `refit` the inverse is updated by the Woodbury identity, a batch at a time
+    (block recursive least squares), which costs 2 D^2 multiply-adds a sample and no solve.
+    Features are standardised with the mean and deviation of the last `refit`; before it with none.
+    """
+
+    def __init__(self, width: int, strength: float = 1.0) -> None:
+        """Start with no class.
+
+        Args:
+            width: D.
+            strength: of the regularisation, in units of one standardised sample.
+        """
+        self.width, self.strength = width, strength
+        self.mean = np.zeros(width, np.float32)
+        self.scale = np.ones(width, np.float32)
+        self._reset()
+
+    def _reset(self) -> None:
+        n = self.width + 1  # the last column is the constant
+        self.inverse = np.eye(n, dtype=np.float32) / np.float32(self.strength)
+        self.moments = np.zeros((0, n), np.float32)  # (K, D + 1): sum of features by class
+        self.counts = np.zeros(0, np.int64)
+
+    def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """Learn a batch; see `Classifier`."""
+        if len(labels) == 0:
+            return
+        x = self._standardised(features)
+        self.moments, self.counts = grown(self.moments, labels), grown(self.counts, labels)
+        np.add.at(self.moments, labels, x)
+        np.add.at(self.counts, labels, 1)
+        xp = x @ self.inverse  # (n, D + 1)
+        gain = np.linalg.solve(np.eye(len(x), dtype=np.float32) + xp @ x.T, xp)
+        self.inverse -= xp.T @ gain
+
+    def refit(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """Forget all, then fit (n, D) features in one solve, standardised by their own spread."""
+        self.mean = features.mean(0).astype(np.float32)
+        spread = features.std(0).astype(np.float32)
+        self.scale = 1.0 / np.maximum(spread, max(1e-6, 0.05 * float(spread.mean())))
+        self._reset()
+        x = self._standardised(features)
+        self.moments, self.counts = grown(self.moments, labels), grown(self.counts, labels)
+        np.add.at(self.moments, labels, x)
+        np.add.at(self.counts, labels, 1)
+        gram = (x.T @ x).astype(np.float64)
+        gram[np.diag_indices_from(gram)] += self.strength
+        self.inverse = np.linalg.inv(gram).astype(np.float32)
+
+    @property
+    def weights(self) -> np.ndarray:
+        """(K, D + 1) float32, over standardised features and a constant."""
+        return self.moments @ self.inverse
+
+    def scores_many(self, features: np.ndarray) -> np.ndarray:
+        """Return the regression's outputs, -inf for a class never seen; see `Classifier`."""
+        scores = (self._standardised(features) @ self.inverse) @ self.moments.T
+        scores[:, self.counts == 0] = -np.inf
+        return np.asarray(scores)
+
+    def with_weights(self, features: np.ndarray, weights: np.ndarray) -> np.ndarray:
+        """Return the outputs (n, K) of given (K, D + 1) weights, such as `weights` gave."""
+        return np.asarray(self._standardised(features) @ weights.T)
+
+    def _standardised(self, features: np.ndarray) -> np.ndarray:
+        x = (features - self.mean) * self.scale
+        return np.concatenate([x, np.ones((len(x), 1), np.float32)], axis=1, dtype=np.float32)

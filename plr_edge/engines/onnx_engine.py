@@ -1,0 +1,55 @@
+"""OnnxEngine: a part run by ONNX Runtime; the only module that imports it."""
+
+from __future__ import annotations
+
+import numpy as np
+import onnxruntime
+
+from plr_edge.errors import EngineError
+
+
+class OnnxEngine:
+    """Run a part with ONNX Runtime, given as bytes, never as a path."""
+
+    def __init__(self, model: bytes, n_threads: int = 1, providers: tuple[str, ...] = ()) -> None:
+        """Build the engine.
+
+        Args:
+            model: a serialised ONNX model without external data.
+            n_threads: threads inside an operator; more than free cores makes it slower.
+            providers: of ONNX Runtime, best first; the CPU one by default.
+
+        Raises:
+            EngineError: the model is damaged, or ONNX Runtime cannot run it.
+        """
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = n_threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 4
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        try:
+            self._session = onnxruntime.InferenceSession(
+                model, options, providers=list(providers) or ["CPUExecutionProvider"]
+            )
+        except Exception as error:  # ONNX Runtime's own exceptions share no base of their own
+            raise EngineError(
+                f"ONNX Runtime cannot load this part ({_one_line(error)}); export the bundle again"
+            ) from None
+        self._input = self._session.get_inputs()[0].name
+
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run one batch; see `Engine.run`.
+
+        Raises:
+            EngineError: the batch has a shape that the part does not take.
+        """
+        try:
+            return tuple(self._session.run(None, {self._input: batch}))
+        except Exception as error:
+            raise EngineError(
+                f"ONNX Runtime failed on a batch of {batch.shape} ({_one_line(error)})"
+            ) from None
+
+
+def _one_line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200]

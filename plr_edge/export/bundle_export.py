@@ -1,0 +1,187 @@
+"""Export a backbone to a bundle, checked against PyTorch on real images before it is written.
+
+Knows the split, ONNX, and how to compare; a bundle that fails the comparison is never written.
+"""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import onnx
+import torch
+from safetensors.numpy import save as save_safetensors
+from torch import nn
+
+from plr_edge.backbones.base import Backbone, fold_batch_norm
+from plr_edge.bundle import Bundle, write_bundle
+from plr_edge.engines.onnx_engine import OnnxEngine
+from plr_edge.errors import BundleError
+from plr_edge.export.split import levels_of, split
+from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
+
+MAX_RELATIVE_ERROR = 1e-3  # of the largest value; float32 engines measure about 1e-6
+MIN_COSINE = 0.9999
+MIN_TOP1_AGREEMENT = 0.99
+_MAX_PARITY_IMAGES = 64
+_PARITY_BATCH = 8
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportReport:
+    """How far the exported parts are from PyTorch, on real images.
+
+    Attributes:
+        n_images: images compared.
+        latent_max_abs: largest absolute difference of a latent's value.
+        latent_max_value: largest absolute value of a latent, to read the former against.
+        latent_cosine: smallest cosine between the two latents of an image.
+        feature_max_abs: the same difference after frozen and adaptive part.
+        top1_agreement: share of images on which both give the same top-1 class: the pretraining
+            classifier's where the backbone has one, else the largest value of the feature.
+    """
+
+    n_images: int
+    latent_max_abs: float
+    latent_max_value: float
+    latent_cosine: float
+    feature_max_abs: float
+    top1_agreement: float
+
+
+def export_bundle(
+    backbone: Backbone,
+    cut: str,
+    path: str | Path,
+    *,
+    images: Sequence[np.ndarray] = (),
+    force: bool = False,
+) -> tuple[Bundle, ExportReport]:
+    """Split a backbone, export both parts, compare them with PyTorch, write the bundle.
+
+    Args:
+        backbone: what to export; it is not changed.
+        cut: the block that becomes the first adaptive one.
+        path: directory to write.
+        images: (H, W, 3) uint8 to compare on; those of the embedded stream by default.
+        force: replace a bundle that is there.
+
+    Raises:
+        CutError: the cut is not legal.
+        BundleError: the exported parts differ from PyTorch, or the disk refuses.
+    """
+    split(backbone, cut)  # refuse an illegal cut before any work
+    folded = Backbone(
+        name=backbone.name,
+        blocks=fold_batch_norm(backbone.blocks),
+        preprocessing=backbone.preprocessing,
+        classifier=backbone.classifier,
+        taps=backbone.taps,
+    )
+    frozen, adaptive = split(folded, cut)
+    levels = levels_of(folded, cut)
+    part = FrozenPart(frozen, folded).eval()
+    x = backbone.preprocessing(list(images)[:_MAX_PARITY_IMAGES] or _embedded_images())
+    outputs = ["latent", "taps"] if part.taps else ["latent"]
+    files = {"frozen.onnx": module_to_onnx(part, torch.from_numpy(x[:1]), "image", outputs)}
+    weights = {name: t.detach().numpy() for name, t in adaptive.state_dict().items()}
+    files["adaptive.onnx"] = _adaptive_onnx(adaptive, levels[0].shape)
+    files["adaptive.safetensors"] = save_safetensors(weights)
+    report, latents, taps_width = _compare(backbone, cut, files, x)
+    _refuse_if_far(report)
+    manifest = {
+        "backbone": backbone.name,
+        "cut": cut,
+        "preprocessing": backbone.preprocessing.to_dict(),
+        "levels": [asdict(level) for level in levels],
+        "taps": [[name, grid] for name, grid in part.taps.items()],
+        "taps_width": taps_width,
+        "frozen_macs": _frozen_macs(folded, cut),
+        "latent_signed": bool(latents.min() < 0),
+        "adaptive_slots": weight_slots(files["adaptive.onnx"], weights),
+        "parity": asdict(report),
+        "made_with": {
+            "torch": torch.__version__,
+            "onnx": onnx.__version__,
+            "python": platform.python_version(),
+        },
+    }
+    return write_bundle(Path(path), files, manifest, force=force), report
+
+
+def _adaptive_onnx(adaptive: nn.Sequential, latent_shape: tuple[int, ...]) -> bytes:
+    module = adaptive if len(adaptive) else nn.Identity()
+    return module_to_onnx(module, torch.zeros(1, *latent_shape), "latent", ["feature"])
+
+
+def _frozen_macs(backbone: Backbone, cut: str) -> int:
+    from plr_edge.export.split import block_costs
+
+    macs, _ = block_costs(backbone)
+    frozen, _ = split(backbone, cut)
+    return sum(macs[name] for name, _ in frozen.named_children())
+
+
+def _embedded_images() -> list[np.ndarray]:
+    from plr_edge.stream import open_stream
+
+    frames = list(open_stream("demo", split="all", limit_per_class=_MAX_PARITY_IMAGES // 12))
+    return [frame.image for frame in frames][:_MAX_PARITY_IMAGES]
+
+
+def _compare(
+    backbone: Backbone, cut: str, files: dict[str, bytes], x: np.ndarray
+) -> tuple[ExportReport, np.ndarray, int]:
+    """Run both parts as a board would, and the unfolded, undivided network beside them."""
+    frozen, _ = split(backbone, cut)
+    with torch.no_grad():
+        latents = frozen(torch.from_numpy(x)).numpy()
+        features = backbone.blocks(torch.from_numpy(x))
+        reference = _top1(backbone, features)
+    frozen_engine = OnnxEngine(files["frozen.onnx"])
+    adaptive_engine = OnnxEngine(files["adaptive.onnx"])
+    outputs = [frozen_engine.run(x[i : i + _PARITY_BATCH]) for i in range(0, len(x), _PARITY_BATCH)]
+    ours = np.concatenate([output[0] for output in outputs])
+    ours_features = torch.from_numpy(adaptive_engine.run(ours)[0])
+    report = ExportReport(
+        n_images=len(x),
+        latent_max_abs=float(np.abs(ours - latents).max()),
+        latent_max_value=float(np.abs(latents).max()),
+        latent_cosine=_min_cosine(ours, latents),
+        feature_max_abs=float((ours_features - features).abs().max()),
+        top1_agreement=float((_top1(backbone, ours_features) == reference).float().mean()),
+    )
+    return report, latents, outputs[0][1].shape[1] if len(outputs[0]) > 1 else 0
+
+
+def _top1(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
+    with torch.no_grad():
+        scores = backbone.classifier(features) if backbone.classifier is not None else features
+        return scores.argmax(1)
+
+
+def _min_cosine(a: np.ndarray, b: np.ndarray) -> float:
+    a, b = a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64)
+    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
+    return float(((a * b).sum(1) / np.maximum(norms, 1e-30)).min())
+
+
+def _refuse_if_far(report: ExportReport) -> None:
+    problems: list[str] = []
+    limit = MAX_RELATIVE_ERROR * max(report.latent_max_value, 1e-6)
+    checks: dict[str, Any] = {
+        f"latent differs by up to {report.latent_max_abs:.2g}": report.latent_max_abs <= limit,
+        f"latent cosine is {report.latent_cosine:.6f}": report.latent_cosine >= MIN_COSINE,
+        f"top-1 agrees on {report.top1_agreement:.1%}": report.top1_agreement
+        >= MIN_TOP1_AGREEMENT,
+    }
+    problems = [text for text, passed in checks.items() if not passed]
+    if problems:
+        raise BundleError(
+            f"the exported parts do not match PyTorch ({'; '.join(problems)}); nothing was "
+            "written; look for layers that depend on the batch or on training mode"
+        )

@@ -1,0 +1,179 @@
+"""Divide a backbone at a cut, and say what every legal cut costs.
+
+Knows torch modules; writes nothing.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections import OrderedDict
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from plr_edge.backbones.base import Backbone
+from plr_edge.errors import BackboneError, CutError
+from plr_edge.schedule import Level
+
+CLASSIFIER = "classifier"  # the cut that leaves nothing but the classifier to train
+
+
+@dataclass(frozen=True, kw_only=True)
+class Cut:
+    """What a cut before one block means, per sample.
+
+    Attributes:
+        name: the block that becomes the first adaptive one.
+        latent_shape: (C, H, W) or (D,).
+        latent_bytes: of a float32 latent.
+        frozen_share: of the backbone's multiply-adds that lie in the frozen part.
+        train_macs: multiply-adds of one training sample entered at level 1: a forward pass and
+            twice that for the backward one.
+        saved_bytes: what autograd keeps for the backward pass.
+    """
+
+    name: str
+    latent_shape: tuple[int, ...]
+    latent_bytes: int
+    frozen_share: float
+    train_macs: int
+    saved_bytes: int
+
+
+def list_cuts(backbone: Backbone) -> list[Cut]:
+    """Return every legal cut of a backbone, earliest first."""
+    macs, shapes = block_costs(backbone)
+    total = sum(macs.values())
+    cuts = []
+    for name in legal_cuts(backbone):
+        _, adaptive = split(backbone, name)
+        own = sum(macs[block] for block, _ in adaptive.named_children())
+        cuts.append(
+            Cut(
+                name=name,
+                latent_shape=shapes[name],
+                latent_bytes=4 * math.prod(shapes[name]),
+                frozen_share=1.0 - own / total,
+                train_macs=3 * own,
+                saved_bytes=saved_bytes(adaptive, shapes[name]),
+            )
+        )
+    return cuts
+
+
+def legal_cuts(backbone: Backbone) -> tuple[str, ...]:
+    """Return the names that `split` takes."""
+    return (*backbone.block_names[1:], CLASSIFIER)
+
+
+def split(backbone: Backbone, cut: str) -> tuple[nn.Sequential, nn.Sequential]:
+    """Divide the blocks of a backbone before block `cut`.
+
+    Returns:
+        frozen: the blocks before the cut, sharing weights with the backbone.
+        adaptive: the blocks from the cut up; empty for the cut `classifier`.
+
+    Raises:
+        CutError: there is no such block, it is the first one, or the name lies inside a block.
+    """
+    names = backbone.block_names
+    if cut not in legal_cuts(backbone):
+        raise CutError(_explain(backbone, cut))
+    at = len(names) if cut == CLASSIFIER else names.index(cut)
+    children = list(backbone.blocks.named_children())
+    return nn.Sequential(OrderedDict(children[:at])), nn.Sequential(OrderedDict(children[at:]))
+
+
+def levels_of(backbone: Backbone, cut: str) -> tuple[Level, ...]:
+    """Return the levels above a cut, the classifier's input last (its cost: one output)."""
+    macs, shapes = block_costs(backbone)
+    _, adaptive = split(backbone, cut)
+    levels = [
+        Level(
+            name=name,
+            shape=shapes[name],
+            weights=sum(p.numel() for p in block.parameters()),
+            macs=macs[name],
+        )
+        for name, block in adaptive.named_children()
+    ]
+    width = shapes[CLASSIFIER][0]
+    return (*levels, Level(name=CLASSIFIER, shape=(width,), weights=width + 1, macs=width))
+
+
+def block_costs(backbone: Backbone) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
+    """Count one forward pass.
+
+    Returns:
+        macs: multiply-adds by block.
+        shapes: shape of each block's input, and of the classifier's under that name.
+
+    Raises:
+        BackboneError: a block returns something other than one tensor, or the last no feature.
+    """
+    macs: dict[str, int] = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    size = backbone.preprocessing.size
+    x = torch.zeros(1, 3, size, size)
+    with torch.no_grad():
+        for name, block in backbone.blocks.named_children():
+            shapes[name] = tuple(x.shape[1:])
+            counter = FlopCounterMode(display=False)
+            with counter:
+                x = block(x)
+            if not isinstance(x, torch.Tensor):
+                raise BackboneError(
+                    f"block {name!r} of {backbone.name} returns {type(x).__name__}; "
+                    "a block must return one tensor"
+                )
+            macs[name] = counter.get_total_flops() // 2
+    if x.ndim != 2:
+        raise BackboneError(
+            f"{backbone.name} ends in shape {tuple(x.shape)}; its last block must return (B, D)"
+        )
+    shapes[CLASSIFIER] = tuple(x.shape[1:])
+    return macs, shapes
+
+
+def saved_bytes(adaptive: nn.Sequential, latent_shape: tuple[int, ...]) -> int:
+    """Count the bytes that autograd keeps for one sample's backward pass, weights excluded."""
+    kept: dict[int, int] = {}
+    own = {p.untyped_storage().data_ptr() for p in adaptive.parameters()}
+
+    def keep(tensor: torch.Tensor) -> torch.Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in own:
+            kept[storage.data_ptr()] = storage.nbytes()
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+        output = adaptive(torch.zeros(1, *latent_shape))
+        total = sum(kept.values())  # while `output` still holds the graph
+    del output
+    return total
+
+
+def _explain(backbone: Backbone, cut: str) -> str:
+    names = backbone.block_names
+    block = cut.split(".")[0]
+    if cut == names[0]:
+        return (
+            f"a cut before {cut!r} leaves no frozen part; the earliest legal cut is {names[1]!r}"
+        )
+    if block in names and block != cut:
+        legal = legal_cuts(backbone)
+        after = (*names, CLASSIFIER)[names.index(block) + 1]
+        near = [repr(name) for name in (block, after) if name in legal]
+        return (
+            f"{cut!r} lies inside a block of {backbone.name}, where more than one tensor may cross; "
+            f"the nearest legal cuts are {' and '.join(near)}"
+        )
+    near_names = difflib.get_close_matches(cut, legal_cuts(backbone), n=2)
+    hint = f"did you mean {' or '.join(map(repr, near_names))}? " if near_names else ""
+    return (
+        f"no block {cut[:60]!r} in {backbone.name}; {hint}legal cuts are "
+        f"{', '.join(legal_cuts(backbone))}; `plr-edge export --list-cuts` shows what each costs"
+    )

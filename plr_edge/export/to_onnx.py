@@ -1,0 +1,191 @@
+"""Modules to ONNX bytes: opset 18, IR 10, named batch axis, nothing of the exporting machine inside.
+
+Knows torch and onnx; writes no file.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import logging
+import warnings
+from collections.abc import Iterator, Mapping
+
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch import nn
+
+from plr_edge.backbones.base import Backbone
+from plr_edge.codec import pool_matrix
+from plr_edge.errors import BundleError
+
+OPSET = 18  # read by TensorRT 8.6 to 11 and by ONNX Runtime from 1.14
+IR_VERSION = 10  # ONNX Runtime for Python 3.10 refuses 12 and above
+
+
+class FrozenPart(nn.Module):
+    """The frozen blocks, and pooled copies of some of their outputs beside the latent."""
+
+    def __init__(self, blocks: nn.Sequential, backbone: Backbone) -> None:
+        """Keep those taps of `backbone` that lie before the cut."""
+        super().__init__()
+        self.blocks = blocks
+        self.taps = {name: grid for name, grid in backbone.taps if name in dict(blocks.named_children())}
+        shapes = backbone.level_shapes()
+        after = dict(zip(backbone.block_names, [*backbone.block_names[1:], None], strict=True))
+        for name, grid in self.taps.items():
+            following = after[name]
+            assert following is not None
+            _, rows, columns = shapes[following]
+            self.register_buffer(f"rows_{name}", torch.from_numpy(pool_matrix(rows, grid)))
+            self.register_buffer(
+                f"columns_{name}", torch.from_numpy(pool_matrix(columns, grid)).T.contiguous()
+            )
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
+        """Map images (B, 3, H, W) to latents, and to taps (B, T) where there are any."""
+        taps = []
+        for name, block in self.blocks.named_children():
+            x = block(x)
+            if name in self.taps:
+                rows, columns = getattr(self, f"rows_{name}"), getattr(self, f"columns_{name}")
+                taps.append(torch.flatten(rows @ x @ columns, 1))
+        return (x, torch.cat(taps, 1)) if taps else x
+
+
+def module_to_onnx(
+    module: nn.Module, example: torch.Tensor, input_name: str, output_names: list[str]
+) -> bytes:
+    """Export a module with a dynamic batch axis.
+
+    Args:
+        module: in eval mode.
+        example: (1, ...) float32.
+        input_name: of the graph's input.
+        output_names: of the graph's outputs.
+
+    Returns:
+        The serialised model, equal for equal weights, code and library versions.
+
+    Raises:
+        BundleError: the exporter fails, or writes another opset than asked for.
+    """
+    try:
+        model = _exported(module, example, input_name, output_names)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:300]
+        raise BundleError(f"torch cannot export this network to ONNX: {reason}") from error
+    model.ir_version = IR_VERSION
+    _strip(model)
+    opsets = {opset.domain: opset.version for opset in model.opset_import}
+    if opsets.get("") != OPSET:
+        raise BundleError(f"the exporter wrote opset {opsets.get('')}, not {OPSET}; update torch")
+    onnx.checker.check_model(model)
+    return bytes(model.SerializeToString(deterministic=True))
+
+
+def _exported(
+    module: nn.Module, example: torch.Tensor, input_name: str, output_names: list[str]
+) -> onnx.ModelProto:
+    dynamo = tuple(int(x) for x in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 6)
+    with _quiet(), torch.no_grad():
+        if dynamo:
+            program = torch.onnx.export(
+                module,
+                (example,),
+                input_names=[input_name],
+                output_names=output_names,
+                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
+                opset_version=OPSET,
+                dynamo=True,
+                external_data=False,
+                verbose=False,
+            )
+            assert program is not None
+            return program.model_proto
+        buffer = io.BytesIO()
+        torch.onnx.export(  # Jetson's torch 2.3 to 2.5: the older exporter
+            module,
+            (example,),
+            buffer,
+            input_names=[input_name],
+            output_names=output_names,
+            dynamic_axes={name: {0: "batch"} for name in (input_name, *output_names)},
+            opset_version=17,
+        )
+    return onnx.version_converter.convert_version(onnx.load_from_string(buffer.getvalue()), OPSET)
+
+
+def weight_slots(model: bytes, weights: Mapping[str, np.ndarray]) -> dict[str, tuple[int, list[int]]]:
+    """Find where each weight lies in a serialised model.
+
+    Returns:
+        (byte offset, shape) by state_dict name.
+
+    Raises:
+        BundleError: the exporter renamed, folded or moved a weight, so that the model cannot serve
+            as a template.
+    """
+    graph = onnx.load_from_string(model).graph
+    initializers = {tensor.name: tensor for tensor in graph.initializer}
+    slots = {}
+    for name, array in weights.items():
+        tensor = initializers.get(name)
+        if tensor is None or not np.array_equal(numpy_helper.to_array(tensor), array):
+            raise BundleError(
+                f"weight {name!r} did not survive the ONNX exporter under its own name; "
+                "rewrite that layer with nn.Conv2d or nn.Linear, or cut after it"
+            )
+        raw = tensor.raw_data
+        offset = model.find(raw)
+        if not raw or offset < 0 or model.find(raw, offset + 1) >= 0:
+            offset = _unique_offset(model, tensor)
+        slots[name] = (offset, list(array.shape))
+    return slots
+
+
+def _unique_offset(model: bytes, tensor: onnx.TensorProto) -> int:
+    """Find a tensor whose bytes occur more than once (zero biases) by its serialised whole."""
+    whole = tensor.SerializeToString(deterministic=True)
+    offset = model.find(whole)
+    if offset < 0 or model.find(whole, offset + 1) >= 0:
+        raise BundleError(f"weight {tensor.name!r} cannot be located in adaptive.onnx")
+    inside = whole.rfind(tensor.raw_data)
+    return offset + inside
+
+
+def _strip(model: onnx.ModelProto) -> None:
+    """Remove stack traces, paths and names of the exporting machine."""
+    model.doc_string = ""
+    model.producer_name, model.producer_version = "plr-edge", ""
+    del model.metadata_props[:]
+    graph = model.graph
+    graph.doc_string, graph.name = "", "main"
+    del graph.metadata_props[:]
+    for item in [*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output]:
+        item.doc_string = ""
+        with contextlib.suppress(AttributeError):  # not every onnx release has it on every message
+            del item.metadata_props[:]
+    del graph.value_info[:]
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep the exporter's progress and warnings off the terminal."""
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
+    try:
+        with (
+            warnings.catch_warnings(),
+            contextlib.redirect_stdout(io.StringIO()),
+            contextlib.redirect_stderr(io.StringIO()),
+        ):
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        for logger, level in zip(loggers, before, strict=True):
+            logger.setLevel(level)

@@ -1,0 +1,255 @@
+"""Learner: Progressive Latent Replay, in the step form, on the adaptive part.
+
+Knows the adaptive blocks, the latent memory and the schedule; nothing of engines, files or time.
+
+Method: Pawlak et al., arXiv 2207.01562 (PLR), with stored latents. Each training step draws one
+level from the schedule; new and rehearsed samples both enter there, and only the blocks from there
+up run backward and are updated. A block that is not rehearsed in a step is therefore not moved in
+it either, which removes the bias of the authors' form, where new data trains every block at every
+step while rehearsal reaches block l with probability u_l only.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from plr_edge.codec import LatentCodec
+from plr_edge.config import AdaptConfig
+from plr_edge.derived_cache import DerivedCache
+from plr_edge.errors import StateError
+from plr_edge.memory import LatentMemory
+from plr_edge.schedule import Level, Schedule
+
+COSINE_SCALE = 16.0  # logits are cosines times this
+_FORWARD_BATCH = 64
+
+
+@dataclass
+class TrainingCost:
+    """What training has spent, in multiply-adds, and how old its cached features were.
+
+    Attributes:
+        train_macs: of forward and backward passes above the drawn level.
+        refresh_macs: of passes below it, for features that were not cached or too old.
+        steps_per_level: training steps by drawn level.
+        n_cached: features taken from the cache.
+        age_sum_steps: of these, in updates of the blocks below.
+        age_max_steps: of these.
+    """
+
+    train_macs: int = 0
+    refresh_macs: int = 0
+    steps_per_level: list[int] = field(default_factory=list)
+    n_cached: int = 0
+    age_sum_steps: int = 0
+    age_max_steps: int = 0
+
+    @property
+    def macs(self) -> int:
+        """Everything that learning cost."""
+        return self.train_macs + self.refresh_macs
+
+
+class Learner:
+    """Train the adaptive blocks and a cosine classifier over their feature, in place."""
+
+    def __init__(
+        self,
+        blocks: nn.Sequential,
+        levels: tuple[Level, ...],
+        memory: LatentMemory,
+        codec: LatentCodec,
+        schedule: Schedule,
+        config: AdaptConfig,
+    ) -> None:
+        """Take over `blocks`, which are trained in place.
+
+        Args:
+            blocks: the adaptive part, BatchNorm folded.
+            levels: one for each block and one for the classifier.
+            memory: records whose first `codec.record_bytes` bytes are the latent's.
+            codec: of these latents.
+            schedule: shares of the levels.
+            config: rates and sizes.
+        """
+        torch.set_num_threads(config.n_threads)
+        self.blocks = blocks.to(memory_format=torch.channels_last).eval()
+        self.levels, self.memory = levels, memory
+        self.codec, self.schedule, self.config = codec, schedule, config
+        self.weight = nn.Parameter(torch.zeros(0, levels[-1].width))  # (K, D)
+        self.cost = TrainingCost(steps_per_level=[0] * len(levels))
+        self._rng = np.random.default_rng([config.seed, 1])
+        self._newest: deque[int] = deque(maxlen=config.new_per_step)
+        self._cache = DerivedCache(levels, memory.capacity, config.cache_bytes)
+        self._moved = [0] * len(levels)  # updates of the blocks below each level
+        self._macs_below = [0, *accumulate(level.macs for level in levels)]
+        self._optimizer = torch.optim.SGD(
+            [
+                {"params": [self.weight], "lr": config.classifier_lr},
+                {"params": [*blocks.parameters()], "lr": config.blocks_lr},
+            ],
+            lr=config.blocks_lr,
+            momentum=config.momentum,
+        )
+
+    @property
+    def n_classes(self) -> int:
+        """Classes that the cosine classifier has a row for."""
+        return len(self.weight)
+
+    @property
+    def step_macs(self) -> list[int]:
+        """Multiply-adds of one training sample entered at each level: forward and twice back."""
+        total = self._macs_below[-1]
+        return [3 * (total - below) for below in self._macs_below[:-1]]
+
+    def learn_many(
+        self, records: np.ndarray, labels: np.ndarray, features: np.ndarray | None = None
+    ) -> None:
+        """Take new samples into the latent memory; a class seen first gets an imprinted row.
+
+        Args:
+            records: (n, memory.record_bytes) uint8.
+            labels: (n,) class indices.
+            features: (n, D) float32 of the deepest level, where they are already known.
+        """
+        slots = [self.memory.add(record, int(y)) for record, y in zip(records, labels, strict=True)]
+        for i, slot in enumerate(slots):
+            if slot is not None:
+                self._cache.drop(slot)
+                self._newest.append(slot)
+                if features is not None:
+                    deepest = len(self.levels) - 1
+                    at = np.array([slot])
+                    self._cache.put(deepest, at, features[i : i + 1], self._moved[deepest])
+        new = sorted({int(y) for y in labels if y >= self.n_classes})
+        for label in new:
+            of_class = np.flatnonzero(self.memory.labels == label)
+            self._imprint(label, self.features_at(len(self.levels) - 1, of_class))
+
+    def step(self) -> int | None:
+        """Run one training step at a drawn level.
+
+        Returns:
+            The level's index, or None where there is nothing to tell apart yet.
+        """
+        if self.n_classes < 2:
+            return None
+        level = int(self._rng.choice(len(self.levels), p=self.schedule.shares))
+        newest = np.fromiter(set(self._newest), np.int64)
+        rehearsed = self.memory.sample(self.config.rehearsed_per_step, self._rng)
+        slots = np.concatenate([newest, np.setdiff1d(rehearsed, newest)])  # (B + R,)
+        x = _to_torch(self.features_at(level, slots))
+        y = torch.from_numpy(self.memory.labels[slots].astype(np.int64))
+        self._optimizer.zero_grad(set_to_none=True)
+        for parameter in self.blocks[:level].parameters():
+            parameter.requires_grad_(False)
+        loss = functional.cross_entropy(self._logits(self.blocks[level:](x)), y)
+        loss.backward()  # type: ignore[no-untyped-call]
+        self._optimizer.step()
+        for parameter in self.blocks[:level].parameters():
+            parameter.requires_grad_(True)
+        for deeper in range(level + 1, len(self.levels)):
+            self._moved[deeper] += 1
+        self.cost.train_macs += len(slots) * self.step_macs[level]
+        self.cost.steps_per_level[level] += 1
+        return level
+
+    def features_at(self, level: int, slots: np.ndarray, max_age_steps: int | None = None) -> np.ndarray:
+        """Return the features of memory slots at a level, from the cache where young enough.
+
+        Args:
+            level: index, 0 being the latent.
+            slots: (n,) of the latent memory.
+            max_age_steps: oldest to accept; the configured age by default.
+
+        Returns:
+            (n, *shape of the level) float32.
+        """
+        limit = self.config.max_age_steps if max_age_steps is None else max_age_steps
+        out = np.empty((len(slots), *self.levels[level].shape), np.float32)
+        ages = self._cache.ages(level, slots, self._moved[level])
+        held = (ages >= 0) & (ages <= limit)
+        if held.any():
+            out[held] = self._cache.get(level, slots[held])
+            self.cost.n_cached += int(held.sum())
+            self.cost.age_sum_steps += int(ages[held].sum())
+            self.cost.age_max_steps = max(self.cost.age_max_steps, int(ages[held].max()))
+        for start in range(0, int((~held).sum()), _FORWARD_BATCH):
+            at = np.flatnonzero(~held)[start : start + _FORWARD_BATCH]
+            out[at] = self._computed(level, slots[at])
+        return out
+
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return a copy of the blocks' weights, float32 by state_dict name."""
+        state = self.blocks.state_dict()
+        return {name: np.array(t.detach().contiguous().numpy()) for name, t in state.items()}
+
+    def classifier(self) -> np.ndarray:
+        """Return a copy of the cosine classifier's rows, (K, D) float32."""
+        return np.array(self.weight.detach().numpy())
+
+    def restore(self, weights: Mapping[str, np.ndarray], classifier: np.ndarray) -> None:
+        """Go on from the weights of a generation.
+
+        Raises:
+            StateError: they do not fit the adaptive part.
+        """
+        tensors = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
+        try:
+            self.blocks.load_state_dict(tensors, strict=True)
+        except RuntimeError as error:
+            reason = " ".join(str(error).split())[:200]
+            raise StateError(f"learned weights do not fit this bundle ({reason})") from None
+        self._grow(len(classifier))
+        with torch.no_grad():
+            self.weight.copy_(torch.from_numpy(np.array(classifier)))
+
+    def _computed(self, level: int, slots: np.ndarray) -> np.ndarray:
+        records = self.memory.records(slots)[:, : self.codec.record_bytes]
+        latents = self.codec.decode(records)
+        if level == 0:
+            return latents
+        with torch.no_grad():
+            features = self.blocks[:level](_to_torch(latents)).contiguous().numpy()
+        self.cost.refresh_macs += len(slots) * self._macs_below[level]
+        self._cache.put(level, slots, features, self._moved[level])
+        return np.asarray(features)
+
+    def _logits(self, features: torch.Tensor) -> torch.Tensor:
+        cosines = functional.linear(functional.normalize(features), functional.normalize(self.weight))
+        return COSINE_SCALE * cosines
+
+    def _imprint(self, label: int, features: np.ndarray) -> None:
+        """Set a class's row to its mean feature (Qi et al., "Imprinted Weights", CVPR 2018)."""
+        self._grow(label + 1)
+        if len(features):
+            with torch.no_grad():
+                mean = functional.normalize(torch.from_numpy(features)).mean(0)
+                self.weight[label] = functional.normalize(mean, dim=0)
+
+    def _grow(self, n_classes: int) -> None:
+        missing = n_classes - self.n_classes
+        if missing <= 0:
+            return
+        old = self.weight
+        rows = torch.full((missing, old.shape[1]), 1e-3)
+        self.weight = nn.Parameter(torch.cat([old.detach(), rows]))
+        state = self._optimizer.state.pop(old, {})
+        if state.get("momentum_buffer") is not None:
+            buffer = torch.cat([state["momentum_buffer"], torch.zeros_like(rows)])
+            self._optimizer.state[self.weight] = {"momentum_buffer": buffer}
+        self._optimizer.param_groups[0]["params"] = [self.weight]
+
+
+def _to_torch(x: np.ndarray) -> torch.Tensor:
+    tensor = torch.from_numpy(np.ascontiguousarray(x))
+    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

@@ -1,0 +1,84 @@
+"""Preprocessing: images to the input of a frozen part. NumPy and Pillow; never torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from plr_edge.errors import ConfigError
+
+_MAX_SIZE = 4096
+
+
+@dataclass(frozen=True, kw_only=True)
+class Preprocessing:
+    """Centre square, bilinear to `size`, then (pixel - mean) / std by channel.
+
+    Attributes:
+        size: height and width of the network's input.
+        mean: of red, green and blue, in pixel units 0..255.
+        std: likewise.
+    """
+
+    size: int
+    mean: tuple[float, float, float]
+    std: tuple[float, float, float]
+
+    def __post_init__(self) -> None:
+        if not 8 <= self.size <= _MAX_SIZE:
+            raise ConfigError(f"input size is {self.size}; it must lie in 8..{_MAX_SIZE}")
+        if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
+            raise ConfigError(f"mean {self.mean} and std {self.std} must be three numbers, std above 0")
+        if not all(map(math.isfinite, (*self.mean, *self.std))):
+            raise ConfigError(f"mean {self.mean} and std {self.std} must be finite")
+
+    def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
+        """Prepare a batch.
+
+        Args:
+            images: (H, W, 3) uint8 RGB each, of any sizes.
+
+        Returns:
+            (B, 3, size, size) float32.
+        """
+        batch = np.stack([self._resized(image) for image in images])  # (B, size, size, 3) uint8
+        factor = np.array([1.0 / s for s in self.std], np.float32)
+        offset = np.array([-m / s for m, s in zip(self.mean, self.std, strict=True)], np.float32)
+        x = np.empty((len(batch), 3, self.size, self.size), np.float32)
+        for channel in range(3):
+            np.multiply(batch[..., channel], factor[channel], out=x[:, channel])
+            x[:, channel] += offset[channel]
+        return x
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `from_dict` takes; fits JSON."""
+        return {"size": self.size, "mean": list(self.mean), "std": list(self.std)}
+
+    @classmethod
+    def from_dict(cls, facts: Mapping[str, Any]) -> Preprocessing:
+        """Rebuild from `to_dict`.
+
+        Raises:
+            ConfigError: a value is missing or not allowed.
+        """
+        try:
+            mean = tuple(float(x) for x in facts["mean"])
+            std = tuple(float(x) for x in facts["std"])
+            return cls(size=int(facts["size"]), mean=mean, std=std)  # type: ignore[arg-type]
+        except (KeyError, TypeError, ValueError) as error:
+            raise ConfigError(f"preprocessing is not whole ({error!r})") from None
+
+    def _resized(self, image: np.ndarray) -> np.ndarray:
+        height, width = image.shape[:2]
+        side = min(height, width)
+        top, left = (height - side) // 2, (width - side) // 2
+        square = image[top : top + side, left : left + side]
+        if side == self.size:
+            return square
+        resized = Image.fromarray(square).resize((self.size, self.size), Image.Resampling.BILINEAR)
+        return np.asarray(resized)
