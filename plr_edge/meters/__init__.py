@@ -1,0 +1,42 @@
+"""Meters: power rails, memory and time of a process, temperatures, facts about the machine.
+
+A registry of finders; a new meter is a file and a line here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from plr_edge.meters.base import EnergyReading, PowerMeter
+from plr_edge.meters.board import describe_machine
+from plr_edge.meters.hwmon import find_ina3221
+from plr_edge.meters.nvml import find_nvml
+from plr_edge.meters.process import cpu_seconds, process_memory
+from plr_edge.meters.rapl import find_rapl
+from plr_edge.meters.thermal import read_temperatures_c
+
+__all__ = [
+    "METERS",
+    "EnergyReading",
+    "PowerMeter",
+    "cpu_seconds",
+    "describe_machine",
+    "find_power_meters",
+    "process_memory",
+    "read_temperatures_c",
+]
+
+# each returns a meter, or one line that says why there is none
+METERS: dict[str, Callable[[Path], PowerMeter | str]] = {
+    "ina3221": find_ina3221,
+    "rapl": find_rapl,
+    "nvml": find_nvml,
+}
+
+
+def find_power_meters(sysfs: Path = Path("/sys")) -> tuple[list[PowerMeter], list[str]]:
+    """Return the meters that work here, and one line for each kind that does not."""
+    found = [find(sysfs) for find in METERS.values()]
+    meters = [meter for meter in found if isinstance(meter, PowerMeter)]
+    return meters, [reason for reason in found if isinstance(reason, str)]
