@@ -213,6 +213,10 @@ class Learner:
         with torch.no_grad():
             self.weight.copy_(torch.from_numpy(np.array(classifier)))
 
+    def forget_cache(self) -> None:
+        """Drop every derived feature, as after weights were put in from outside."""
+        self._cache = DerivedCache(self.levels, self.memory.capacity, self.config.cache_bytes)
+
     def _computed(self, level: int, slots: np.ndarray) -> np.ndarray:
         records = self.memory.records(slots)[:, : self.codec.record_bytes]
         latents = self.codec.decode(records)

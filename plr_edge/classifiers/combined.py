@@ -52,6 +52,10 @@ class CombinedClassifier:
     def learn_many(self, taps: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
         """Learn a batch: (n, T) taps, (n, D) features, (n,) class indices."""
         self.means.learn_many(features, labels)
+        self.learn_ridge(taps, features, labels)
+
+    def learn_ridge(self, taps: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
+        """Learn a batch whose class means were learned already, frame by frame."""
         self.ridge.learn_many(np.concatenate([taps, features], axis=1), labels)
         self._ridge_weights = None
 
@@ -85,7 +89,7 @@ class CombinedClassifier:
         seen = self.means.counts > 0
         total = _standardised(cosines, seen)
         if self.means.counts.sum() >= _YOUNG:
-            total = _standardised(self._ridge_scores(taps, features), seen)
+            total = self._with_ridge(taps, features, total)
             total += _standardised(self._rehearsed_scores(features, cosines), seen)
         total = np.where(seen, _SHARPNESS * total, -np.inf)
         odds = np.exp(total - total.max(axis=1, keepdims=True))
@@ -118,13 +122,21 @@ class CombinedClassifier:
         self._ridge_weights = arrays["ridge_weights"]
         return self
 
+    def _with_ridge(self, taps: np.ndarray, features: np.ndarray, total: np.ndarray) -> np.ndarray:
+        """Put ridge in the place of class means, but for classes that it has not met."""
+        weights = self._weights()
+        met = np.abs(weights).sum(axis=1) > 0
+        if met.sum() < 2:
+            return total
+        scores = self.ridge.with_weights(np.concatenate([taps, features], axis=1), weights)
+        mixed = total.copy()
+        mixed[:, : len(met)][:, met] = _standardised(scores, met)[:, met]
+        return mixed
+
     def _weights(self) -> np.ndarray:
         if self._ridge_weights is None:
             self._ridge_weights = self.ridge.weights
         return self._ridge_weights
-
-    def _ridge_scores(self, taps: np.ndarray, features: np.ndarray) -> np.ndarray:
-        return self.ridge.with_weights(np.concatenate([taps, features], axis=1), self._weights())
 
     def _rehearsed_scores(self, features: np.ndarray, cosines: np.ndarray) -> np.ndarray:
         """Cosines to the rehearsed rows; to the mean for classes newer than the generation."""

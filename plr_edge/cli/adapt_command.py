@@ -1,0 +1,92 @@
+"""`plr-edge adapt`: learn from a stream."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plr_edge.cli.options import bundle_argument, stream_argument, stream_options, threads_option
+
+
+@click.command("adapt")
+@bundle_argument
+@stream_argument
+@click.option("--state", required=True, type=click.Path(path_type=Path),
+              help="Directory of what is learned; goes on where it stopped.")
+@click.option("--memory", default="8MB", show_default=True, help="Budget of the latent memory.")
+@click.option("--bits", default=None, type=click.Choice(["4", "8"]), help="Of a stored latent.")
+@click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
+@click.option("--schedule", help="internal, basic, cumulative_weights, total_weights, input_size, "
+              "layer_idx, measured, or shares separated by commas.")
+@click.option("--costs", type=click.Path(path_type=Path),
+              help="What `plr-edge profile --json` wrote, for --schedule measured.")
+@click.option("--train-ratio", type=click.FloatRange(0),
+              help="Multiply-adds for training per one of perception.")
+@click.option("--seed", type=int, help="Of everything random.")
+@threads_option
+@stream_options
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
+    """Predict each frame of STREAM, then learn it if it has a label."""
+    import json
+
+    from plr_edge.bundle import open_bundle
+    from plr_edge.cli.progress import AdaptProgress
+    from plr_edge.runtime.adapt import adapt
+    from plr_edge.runtime.session import Session
+    from plr_edge.stream import open_stream
+
+    opened = open_bundle(bundle)
+    config = make_config(opened, options)
+    frames = open_stream(
+        stream,
+        split=options["split"],
+        strict=options["strict"],
+        limit_per_class=options["limit_per_class"],
+    )
+    key = None if stream == "-" else f"{stream}#{options['split']}"
+    with Session(opened, state, config) as session, AdaptProgress(frames.n_frames) as progress:
+        summary = adapt(session, frames, key=key, on_chunk=progress.update)
+    if options["as_json"]:
+        click.echo(json.dumps(summary))
+    else:
+        _print_summary(summary, state)
+    if summary["interrupted"]:
+        raise click.exceptions.Exit(130)
+
+
+def make_config(bundle: Any, options: dict[str, Any]) -> Any:
+    """Turn options into an `AdaptConfig`; what was not given keeps its default."""
+    from dataclasses import replace
+
+    from plr_edge.config import AdaptConfig, parse_bytes
+    from plr_edge.profiling import read_step_costs
+
+    config = AdaptConfig(memory_bytes=parse_bytes(options["memory"]), n_threads=options["threads"])
+    given = {
+        "bits": int(options["bits"]) if options["bits"] else None,
+        "pool": options["pool"],
+        "schedule": options["schedule"],
+        "train_ratio": options["train_ratio"],
+        "seed": options["seed"],
+        "step_costs": read_step_costs(options["costs"], bundle) if options["costs"] else None,
+    }
+    return replace(config, **{name: value for name, value in given.items() if value is not None})
+
+
+def _print_summary(summary: dict[str, Any], state: Path) -> None:
+    accuracy = summary["prequential_accuracy"]
+    said = f", {accuracy:.1%} right before being told" if accuracy is not None else ""
+    click.echo(
+        f"{summary['n_frames']} frames, {summary['n_taught']} taught{said}; "
+        f"{summary['n_classes']} classes; {summary['frames_per_s']:.0f} frames/s, "
+        f"{summary['learn_share']:.0%} of the time learning"
+    )
+    if summary["skipped"]:
+        names = ", ".join(entry["source"] for entry in summary["skipped"][:5])
+        click.echo(f"skipped {len(summary['skipped'])} unreadable: {names}", err=True)
+    if summary["interrupted"]:
+        click.echo("interrupted; what was learned is saved, run again to go on", err=True)
+    click.echo(f"saved in {state}, generation {summary['version']}")

@@ -1,0 +1,83 @@
+"""`plr-edge export`: split a backbone and write a bundle."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("export")
+@click.option("--backbone", default="mobilenet_v2", show_default=True,
+              help="A built-in name, or package.module:function.")
+@click.option("--weights", type=click.Path(path_type=Path), help="A safetensors file.")
+@click.option("--cut", default=None, help="First adaptive block; see --list-cuts.  "
+              "[default: block14 of mobilenet_v2, else at three quarters of the blocks]")
+@click.option("--input-size", type=int, help="Height and width of the input.")
+@click.option("-o", "--output", default="bundle", show_default=True,
+              type=click.Path(path_type=Path), help="Bundle to write.")
+@click.option("--list-cuts", is_flag=True, help="Print what each legal cut costs, and stop.")
+@click.option("--images", help="Stream to compare with PyTorch on.  [default: the embedded one]")
+@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def command(
+    backbone: str,
+    weights: Path | None,
+    cut: str | None,
+    input_size: int | None,
+    output: Path,
+    list_cuts: bool,
+    images: str | None,
+    force: bool,
+    as_json: bool,
+) -> None:
+    """Split a backbone into a frozen and an adaptive part, and write a bundle."""
+    import json
+    from dataclasses import asdict
+
+    from plr_edge import export
+    from plr_edge.backbones import load_backbone
+    from plr_edge.export.split import default_cut
+    from plr_edge.stream import open_stream
+
+    network = load_backbone(backbone, weights=weights, input_size=input_size)
+    if list_cuts:
+        cuts = export.list_cuts(network)
+        if as_json:
+            click.echo(json.dumps([asdict(one) for one in cuts], indent=1))
+        else:
+            _print_cuts(network.name, cuts)
+        return
+    frames = [frame.image for frame, _ in zip(open_stream(images, split="all"), range(64))] if images else []
+    bundle, report = export.export_bundle(
+        network, cut or default_cut(network), output, images=frames, force=force
+    )
+    if as_json:
+        click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
+        return
+    n_bytes = sum(entry["bytes"] for entry in bundle.manifest["files"].values())
+    click.echo(f"wrote {output}: {bundle.name}, latent {bundle.latent_shape}, {n_bytes / 1e6:.1f} MB")
+    click.echo(
+        f"against PyTorch on {report.n_images} real images: latent max abs "
+        f"{report.latent_max_abs:.1e} (values up to {report.latent_max_value:.1f}), "
+        f"cosine {report.latent_cosine:.7f}, top-1 agreement {report.top1_agreement:.1%}"
+    )
+
+
+def _print_cuts(name: str, cuts: list) -> None:  # type: ignore[type-arg]
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"legal cuts of {name}, per sample")
+    for title in ("cut before", "latent", "bytes f32", "frozen MACs", "train MMACs", "autograd keeps"):
+        table.add_column(title, justify="left" if title == "cut before" else "right")
+    for cut in cuts:
+        table.add_row(
+            cut.name,
+            "x".join(map(str, cut.latent_shape)),
+            f"{cut.latent_bytes:,}",
+            f"{cut.frozen_share:.1%}",
+            f"{cut.train_macs / 1e6:.1f}",
+            f"{cut.saved_bytes / 1e3:,.0f} kB",
+        )
+    Console().print(table)

@@ -1,0 +1,41 @@
+"""`plr-edge predict`: one JSON line a frame, in a process without torch."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from plr_edge.cli.options import bundle_argument, stream_argument, stream_options, threads_option
+
+
+@click.command("predict")
+@bundle_argument
+@stream_argument
+@click.option("--state", required=True, type=click.Path(path_type=Path),
+              help="Directory of what was learned.")
+@click.option("--unknown", type=click.Choice(["on", "off"]), default="on", show_default=True,
+              help="Answer `unknown` to frames unlike anything learned.")
+@threads_option
+@stream_options
+def command(bundle: Path, stream: str, state: Path, unknown: str, threads: int, **options: Any) -> None:
+    """Answer each frame of STREAM with one line of JSON."""
+    import json
+
+    from plr_edge.bundle import open_bundle
+    from plr_edge.errors import StreamError
+    from plr_edge.runtime.perception import Perception
+    from plr_edge.stream import open_stream
+
+    opened = open_bundle(bundle)
+    perception = Perception.from_state(opened, state, n_threads=threads, unknown=unknown == "on")
+    frames = open_stream(stream, **options)
+    n_frames = 0
+    for n_frames, frame in enumerate(frames, start=1):  # noqa: B007
+        (prediction,) = perception.predict_many([frame])
+        click.echo(json.dumps(prediction.to_dict()))
+    for skipped in frames.skipped:
+        click.echo(f"skipped: {skipped.reason}", err=True)
+    if n_frames == 0:
+        raise StreamError(f"{stream} holds no readable frame; nothing to predict")

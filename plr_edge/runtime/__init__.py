@@ -1,0 +1,1 @@
+"""Where the parts meet: perception answers, the session also learns."""

@@ -1,0 +1,193 @@
+"""Perception: frame to prediction. ONNX Runtime and NumPy; a test says that torch stays out.
+
+Owns the two engines and the classifier; knows nothing of how they come to change.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plr_edge.bundle import Bundle
+from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.engines import Engine
+from plr_edge.engines.onnx_engine import OnnxEngine
+from plr_edge.errors import StateError
+from plr_edge.store import State, read_state
+from plr_edge.stream.base import Frame
+
+UNKNOWN = "unknown"
+_TOP_K = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prediction:
+    """What perception answers to one frame.
+
+    Attributes:
+        source: the frame's.
+        label: the class, `unknown` where the frame is like nothing learned.
+        confidence: of the best class, 0..1; it is not calibrated.
+        top: the best classes and their confidences, best first, whatever `label` says.
+        similarity: largest cosine to a class mean.
+        stamp_ns: the frame's.
+        latency_ms: from image to answer, an equal part for each frame of a batch.
+        version: generation that answered.
+    """
+
+    source: str
+    label: str
+    confidence: float
+    top: tuple[tuple[str, float], ...]
+    similarity: float
+    stamp_ns: int
+    latency_ms: float
+    version: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return what `plr-edge predict` prints."""
+        return {
+            "source": self.source,
+            "class": self.label,
+            "confidence": round(self.confidence, 4),
+            "top": [[name, round(p, 4)] for name, p in self.top],
+            "stamp_ns": self.stamp_ns,
+            "latency_ms": round(self.latency_ms, 2),
+            "version": self.version,
+        }
+
+
+@dataclass(frozen=True)
+class Seen:
+    """What the frozen and the adaptive part made of a batch.
+
+    Attributes:
+        latents: (n, *latent shape) float32.
+        taps: (n, T) float32; T may be 0.
+        features: (n, D) float32.
+    """
+
+    latents: np.ndarray
+    taps: np.ndarray
+    features: np.ndarray
+
+
+class Perception:
+    """Answer frames with one generation at a time."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        classifier: CombinedClassifier,
+        classes: list[str],
+        *,
+        n_threads: int = 1,
+        unknown: bool = True,
+    ) -> None:
+        """Build the engines of a bundle as it was exported."""
+        self.bundle, self.classifier, self.classes = bundle, classifier, classes
+        self.version, self.unknown = 0, unknown
+        self.frozen_s = self.adaptive_s = self.prepare_s = 0.0
+        self._n_threads = n_threads
+        self._frozen: Engine = OnnxEngine(bundle.read("frozen.onnx"), n_threads)
+        self._adaptive: Engine = OnnxEngine(bundle.read("adaptive.onnx"), n_threads)
+
+    @classmethod
+    def from_state(
+        cls, bundle: Bundle, path: str | Path, *, n_threads: int = 1, unknown: bool = True
+    ) -> Perception:
+        """Answer with the newest generation of a state.
+
+        Raises:
+            StateError: there is none, it is damaged, or its latents are of another frozen part.
+        """
+        state = read_state(path, groups=("adaptive", "classifier"))
+        check_state_fits(bundle, state, Path(path))
+        classifier = CombinedClassifier.from_arrays(state.arrays["classifier"], bundle.taps_width)
+        self = cls(
+            bundle, classifier, list(state.facts["classes"]), n_threads=n_threads, unknown=unknown
+        )
+        self.publish(state.arrays["adaptive"], classifier, state.generation)
+        return self
+
+    def publish(
+        self, weights: dict[str, np.ndarray], classifier: CombinedClassifier, version: int
+    ) -> None:
+        """Answer with other weights from the next batch on."""
+        engine = OnnxEngine(self.bundle.splice(weights), self._n_threads)
+        self._adaptive, self.classifier, self.version = engine, classifier, version
+
+    def see(self, frames: Sequence[Frame]) -> Seen:
+        """Run frames through both engines."""
+        t0 = time.perf_counter()
+        x = self.bundle.preprocessing([frame.image for frame in frames])  # (n, 3, S, S)
+        t1 = time.perf_counter()
+        latents, *taps = self._frozen.run(x)
+        t2 = time.perf_counter()
+        (features,) = self._adaptive.run(latents)
+        self.adaptive_s += time.perf_counter() - t2
+        self.prepare_s += t1 - t0
+        self.frozen_s += t2 - t1
+        return Seen(latents, taps[0] if taps else np.zeros((len(x), 0), np.float32), features)
+
+    def answer(self, frames: Sequence[Frame], seen: Seen) -> list[Prediction]:
+        """Turn features into predictions; `unknown` while no class has been learned."""
+        if not self.classifier.n_classes:
+            return [self._unknown(frame) for frame in frames]
+        answer = self.classifier.answer_many(seen.taps, seen.features)
+        return [
+            self._prediction(frame, answer.probabilities[i], float(answer.similarity[i]))
+            for i, frame in enumerate(frames)
+        ]
+
+    def predict_many(self, frames: Sequence[Frame]) -> list[Prediction]:
+        """Answer a batch of frames."""
+        start = time.perf_counter()
+        predictions = self.answer(frames, self.see(frames))
+        each_ms = (time.perf_counter() - start) * 1e3 / max(len(frames), 1)
+        return [Prediction(**{**vars(p), "latency_ms": each_ms}) for p in predictions]
+
+    def _prediction(self, frame: Frame, probabilities: np.ndarray, similarity: float) -> Prediction:
+        best = np.argsort(-probabilities, kind="stable")[:_TOP_K]
+        top = tuple((self.classes[k], float(probabilities[k])) for k in best)
+        strange = self.unknown and similarity < self.classifier.unknown_below
+        return Prediction(
+            source=frame.source,
+            label=UNKNOWN if strange else top[0][0],
+            confidence=top[0][1],
+            top=top,
+            similarity=similarity,
+            stamp_ns=frame.stamp_ns,
+            latency_ms=0.0,
+            version=self.version,
+        )
+
+    def _unknown(self, frame: Frame) -> Prediction:
+        return Prediction(
+            source=frame.source,
+            label=UNKNOWN,
+            confidence=0.0,
+            top=(),
+            similarity=0.0,
+            stamp_ns=frame.stamp_ns,
+            latency_ms=0.0,
+            version=self.version,
+        )
+
+
+def check_state_fits(bundle: Bundle, state: State, path: Path) -> None:
+    """Refuse a state whose latents another frozen part made.
+
+    Raises:
+        StateError: it does not fit.
+    """
+    if state.facts.get("frozen_sha256") != bundle.frozen_sha256:
+        raise StateError(
+            f"{path} was learned with another frozen part ({state.facts.get('bundle')}); its "
+            f"latents mean nothing to {bundle.name}; use that bundle, or another --state"
+        )

@@ -1,0 +1,327 @@
+"""Session: one process that answers and learns over a finite stream, deterministically.
+
+Owns perception, the learner and the store, and introduces them to each other.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from torch import nn
+
+from plr_edge.backbones import load_backbone
+from plr_edge.backbones.base import fold_batch_norm
+from plr_edge.bundle import Bundle
+from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.codec import LatentCodec
+from plr_edge.config import AdaptConfig
+from plr_edge.errors import StateError
+from plr_edge.export.split import split
+from plr_edge.learner import Learner
+from plr_edge.memory import LatentMemory
+from plr_edge.runtime.perception import Perception, Prediction, check_state_fits
+from plr_edge.schedule import make_schedule
+from plr_edge.store import State, Store
+from plr_edge.stream.base import Frame, check_label
+
+_log = logging.getLogger(__name__)
+_FIRST_PUBLISH = 48  # frames taught before the first generation
+_MAX_STEPS_PER_CHUNK = 64
+
+
+@dataclass
+class History:
+    """Prequential record: what was said to each labelled frame before it was learned.
+
+    Attributes:
+        labels: class index of each frame.
+        predicted: class index answered, -1 for `unknown`.
+    """
+
+    labels: list[int] = field(default_factory=list)
+    predicted: list[int] = field(default_factory=list)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share answered rightly, first sights of a class included; None before the first."""
+        if not self.labels:
+            return None
+        return float(np.mean(np.equal(self.labels, self.predicted)))
+
+
+class Session:
+    """Predict first, then learn: the main job."""
+
+    def __init__(
+        self, bundle: Bundle, state: str | Path | None = None, config: AdaptConfig | None = None
+    ) -> None:
+        """Start fresh, or go on from a state.
+
+        Args:
+            bundle: from `open_bundle`.
+            state: directory of what is learned; None keeps it in memory only.
+            config: how to learn.
+
+        Raises:
+            StateError: the state is damaged, in use, not writable or of another frozen part.
+        """
+        self.bundle, self.config = bundle, config or AdaptConfig()
+        self.schedule = make_schedule(
+            self.config.schedule, bundle.levels, self.config.step_costs
+        )
+        self.codec = bundle.codec(self.config.bits, self.config.pool)
+        self._taps_codec = _taps_codec(bundle)
+        self.classes: list[str] = []
+        self.history, self.positions = History(), dict[str, int]()
+        self.n_taught, self.learn_s, self.save_s = 0, 0.0, 0.0
+        self._credit_macs, self._next_publish = 0.0, float(_FIRST_PUBLISH)
+        self.store = Store(state) if state is not None else None
+        try:
+            saved = self.store.read() if self.store else None
+            if saved:
+                check_state_fits(bundle, saved, Path(str(state)))
+            self._build(saved)
+        except BaseException:
+            self.close()
+            raise
+
+    def observe_many(self, frames: Sequence[Frame]) -> list[Prediction]:
+        """Answer frames, learning each labelled one before the next is answered.
+
+        The engines see the batch at once; class means take each label in before the next frame of
+        the batch is answered, ridge and rehearsal at the end of the batch.
+
+        Raises:
+            LabelError: a label cannot be used; the batch is not learned.
+        """
+        for frame in frames:
+            if frame.label is not None:
+                check_label(frame.label)
+        start = time.perf_counter()
+        seen = self.perception.see(frames)
+        predictions: list[Prediction] = []
+        taught: list[int] = []
+        for i, frame in enumerate(frames):
+            one = type(seen)(*(part[i : i + 1] for part in vars(seen).values()))
+            prediction = self.perception.answer([frame], one)[0]
+            predictions.append(prediction)
+            if frame.label is not None:
+                label = self._index_of(frame.label)
+                self.history.labels.append(label)
+                self.history.predicted.append(self._known_index(prediction.label))
+                self.classifier.means.learn_many(one.features, np.array([label]))
+                taught.append(i)
+        answered = time.perf_counter()
+        if taught:
+            labels = np.array([self._index_of(str(frames[i].label)) for i in taught])
+            parts = [part[taught] for part in vars(seen).values()]
+            self._learn(*parts, labels=labels)
+        self.learn_s += time.perf_counter() - answered
+        each_ms = (answered - start) * 1e3 / max(len(frames), 1)
+        return [Prediction(**{**vars(p), "latency_ms": each_ms}) for p in predictions]
+
+    def publish(self) -> None:
+        """Make a generation of what was rehearsed, and answer with it."""
+        if not len(self.memory):
+            return
+        slots = np.arange(len(self.memory))
+        deepest = len(self.bundle.levels) - 1
+        features = self.learner.features_at(deepest, slots, max_age_steps=0)
+        weights, rehearsed = self.learner.weights(), self.learner.classifier()
+        if not all(np.isfinite(w).all() for w in [*weights.values(), rehearsed, features]):
+            _log.error("training diverged; generation dropped, going on from the last good one")
+            self.learner.restore(self._good_weights, self._good_rehearsed)
+            return
+        self._good_weights, self._good_rehearsed = weights, rehearsed
+        self._refit(features, rehearsed)
+        self.version += 1
+        self.perception.publish(weights, self.classifier, self.version)
+        self._next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
+
+    def finish(self) -> None:
+        """Publish what was rehearsed since the last generation, and save."""
+        start = time.perf_counter()
+        if self.n_taught:
+            self.publish()
+        self.learn_s += time.perf_counter() - start
+        self.save()
+
+    def save(self) -> None:
+        """Write everything learned; nothing happens without a state directory.
+
+        Raises:
+            StateError: the disk refuses; the state before is still there.
+        """
+        if self.store is None or not len(self.memory):
+            return
+        start = time.perf_counter()
+        memory, memory_facts = self.memory.to_arrays()
+        facts = {
+            "bundle": self.bundle.name,
+            "frozen_sha256": self.bundle.frozen_sha256,
+            "classes": self.classes,
+            "codec": {"bits": self.config.bits, "pool": self.config.pool},
+            "memory": memory_facts,
+            "n_taught": self.n_taught,
+            "next_publish": self._next_publish,
+            "credit_macs": self._credit_macs,
+            "version": self.version,
+            "positions": self.positions,
+            "schedule": {"name": self.schedule.name, "shares": self.schedule.shares},
+            "cost": vars(self.learner.cost),
+        }
+        arrays = {
+            "adaptive": self._good_weights,
+            "classifier": self.classifier.to_arrays(),
+            "memory": memory,
+            "trainer": {**self.learner.weights(), "classifier.rows": self.learner.classifier()},
+            "history": {
+                "labels": np.array(self.history.labels, np.int32),
+                "predicted": np.array(self.history.predicted, np.int32),
+            },
+        }
+        self._saved += 1
+        self.store.write(self._saved, facts, arrays)
+        self.save_s += time.perf_counter() - start
+
+    def close(self) -> None:
+        """Give the state's lock back."""
+        if self.store is not None:
+            self.store.close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @property
+    def classifier(self) -> CombinedClassifier:
+        """What answers now."""
+        return self.perception.classifier
+
+    @property
+    def perception_macs(self) -> int:
+        """Multiply-adds of answering one frame, up to the classifier."""
+        adaptive = sum(level.macs for level in self.bundle.levels[:-1])
+        return int(self.bundle.manifest["frozen_macs"]) + adaptive
+
+    def _build(self, saved: State | None) -> None:
+        record_bytes = self.codec.record_bytes
+        if self._taps_codec:
+            record_bytes += self._taps_codec.record_bytes
+        if saved:
+            codec = saved.facts["codec"]
+            if (codec["bits"], codec["pool"]) != (self.config.bits, self.config.pool):
+                raise StateError(
+                    f"the state keeps latents at {codec['bits']} bits and pool {codec['pool']}; "
+                    "give the same --bits and --pool, or another --state"
+                )
+            self.memory = LatentMemory.from_arrays(
+                saved.arrays["memory"], saved.facts["memory"], self.config.memory_bytes
+            )
+        else:
+            self.memory = LatentMemory(record_bytes, self.config.memory_bytes, self.config.seed)
+        blocks = adaptive_blocks(self.bundle)
+        self.learner = Learner(
+            blocks, self.bundle.levels, self.memory, self.codec, self.schedule, self.config
+        )
+        classifier = CombinedClassifier(
+            self.bundle.taps_width, self.bundle.feature_width, self.config.ridge_strength
+        )
+        self.perception = Perception(
+            self.bundle, classifier, self.classes, n_threads=self.config.n_threads
+        )
+        self.version = self._saved = 0
+        self._good_weights = self.learner.weights()
+        self._good_rehearsed = self.learner.classifier()
+        if saved:
+            self._restore(saved)
+
+    def _restore(self, saved: State) -> None:
+        facts, arrays = saved.facts, saved.arrays
+        self.classes.extend(facts["classes"])
+        self.n_taught, self._next_publish = int(facts["n_taught"]), float(facts["next_publish"])
+        self._credit_macs, self.version = float(facts["credit_macs"]), int(facts["version"])
+        self._saved = saved.generation
+        self.positions = dict(facts["positions"])
+        self.history.labels = arrays["history"]["labels"].tolist()
+        self.history.predicted = arrays["history"]["predicted"].tolist()
+        self._good_weights = arrays["adaptive"]
+        self._good_rehearsed = arrays["classifier"]["rehearsed"]
+        self.learner.restore(self._good_weights, self._good_rehearsed)
+        deepest = len(self.bundle.levels) - 1
+        slots = np.arange(len(self.memory))
+        features = self.learner.features_at(deepest, slots, max_age_steps=0)
+        self._refit(features, self._good_rehearsed)
+        trainer = dict(arrays["trainer"])
+        rows = trainer.pop("classifier.rows")
+        self.learner.restore(trainer, rows)
+        self.learner.forget_cache()
+        self.learner.cost = type(self.learner.cost)(**facts["cost"])
+        self.perception.publish(self._good_weights, self.classifier, self.version)
+
+    def _learn(
+        self, latents: np.ndarray, taps: np.ndarray, features: np.ndarray, labels: np.ndarray
+    ) -> None:
+        records = self.codec.encode(latents)
+        if self._taps_codec:
+            records = np.concatenate([records, self._taps_codec.encode(taps)], axis=1)
+        self.classifier.learn_ridge(taps, features, labels)
+        self.learner.learn_many(records, labels, features)
+        self.n_taught += len(labels)
+        self._credit_macs += len(labels) * self.config.train_ratio * self.perception_macs
+        before = self.learner.cost.macs
+        for _ in range(_MAX_STEPS_PER_CHUNK):
+            if self._credit_macs - (self.learner.cost.macs - before) <= 0:
+                break
+            if self.learner.step() is None:
+                break
+        if self.n_taught >= self._next_publish:
+            self.publish()
+        self._credit_macs -= self.learner.cost.macs - before
+
+    def _refit(self, features: np.ndarray, rehearsed: np.ndarray) -> None:
+        records = self.memory.records()
+        taps = np.zeros((len(records), 0), np.float32)
+        if self._taps_codec:
+            taps = self._taps_codec.decode(records[:, self.codec.record_bytes :])
+        labels = self.memory.labels.astype(np.int64)
+        quantile = self.config.unknown_quantile
+        self.classifier.refit(taps, features, labels, rehearsed, quantile)
+
+    def _index_of(self, label: str) -> int:
+        if label not in self.classes:
+            self.classes.append(label)
+        return self.classes.index(label)
+
+    def _known_index(self, label: str) -> int:
+        return self.classes.index(label) if label in self.classes else -1
+
+
+def adaptive_blocks(bundle: Bundle) -> nn.Sequential:
+    """Build the adaptive part of a bundle with the weights it was exported with."""
+    from safetensors.torch import load
+
+    level = logging.getLogger("plr_edge.backbones").level
+    logging.getLogger("plr_edge.backbones").setLevel(logging.ERROR)  # random weights are replaced
+    try:
+        backbone = load_backbone(
+            bundle.manifest["backbone"], input_size=bundle.preprocessing.size
+        )
+    finally:
+        logging.getLogger("plr_edge.backbones").setLevel(level)
+    backbone.blocks = fold_batch_norm(backbone.blocks)
+    _, adaptive = split(backbone, bundle.manifest["cut"])
+    adaptive.load_state_dict(load(bundle.read("adaptive.safetensors")), strict=True)
+    return adaptive
+
+
+def _taps_codec(bundle: Bundle) -> LatentCodec | None:
+    return LatentCodec(shape=(bundle.taps_width,)) if bundle.taps_width else None
