@@ -55,7 +55,7 @@ def find_nvml(
     sysfs: Path = Path("/sys"),
     *,
     nvml: Any | None = None,
-    interval_s: float | None = -1.0,
+    threaded: bool = True,
     clock_ns: Clock = time.monotonic_ns,
 ) -> PowerMeter | str:
     """Return the meter, or one line that says why there is none.
@@ -63,7 +63,7 @@ def find_nvml(
     Args:
         sysfs: not used; every finder takes it.
         nvml: stands in for the module of nvidia-ml-py.
-        interval_s: time between samples; -1 takes what suits the metric, None starts no thread.
+        threaded: sample in the background, as often as suits the metric.
         clock_ns: the clock, which tests replace.
     """
     nvml = _load() if nvml is None else nvml
@@ -88,7 +88,7 @@ def find_nvml(
         tuple(values),
         tuple(handles),
         lambda: _answers(nvml, handles, call)[0],
-        interval_s=default_s if interval_s == -1.0 else interval_s,
+        interval_s=default_s if threaded else None,
         clock_ns=clock_ns,
         notes=(NOTE, *(f"{rail} does not answer" for rail in handles if rail not in values)),
     )

@@ -13,6 +13,7 @@ from plr_edge.meters._files import read_int, read_text
 from plr_edge.meters.base import Clock, PowerMeter
 from plr_edge.meters.sampling import COUNT_EVERY_S, CountingMeter
 
+NOTE = "processor packages and their memory only, not the machine"
 UDEV_RULE = (
     'SUBSYSTEM=="powercap", ACTION=="add", '
     'RUN+="/bin/chgrp power %S%p/energy_uj", RUN+="/bin/chmod g+r %S%p/energy_uj"'
@@ -70,6 +71,5 @@ def find_rapl(
         range_mj={rail: value / 1000 for rail, value in ranges.items() if value is not None},
         interval_s=interval_s,
         clock_ns=clock_ns,
-        notes=("processor packages and their memory only, not the machine",)
-        + tuple(f"{rail} is not readable" for rail in zones if rail not in readable),
+        notes=[NOTE, *(f"{rail} is not readable" for rail in zones if rail not in readable)],
     )

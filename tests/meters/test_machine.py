@@ -1,0 +1,101 @@
+"""Temperatures, processes and the description of the machine."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from plr_edge.meters import (
+    METERS,
+    cpu_seconds,
+    describe_machine,
+    find_power_meters,
+    process_memory,
+    read_temperatures_c,
+)
+from plr_edge.meters.board import parse_nvpmodel
+
+
+def write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+def zone(sysfs: Path, number: int, name: str, temp: str | None) -> None:
+    folder = sysfs / f"class/thermal/thermal_zone{number}"
+    write(folder / "type", f"{name}\n")
+    if temp is None:
+        (folder / "temp").mkdir()  # reading it is an error, even for root
+    else:
+        write(folder / "temp", temp)
+
+
+def test_offline_zones_are_absent(tmp_path: Path) -> None:
+    zone(tmp_path, 0, "cpu-thermal", "45125\n")
+    zone(tmp_path, 1, "cv0-thermal", None)
+    zone(tmp_path, 2, "cv1-thermal", "\n")
+    zone(tmp_path, 3, "gpu-thermal", "-256000\n")
+    zone(tmp_path, 10, "acpitz", "30000\n")
+    zone(tmp_path, 9, "acpitz", "0\n")
+    expected = {"cpu-thermal": 45.125, "acpitz": 0.0, "acpitz-10": 30.0}
+    assert read_temperatures_c(tmp_path) == expected
+    assert read_temperatures_c(tmp_path / "none") == {}
+
+
+def test_memory_is_read_from_the_rollup(tmp_path: Path) -> None:
+    write(tmp_path / "7/status", "Name:\tx\nVmHWM:\t  200 kB\nVmRSS:\t  100 kB\n")
+    rollup = "00-ff ---p 00 [rollup]\nRss: 100 kB\nPss: 50 kB\nPrivate_Clean: 3 kB\n"
+    write(tmp_path / "7/smaps_rollup", rollup + "Private_Dirty: 4 kB\n")
+    assert process_memory(7, tmp_path) == {
+        "rss_bytes": 102_400,
+        "peak_rss_bytes": 204_800,
+        "pss_bytes": 51_200,
+        "uss_bytes": 7_168,
+    }
+    (tmp_path / "7/smaps_rollup").unlink()
+    assert set(process_memory(7, tmp_path)) == {"rss_bytes", "peak_rss_bytes"}
+    assert process_memory(8, tmp_path) == {}
+
+
+def test_cpu_seconds_survive_a_name_with_brackets(tmp_path: Path) -> None:
+    ticks = os.sysconf("SC_CLK_TCK")
+    write(tmp_path / "7/stat", f"7 (a ) b) S {'1 ' * 10}{ticks} {2 * ticks} 0 0\n")
+    assert cpu_seconds(7, tmp_path) == 3.0
+    assert cpu_seconds(8, tmp_path) is None
+
+
+def test_machine_is_described_and_unknown_keys_are_absent(tmp_path: Path) -> None:
+    assert set(describe_machine(tmp_path)) == {"arch", "python"}
+    write(tmp_path / "proc/device-tree/model", "NVIDIA Jetson Orin Nano\0")
+    write(tmp_path / "proc/cpuinfo", "processor\t: 0\nmodel name\t: ARMv8 rev 1\nprocessor\t: 1\n")
+    write(tmp_path / "proc/meminfo", "MemFree: 1 kB\nMemTotal:        8 kB\n")
+    write(tmp_path / "etc/nv_tegra_release", "# R36 (release), REVISION: 4.3, GCID: 1, BOARD: x\n")
+    write(tmp_path / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor", "schedutil\n")
+    facts = describe_machine(tmp_path)
+    assert {key: facts[key] for key in facts if key not in ("arch", "python")} == {
+        "board_model": "NVIDIA Jetson Orin Nano",
+        "cpu_model": "ARMv8 rev 1",
+        "n_cores": 2,
+        "memory_bytes": 8192,
+        "l4t_release": "36.4.3",
+        "cpu_governor": "schedutil",
+    }
+
+
+def test_power_mode_is_the_name() -> None:
+    assert parse_nvpmodel("NV Power Mode: MAXN\n0\n") == "MAXN"
+    assert parse_nvpmodel("NVPM WARN: x\nNV Power Mode: MODE_15W\n2\n") == "15W"
+    assert parse_nvpmodel("needs root") is None
+
+
+def test_every_kind_is_a_meter_or_a_reason_in_one_line(tmp_path: Path) -> None:
+    meters, reasons = find_power_meters(tmp_path)
+    assert len(meters) + len(reasons) == len(METERS)
+    assert all("\n" not in reason for reason in reasons)
+
+
+def test_meters_load_neither_torch_nor_onnx() -> None:
+    code = "import sys, plr_edge.meters; sys.exit(bool({'torch', 'onnx'} & set(sys.modules)))"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
