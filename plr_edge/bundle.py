@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 
 from plr_edge.codec import LatentCodec
-from plr_edge.errors import BundleError
+from plr_edge.errors import BundleError, ConfigError
 from plr_edge.preprocessing import Preprocessing
 from plr_edge.schedule import Level
 
@@ -186,6 +186,21 @@ def write_synced(path: Path, data: bytes) -> None:
         file.write(data)
         file.flush()
         os.fsync(file.fileno())
+
+
+def replace_file(path: Path, data: bytes) -> None:
+    """Replace a file as a whole: a reader sees the old one or the new one.
+
+    Raises:
+        ConfigError: it cannot be written.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_synced(partial, data)
+        os.replace(partial, path)
+    except OSError as error:
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from None
 
 
 def sync_folder(path: Path) -> None:

@@ -38,7 +38,7 @@ class AdaptConfig:
         n_threads: of the engines and of torch.
     """
 
-    schedule: str = "0.04,0.04,0.06,0.06,0.8"
+    schedule: str = "progressive"
     step_costs: tuple[float, ...] | None = None
     memory_bytes: int = 8_000_000
     bits: int = 8

@@ -3,7 +3,7 @@
 Knows levels by name, size and cost, nothing of networks or data. Standard library only.
 
 Source: Pawlak et al., "Progressive Latent Replay for efficient Generative Rehearsal", arXiv
-2207.01562; the named schedules are those of the authors' code, `measured` is ours.
+2207.01562; the named schedules are those of the authors' code, `progressive` and `measured` are ours.
 """
 
 from __future__ import annotations
@@ -111,6 +111,13 @@ def layer_idx(levels: Sequence[Level]) -> list[float]:
     return [float(i) for i in range(1, len(levels) + 1)]
 
 
+def progressive(levels: Sequence[Level]) -> list[float]:
+    """Give the classifier four fifths and each block an equal part of the rest: our default."""
+    if len(levels) == 1:
+        return [1.0]
+    return [0.2 / (len(levels) - 1)] * (len(levels) - 1) + [0.8]
+
+
 SCHEDULES: dict[str, Callable[[Sequence[Level]], list[float]]] = {
     "internal": internal,
     "basic": basic,
@@ -118,6 +125,7 @@ SCHEDULES: dict[str, Callable[[Sequence[Level]], list[float]]] = {
     "total_weights": total_weights,
     "input_size": input_size,
     "layer_idx": layer_idx,
+    "progressive": progressive,
 }
 
 

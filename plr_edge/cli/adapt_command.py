@@ -19,7 +19,7 @@ from plr_edge.cli.options import bundle_argument, stream_argument, stream_option
 @click.option("--bits", default=None, type=click.Choice(["4", "8"]), help="Of a stored latent.")
 @click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
 @click.option("--schedule", help="internal, basic, cumulative_weights, total_weights, input_size, "
-              "layer_idx, measured, or shares separated by commas.")
+              "layer_idx, progressive, measured, or shares separated by commas.")
 @click.option("--costs", type=click.Path(path_type=Path),
               help="What `plr-edge profile --json` wrote, for --schedule measured.")
 @click.option("--train-ratio", type=click.FloatRange(0),

@@ -180,9 +180,9 @@ def _explain(backbone: Backbone, cut: str) -> str:
 
 
 def default_cut(backbone: Backbone) -> str:
-    """Return the cut used when none is named: before 82 % of the blocks (MobileNetV2: block14).
+    """Return the cut used when none is named: after five sixths of the blocks.
 
-    For MobileNetV2 at 128 pixels this is where a latent is smallest, 160x4x4.
+    For MobileNetV2 this is `block14`, where a latent is smallest (160x4x4 at 128 pixels).
     """
     names = backbone.block_names
-    return names[min(max(1, math.floor(0.82 * (len(names) - 1))), len(names) - 1)]
+    return names[max(1, 5 * (len(names) - 1) // 6)]

@@ -135,6 +135,10 @@ class Perception:
         self.frozen_s += t2 - t1
         return Seen(latents, taps[0] if taps else np.zeros((len(x), 0), np.float32), features)
 
+    def features_of(self, latents: np.ndarray) -> np.ndarray:
+        """Run the adaptive part alone: (n, *latent shape) to (n, D) float32."""
+        return self._adaptive.run(latents)[0]
+
     def answer(self, frames: Sequence[Frame], seen: Seen) -> list[Prediction]:
         """Turn features into predictions; `unknown` while no class has been learned."""
         if not self.classifier.n_classes:

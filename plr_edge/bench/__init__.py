@@ -1,0 +1,1 @@
+"""Protocols that measure; the demo is the smallest of them."""

@@ -1,0 +1,54 @@
+"""Accuracy matrix, forgetting and backward transfer. NumPy only.
+
+Source: Lopez-Paz and Ranzato, "Gradient Episodic Memory", NeurIPS 2017, section 2, for the matrix
+and backward transfer; Chaudhry et al., "Riemannian Walk", ECCV 2018, section 3, for forgetting.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+
+def accuracy_of(labels: list[str], predicted: list[str]) -> float:
+    """Return the share of equal entries; NaN where there are none."""
+    return float(np.mean([a == b for a, b in zip(labels, predicted, strict=True)] or [np.nan]))
+
+
+def per_class_accuracy(labels: list[str], predicted: list[str]) -> dict[str, float]:
+    """Return accuracy by class, in the order in which classes first appear."""
+    right: dict[str, list[bool]] = {}
+    for label, answer in zip(labels, predicted, strict=True):
+        right.setdefault(label, []).append(label == answer)
+    return {label: float(np.mean(answers)) for label, answers in right.items()}
+
+
+def forgetting(matrix: np.ndarray) -> float:
+    """Return the mean fall from each experience's best accuracy to its last one.
+
+    Args:
+        matrix: (n, n); row i holds accuracies after experience i, column j those on experience j;
+            NaN above the diagonal.
+
+    Returns:
+        0 where nothing was forgotten; NaN for a single experience.
+    """
+    if len(matrix) < 2:
+        return float("nan")
+    best = np.nanmax(matrix[:-1, :-1], axis=0)
+    return float(np.mean(best - matrix[-1, :-1]))
+
+
+def backward_transfer(matrix: np.ndarray) -> float:
+    """Return the mean change from just after each experience to the end; below 0 is forgetting."""
+    if len(matrix) < 2:
+        return float("nan")
+    return float(np.mean(matrix[-1, :-1] - np.diag(matrix)[:-1]))
+
+
+def running_accuracy(labels: list[int], predicted: list[int], window: int = 50) -> np.ndarray:
+    """Return prequential accuracy over the last `window` frames at each frame, (n,) float64."""
+    right = np.equal(labels, predicted).astype(float)
+    total = np.concatenate([[0.0], np.cumsum(right)])
+    stops = np.arange(1, len(right) + 1)
+    starts = np.maximum(0, stops - window)
+    return np.asarray((total[stops] - total[starts]) / (stops - starts))

@@ -1,0 +1,157 @@
+"""One self-contained HTML page from facts that fit JSON: plots, tables, pictures, no network.
+
+Knows how to draw; where the facts come from is the caller's business.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from plr_edge.bundle import replace_file
+from plr_edge.errors import MissingExtraError
+
+_STYLE = """
+body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
+  color: #1c2733; background: #fff }
+h1 { margin-bottom: 0 } h2 { margin-top: 2.2rem; border-bottom: 1px solid #d5dde5 }
+table { border-collapse: collapse; margin: .6rem 0 } caption { text-align: left; color: #5b6b7a }
+td, th { padding: .2rem .7rem; text-align: right; border-bottom: 1px solid #e6ebf0 }
+td:first-child, th:first-child { text-align: left } svg { max-width: 100%; height: auto }
+.frames { display: flex; flex-wrap: wrap; gap: .6rem } .frames figure { margin: 0; width: 7.5rem }
+.frames img { width: 7.5rem; height: 7.5rem; image-rendering: auto; border: 3px solid #2b8a3e }
+.frames .wrong img { border-color: #c92a2a } figcaption { font-size: .8rem }
+.key { display: flex; gap: 2.2rem; margin: 1rem 0 } .key b { display: block; font-size: 1.7rem }
+"""
+
+
+def write_report(path: Path, title: str, sections: Sequence[str]) -> None:
+    """Write a page of sections made by the functions below.
+
+    Raises:
+        ConfigError: the page cannot be written.
+    """
+    body = "\n".join(sections)
+    page = (
+        f'<!doctype html><html lang="en"><meta charset="utf-8"><title>{html.escape(title)}</title>'
+        f"<style>{_STYLE}</style><h1>{html.escape(title)}</h1>{body}</html>"
+    )
+    replace_file(path, page.encode())
+
+
+def section(title: str, *parts: str) -> str:
+    """Put parts below a heading."""
+    return f"<h2>{html.escape(title)}</h2>" + "".join(parts)
+
+
+def paragraph(text: str) -> str:
+    """Put text into a paragraph."""
+    return f"<p>{html.escape(text)}</p>"
+
+
+def key_figures(figures: dict[str, str]) -> str:
+    """Show a few figures large."""
+    cells = (f"<div><b>{html.escape(v)}</b>{html.escape(k)}</div>" for k, v in figures.items())
+    return f'<div class="key">{"".join(cells)}</div>'
+
+
+def table(rows: Sequence[dict[str, Any]], caption: str = "") -> str:
+    """Show rows; the columns are the keys of the first one. A value that is absent stays empty."""
+    if not rows:
+        return ""
+    columns = list(rows[0])
+    head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
+    lines = (
+        "<tr>" + "".join(f"<td>{_text(row.get(c))}</td>" for c in columns) + "</tr>" for row in rows
+    )
+    return (
+        f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{''.join(lines)}</table>"
+    )
+
+
+def frames(images: Sequence[tuple[np.ndarray, str, bool]]) -> str:
+    """Show pictures: (H, W, 3) uint8, caption, whether the answer was right."""
+    figures = []
+    for image, caption, right in images:
+        buffer = io.BytesIO()
+        Image.fromarray(image).save(buffer, "JPEG", quality=88)
+        data = base64.b64encode(buffer.getvalue()).decode()
+        kind = "" if right else ' class="wrong"'
+        figures.append(
+            f'<figure{kind}><img alt="" src="data:image/jpeg;base64,{data}">'
+            f"<figcaption>{html.escape(caption)}</figcaption></figure>"
+        )
+    return f'<div class="frames">{"".join(figures)}</div>'
+
+
+def line_plot(curves: dict[str, np.ndarray], x_label: str, y_label: str) -> str:
+    """Draw curves over their index, values 0..1."""
+    figure, axes = _figure(8.5, 2.8)
+    for name, values in curves.items():
+        axes.plot(np.arange(1, len(values) + 1), values, label=name, linewidth=1.6)
+    axes.set(xlabel=x_label, ylabel=y_label, ylim=(0, 1.02))
+    axes.grid(alpha=0.3)
+    if len(curves) > 1:
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def bar_plot(bars: dict[str, dict[str, float]], y_label: str) -> str:
+    """Draw groups of bars: {series: {name: value}}."""
+    names = list(next(iter(bars.values())))
+    figure, axes = _figure(8.5, 2.8)
+    width = 0.8 / len(bars)
+    for i, (series, values) in enumerate(bars.items()):
+        positions = np.arange(len(names)) + (i - (len(bars) - 1) / 2) * width
+        axes.bar(positions, [values[name] for name in names], width, label=series)
+    turn = 30 if max(map(len, names)) > 8 else 0
+    axes.set_xticks(np.arange(len(names)), names, rotation=turn, ha="right" if turn else "center")
+    axes.set(ylabel=y_label)
+    axes.grid(alpha=0.3, axis="y")
+    if len(bars) > 1:
+        axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def matrix_plot(matrix: np.ndarray, names: Sequence[str], x_label: str, y_label: str) -> str:
+    """Draw a square matrix of values 0..1; NaN stays blank."""
+    figure, axes = _figure(6.0, 5.0)
+    shown = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis")
+    axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
+    axes.set_yticks(range(len(names)), names, fontsize=8)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    figure.colorbar(shown, ax=axes, shrink=0.8)
+    return _svg(figure)
+
+
+def _text(value: Any) -> str:
+    if value is None:
+        return ""
+    if isinstance(value, float):
+        return f"{value:,.3g}" if abs(value) < 100 else f"{value:,.0f}"
+    return html.escape(f"{value:,}" if isinstance(value, int) else str(value))
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    try:
+        from matplotlib.figure import Figure
+    except ImportError:
+        raise MissingExtraError(
+            "a report needs matplotlib; install it with `pip install 'plr-edge[report]'`"
+        ) from None
+    figure = Figure(figsize=(width, height), layout="constrained")
+    return figure, figure.subplots()
+
+
+def _svg(figure: Any) -> str:
+    buffer = io.StringIO()
+    figure.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

@@ -1,0 +1,43 @@
+"""What several tests share: one exported bundle, and frames of the embedded stream."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+@pytest.fixture(scope="session")
+def bundle_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A bundle of the embedded MobileNetV2 at 96 pixels, exported by the command line."""
+    path = tmp_path_factory.mktemp("bundle") / "bundle"
+    result = run_cli("export", "--input-size", "96", "-o", str(path))
+    assert result.exit_code == 0, result.output
+    return path
+
+
+@pytest.fixture(scope="session")
+def demo_frames():
+    """Twelve training frames of each of six embedded objects, one object after another."""
+    from plr_edge.stream import open_stream
+
+    frames = list(open_stream("demo", limit_per_class=12))
+    classes = sorted({frame.label for frame in frames})[::2]
+    return [frame for frame in frames if frame.label in classes]
+
+
+def run_cli(*arguments: str, input: str | None = None) -> Result:
+    """Run `plr-edge` in this process."""
+    from plr_edge.cli import cli
+
+    return CliRunner().invoke(cli, list(arguments), input=input)
+
+
+@pytest.fixture
+def plr_edge():
+    """The command line as a function."""
+    return run_cli
