@@ -37,7 +37,7 @@ def run_cli(*arguments: str, input: str | None = None) -> Result:
     return CliRunner().invoke(cli, list(arguments), input=input)
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def plr_edge():
     """The command line as a function."""
     return run_cli

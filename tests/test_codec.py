@@ -36,7 +36,6 @@ def test_records_have_the_length_that_the_codec_says(shape, bits):
     records = codec.encode(latents)
     assert records.shape == (3, codec.record_bytes)
     assert records.dtype == np.uint8
-    np.testing.assert_array_equal(codec.encode(codec.decode(records)), records)
 
 
 def test_the_format_is_these_exact_bytes():

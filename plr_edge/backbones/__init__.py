@@ -161,7 +161,7 @@ def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
     """Read a safetensors file; int8 weights come back multiplied by their scales."""
     if path.suffix != ".safetensors":
-        raise BackboneError(f"{path} is not read: weights come as .safetensors, without pickle")
+        raise BackboneError(f"{path} is not read: weights come as .safetensors, never pickled")
     try:
         tensors = load_safetensors(path.read_bytes())
     except OSError as error:
