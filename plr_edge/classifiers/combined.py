@@ -42,7 +42,6 @@ class CombinedClassifier:
         self.means = ClassMeans(feature_width)
         self.rehearsed = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
-        self._ridge_weights: np.ndarray | None = None
 
     @property
     def n_classes(self) -> int:
@@ -57,7 +56,6 @@ class CombinedClassifier:
     def learn_ridge(self, taps: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
         """Learn a batch whose class means were learned already, frame by frame."""
         self.ridge.learn_many(np.concatenate([taps, features], axis=1), labels)
-        self._ridge_weights = None
 
     def refit(
         self,
@@ -81,7 +79,6 @@ class CombinedClassifier:
         self.ridge.refit(np.concatenate([taps, features], axis=1), labels)
         self.rehearsed = rehearsed
         self.unknown_below = self._threshold(features, labels, unknown_quantile)
-        self._ridge_weights = None
 
     def answer_many(self, taps: np.ndarray, features: np.ndarray) -> Answer:
         """Answer a batch; at least one class must have been learned."""
@@ -99,7 +96,7 @@ class CombinedClassifier:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return what answering needs, without the inverse that learning needs."""
         return {
-            "ridge_weights": self._weights(),
+            "ridge_weights": self.ridge.weights,
             "ridge_mean": self.ridge.mean,
             "ridge_scale": self.ridge.scale,
             "means_sums": self.means.sums,
@@ -119,12 +116,12 @@ class CombinedClassifier:
         self.ridge.mean, self.ridge.scale = arrays["ridge_mean"], arrays["ridge_scale"]
         self.rehearsed = arrays["rehearsed"]
         self.unknown_below = float(arrays["unknown_below"][0])
-        self._ridge_weights = arrays["ridge_weights"]
+        self.ridge.weights = arrays["ridge_weights"]
         return self
 
     def _with_ridge(self, taps: np.ndarray, features: np.ndarray, total: np.ndarray) -> np.ndarray:
         """Put ridge in the place of class means, but for classes that it has not met."""
-        weights = self._weights()
+        weights = self.ridge.weights
         met = np.abs(weights).sum(axis=1) > 0
         if met.sum() < 2:
             return total
@@ -132,11 +129,6 @@ class CombinedClassifier:
         mixed = total.copy()
         mixed[:, : len(met)][:, met] = _standardised(scores, met)[:, met]
         return mixed
-
-    def _weights(self) -> np.ndarray:
-        if self._ridge_weights is None:
-            self._ridge_weights = self.ridge.weights
-        return self._ridge_weights
 
     def _rehearsed_scores(self, features: np.ndarray, cosines: np.ndarray) -> np.ndarray:
         """Cosines to the rehearsed rows; to the mean for classes newer than the generation."""

@@ -6,6 +6,8 @@ import numpy as np
 
 from plr_edge.classifiers.class_means import grown
 
+_BLOCK = 256  # rows of the inverse updated together, so that the product stays in cache
+
 
 class Ridge:
     """Ridge regression to one-hot targets, exact after every batch.
@@ -30,7 +32,7 @@ class Ridge:
     def _reset(self) -> None:
         n = self.width + 1  # the last column is the constant
         self.inverse = np.eye(n, dtype=np.float32) / np.float32(self.strength)
-        self.moments = np.zeros((0, n), np.float32)  # (K, D + 1): sum of features by class
+        self.weights = np.zeros((0, n), np.float32)  # (K, D + 1), over standardised features
         self.counts = np.zeros(0, np.int64)
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
@@ -38,12 +40,15 @@ class Ridge:
         if len(labels) == 0:
             return
         x = self._standardised(features)
-        self.moments, self.counts = grown(self.moments, labels), grown(self.counts, labels)
-        np.add.at(self.moments, labels, x)
+        self.weights, self.counts = grown(self.weights, labels), grown(self.counts, labels)
         np.add.at(self.counts, labels, 1)
         xp = x @ self.inverse  # (n, D + 1)
         gain = np.linalg.solve(np.eye(len(x), dtype=np.float32) + xp @ x.T, xp)
-        self.inverse -= xp.T @ gain
+        errors = self._targets(labels) - x @ self.weights.T  # (n, K)
+        self.weights = self.weights + errors.T @ gain
+        for start in range(0, len(self.inverse), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            self.inverse[block] -= xp[:, block].T @ gain
 
     def refit(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Forget all, then fit (n, D) features in one solve, standardised by their own spread."""
@@ -51,24 +56,25 @@ class Ridge:
         spread = features.std(0).astype(np.float32)
         self.scale = 1.0 / np.maximum(spread, max(1e-6, 0.05 * float(spread.mean())))
         self._reset()
+        if len(features) <= self.width:
+            self.learn_many(features, labels)
+            return
         x = self._standardised(features)
-        self.moments, self.counts = grown(self.moments, labels), grown(self.counts, labels)
-        np.add.at(self.moments, labels, x)
+        self.weights, self.counts = grown(self.weights, labels), grown(self.counts, labels)
         np.add.at(self.counts, labels, 1)
         gram = (x.T @ x).astype(np.float64)
         gram[np.diag_indices_from(gram)] += self.strength
         self.inverse = np.linalg.inv(gram).astype(np.float32)
-
-    @property
-    def weights(self) -> np.ndarray:
-        """(K, D + 1) float32, over standardised features and a constant."""
-        return self.moments @ self.inverse
+        self.weights = (self._targets(labels).T @ x) @ self.inverse
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return the regression's outputs, -inf for a class never seen; see `Classifier`."""
-        scores = (self._standardised(features) @ self.inverse) @ self.moments.T
+        scores = self.with_weights(features, self.weights)
         scores[:, self.counts == 0] = -np.inf
-        return np.asarray(scores)
+        return scores
+
+    def _targets(self, labels: np.ndarray) -> np.ndarray:
+        return np.eye(len(self.counts), dtype=np.float32)[labels]
 
     def with_weights(self, features: np.ndarray, weights: np.ndarray) -> np.ndarray:
         """Return the outputs (n, K) of given (K, D + 1) weights, such as `weights` gave."""

@@ -103,12 +103,15 @@ def test_unlabelled_frames_are_answered_and_not_learned(bundle_path, folders, tm
     assert json.loads(result.stdout)["n_taught"] == 0
 
 
-def test_standard_input_names_frames_and_labels(bundle_path, folders, tmp_path, plr_edge):
+def test_standard_input_names_frames_and_labels(bundle_path, folders, tmp_path):
     files = sorted((folders / "train").rglob("*.png"))[:20]
     lines = "".join(f"{file}\t{file.parent.name}\n" for file in files)
-    state = str(tmp_path / "s")
-    result = plr_edge("adapt", str(bundle_path), "-", "--state", state, "--json", input=lines)
-    assert json.loads(result.stdout)["n_taught"] == 20
+    command = [sys.executable, "-m", "plr_edge", "adapt", str(bundle_path), "-", "--json"]
+    done = subprocess.run(
+        [*command, "--state", str(tmp_path / "s")],
+        input=lines, capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert json.loads(done.stdout)["n_taught"] == 20
 
 
 def test_every_schedule_learns(bundle_path, folders, tmp_path, plr_edge):
