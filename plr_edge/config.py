@@ -51,7 +51,7 @@ class AdaptConfig:
     momentum: float = 0.9
     max_age_steps: int = 30
     cache_bytes: int = 64_000_000
-    publish_growth: float = 1.5
+    publish_growth: float = 2.0
     ridge_strength: float = 100.0
     unknown_quantile: float = 0.01
     chunk: int = 16

@@ -16,6 +16,7 @@ from plr_edge.classifiers.class_means import ClassMeans, unit
 from plr_edge.classifiers.ridge import Ridge
 
 _YOUNG = 24  # samples below which ridge has too little to go by
+_MOST_PENDING = 64  # samples that ridge may lag behind; class means never do
 _SHARPNESS = 2.0  # of the softmax over standardised scores; about right on the embedded stream
 
 
@@ -42,6 +43,7 @@ class CombinedClassifier:
         self.means = ClassMeans(feature_width)
         self.rehearsed = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
+        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
 
     @property
     def n_classes(self) -> int:
@@ -54,8 +56,13 @@ class CombinedClassifier:
         self.learn_ridge(taps, features, labels)
 
     def learn_ridge(self, taps: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn a batch whose class means were learned already, frame by frame."""
-        self.ridge.learn_many(np.concatenate([taps, features], axis=1), labels)
+        """Let ridge learn a batch, whose class means were learned already, when enough has come."""
+        self._pending.append((np.concatenate([taps, features], axis=1), labels))
+        n_pending = sum(len(y) for _, y in self._pending)
+        if n_pending >= min(_MOST_PENDING, self.ridge.counts.sum() / 8):
+            xs, ys = zip(*self._pending, strict=True)
+            self._pending.clear()
+            self.ridge.learn_many(np.concatenate(xs), np.concatenate(ys))
 
     def refit(
         self,
@@ -76,6 +83,7 @@ class CombinedClassifier:
         """
         self.means = ClassMeans(features.shape[1])
         self.means.learn_many(features, labels)
+        self._pending.clear()
         self.ridge.refit(np.concatenate([taps, features], axis=1), labels)
         self.rehearsed = rehearsed
         self.unknown_below = self._threshold(features, labels, unknown_quantile)

@@ -46,9 +46,7 @@ class Ridge:
         gain = np.linalg.solve(np.eye(len(x), dtype=np.float32) + xp @ x.T, xp)
         errors = self._targets(labels) - x @ self.weights.T  # (n, K)
         self.weights = self.weights + errors.T @ gain
-        for start in range(0, len(self.inverse), _BLOCK):
-            block = slice(start, start + _BLOCK)
-            self.inverse[block] -= xp[:, block].T @ gain
+        self._subtract(xp, gain)
 
     def refit(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Forget all, then fit (n, D) features in one solve, standardised by their own spread."""
@@ -56,15 +54,19 @@ class Ridge:
         spread = features.std(0).astype(np.float32)
         self.scale = 1.0 / np.maximum(spread, max(1e-6, 0.05 * float(spread.mean())))
         self._reset()
-        if len(features) <= self.width:
-            self.learn_many(features, labels)
-            return
         x = self._standardised(features)
         self.weights, self.counts = grown(self.weights, labels), grown(self.counts, labels)
         np.add.at(self.counts, labels, 1)
-        gram = (x.T @ x).astype(np.float64)
-        gram[np.diag_indices_from(gram)] += self.strength
-        self.inverse = np.linalg.inv(gram).astype(np.float32)
+        if len(x) <= self.width:
+            kernel = x @ x.T
+            kernel[np.diag_indices_from(kernel)] += np.float32(self.strength)
+            dual = np.linalg.inv(kernel) @ x  # (n, D + 1)
+            self.weights = self._targets(labels).T @ dual
+            self._subtract(x / np.float32(self.strength), dual)
+            return
+        gram = x.T @ x
+        gram[np.diag_indices_from(gram)] += np.float32(self.strength)
+        self.inverse = np.linalg.inv(gram)
         self.weights = (self._targets(labels).T @ x) @ self.inverse
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
@@ -72,6 +74,12 @@ class Ridge:
         scores = self.with_weights(features, self.weights)
         scores[:, self.counts == 0] = -np.inf
         return scores
+
+    def _subtract(self, left: np.ndarray, right: np.ndarray) -> None:
+        """Take left.T @ right off the inverse, block by block."""
+        for start in range(0, len(self.inverse), _BLOCK):
+            block = slice(start, start + _BLOCK)
+            self.inverse[block] -= left[:, block].T @ right
 
     def _targets(self, labels: np.ndarray) -> np.ndarray:
         return np.eye(len(self.counts), dtype=np.float32)[labels]
