@@ -16,7 +16,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -45,7 +45,6 @@ class Bundle:
 
     path: Path
     manifest: dict[str, Any]
-    _files: dict[str, bytes] = field(repr=False, default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -90,8 +89,12 @@ class Bundle:
         return LatentCodec(shape=self.latent_shape, bits=bits, pool=pool, signed=signed)
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a member, as they were when the bundle was verified."""
-        return self._files[name]
+        """Return the bytes of a member, verified again.
+
+        Raises:
+            BundleError: it is no longer what the manifest says.
+        """
+        return _read_verified(self.path / name, self.manifest["files"].get(name))
 
     def splice(self, weights: Mapping[str, np.ndarray]) -> bytes:
         """Return adaptive.onnx with other weights in it.
@@ -126,17 +129,15 @@ def open_bundle(path: str | Path) -> Bundle:
     """
     path = Path(path)
     manifest = _read_manifest(path)
-    files = {}
-    for name in FILES:
-        files[name] = _read_verified(path / name, manifest["files"].get(name))
-    bundle = Bundle(path, manifest, files)
+    sizes = {name: len(_read_verified(path / name, manifest["files"].get(name))) for name in FILES}
+    bundle = Bundle(path, manifest)
     try:
         assert bundle.levels and bundle.preprocessing and bundle.taps_width >= 0
         slots = manifest["adaptive_slots"].items()
         ends = [offset + 4 * int(np.prod(shape)) for _, (offset, shape) in slots]
-        if any(end > len(files["adaptive.onnx"]) for end in ends):
+        if any(end > sizes["adaptive.onnx"] for end in ends):
             raise ValueError("a weight lies beyond the end of adaptive.onnx")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
         raise BundleError(f"{path}/manifest.json is not whole ({error}); export it again") from None
     return bundle
 
@@ -177,7 +178,7 @@ def write_bundle(
             shutil.rmtree(partial, ignore_errors=True)
     except OSError as error:
         raise BundleError(f"cannot write {path}: {error.strerror}; nothing was kept") from None
-    return Bundle(path, manifest, dict(files))
+    return Bundle(path, manifest)
 
 
 def write_synced(path: Path, data: bytes) -> None:

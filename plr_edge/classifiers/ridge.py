@@ -30,9 +30,8 @@ class Ridge:
         self._reset()
 
     def _reset(self) -> None:
-        n = self.width + 1  # the last column is the constant
-        self.inverse = np.eye(n, dtype=np.float32) / np.float32(self.strength)
-        self.weights = np.zeros((0, n), np.float32)  # (K, D + 1), over standardised features
+        self.inverse = np.zeros((0, 0), np.float32)  # made by learning; answering needs none
+        self.weights = np.zeros((0, self.width + 1), np.float32)  # the last column: the constant
         self.counts = np.zeros(0, np.int64)
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
@@ -42,6 +41,7 @@ class Ridge:
         x = self._standardised(features)
         self.weights, self.counts = grown(self.weights, labels), grown(self.counts, labels)
         np.add.at(self.counts, labels, 1)
+        self._make_inverse()
         xp = x @ self.inverse  # (n, D + 1)
         gain = np.linalg.solve(np.eye(len(x), dtype=np.float32) + xp @ x.T, xp)
         errors = self._targets(labels) - x @ self.weights.T  # (n, K)
@@ -62,6 +62,7 @@ class Ridge:
             kernel[np.diag_indices_from(kernel)] += np.float32(self.strength)
             dual = np.linalg.inv(kernel) @ x  # (n, D + 1)
             self.weights = self._targets(labels).T @ dual
+            self._make_inverse()
             self._subtract(x / np.float32(self.strength), dual)
             return
         gram = x.T @ x
@@ -74,6 +75,11 @@ class Ridge:
         scores = self.with_weights(features, self.weights)
         scores[:, self.counts == 0] = -np.inf
         return scores
+
+    def _make_inverse(self) -> None:
+        if not len(self.inverse):
+            n = self.width + 1
+            self.inverse = np.eye(n, dtype=np.float32) / np.float32(self.strength)
 
     def _subtract(self, left: np.ndarray, right: np.ndarray) -> None:
         """Take left.T @ right off the inverse, block by block."""

@@ -6,7 +6,7 @@ Owns the two engines and the classifier; knows nothing of how they come to chang
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -88,14 +88,17 @@ class Perception:
         *,
         n_threads: int = 1,
         unknown: bool = True,
+        weights: Mapping[str, np.ndarray] | None = None,
     ) -> None:
-        """Build the engines of a bundle as it was exported."""
+        """Build the engines of a bundle, with learned weights or those it was exported with."""
         self.bundle, self.classifier, self.classes = bundle, classifier, classes
         self.version, self.unknown = 0, unknown
         self.frozen_s = self.adaptive_s = self.prepare_s = 0.0
         self._n_threads = n_threads
+        self._adaptive: Engine = OnnxEngine(
+            bundle.splice(weights) if weights else bundle.read("adaptive.onnx"), n_threads
+        )
         self._frozen: Engine = OnnxEngine(bundle.read("frozen.onnx"), n_threads)
-        self._adaptive: Engine = OnnxEngine(bundle.read("adaptive.onnx"), n_threads)
 
     @classmethod
     def from_state(
@@ -110,13 +113,18 @@ class Perception:
         check_state_fits(bundle, state, Path(path))
         classifier = CombinedClassifier.from_arrays(state.arrays["classifier"], bundle.taps_width)
         self = cls(
-            bundle, classifier, list(state.facts["classes"]), n_threads=n_threads, unknown=unknown
+            bundle,
+            classifier,
+            list(state.facts["classes"]),
+            n_threads=n_threads,
+            unknown=unknown,
+            weights=state.arrays["adaptive"],
         )
-        self.publish(state.arrays["adaptive"], classifier, state.generation)
+        self.version = int(state.facts["version"])
         return self
 
     def publish(
-        self, weights: dict[str, np.ndarray], classifier: CombinedClassifier, version: int
+        self, weights: Mapping[str, np.ndarray], classifier: CombinedClassifier, version: int
     ) -> None:
         """Answer with other weights from the next batch on."""
         engine = OnnxEngine(self.bundle.splice(weights), self._n_threads)
