@@ -15,7 +15,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -108,17 +108,29 @@ class Bundle:
         Raises:
             BundleError: a name or shape is not that of the template.
         """
-        slots = self.manifest["adaptive_slots"]
-        if set(weights) != set(slots):
-            odd = sorted(set(weights) ^ set(slots))
-            raise BundleError(f"weights do not fit the template: {odd[0]!r} is in only one of them")
-        model = bytearray(self.read("adaptive.onnx"))
-        for name, (offset, shape) in slots.items():
-            array = np.ascontiguousarray(weights[name], dtype="<f4")
-            if list(array.shape) != list(shape):
-                raise BundleError(f"weight {name!r} is {array.shape}; the template has {shape}")
-            model[offset : offset + array.nbytes] = array.tobytes()
-        return bytes(model)
+        return splice(self.read("adaptive.onnx"), self.manifest["adaptive_slots"], weights)
+
+
+def splice(
+    template: bytes, slots: Mapping[str, Sequence[Any]], weights: Mapping[str, np.ndarray]
+) -> bytes:
+    """Put weights into a serialised model; see `Bundle.splice`.
+
+    Args:
+        template: the model.
+        slots: (byte offset, shape) of each weight in it.
+        weights: float32 arrays by name.
+    """
+    if set(weights) != set(slots):
+        odd = sorted(set(weights) ^ set(slots))
+        raise BundleError(f"weights do not fit the template: {odd[0]!r} is in only one of them")
+    model = bytearray(template)
+    for name, (offset, shape) in slots.items():
+        array = np.ascontiguousarray(weights[name], dtype="<f4")
+        if list(array.shape) != list(shape):
+            raise BundleError(f"weight {name!r} is {array.shape}; the template has {shape}")
+        model[offset : offset + array.nbytes] = array.tobytes()
+    return bytes(model)
 
 
 def open_bundle(path: str | Path) -> Bundle:

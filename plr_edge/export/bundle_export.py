@@ -5,6 +5,7 @@ Knows the split, ONNX, and how to compare; a bundle that fails the comparison is
 
 from __future__ import annotations
 
+import copy
 import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,10 +19,10 @@ from safetensors.numpy import save as save_safetensors
 from torch import nn
 
 from plr_edge.backbones.base import Backbone, fold_batch_norm
-from plr_edge.bundle import Bundle, write_bundle
+from plr_edge.bundle import Bundle, splice, write_bundle
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.errors import BundleError
-from plr_edge.export.split import levels_of, split
+from plr_edge.export.split import block_costs, levels_of, split
 from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
 
 MAX_RELATIVE_ERROR = 1e-3  # of the largest value; float32 engines measure about 1e-6
@@ -89,7 +90,7 @@ def export_bundle(
     outputs = ["latent", "taps"] if part.taps else ["latent"]
     files = {"frozen.onnx": module_to_onnx(part, torch.from_numpy(x[:1]), "image", outputs)}
     weights = {name: t.detach().numpy() for name, t in adaptive.state_dict().items()}
-    files["adaptive.onnx"] = _adaptive_onnx(adaptive, levels[0].shape)
+    files["adaptive.onnx"], slots = _adaptive_template(adaptive, levels[0].shape, weights)
     files["adaptive.safetensors"] = save_safetensors(weights)
     report, latents, taps_width = _compare(backbone, cut, files, x)
     _refuse_if_far(report)
@@ -102,7 +103,7 @@ def export_bundle(
         "taps_width": taps_width,
         "frozen_macs": _frozen_macs(folded, cut),
         "latent_signed": bool(latents.min() < 0),
-        "adaptive_slots": weight_slots(files["adaptive.onnx"], weights),
+        "adaptive_slots": slots,
         "parity": asdict(report),
         "made_with": {
             "torch": torch.__version__,
@@ -113,14 +114,24 @@ def export_bundle(
     return write_bundle(Path(path), files, manifest, force=force), report
 
 
-def _adaptive_onnx(adaptive: nn.Sequential, latent_shape: tuple[int, ...]) -> bytes:
-    module = adaptive if len(adaptive) else nn.Identity()
-    return module_to_onnx(module, torch.zeros(1, *latent_shape), "latent", ["feature"])
+def _adaptive_template(
+    adaptive: nn.Sequential, latent_shape: tuple[int, ...], weights: dict[str, np.ndarray]
+) -> tuple[bytes, dict[str, tuple[int, list[int]]]]:
+    """Export the adaptive part with weights that no optimiser can merge or drop, then splice.
+
+    Exported as they are, equal weights would be stored once and zero biases not at all.
+    """
+    stand_in: nn.Module = copy.deepcopy(adaptive) if len(adaptive) else nn.Identity()
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for tensor in stand_in.state_dict().values():
+            tensor.normal_(generator=generator)
+    model = module_to_onnx(stand_in, torch.zeros(1, *latent_shape), "latent", ["feature"])
+    slots = weight_slots(model, {n: t.numpy() for n, t in stand_in.state_dict().items()})
+    return splice(model, slots, weights), slots
 
 
 def _frozen_macs(backbone: Backbone, cut: str) -> int:
-    from plr_edge.export.split import block_costs
-
     macs, _ = block_costs(backbone)
     frozen, _ = split(backbone, cut)
     return sum(macs[name] for name, _ in frozen.named_children())

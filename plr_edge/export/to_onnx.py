@@ -139,21 +139,11 @@ def weight_slots(model: bytes, weights: Mapping[str, np.ndarray]) -> dict[str, t
                 "rewrite that layer with nn.Conv2d or nn.Linear, or cut after it"
             )
         raw = tensor.raw_data
-        offset = model.find(raw)
-        if not raw or offset < 0 or model.find(raw, offset + 1) >= 0:
-            offset = _unique_offset(model, tensor)
+        offset = model.find(raw) if raw else -1
+        if offset < 0 or model.find(raw, offset + 1) >= 0:
+            raise BundleError(f"weight {name!r} cannot be located in adaptive.onnx")
         slots[name] = (offset, list(array.shape))
     return slots
-
-
-def _unique_offset(model: bytes, tensor: onnx.TensorProto) -> int:
-    """Find a tensor whose bytes occur more than once (zero biases) by its serialised whole."""
-    whole = tensor.SerializeToString(deterministic=True)
-    offset = model.find(whole)
-    if offset < 0 or model.find(whole, offset + 1) >= 0:
-        raise BundleError(f"weight {tensor.name!r} cannot be located in adaptive.onnx")
-    inside = whole.rfind(tensor.raw_data)
-    return offset + inside
 
 
 def _strip(model: onnx.ModelProto) -> None:
