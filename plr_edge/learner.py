@@ -135,8 +135,11 @@ class Learner:
             of_class = np.flatnonzero(self.memory.labels == label)
             self._imprint(label, self.features_at(len(self.levels) - 1, of_class))
 
-    def step(self) -> int | None:
+    def step(self, *, rehearse: bool = True) -> int | None:
         """Run one training step at a drawn level.
+
+        Args:
+            rehearse: False trains on the newest samples alone, as a baseline does.
 
         Returns:
             The level's index, or None where there is nothing to tell apart yet.
@@ -145,7 +148,8 @@ class Learner:
             return None
         level = int(self._rng.choice(len(self.levels), p=self.schedule.shares))
         newest = np.fromiter(set(self._newest), np.int64)
-        rehearsed = self.memory.sample(self.config.rehearsed_per_step, self._rng)
+        n_rehearsed = self.config.rehearsed_per_step if rehearse else 0
+        rehearsed = self.memory.sample(n_rehearsed, self._rng)
         slots = np.concatenate([newest, np.setdiff1d(rehearsed, newest)])  # (B + R,)
         x = _to_torch(self.features_at(level, slots))
         y = torch.from_numpy(self.memory.labels[slots].astype(np.int64))
@@ -187,6 +191,11 @@ class Learner:
             at = np.flatnonzero(~held)[start : start + _FORWARD_BATCH]
             out[at] = self._computed(level, slots[at])
         return out
+
+    def scores_many(self, features: np.ndarray) -> np.ndarray:
+        """Return the cosine classifier's logits (n, K) for features (n, D)."""
+        with torch.no_grad():
+            return np.asarray(self._logits(torch.from_numpy(features)).numpy())
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return a copy of the blocks' weights, float32 by state_dict name."""

@@ -90,6 +90,8 @@ class LatentMemory:
         Returns:
             (min(n, len(self)),) int64.
         """
+        if n == 0:
+            return np.empty(0, np.int64)
         if n >= self._n:
             return np.asarray(rng.permutation(self._n))
         counts = np.bincount(self.labels)

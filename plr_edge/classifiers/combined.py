@@ -101,6 +101,10 @@ class CombinedClassifier:
         probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
         return Answer(probabilities, cosines.max(axis=1))
 
+    def rehearsed_scores(self, features: np.ndarray) -> np.ndarray:
+        """Return the rehearsed classifier's cosines alone, (n, K)."""
+        return self._rehearsed_scores(features, self.means.scores_many(features))
+
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return what answering needs, without the inverse that learning needs."""
         return {

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -162,7 +162,7 @@ class Perception:
         start = time.perf_counter()
         predictions = self.answer(frames, self.see(frames))
         each_ms = (time.perf_counter() - start) * 1e3 / max(len(frames), 1)
-        return [Prediction(**{**vars(p), "latency_ms": each_ms}) for p in predictions]
+        return [replace(prediction, latency_ms=each_ms) for prediction in predictions]
 
     def _prediction(self, frame: Frame, probabilities: np.ndarray, similarity: float) -> Prediction:
         best = np.argsort(-probabilities, kind="stable")[:_TOP_K]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ from plr_edge.errors import StateError
 from plr_edge.export.split import split
 from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
-from plr_edge.runtime.perception import Perception, Prediction, check_state_fits
+from plr_edge.runtime.perception import Perception, Prediction, Seen, check_state_fits
 from plr_edge.schedule import make_schedule
 from plr_edge.store import State, Store
 from plr_edge.stream.base import Frame, check_label
@@ -103,12 +103,18 @@ class Session:
         for frame in frames:
             if frame.label is not None:
                 check_label(frame.label)
-        start = time.perf_counter()
-        seen = self.perception.see(frames)
+        start, learned_s = time.perf_counter(), self.learn_s
+        predictions = self.take(frames, self.perception.see(frames))
+        answer_s = time.perf_counter() - start - (self.learn_s - learned_s)
+        each_ms = answer_s * 1e3 / max(len(frames), 1)
+        return [replace(prediction, latency_ms=each_ms) for prediction in predictions]
+
+    def take(self, frames: Sequence[Frame], seen: Seen) -> list[Prediction]:
+        """Do what `observe_many` does with frames that perception has already seen."""
         predictions: list[Prediction] = []
         taught: list[int] = []
         for i, frame in enumerate(frames):
-            one = type(seen)(*(part[i : i + 1] for part in vars(seen).values()))
+            one = Seen(*(part[i : i + 1] for part in vars(seen).values()))
             prediction = self.perception.answer([frame], one)[0]
             predictions.append(prediction)
             if frame.label is not None:
@@ -123,8 +129,7 @@ class Session:
             parts = [part[taught] for part in vars(seen).values()]
             self._learn(*parts, labels=labels)
         self.learn_s += time.perf_counter() - answered
-        each_ms = (answered - start) * 1e3 / max(len(frames), 1)
-        return [Prediction(**{**vars(p), "latency_ms": each_ms}) for p in predictions]
+        return predictions
 
     def publish(self) -> None:
         """Make a generation of what was rehearsed, and answer with it."""

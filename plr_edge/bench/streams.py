@@ -1,0 +1,320 @@
+"""Real streams: what one pass leaves, for plr-edge and for what else could be done.
+
+All methods share the frozen part, the order of frames and one pass of its outputs, which are
+computed once and kept beside the results.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plr_edge.bundle import Bundle
+from plr_edge.classifiers import CLASSIFIERS, Ridge
+from plr_edge.config import AdaptConfig
+from plr_edge.errors import StreamError
+from plr_edge.learner import Learner
+from plr_edge.memory import LatentMemory
+from plr_edge.runtime.perception import Perception, Seen
+from plr_edge.runtime.session import Session, adaptive_blocks
+from plr_edge.schedule import make_schedule
+from plr_edge.stream import Frame, open_stream
+
+_CHUNK = 16
+_JOINT_EPOCHS = 12
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Which frames are taught, in which order, and which are held out.
+
+    Attributes:
+        pack: folder of the image pack.
+        train: split that is taught.
+        test: split that is held out.
+        limit_per_class: of the taught frames.
+        shuffled_experiences: 0 for the pack's own order; else classes are drawn into so many
+            experiences by the seed, and frames are shuffled inside each.
+    """
+
+    pack: str
+    train: str = "train"
+    test: str = "test"
+    limit_per_class: int | None = None
+    shuffled_experiences: int = 0
+
+
+PROTOCOLS = {
+    "fruits": Protocol(pack="fruits-turntable"),
+    "fruits-axes": Protocol(pack="fruits-turntable", train="axis0", test="axis1"),
+    "grocery": Protocol(pack="grocery"),
+    "cifar100": Protocol(pack="cifar100", limit_per_class=100, shuffled_experiences=10),
+}
+
+
+@dataclass(frozen=True)
+class Part:
+    """Frames of a split, as the frozen part and the exported adaptive part see them.
+
+    Attributes:
+        seen: latents, taps and features.
+        labels: (n,) class indices, in the order of first appearance in the pack.
+    """
+
+    seen: Seen
+    labels: np.ndarray
+
+    def take(self, order: np.ndarray) -> Part:
+        """Return frames in another order."""
+        return Part(Seen(*(a[order] for a in vars(self.seen).values())), self.labels[order])
+
+    @property
+    def wide(self) -> np.ndarray:
+        """(n, T + D): taps beside the deepest feature."""
+        return np.concatenate([self.seen.taps, self.seen.features], axis=1)
+
+
+@dataclass(frozen=True)
+class Task:
+    """A protocol with one seed's order of frames."""
+
+    bundle: Bundle
+    train: Part
+    test: Part
+    names: list[str]
+    frozen_s: float
+
+
+def load_parts(
+    protocol: Protocol, bundle: Bundle, data: Path, cache: Path, say: Say
+) -> tuple[Part, Part, list[str], float]:
+    """Run both splits through a bundle's engines once, or read what an earlier run kept.
+
+    Returns:
+        The taught part, the held-out part, names of the classes, and the seconds that the frozen
+        part took for the taught frames.
+
+    Raises:
+        StreamError: the pack is not there.
+    """
+    path = data / protocol.pack
+    if not path.is_dir():
+        raise StreamError(f"there is no {path}; give the folder of the image packs with --data")
+    digest = bundle.frozen_sha256[:12]
+    file = cache / f"{protocol.pack}-{protocol.train}-{protocol.test}-{digest}.npz"
+    if file.is_file():
+        with np.load(file, allow_pickle=False) as kept:
+            arrays = {name: kept[name] for name in kept.files}
+    else:
+        say(f"running {path} through {bundle.name}")
+        arrays = _arrays(protocol, bundle, path)
+        cache.mkdir(parents=True, exist_ok=True)
+        partial = file.with_suffix(".partial.npz")
+        np.savez(partial, **arrays)
+        partial.replace(file)
+    parts = [
+        Part(Seen(*(arrays[f"{split}_{n}"] for n in ("latents", "taps", "features"))),
+             arrays[f"{split}_labels"])
+        for split in ("train", "test")
+    ]  # fmt: skip
+    return parts[0], parts[1], arrays["names"].tolist(), float(arrays["frozen_s"])
+
+
+def make_task(protocol: Protocol, bundle: Bundle, parts: Any, seed: int) -> Task:
+    """Order the taught frames by the seed, where the protocol asks for that."""
+    train, test, names, frozen_s = parts
+    if protocol.shuffled_experiences:
+        rng = np.random.default_rng([seed, 7])
+        groups = np.array_split(rng.permutation(len(names)), protocol.shuffled_experiences)
+        order = [rng.permutation(np.flatnonzero(np.isin(train.labels, group))) for group in groups]
+        train = train.take(np.concatenate(order))
+    return Task(bundle, train, test, names, frozen_s)
+
+
+def run_method(name: str, task: Task, config: AdaptConfig) -> dict[str, Any]:
+    """Run one method over a task.
+
+    Returns:
+        accuracy on the held-out frames, wall seconds, multiply-adds of learning per frame, bytes
+        kept for rehearsal; facts that fit JSON.
+    """
+    start = time.perf_counter()
+    result = METHODS[name](task, config)
+    result.setdefault("seconds", time.perf_counter() - start)
+    return {"method": name, **result}
+
+
+def _arrays(protocol: Protocol, bundle: Bundle, path: Path) -> dict[str, np.ndarray]:
+    from plr_edge.classifiers.combined import CombinedClassifier
+
+    classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width, 1.0)
+    perception = Perception(bundle, classifier, [])
+    classes: dict[str, int] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for part, split in (("train", protocol.train), ("test", protocol.test)):
+        limit = protocol.limit_per_class if part == "train" else None
+        collected: list[Seen] = []
+        labels: list[int] = []
+        frames: list[Frame] = []
+        for frame in open_stream(path, split=split, limit_per_class=limit):
+            labels.append(classes.setdefault(str(frame.label), len(classes)))
+            frames.append(frame)
+            if len(frames) == _CHUNK:
+                collected.append(perception.see(frames))
+                frames = []
+        if frames:
+            collected.append(perception.see(frames))
+        for name in ("latents", "taps", "features"):
+            arrays[f"{part}_{name}"] = np.concatenate([getattr(s, name) for s in collected])
+        arrays[f"{part}_labels"] = np.array(labels)
+        arrays.setdefault("frozen_s", np.array(perception.frozen_s))
+    return {**arrays, "names": np.array(list(classes))}
+
+
+def _closed_form(name: str, wide: bool) -> Callable[[Task, AdaptConfig], dict[str, Any]]:
+    """Class means, LDA or ridge on what the exported network returns; order does not matter."""
+
+    def run(task: Task, config: AdaptConfig) -> dict[str, Any]:
+        x, test = (task.train.wide, task.test.wide) if wide else (
+            task.train.seen.features, task.test.seen.features)  # fmt: skip
+        if name == "ridge":
+            return _best_ridge(x, task.train.labels, test, task.test.labels)
+        classifier = CLASSIFIERS[name](x.shape[1])
+        classifier.learn_many(x, task.train.labels)
+        right = classifier.scores_many(test).argmax(1) == task.test.labels
+        return {"accuracy": float(right.mean()), "train_macs_per_frame": 0.0, "memory_bytes": 0}
+
+    return run
+
+
+def _best_ridge(x: np.ndarray, y: np.ndarray, test: np.ndarray, test_y: np.ndarray) -> dict[str, Any]:
+    """Ridge with its strength tuned on the held-out frames: a baseline flattered, not ours."""
+    scores = {}
+    for share in (0.003, 0.01, 0.03, 0.1, 0.3):
+        ridge = Ridge(x.shape[1], strength=share * len(x))
+        ridge.refit(x, y)
+        scores[share] = float((ridge.scores_many(test).argmax(1) == test_y).mean())
+    best = max(scores, key=lambda share: scores[share])
+    return {
+        "accuracy": scores[best],
+        "strength_share": best,
+        "train_macs_per_frame": 0.0,
+        "memory_bytes": 0,
+    }
+
+
+def _session(**changes: Any) -> Callable[[Task, AdaptConfig], dict[str, Any]]:
+    """One pass of `plr-edge adapt`, with some settings changed."""
+
+    def run(task: Task, config: AdaptConfig) -> dict[str, Any]:
+        config = replace(config, **changes)
+        labels, seen = task.train.labels, task.train.seen
+        blank = np.zeros((1, 1, 3), np.uint8)
+        frames = [Frame(blank, task.names[y], 0, "") for y in labels]
+        curve = []
+        with Session(task.bundle, None, config) as session:
+            for start in range(0, len(frames), config.chunk):
+                part = slice(start, start + config.chunk)
+                features = session.perception.features_of(seen.latents[part])
+                session.take(frames[part], Seen(seen.latents[part], seen.taps[part], features))
+                if (start // config.chunk) % max(1, len(frames) // config.chunk // 10) == 0:
+                    curve.append([start, _accuracy(session, task)])
+            session.finish()
+            cost = session.learner.cost
+            return {
+                "accuracy": _accuracy(session, task),
+                "rehearsed_alone": _accuracy(session, task, rehearsed_alone=True),
+                "prequential": session.history.accuracy,
+                "train_macs_per_frame": cost.train_macs / len(frames),
+                "macs_per_frame": cost.macs / len(frames),
+                "perception_macs": session.perception_macs,
+                "learn_s": session.learn_s,
+                "frozen_s": task.frozen_s,
+                "memory_bytes": session.memory.n_bytes,
+                "n_remembered": len(session.memory),
+                "steps_per_level": cost.steps_per_level,
+                "max_age_steps": cost.age_max_steps,
+                "curve": curve,
+            }
+
+    return run
+
+
+def _accuracy(session: Session, task: Task, *, rehearsed_alone: bool = False) -> float:
+    seen = task.test.seen
+    features = np.concatenate(
+        [session.perception.features_of(part) for part in _batches(seen.latents)]
+    )
+    index = {name: i for i, name in enumerate(task.names)}
+    if rehearsed_alone:
+        scores = session.classifier.rehearsed_scores(features)
+    else:
+        scores = session.classifier.answer_many(seen.taps, features).probabilities
+    answers = np.array([index[name] for name in session.classes])[scores.argmax(1)]
+    return float((answers == task.test.labels).mean())
+
+
+def _joint(task: Task, config: AdaptConfig) -> dict[str, Any]:
+    """Everything at once, many times over, every block: the ceiling for these blocks."""
+    return _train_offline(task, config, "internal", rehearse=True)
+
+
+def _naive(task: Task, config: AdaptConfig) -> dict[str, Any]:
+    """Fine-tune every block on the stream as it comes, without rehearsal."""
+    return _train_offline(task, config, "internal", rehearse=False)
+
+
+def _train_offline(
+    task: Task, config: AdaptConfig, schedule: str, *, rehearse: bool
+) -> dict[str, Any]:
+    import torch
+
+    bundle, labels = task.bundle, task.train.labels
+    codec = bundle.codec(8)
+    memory = LatentMemory(codec.record_bytes, (codec.record_bytes + 4) * len(labels), config.seed)
+    config = replace(config, cache_bytes=0, rehearsed_per_step=64 if rehearse else 1)
+    levels = bundle.levels
+    learner = Learner(
+        adaptive_blocks(bundle), levels, memory, codec, make_schedule(schedule, levels), config
+    )
+    if rehearse:
+        learner.learn_many(codec.encode(task.train.seen.latents), labels)
+        for _ in range(_JOINT_EPOCHS * len(labels) // 64):
+            learner.step()
+    else:
+        for start in range(0, len(labels), _CHUNK):
+            part = slice(start, start + _CHUNK)
+            learner.learn_many(codec.encode(task.train.seen.latents[part]), labels[part])
+            learner.step(rehearse=False)
+    with torch.no_grad():
+        x = [learner.blocks(torch.from_numpy(part)).numpy() for part in _batches(task.test.seen.latents)]
+    scores = learner.scores_many(np.concatenate(x))
+    return {
+        "accuracy": float((scores.argmax(1) == task.test.labels).mean()),
+        "train_macs_per_frame": learner.cost.macs / len(labels),
+        "memory_bytes": memory.n_bytes if rehearse else 0,
+    }
+
+
+def _batches(array: np.ndarray, size: int = 250) -> Sequence[np.ndarray]:
+    return [array[i : i + size] for i in range(0, len(array), size)]
+
+
+METHODS: dict[str, Callable[[Task, AdaptConfig], dict[str, Any]]] = {
+    "class means": _closed_form("class_means", wide=False),
+    "streaming LDA": _closed_form("lda", wide=False),
+    "ridge": _closed_form("ridge", wide=False),
+    "ridge + mid-level": _closed_form("ridge", wide=True),
+    "fast classifier alone": _session(train_ratio=0.0),
+    "naive fine-tuning": _naive,
+    "plr (default budget)": _session(),
+    "plr": _session(train_ratio=1.0),
+    "internal": _session(schedule="internal", train_ratio=3.0),
+    "joint training": _joint,
+}
