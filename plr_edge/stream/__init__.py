@@ -1,4 +1,4 @@
-"""Streams of frames: folders, CSV files, image packs, videos, paths on standard input."""
+"""Streams of frames: folders, lists of files, image packs, videos, paths on standard input."""
 
 from __future__ import annotations
 
@@ -7,12 +7,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 from plr_edge.errors import StreamError
-from plr_edge.stream.base import Frame, Skipped, Stream, check_label, decode_image
+from plr_edge.stream.base import Frame, Skipped, Stream, check_label, one_line
+from plr_edge.stream.decode import decode_image
 
 __all__ = ["Frame", "Skipped", "Stream", "check_label", "decode_image", "open_stream"]
 
 _KINDS = (
-    "a folder of class/image, a folder of images, a .csv, an image pack, a video, "
+    "a folder of class/image, a folder of images, a .csv, a .txt, an image pack (.npz), a video, "
     "`-` for paths on standard input, or `demo`"
 )
 
@@ -23,38 +24,66 @@ def open_stream(
     split: str = "train",
     strict: bool = False,
     limit_per_class: int | None = None,
-    lines: Iterable[str] | None = None,
+    stdin: Iterable[str] | None = None,
+    order: str = "given",
 ) -> Stream:
     """Open a finite source of frames.
 
     Args:
-        spec: path of a folder, .csv, image pack or video; `-`; or `demo`, the embedded stream.
+        spec: path of a folder, .csv, .txt, image pack or video; `-`; or `demo`, the embedded
+            stream.
         split: part of an image pack; other sources have none.
         strict: stop at an unreadable image instead of skipping it.
-        limit_per_class: of an image pack, take the first so many of each class.
-        lines: what `-` reads; standard input by default.
+        limit_per_class: take the first so many of each class; what has no label is all taken.
+        stdin: what `-` reads, line by line; standard input by default.
+        order: `given`, or `time` to sort a folder or .csv by stamp; other sources keep theirs.
 
     Raises:
         StreamError: there is no such source, or it holds no frame.
         MissingExtraError: it needs an optional library.
     """
-    from plr_edge.stream import folder, packs, video
+    from plr_edge.stream import folder, listed, packs, video
 
+    _check_options(split, limit_per_class, order)
     if str(spec) == "-":
-        return folder.open_lines(sys.stdin if lines is None else lines, strict)
-    if str(spec) == "demo":
-        from plr_edge.assets import FRUITS
-
-        spec = FRUITS
-    path = Path(spec)
-    if not path.exists():
-        raise StreamError(f"there is no {path}; a stream is {_KINDS}")
+        return folder.open_lines(sys.stdin if stdin is None else stdin, strict, limit_per_class)
+    path = _existing(spec)
     if packs.is_pack(path):
         return packs.open_pack(path, split, strict, limit_per_class)
     if path.is_dir():
-        return folder.open_folder(path, strict)
-    if path.suffix.lower() == ".csv":
-        return folder.open_csv(path, strict)
-    if path.suffix.lower() in video.VIDEO_SUFFIXES:
-        return video.open_video(path, strict)
-    raise StreamError(f"{path} is no stream; a stream is {_KINDS}")
+        return folder.open_folder(path, strict, limit_per_class, order)
+    suffix = path.suffix.lower() if path.is_file() else ""
+    if suffix == ".csv":
+        return listed.open_csv(path, strict, limit_per_class, order)
+    if suffix == ".txt":
+        return listed.open_txt(path, strict, limit_per_class)
+    if suffix in video.VIDEO_SUFFIXES:
+        return video.open_video(path, strict, limit_per_class)
+    raise StreamError(f"{one_line(path)} is no stream; a stream is {_KINDS}")
+
+
+def _check_options(split: str, limit_per_class: int | None, order: str) -> None:
+    from plr_edge.stream.folder import ORDERS
+    from plr_edge.stream.pack_kinds import SPLITS
+
+    for name, value, known in (("split", split, SPLITS), ("order", order, ORDERS)):
+        if value not in known:
+            raise StreamError(f"no {name} {value[:40]!r}; there are {', '.join(known)}")
+    if limit_per_class is not None and limit_per_class < 1:
+        raise StreamError(f"limit_per_class is {limit_per_class}; it must be at least 1")
+
+
+def _existing(spec: str | Path) -> Path:
+    if str(spec) == "demo":
+        from plr_edge.assets import FRUITS
+
+        return FRUITS
+    if not str(spec):
+        raise StreamError(f"the stream has no name; a stream is {_KINDS}")
+    path = Path(spec)
+    try:
+        if path.exists():
+            return path
+    except (OSError, ValueError):  # too long a name, or one that cannot be
+        pass
+    raise StreamError(f"there is no {one_line(path)}; a stream is {_KINDS}")

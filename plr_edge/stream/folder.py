@@ -1,8 +1,7 @@
-"""Images as files: a folder of classes, a folder in time order, a CSV, or paths on standard input."""
+"""Images as files: class folders, a flat folder, a CSV, or paths line by line. Knows no packs."""
 
 from __future__ import annotations
 
-import csv
 import re
 from collections.abc import Iterable, Iterator
 from functools import partial
@@ -11,99 +10,130 @@ from pathlib import Path
 import numpy as np
 
 from plr_edge.errors import StreamError
-from plr_edge.stream.base import Entry, Stream, decode_image
+from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
+from plr_edge.stream.decode import decode_image
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
+ORDERS = ("given", "time")
 
 
 def natural(path: Path) -> list[tuple[int, int | str]]:
     """Sort key under which frame_2 comes before frame_10."""
-    parts = re.split(r"(\d+)", path.name)
-    return [(0, int(part)) if part.isdigit() else (1, part) for part in parts]
+    parts = re.split(r"([0-9]+)", path.name)
+    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
 
 
-def open_folder(path: Path, strict: bool) -> Stream:
+def in_order(entries: Iterable[Entry], order: str) -> list[Entry]:
+    """Leave entries as `given`, or sort them by `time`: stamp, then name.
+
+    Raises:
+        StreamError: there is no such order.
+    """
+    if order not in ORDERS:
+        raise StreamError(f"no order {order[:40]!r}; there are {', '.join(ORDERS)}")
+    if order == "given":
+        return list(entries)
+    return sorted(entries, key=lambda e: (e.stamp_ns, natural(Path(e.source))))
+
+
+def finite(entries: list[Entry], strict: bool, limit_per_class: int | None) -> Stream:
+    """Make the stream of entries that are all known."""
+    taken = list(take_per_class(entries, limit_per_class))
+    labelled = any(entry.label is not None for entry in taken)
+    return Stream(taken, n_frames=len(taken), strict=strict, labelled=labelled)
+
+
+def class_folders(path: Path) -> list[Path]:
+    """List the sub-folders of a folder that hold images, sorted."""
+    folders = (p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
+    return sorted((folder for folder in folders if images(folder)), key=natural)
+
+
+def images(folder: Path) -> list[Path]:
+    """List the image files of a folder, 2 before 10."""
+    files = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
+    return sorted((p for p in files if p.is_file() and p.name[0] != "."), key=natural)
+
+
+def open_folder(
+    path: Path, strict: bool, limit_per_class: int | None = None, order: str = "given"
+) -> Stream:
     """Open `class/image` folders, or images in the order of their names.
 
-    A `labels.csv` in a flat folder is read as `open_csv` would.
+    Classes come one after another; in `time` order, by the files' modification times instead.
+    Images beside folders of classes are left out.
+    A `labels.csv` in the folder is read as `open_csv` would.
 
     Raises:
         StreamError: there is no image.
     """
+    from plr_edge.stream.listed import open_csv
+
     if (path / "labels.csv").is_file():
-        return open_csv(path / "labels.csv", strict)
-    classes = sorted((p for p in path.iterdir() if p.is_dir() and p.name[0] != "."), key=natural)
-    pairs = [(file, folder.name) for folder in classes for file in _images(folder)]
-    flat = _images(path)
-    if not pairs and not flat:
-        kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise StreamError(f"{path} holds no image; images end in {kinds}")
-    files: list[tuple[Path, str | None]] = [*pairs] if pairs else [(file, None) for file in flat]
-    entries = (_entry(file, label) for file, label in files)
-    return Stream(entries, n_frames=len(files), strict=strict)
-
-
-def open_csv(path: Path, strict: bool) -> Stream:
-    """Open a CSV with a header: `path`, and `label` and `stamp_ns` where known.
-
-    Paths are relative to the CSV. An empty label means that nobody said.
-
-    Raises:
-        StreamError: it is no such CSV.
-    """
+        return open_csv(path / "labels.csv", strict, limit_per_class, order)
     try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise StreamError(f"cannot read {path} ({error})") from None
-    if not rows or "path" not in rows[0]:
-        raise StreamError(f"{path} needs a header with `path`, and a row for each image")
-    return Stream(_csv_entries(path, rows), n_frames=len(rows), strict=strict)
+        folders, flat = class_folders(path), images(path)
+        files = [(file, folder.name) for folder in folders for file in images(folder)]
+    except OSError as error:
+        raise StreamError(f"cannot read {one_line(path)}: {error.strerror}") from None
+    if not folders and not flat:
+        kinds = " ".join(sorted(IMAGE_SUFFIXES))
+        raise StreamError(f"{one_line(path)} holds no image; images end in {kinds}")
+    pairs: list[tuple[Path, str | None]] = [*files] if files else [(file, None) for file in flat]
+    entries = [file_entry(file, label) for file, label in pairs]
+    return finite(in_order(entries, order), strict, limit_per_class)
 
 
-def open_lines(lines: Iterable[str], strict: bool) -> Stream:
-    """Read `path` or `path<TAB>label` from each line, as they come."""
-    return Stream(_line_entries(lines), strict=strict, chunked=False)
+def open_lines(
+    lines: Iterable[str],
+    strict: bool,
+    limit_per_class: int | None = None,
+    *,
+    base: Path = Path(),
+    name: str = "standard input",
+) -> Stream:
+    """Read `path` or `path<TAB>label` from each line, as they come.
+
+    Args:
+        lines: an open file, or any iterable of lines.
+        strict: stop at an unreadable image.
+        limit_per_class: take the first so many of each class.
+        base: what paths are relative to.
+        name: what to call the lines in a message.
+    """
+    entries = Repeatable(lambda: take_per_class(_line_entries(lines, base, name), limit_per_class))
+    return Stream(entries, strict=strict, live=True)
 
 
-def _csv_entries(path: Path, rows: list[dict[str, str]]) -> Iterator[Entry]:
-    for number, row in enumerate(rows, start=2):
-        if not row["path"]:
-            raise StreamError(f"{path} line {number} names no image")
-        try:
-            stamp_ns = int(row["stamp_ns"]) if row.get("stamp_ns") else None
-        except ValueError:
-            raise StreamError(
-                f"{path} line {number}: stamp_ns is {row['stamp_ns'][:40]!r}; write nanoseconds"
-            ) from None
-        yield _entry(path.parent / row["path"], row.get("label") or None, stamp_ns)
+def _line_entries(lines: Iterable[str], base: Path, name: str) -> Iterator[Entry]:
+    try:
+        for number, line in enumerate(lines, start=1):
+            path, tab, label = line.rstrip("\r\n").partition("\t")
+            if path:
+                origin = f"{name} line {number}"
+                yield file_entry(base / path, label if tab and label else None, None, origin)
+    except UnicodeDecodeError:
+        raise StreamError(f"{name} is not UTF-8 text; write one path a line") from None
 
 
-def _line_entries(lines: Iterable[str]) -> Iterator[Entry]:
-    for line in lines:
-        name, _, label = line.rstrip("\r\n").partition("\t")
-        if name:
-            yield _entry(Path(name), label or None)
-
-
-def _images(folder: Path) -> list[Path]:
-    files = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES and p.is_file())
-    return sorted(files, key=natural)
-
-
-def _entry(path: Path, label: str | None, stamp_ns: int | None = None) -> Entry:
+def file_entry(
+    path: Path, label: str | None, stamp_ns: int | None = None, origin: str | None = None
+) -> Entry:
+    """Describe an image file; its modification time stands in for a stamp that is not given."""
     if stamp_ns is None:
         try:
             stamp_ns = path.stat().st_mtime_ns
-        except OSError:
+        except (OSError, ValueError):
             stamp_ns = 0  # loading it will say what is wrong
-    return Entry(partial(_load, path), label, stamp_ns, str(path))
+    return Entry(partial(_load, path), label, stamp_ns, str(path), origin)
 
 
 def _load(path: Path) -> np.ndarray:
     try:
+        if path.exists() and not path.is_file():  # a pipe or device would never end
+            raise StreamError(f"cannot read {one_line(path)}: it is no file")
         data = path.read_bytes()
     except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or str(error)
-        raise StreamError(f"cannot read {path}: {reason}") from None
+        reason = getattr(error, "strerror", None) or one_line(error)
+        raise StreamError(f"cannot read {one_line(path)}: {reason}") from None
     return decode_image(data, str(path))

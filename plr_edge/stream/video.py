@@ -1,4 +1,4 @@
-"""Video files, by OpenCV (extra `video`)."""
+"""Video files, by OpenCV (extra `video`). Knows no camera."""
 
 from __future__ import annotations
 
@@ -6,16 +6,17 @@ import csv
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from plr_edge.errors import MissingExtraError, StreamError
-from plr_edge.stream.base import Entry, Stream
+from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"}
 
 
-def open_video(path: Path, strict: bool) -> Stream:
+def open_video(path: Path, strict: bool, limit_per_class: int | None = None) -> Stream:
     """Open a video file; every frame is read.
 
     A file `VIDEO.csv` beside it, with the columns start_s, end_s and label, labels spans of it.
@@ -30,31 +31,50 @@ def open_video(path: Path, strict: bool) -> Stream:
         raise MissingExtraError(
             "reading a video needs OpenCV; install it with `pip install 'plr-edge[video]'`"
         ) from None
+    capture = _capture(cv2, path)
+    n_frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
+    capture.release()
+    spans = _spans(path.with_name(path.name + ".csv"))
+    limited = limit_per_class is not None and bool(spans)
+    return Stream(
+        Repeatable(lambda: take_per_class(_entries(cv2, path, spans), limit_per_class)),
+        n_frames=None if limited else n_frames or None,
+        strict=strict,
+        labelled=bool(spans),
+    )
+
+
+def _capture(cv2: Any, path: Path) -> Any:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
-        raise StreamError(f"{path} is no video that OpenCV can read; try to convert it to .mp4")
-    n_frames = int(capture.get(cv2.CAP_PROP_FRAME_COUNT))
-    spans = _spans(path.with_name(path.name + ".csv"))
-    return Stream(_entries(cv2, capture, path, spans), n_frames=max(n_frames, 0) or None, strict=strict)
+        raise StreamError(
+            f"{one_line(path)} is no video that OpenCV can read; try to convert it to .mp4"
+        )
+    return capture
 
 
-def _entries(cv2, capture, path: Path, spans: list[tuple[float, float, str]]) -> Iterator[Entry]:  # type: ignore[no-untyped-def]
-    position = 0
-    while True:
-        stamp_ns = int(capture.get(cv2.CAP_PROP_POS_MSEC) * 1e6)
-        read, image = capture.read()
-        if not read:
-            break
-        at_s = stamp_ns / 1e9
-        label = next((name for start, end, name in spans if start <= at_s < end), None)
-        rgb = np.ascontiguousarray(image[:, :, ::-1])
-        yield Entry(partial(_itself, rgb), label, stamp_ns, f"{path}#{position}")
-        position += 1
-    capture.release()
+def _entries(cv2: Any, path: Path, spans: list[tuple[float, float, str]]) -> Iterator[Entry]:
+    sidecar = f"{path}.csv"
+    capture = _capture(cv2, path)
+    try:
+        position = 0
+        while capture.grab():  # decodes no more than it must; `retrieve` makes the image
+            # of the frame that was just grabbed; asked before, it would be the one before
+            at_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+            label = next((name for start, end, name in spans if start <= at_ms / 1e3 < end), None)
+            source = f"{path}#{position}"
+            load = partial(_retrieve, capture, source)
+            yield Entry(load, label, round(at_ms * 1e6), source, sidecar)
+            position += 1
+    finally:
+        capture.release()
 
 
-def _itself(image: np.ndarray) -> np.ndarray:
-    return image
+def _retrieve(capture: Any, source: str) -> np.ndarray:
+    read, image = capture.retrieve()
+    if not read or image is None:
+        raise StreamError(f"{one_line(source)} cannot be decoded; record the video again")
+    return np.ascontiguousarray(image[:, :, ::-1])  # BGR -> RGB
 
 
 def _spans(path: Path) -> list[tuple[float, float, str]]:
@@ -64,5 +84,7 @@ def _spans(path: Path) -> list[tuple[float, float, str]]:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
         return [(float(row["start_s"]), float(row["end_s"]), row["label"]) for row in rows]
-    except (OSError, KeyError, TypeError, ValueError) as error:
-        raise StreamError(f"{path} needs start_s, end_s and label in each row ({error!r})") from None
+    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        raise StreamError(
+            f"{one_line(path)} needs start_s, end_s and label in each row ({one_line(error, 80)})"
+        ) from None

@@ -62,7 +62,7 @@ def test_a_wrong_csv_says_so(tmp_path, text):
 def test_lines_are_read_as_they_come(tmp_path):
     picture(tmp_path / "a.png")
     lines = iter([f"{tmp_path}/a.png\tmug\n", f"{tmp_path}/a.png\n"])
-    stream = open_stream("-", lines=lines)
+    stream = open_stream("-", stdin=lines)
     frames = iter(stream)
     assert next(frames).label == "mug"
     assert next(lines).strip() == f"{tmp_path}/a.png"

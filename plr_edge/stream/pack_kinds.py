@@ -1,0 +1,199 @@
+"""The layouts of .npz packs: which images a split chooses, and how one is decoded.
+
+A kind is recognised by the names of its arrays. Choosing reads no pixels.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from plr_edge.errors import StreamError
+from plr_edge.stream.archive import Archive
+from plr_edge.stream.base import one_line
+from plr_edge.stream.decode import decode_image
+
+SPLITS = ("train", "test", "all", "axis0", "axis1")
+_HELD_OUT_EVERY = 4  # turntable: every fourth frame is a test frame
+_ETH80_TEST_VIEWS = 10  # eth80: the last ten views of each object are test frames
+
+
+class Choice(NamedTuple):
+    """An image of a file: the array that holds it, where in it, and its label."""
+
+    array: str
+    at: int
+    label: str
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A layout: arrays that tell it, what a split chooses, and how one image is decoded."""
+
+    name: str
+    arrays: frozenset[str]
+    choose: Callable[[Archive, str], list[Choice]]
+    decode: Callable[[Archive, str, int, str], np.ndarray]
+
+
+def kind_of(archive: Archive) -> Kind:
+    """Recognise a file by the names of its arrays.
+
+    Raises:
+        StreamError: it is of no known kind.
+    """
+    for kind in _KINDS:
+        if kind.arrays <= archive.names:
+            return kind
+    held = one_line(", ".join(sorted(archive.names)) or "nothing", 80)
+    raise StreamError(
+        f"{one_line(archive.path)} is no image pack that we know; it holds {held}; "
+        "give a folder of images instead"
+    )
+
+
+def _label_of(file: Path) -> str:
+    number, _, name = file.stem.partition("_")
+    return name if number.isdecimal() and name else file.stem
+
+
+def _masked(split: str, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    masks: dict[str, np.ndarray] = {"train": train, "test": test, "all": train | test}
+    return masks[_no_axis(split)]
+
+
+def _no_axis(split: str) -> str:
+    if split not in ("train", "test", "all"):
+        raise StreamError(f"split {split!r} is of turntables; this pack has train, test and all")
+    return split
+
+
+def _axis_mask(axis: np.ndarray, split: str) -> np.ndarray:
+    within = np.arange(len(axis)) - np.where(axis == 1, int((axis == 0).sum()), 0)
+    held_out = within % _HELD_OUT_EVERY == _HELD_OUT_EVERY - 1
+    if split in ("axis0", "axis1"):
+        return np.asarray(axis == int(split[-1]))
+    return _masked(split, ~held_out, held_out)
+
+
+def _column(archive: Archive, name: str, n: int) -> np.ndarray:
+    column = archive[name]
+    if column.shape != (n,) or column.dtype.kind not in "iu":
+        raise archive.damaged(f"{name} is not {n} whole numbers")
+    return column
+
+
+def _n_jpegs(archive: Archive) -> int:
+    return max(int(np.prod(archive.shape("offset"))) - 1, 0)
+
+
+def _choices(array: str, indices: Iterable[int], labels: list[str]) -> list[Choice]:
+    return [Choice(array, int(i), labels[i]) for i in indices]
+
+
+def _turntable(archive: Archive, split: str) -> list[Choice]:
+    axis = _column(archive, "axis", _n_jpegs(archive))
+    label = _label_of(archive.path)
+    return [Choice("jpeg", int(i), label) for i in np.flatnonzero(_axis_mask(axis, split))]
+
+
+def _grocery(archive: Archive, split: str) -> list[Choice]:
+    """Fine classes one after another; train is the authors' train and validation."""
+    fine, part = (_column(archive, name, _n_jpegs(archive)) for name in ("fine", "split"))
+    path = archive.path.parent / "classes.json"
+    try:
+        names = [str(name) for name in json.loads(path.read_text(encoding="utf-8"))["fine"]]
+        labels = [names[int(i)] for i in fine]
+    except (OSError, ValueError, LookupError, TypeError) as error:
+        raise StreamError(
+            f"{one_line(path)} does not name the classes of the pack ({one_line(error, 80)}); "
+            "copy it again"
+        ) from None
+    mask = _masked(split, part < 2, part == 2)
+    return _choices("jpeg", (i for i in np.argsort(fine, kind="stable") if mask[i]), labels)
+
+
+def _eth80(archive: Archive, split: str) -> list[Choice]:
+    """A class is an object (`cup_3`); the last ten of its 41 views are the test."""
+    objects = _column(archive, "object", _n_jpegs(archive))
+    test = np.zeros(len(objects), bool)
+    for number in np.unique(objects):
+        test[np.flatnonzero(objects == number)[-_ETH80_TEST_VIEWS:]] = True
+    labels = [f"{_label_of(archive.path)}_{number}" for number in objects]
+    return _choices("jpeg", np.flatnonzero(_masked(split, ~test, test)), labels)
+
+
+def _jpeg(archive: Archive, array: str, index: int, source: str) -> np.ndarray:
+    offset = archive["offset"]
+    return decode_image(archive[array][offset[index] : offset[index + 1]].tobytes(), source)
+
+
+def _parts(split: str) -> list[str]:
+    return ["train", "test"] if _no_axis(split) == "all" else [split]
+
+
+def _cifar(archive: Archive, split: str) -> list[Choice]:
+    names = [f"{part}_q" for part in _parts(split)]
+    label = _label_of(archive.path)
+    for name in names:
+        if len(archive.shape(name)) != 4 or archive.shape(name)[0] != 3:
+            raise archive.damaged(f"{name} has the shape {archive.shape(name)}")
+    return [Choice(name, i, label) for name in names for i in range(archive.shape(name)[1])]
+
+
+def _differences(archive: Archive, array: str, index: int, source: str) -> np.ndarray:
+    """Undo two-dimensional differences of the planes G, R - G and B - G."""
+    planes = archive[array][:, index].cumsum(-1, dtype=np.uint8).cumsum(-2, dtype=np.uint8)
+    green = planes[0]
+    return np.stack([planes[1] + green, green, planes[2] + green], -1)
+
+
+def _mnist(archive: Archive, split: str) -> list[Choice]:
+    names = [f"{part}_x" for part in _parts(split)]
+    label = _label_of(archive.path)
+    return [Choice(name, i, label) for name in names for i in range(archive.shape(name)[0])]
+
+
+def _tiny(archive: Archive, split: str) -> list[Choice]:
+    """Several classes in one file: `digit_3` where images are grey, `class_15` elsewhere."""
+    found = []
+    for part in _parts(split):
+        shape = archive.shape(f"{part}_x")
+        y = _column(archive, f"{part}_y", shape[0])
+        labels = [f"{'digit' if len(shape) == 3 else 'class'}_{number}" for number in y]
+        order = np.argsort(y, kind="stable")
+        found += [(int(y[i]), Choice(f"{part}_x", int(i), labels[i])) for i in order]
+    return [choice for _, choice in sorted(found, key=lambda pair: pair[0])]  # stable
+
+
+def _tiny_turntable(archive: Archive, split: str) -> list[Choice]:
+    n = archive.shape("x")[0]
+    objects, axis = _column(archive, "object", n), _column(archive, "axis", n)
+    choices = []
+    for number in np.unique(objects):
+        of_it = np.flatnonzero(objects == number)
+        of_it = of_it[np.argsort(axis[of_it], kind="stable")]
+        chosen = of_it[_axis_mask(axis[of_it], split)]
+        choices += [Choice("x", int(i), f"object_{number}") for i in chosen]
+    return choices
+
+
+def _plain(archive: Archive, array: str, index: int, source: str) -> np.ndarray:
+    image = archive[array][index]
+    return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
+
+
+_KINDS = [
+    Kind("turntable", frozenset({"jpeg", "offset", "axis", "frame"}), _turntable, _jpeg),
+    Kind("grocery", frozenset({"jpeg", "offset", "fine", "split"}), _grocery, _jpeg),
+    Kind("eth80", frozenset({"jpeg", "offset", "object"}), _eth80, _jpeg),
+    Kind("cifar", frozenset({"train_q", "test_q"}), _cifar, _differences),
+    Kind("tiny", frozenset({"train_x", "train_y", "test_x", "test_y"}), _tiny, _plain),
+    Kind("mnist", frozenset({"train_x", "test_x"}), _mnist, _plain),
+    Kind("tiny turntable", frozenset({"x", "object", "axis"}), _tiny_turntable, _plain),
+]
