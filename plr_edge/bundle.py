@@ -79,6 +79,11 @@ class Bundle:
         return int(self.manifest["taps_width"])
 
     @property
+    def wide_width(self) -> int:
+        """Width of what the fast classifier reads: taps and the deepest feature."""
+        return self.taps_width + self.feature_width
+
+    @property
     def frozen_sha256(self) -> str:
         """Digest of the frozen part: latents of different digests must never be mixed."""
         return str(self.manifest["files"]["frozen.onnx"]["sha256"])
@@ -124,13 +129,15 @@ def splice(
     if set(weights) != set(slots):
         odd = sorted(set(weights) ^ set(slots))
         raise BundleError(f"weights do not fit the template: {odd[0]!r} is in only one of them")
-    model = bytearray(template)
-    for name, (offset, shape) in slots.items():
+    pieces: list[Any] = []
+    view, at = memoryview(template), 0
+    for name, (offset, shape) in sorted(slots.items(), key=lambda slot: slot[1][0]):
         array = np.ascontiguousarray(weights[name], dtype="<f4")
         if list(array.shape) != list(shape):
             raise BundleError(f"weight {name!r} is {array.shape}; the template has {shape}")
-        model[offset : offset + array.nbytes] = array.tobytes()
-    return bytes(model)
+        pieces += [view[at:offset], array.data.cast("B")]
+        at = offset + array.nbytes
+    return b"".join([*pieces, view[at:]])
 
 
 def open_bundle(path: str | Path) -> Bundle:

@@ -31,7 +31,7 @@ class AdaptConfig:
         cache_bytes: budget of the derived cache of deeper features, in RAM only.
         publish_growth: a new generation is published when so many times more frames were taught
             than at the last one.
-        ridge_strength: regularisation of the fast classifier.
+        ridge_strength: regularisation of the fast classifier, see `Ridge`; None for its default.
         unknown_quantile: share of remembered frames that may fall below the `unknown` threshold.
         chunk: frames that pass through the engines together; live streams use 1.
         seed: of everything random.
@@ -41,18 +41,18 @@ class AdaptConfig:
     schedule: str = "progressive"
     step_costs: tuple[float, ...] | None = None
     memory_bytes: int = 8_000_000
-    bits: int = 8
+    bits: int = 4
     pool: int | None = None
     train_ratio: float = 0.25
     new_per_step: int = 16
     rehearsed_per_step: int = 48
     classifier_lr: float = 0.02
-    blocks_lr: float = 0.002
+    blocks_lr: float = 0.001
     momentum: float = 0.9
-    max_age_steps: int = 30
-    cache_bytes: int = 64_000_000
-    publish_growth: float = 2.0
-    ridge_strength: float = 100.0
+    max_age_steps: int = 500
+    cache_bytes: int = 160_000_000
+    publish_growth: float = 1.25
+    ridge_strength: float | None = None
     unknown_quantile: float = 0.01
     chunk: int = 16
     seed: int = 0
@@ -62,7 +62,7 @@ class AdaptConfig:
         for name in ("memory_bytes", "new_per_step", "rehearsed_per_step", "chunk", "n_threads"):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
-        for name in ("classifier_lr", "blocks_lr", "ridge_strength"):
+        for name in ("classifier_lr", "blocks_lr"):
             if not getattr(self, name) > 0:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
         if self.train_ratio < 0:

@@ -10,6 +10,7 @@ import numpy as np
 from plr_edge.schedule import Level
 
 _FLOAT16_BYTES = 2
+_FLOAT16_MAX = 65504.0
 
 
 class DerivedCache:
@@ -38,6 +39,10 @@ class DerivedCache:
         """Bytes reserved so far."""
         return sum(array.nbytes for array in self._features.values())
 
+    def holds(self, level: int) -> bool:
+        """Say whether features of a level are kept at all."""
+        return level in self._shapes
+
     def put(self, level: int, slots: np.ndarray, features: np.ndarray, stamp: int) -> None:
         """Keep features (n, ...) of `slots` as they are after `stamp` updates below the level."""
         if level not in self._shapes:
@@ -45,7 +50,7 @@ class DerivedCache:
         if level not in self._features:
             self._features[level] = np.zeros((self.n_slots, *self._shapes[level]), np.float16)
             self._stamps[level] = np.full(self.n_slots, -1, np.int64)
-        self._features[level][slots] = features
+        self._features[level][slots] = np.clip(features, -_FLOAT16_MAX, _FLOAT16_MAX)
         self._stamps[level][slots] = stamp
 
     def ages(self, level: int, slots: np.ndarray, stamp: int) -> np.ndarray:

@@ -30,6 +30,9 @@ from plr_edge.schedule import Level, Schedule
 
 COSINE_SCALE = 16.0  # logits are cosines times this
 _FORWARD_BATCH = 64
+_MAX_GRADIENT = 5.0  # norm over the blocks; larger ones are scaled down
+_PRIOR_DECAY = 0.95  # a step, of the label frequencies in the loss
+_LEAST_PRIOR = 1e-4
 
 
 @dataclass
@@ -85,6 +88,7 @@ class Learner:
         self.levels, self.memory = levels, memory
         self.codec, self.schedule, self.config = codec, schedule, config
         self.weight = nn.Parameter(torch.zeros(0, levels[-1].width))  # (K, D)
+        self.prior = torch.zeros(0)  # (K,) recent frequency of each label in training steps
         self.cost = TrainingCost(steps_per_level=[0] * len(levels))
         self._rng = np.random.default_rng([config.seed, 1])
         self._newest: deque[int] = deque(maxlen=config.new_per_step)
@@ -132,8 +136,7 @@ class Learner:
                     self._cache.put(deepest, at, features[i : i + 1], self._moved[deepest])
         new = sorted({int(y) for y in labels if y >= self.n_classes})
         for label in new:
-            of_class = np.flatnonzero(self.memory.labels == label)
-            self._imprint(label, self.features_at(len(self.levels) - 1, of_class))
+            self._imprint_from_memory(label)
 
     def step(self, *, rehearse: bool = True) -> int | None:
         """Run one training step at a drawn level.
@@ -154,13 +157,11 @@ class Learner:
         x = _to_torch(self.features_at(level, slots))
         y = torch.from_numpy(self.memory.labels[slots].astype(np.int64))
         self._optimizer.zero_grad(set_to_none=True)
-        for parameter in self.blocks[:level].parameters():
-            parameter.requires_grad_(False)
-        loss = functional.cross_entropy(self._logits(self.blocks[level:](x)), y)
+        loss = functional.cross_entropy(self._logits(self._forward(x, level, slots)) + self._log_prior(y), y)
         loss.backward()  # type: ignore[no-untyped-call]
+        if level < len(self.blocks):
+            nn.utils.clip_grad_norm_(self.blocks[level:].parameters(), _MAX_GRADIENT)
         self._optimizer.step()
-        for parameter in self.blocks[:level].parameters():
-            parameter.requires_grad_(True)
         for deeper in range(level + 1, len(self.levels)):
             self._moved[deeper] += 1
         self.cost.train_macs += len(slots) * self.step_macs[level]
@@ -206,8 +207,13 @@ class Learner:
         """Return a copy of the cosine classifier's rows, (K, D) float32."""
         return np.array(self.weight.detach().numpy())
 
-    def restore(self, weights: Mapping[str, np.ndarray], classifier: np.ndarray) -> None:
-        """Go on from the weights of a generation.
+    def restore(
+        self,
+        weights: Mapping[str, np.ndarray],
+        classifier: np.ndarray,
+        prior: np.ndarray | None = None,
+    ) -> None:
+        """Go on from the weights of a generation, and the label frequencies if they are known.
 
         Raises:
             StateError: they do not fit the adaptive part.
@@ -218,13 +224,12 @@ class Learner:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise StateError(f"learned weights do not fit this bundle ({reason})") from None
-        self._grow(len(classifier))
-        with torch.no_grad():
-            self.weight.copy_(torch.from_numpy(np.array(classifier)))
-
-    def forget_cache(self) -> None:
-        """Drop every derived feature, as after weights were put in from outside."""
         self._cache = DerivedCache(self.levels, self.memory.capacity, self.config.cache_bytes)
+        self._optimizer.state.clear()  # momentum of other weights
+        self._set_rows(torch.from_numpy(np.array(classifier)))
+        self.prior = torch.zeros(0) if prior is None else torch.from_numpy(np.array(prior))
+        for label in range(len(classifier), int(self.memory.labels.max(initial=-1)) + 1):
+            self._imprint_from_memory(label)
 
     def _computed(self, level: int, slots: np.ndarray) -> np.ndarray:
         records = self.memory.records(slots)[:, : self.codec.record_bytes]
@@ -232,34 +237,63 @@ class Learner:
         if level == 0:
             return latents
         with torch.no_grad():
-            features = self.blocks[:level](_to_torch(latents)).contiguous().numpy()
+            features = self._forward(_to_torch(latents), 0, slots, stop=level)
         self.cost.refresh_macs += len(slots) * self._macs_below[level]
-        self._cache.put(level, slots, features, self._moved[level])
-        return np.asarray(features)
+        return np.asarray(features.contiguous().numpy())
+
+    def _forward(
+        self, x: torch.Tensor, level: int, slots: np.ndarray, stop: int | None = None
+    ) -> torch.Tensor:
+        """Run the blocks from `level` up to `stop`; what they return refreshes the cache for free.
+
+        No gradient reaches the blocks below: `x` carries none.
+        """
+        for deeper, block in enumerate(self.blocks[level:stop], level + 1):
+            x = block(x)
+            if self._cache.holds(deeper):
+                features = x.detach().contiguous().numpy()
+                self._cache.put(deeper, slots, features, self._moved[deeper])
+        return x
+
+    def _log_prior(self, labels: torch.Tensor) -> torch.Tensor:
+        """Return what to add to the logits so that frequent labels are not favoured, (K,).
+
+        Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10;
+        with running frequencies, as the newest class is in every step and others seldom.
+        """
+        missing = self.n_classes - len(self.prior)
+        prior = torch.cat([self.prior, torch.zeros(missing)])
+        frequency = torch.bincount(labels, minlength=self.n_classes) / len(labels)
+        self.prior = _PRIOR_DECAY * prior + (1 - _PRIOR_DECAY) * frequency
+        return torch.log(self.prior + _LEAST_PRIOR)
 
     def _logits(self, features: torch.Tensor) -> torch.Tensor:
         cosines = functional.linear(functional.normalize(features), functional.normalize(self.weight))
         return COSINE_SCALE * cosines
 
-    def _imprint(self, label: int, features: np.ndarray) -> None:
+    def _imprint_from_memory(self, label: int) -> None:
         """Set a class's row to its mean feature (Qi et al., "Imprinted Weights", CVPR 2018)."""
         self._grow(label + 1)
-        if len(features):
+        of_class = np.flatnonzero(self.memory.labels == label)
+        if len(of_class):
+            features = torch.from_numpy(self.features_at(len(self.levels) - 1, of_class))
             with torch.no_grad():
-                mean = functional.normalize(torch.from_numpy(features)).mean(0)
+                mean = functional.normalize(features).mean(0)
                 self.weight[label] = functional.normalize(mean, dim=0)
 
     def _grow(self, n_classes: int) -> None:
         missing = n_classes - self.n_classes
         if missing <= 0:
             return
-        old = self.weight
-        rows = torch.full((missing, old.shape[1]), 1e-3)
-        self.weight = nn.Parameter(torch.cat([old.detach(), rows]))
-        state = self._optimizer.state.pop(old, {})
+        state = self._optimizer.state.pop(self.weight, {})
+        rows = torch.full((missing, self.weight.shape[1]), 1e-3)
+        self._set_rows(torch.cat([self.weight.detach(), rows]))
         if state.get("momentum_buffer") is not None:
             buffer = torch.cat([state["momentum_buffer"], torch.zeros_like(rows)])
             self._optimizer.state[self.weight] = {"momentum_buffer": buffer}
+
+    def _set_rows(self, rows: torch.Tensor) -> None:
+        self.weight = nn.Parameter(rows)
         self._optimizer.param_groups[0]["params"] = [self.weight]
 
 

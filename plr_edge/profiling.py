@@ -162,9 +162,7 @@ def _steps(
         alone = replace(config, schedule=shares, max_age_steps=10**9, step_costs=None)
         session = Session(bundle, None, alone)
         latents = np.abs(rng.standard_normal((n, *bundle.latent_shape))).astype(np.float32)
-        taps = np.zeros((n, session.memory.record_bytes - session.codec.record_bytes), np.uint8)
-        records = np.concatenate([session.codec.encode(latents), taps], axis=1)
-        session.learner.learn_many(records, np.arange(n) % 4)
+        session.learner.learn_many(session.codec.encode(latents), np.arange(n) % 4)
         timing = measure_ms(session.learner.step, runs, 2)
         blocks = session.learner.blocks[i:]
         rows.append(

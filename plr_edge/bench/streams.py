@@ -16,6 +16,7 @@ import numpy as np
 
 from plr_edge.bundle import Bundle
 from plr_edge.classifiers import CLASSIFIERS, Ridge
+from plr_edge.classifiers.class_means import unit
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StreamError
 from plr_edge.learner import Learner
@@ -60,10 +61,10 @@ PROTOCOLS = {
 
 @dataclass(frozen=True)
 class Part:
-    """Frames of a split, as the frozen part and the exported adaptive part see them.
+    """Frames of a split, as the network as exported sees them.
 
     Attributes:
-        seen: latents, taps and features.
+        seen: latents, wide features and features.
         labels: (n,) class indices, in the order of first appearance in the pack.
     """
 
@@ -72,12 +73,7 @@ class Part:
 
     def take(self, order: np.ndarray) -> Part:
         """Return frames in another order."""
-        return Part(Seen(*(a[order] for a in vars(self.seen).values())), self.labels[order])
-
-    @property
-    def wide(self) -> np.ndarray:
-        """(n, T + D): taps beside the deepest feature."""
-        return np.concatenate([self.seen.taps, self.seen.features], axis=1)
+        return Part(self.seen.take(order), self.labels[order])
 
 
 @dataclass(frozen=True)
@@ -119,7 +115,7 @@ def load_parts(
         np.savez(partial, **arrays)
         partial.replace(file)
     parts = [
-        Part(Seen(*(arrays[f"{split}_{n}"] for n in ("latents", "taps", "features"))),
+        Part(Seen(*(arrays[f"{split}_{n}"] for n in ("latents", "wide", "features"))),
              arrays[f"{split}_labels"])
         for split in ("train", "test")
     ]  # fmt: skip
@@ -153,7 +149,7 @@ def run_method(name: str, task: Task, config: AdaptConfig) -> dict[str, Any]:
 def _arrays(protocol: Protocol, bundle: Bundle, path: Path) -> dict[str, np.ndarray]:
     from plr_edge.classifiers.combined import CombinedClassifier
 
-    classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width, 1.0)
+    classifier = CombinedClassifier(bundle.wide_width, bundle.feature_width)
     perception = Perception(bundle, classifier, [])
     classes: dict[str, int] = {}
     arrays: dict[str, np.ndarray] = {}
@@ -170,7 +166,7 @@ def _arrays(protocol: Protocol, bundle: Bundle, path: Path) -> dict[str, np.ndar
                 frames = []
         if frames:
             collected.append(perception.see(frames))
-        for name in ("latents", "taps", "features"):
+        for name in ("latents", "wide", "features"):
             arrays[f"{part}_{name}"] = np.concatenate([getattr(s, name) for s in collected])
         arrays[f"{part}_labels"] = np.array(labels)
         arrays.setdefault("frozen_s", np.array(perception.frozen_s))
@@ -181,8 +177,8 @@ def _closed_form(name: str, wide: bool) -> Callable[[Task, AdaptConfig], dict[st
     """Class means, LDA or ridge on what the exported network returns; order does not matter."""
 
     def run(task: Task, config: AdaptConfig) -> dict[str, Any]:
-        x, test = (task.train.wide, task.test.wide) if wide else (
-            task.train.seen.features, task.test.seen.features)  # fmt: skip
+        part = "wide" if wide else "features"
+        x, test = getattr(task.train.seen, part), getattr(task.test.seen, part)
         if name == "ridge":
             return _best_ridge(x, task.train.labels, test, task.test.labels)
         classifier = CLASSIFIERS[name](x.shape[1])
@@ -197,8 +193,8 @@ def _best_ridge(x: np.ndarray, y: np.ndarray, test: np.ndarray, test_y: np.ndarr
     """Ridge with its strength tuned on the held-out frames: a baseline flattered, not ours."""
     scores = {}
     for share in (0.003, 0.01, 0.03, 0.1, 0.3):
-        ridge = Ridge(x.shape[1], strength=share * len(x))
-        ridge.refit(x, y)
+        ridge = Ridge(x.shape[1], strength=share * len(x), young_rows=len(x) + 1)
+        ridge.learn_many(x, y)
         scores[share] = float((ridge.scores_many(test).argmax(1) == test_y).mean())
     best = max(scores, key=lambda share: scores[share])
     return {
@@ -218,13 +214,14 @@ def _session(**changes: Any) -> Callable[[Task, AdaptConfig], dict[str, Any]]:
         blank = np.zeros((1, 1, 3), np.uint8)
         frames = [Frame(blank, task.names[y], 0, "") for y in labels]
         curve = []
+        few = replace(task, test=task.test.take(np.arange(0, len(task.test.labels), 8)))
         with Session(task.bundle, None, config) as session:
             for start in range(0, len(frames), config.chunk):
-                part = slice(start, start + config.chunk)
-                features = session.perception.features_of(seen.latents[part])
-                session.take(frames[part], Seen(seen.latents[part], seen.taps[part], features))
+                rows = slice(start, start + config.chunk)
+                features = session.perception.features_of(seen.latents[rows])
+                session.take(frames[rows], replace(seen.take(rows), features=features))
                 if (start // config.chunk) % max(1, len(frames) // config.chunk // 10) == 0:
-                    curve.append([start, _accuracy(session, task)])
+                    curve.append([start, _accuracy(session, few)])
             session.finish()
             cost = session.learner.cost
             return {
@@ -253,9 +250,9 @@ def _accuracy(session: Session, task: Task, *, rehearsed_alone: bool = False) ->
     )
     index = {name: i for i, name in enumerate(task.names)}
     if rehearsed_alone:
-        scores = session.classifier.rehearsed_scores(features)
+        scores = unit(features) @ unit(session.classifier.rehearsed).T
     else:
-        scores = session.classifier.answer_many(seen.taps, features).probabilities
+        scores, _ = session.classifier.answer_many(seen.wide, features)
     answers = np.array([index[name] for name in session.classes])[scores.argmax(1)]
     return float((answers == task.test.labels).mean())
 
@@ -278,7 +275,8 @@ def _train_offline(
     bundle, labels = task.bundle, task.train.labels
     codec = bundle.codec(8)
     memory = LatentMemory(codec.record_bytes, (codec.record_bytes + 4) * len(labels), config.seed)
-    config = replace(config, cache_bytes=0, rehearsed_per_step=64 if rehearse else 1)
+    new, rehearsed = (1, 64) if rehearse else (_CHUNK, 1)
+    config = replace(config, cache_bytes=0, new_per_step=new, rehearsed_per_step=rehearsed)
     levels = bundle.levels
     learner = Learner(
         adaptive_blocks(bundle), levels, memory, codec, make_schedule(schedule, levels), config

@@ -1,14 +1,13 @@
 """CombinedClassifier: what perception answers with. NumPy only.
 
-Three closed looks at one frame, added up: ridge over mid-level taps and the deepest feature (right
-from the first frames, exact, forgets nothing), the cosine classifier that rehearsal trained, and
-class means, which also say when a frame is like nothing learned.
+Two timescales, added up. Fast, over the frozen network, where nothing ever goes stale: class means
+and ridge, right from the first frames, exact, forgetting nothing. Slow: the cosine classifier that
+rehearsal trained, over the adapted feature.
 """
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
 
 import numpy as np
 
@@ -16,30 +15,26 @@ from plr_edge.classifiers.class_means import ClassMeans, unit
 from plr_edge.classifiers.ridge import Ridge
 
 _YOUNG = 24  # samples below which ridge has too little to go by
+_FEW = 5  # the same, of one class
 _MOST_PENDING = 64  # samples that ridge may lag behind; class means never do
+_GROWTH = 1.125  # of the samples, until a young ridge is solved anew
 _SHARPNESS = 2.0  # of the softmax over standardised scores; about right on the embedded stream
 
 
-@dataclass(frozen=True)
-class Answer:
-    """Scores of a batch.
+class CombinedClassifier:
+    """Class means, ridge and the rehearsed cosine classifier.
 
-    Attributes:
-        probabilities: (n, K) float32, rows add up to one.
-        similarity: (n,) float32, largest cosine to a class mean.
+    Means look at the deepest feature as exported, ridge at that and more of the frozen network (the
+    `wide` feature, whose last D values are the deepest feature), the cosine classifier at the
+    adapted feature.
     """
 
-    probabilities: np.ndarray
-    similarity: np.ndarray
-
-
-class CombinedClassifier:
-    """Ridge, the rehearsed cosine classifier and class means over [taps, feature]."""
-
-    def __init__(self, taps_width: int, feature_width: int, ridge_strength: float) -> None:
+    def __init__(
+        self, wide_width: int, feature_width: int, ridge_strength: float | None = None
+    ) -> None:
         """Start with no class."""
-        self.taps_width = taps_width
-        self.ridge = Ridge(taps_width + feature_width, ridge_strength)
+        self.feature_width = feature_width
+        self.ridge = Ridge(wide_width, ridge_strength)
         self.means = ClassMeans(feature_width)
         self.rehearsed = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
@@ -50,112 +45,109 @@ class CombinedClassifier:
         """Classes that it can answer with."""
         return len(self.means.counts)
 
-    def learn_many(self, taps: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn a batch: (n, T) taps, (n, D) features, (n,) class indices."""
-        self.means.learn_many(features, labels)
-        self.learn_ridge(taps, features, labels)
+    def learn_many(self, wide: np.ndarray, labels: np.ndarray) -> None:
+        """Learn a batch: (n, W) wide features, (n,) class indices."""
+        self.learn_means(wide, labels)
+        self.learn_ridge(wide, labels)
 
-    def learn_ridge(self, taps: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
-        """Let ridge learn a batch, whose class means were learned already, when enough has come."""
-        self._pending.append((np.concatenate([taps, features], axis=1), labels))
+    def learn_means(self, wide: np.ndarray, labels: np.ndarray) -> None:
+        """Let the class means learn a batch, at once."""
+        self.means.learn_many(wide[:, -self.feature_width :], labels)
+
+    def learn_ridge(self, wide: np.ndarray, labels: np.ndarray) -> None:
+        """Let ridge learn a batch, when enough has come."""
+        self._pending.append((wide, labels))
         n_pending = sum(len(y) for _, y in self._pending)
         if n_pending >= min(_MOST_PENDING, self.ridge.counts.sum() / 8):
-            xs, ys = zip(*self._pending, strict=True)
-            self._pending.clear()
-            self.ridge.learn_many(np.concatenate(xs), np.concatenate(ys))
+            self.settle(_GROWTH)
 
-    def refit(
-        self,
-        taps: np.ndarray,
-        features: np.ndarray,
-        labels: np.ndarray,
-        rehearsed: np.ndarray,
-        unknown_quantile: float,
-    ) -> None:
-        """Fit everything anew to remembered samples, as features of a new generation.
+    def settle(self, growth: float = 1.0) -> None:
+        """Let ridge catch up with what it was taught; see `Ridge.settle`."""
+        if self._pending:
+            wide, labels = (np.concatenate(part) for part in zip(*self._pending, strict=True))
+            self._pending.clear()
+            self.ridge.learn_many(wide, labels)
+        self.ridge.settle(growth)
+
+    def fit_unknown(self, features: np.ndarray, labels: np.ndarray, quantile: float) -> None:
+        """Fit the threshold of `unknown` to remembered samples.
 
         Args:
-            taps: (n, T).
-            features: (n, D) of the new generation.
-            labels: (n,) class indices.
-            rehearsed: (K, D) rows of the cosine classifier.
-            unknown_quantile: share of the samples that may fall below the `unknown` threshold.
+            features: (n, D), deepest features as exported.
+            labels: (n,) class indices; each sample was learned before.
+            quantile: share of the samples that may fall below.
         """
-        self.means = ClassMeans(features.shape[1])
-        self.means.learn_many(features, labels)
-        self._pending.clear()
-        self.ridge.refit(np.concatenate([taps, features], axis=1), labels)
-        self.rehearsed = rehearsed
-        self.unknown_below = self._threshold(features, labels, unknown_quantile)
-
-    def answer_many(self, taps: np.ndarray, features: np.ndarray) -> Answer:
-        """Answer a batch; at least one class must have been learned."""
-        cosines = self.means.scores_many(features)  # (n, K)
-        seen = self.means.counts > 0
-        total = _standardised(cosines, seen)
-        if self.means.counts.sum() >= _YOUNG:
-            total = self._with_ridge(taps, features, total)
-            total += _standardised(self._rehearsed_scores(features, cosines), seen)
-        total = np.where(seen, _SHARPNESS * total, -np.inf)
-        odds = np.exp(total - total.max(axis=1, keepdims=True))
-        probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
-        return Answer(probabilities, cosines.max(axis=1))
-
-    def rehearsed_scores(self, features: np.ndarray) -> np.ndarray:
-        """Return the rehearsed classifier's cosines alone, (n, K)."""
-        return self._rehearsed_scores(features, self.means.scores_many(features))
-
-    def to_arrays(self) -> dict[str, np.ndarray]:
-        """Return what answering needs, without the inverse that learning needs."""
-        return {
-            "ridge_weights": self.ridge.weights,
-            "ridge_mean": self.ridge.mean,
-            "ridge_scale": self.ridge.scale,
-            "means_sums": self.means.sums,
-            "means_counts": self.means.counts,
-            "rehearsed": self.rehearsed,
-            "unknown_below": np.array([self.unknown_below], np.float32),
-        }
-
-    @classmethod
-    def from_arrays(
-        cls, arrays: dict[str, np.ndarray], taps_width: int, **options: Any
-    ) -> CombinedClassifier:
-        """Rebuild one that can answer; `refit` it before it learns."""
-        width = arrays["means_sums"].shape[1]
-        self = cls(taps_width, width, options.get("ridge_strength", 1.0))
-        self.means.sums, self.means.counts = arrays["means_sums"], arrays["means_counts"]
-        self.ridge.mean, self.ridge.scale = arrays["ridge_mean"], arrays["ridge_scale"]
-        self.rehearsed = arrays["rehearsed"]
-        self.unknown_below = float(arrays["unknown_below"][0])
-        self.ridge.weights = arrays["ridge_weights"]
-        return self
-
-    def _with_ridge(self, taps: np.ndarray, features: np.ndarray, total: np.ndarray) -> np.ndarray:
-        """Put ridge in the place of class means, but for classes that it has not met."""
-        weights = self.ridge.weights
-        met = np.abs(weights).sum(axis=1) > 0
-        if met.sum() < 2:
-            return total
-        scores = self.ridge.with_weights(np.concatenate([taps, features], axis=1), weights)
-        mixed = total.copy()
-        mixed[:, : len(met)][:, met] = _standardised(scores, met)[:, met]
-        return mixed
-
-    def _rehearsed_scores(self, features: np.ndarray, cosines: np.ndarray) -> np.ndarray:
-        """Cosines to the rehearsed rows; to the mean for classes newer than the generation."""
-        scores = cosines.copy()
-        known = min(len(self.rehearsed), scores.shape[1])
-        scores[:, :known] = unit(features) @ unit(self.rehearsed[:known]).T
-        return scores
-
-    def _threshold(self, features: np.ndarray, labels: np.ndarray, quantile: float) -> float:
-        """Quantile of each sample's cosine to the mean of the others of its class."""
         x = unit(features)
         others = self.means.sums[labels] - x
         alone = self.means.counts[labels] < 2
         similarity = (unit(others) * x).sum(axis=1)[~alone]
-        return float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
+        self.unknown_below = float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
+
+    def answer_many(
+        self, wide: np.ndarray, features: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Answer a batch; at least one class must have been learned.
+
+        Args:
+            wide: (n, W).
+            features: (n, D), adapted.
+
+        Returns:
+            probabilities: (n, K) float32, rows add up to one.
+            similarity: (n,) float32, largest cosine to a class mean.
+        """
+        cosines = self.means.scores_many(wide[:, -self.feature_width :])  # (n, K)
+        seen = self.means.counts > 0
+        near = _standardised(cosines, seen)
+        total = near
+        if self.means.counts.sum() >= _YOUNG:
+            fast = _instead(near, self.ridge.fitted_scores(wide), self.ridge.fitted_counts >= _FEW)
+            rehearsed = unit(features) @ unit(self.rehearsed).T
+            total = fast + _instead(fast, rehearsed, np.abs(self.rehearsed).sum(axis=1) > 0)
+        total = np.where(seen, _SHARPNESS * total, -np.inf)
+        odds = np.exp(total - total.max(axis=1, keepdims=True))
+        probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
+        return probabilities, cosines.max(axis=1)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return what answering needs; `ridge.learning_arrays` has what learning needs besides."""
+        self.settle()
+        return {
+            **{f"ridge.{name}": array for name, array in self.ridge.to_arrays().items()},
+            "means.sums": self.means.sums,
+            "means.counts": self.means.counts,
+            "rehearsed": self.rehearsed,
+            "unknown_below": np.array([self.unknown_below], np.float32),
+        }
+
+    def restore(
+        self, arrays: Mapping[str, np.ndarray], learning: Mapping[str, np.ndarray] | None = None
+    ) -> None:
+        """Go on from what `to_arrays` gave; with ridge's `learning_arrays` it can learn too.
+
+        Raises:
+            StateError: the arrays do not fit these widths.
+        """
+        ridge = {name: arrays[f"ridge.{name}"] for name in ("weights", "mean", "scale", "counts")}
+        self.ridge.restore(ridge, learning)
+        self.means.sums, self.means.counts = arrays["means.sums"], arrays["means.counts"]
+        self.rehearsed = arrays["rehearsed"]
+        self.unknown_below = float(arrays["unknown_below"][0])
+
+
+def _instead(scores: np.ndarray, better: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Put better scores (n, k <= K), standardised, in the place of `scores` (n, K).
+
+    A class that `better` does not know yet wins where `scores` put it above the winner of `better`.
+    """
+    if known.sum() < 2:
+        return scores
+    mixed, at = scores.copy(), np.arange(len(scores))
+    better = np.where(known, _standardised(better, known), -np.inf)
+    winner = better.argmax(axis=1)
+    mixed += (better[at, winner] - scores[at, winner])[:, None]
+    mixed[:, : len(known)][:, known] = better[:, known]
+    return mixed
 
 
 def _standardised(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:

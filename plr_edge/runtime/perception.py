@@ -5,8 +5,10 @@ Owns the two engines and the classifier; knows nothing of how they come to chang
 
 from __future__ import annotations
 
+import ctypes
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from plr_edge.stream.base import Frame
 
 UNKNOWN = "unknown"
 _TOP_K = 5
+_M_MMAP_THRESHOLD = -3  # of mallopt(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,13 +71,18 @@ class Seen:
 
     Attributes:
         latents: (n, *latent shape) float32.
-        taps: (n, T) float32; T may be 0.
-        features: (n, D) float32.
+        wide: (n, T + D) float32, what the network as exported makes of it: taps of the frozen part,
+            and the deepest feature.
+        features: (n, D) float32, of the generation that answers.
     """
 
     latents: np.ndarray
-    taps: np.ndarray
+    wide: np.ndarray
     features: np.ndarray
+
+    def take(self, rows: slice | Sequence[int]) -> Seen:
+        """Return some rows of each."""
+        return Seen(self.latents[rows], self.wide[rows], self.features[rows])
 
 
 class Perception:
@@ -95,9 +103,10 @@ class Perception:
         self.version, self.unknown = 0, unknown
         self.frozen_s = self.adaptive_s = self.prepare_s = 0.0
         self._n_threads = n_threads
-        self._adaptive: Engine = OnnxEngine(
-            bundle.splice(weights) if weights else bundle.read("adaptive.onnx"), n_threads
-        )
+        self._exported: Engine = OnnxEngine(bundle.read("adaptive.onnx"), n_threads)
+        self._adaptive = self._exported
+        if weights:
+            self._adaptive = OnnxEngine(bundle.splice(weights), n_threads)
         self._frozen: Engine = OnnxEngine(bundle.read("frozen.onnx"), n_threads)
 
     @classmethod
@@ -109,51 +118,63 @@ class Perception:
         Raises:
             StateError: there is none, it is damaged, or its latents are of another frozen part.
         """
-        state = read_state(path, groups=("adaptive", "classifier"))
-        check_state_fits(bundle, state, Path(path))
-        classifier = CombinedClassifier.from_arrays(state.arrays["classifier"], bundle.taps_width)
-        self = cls(
-            bundle,
-            classifier,
-            list(state.facts["classes"]),
-            n_threads=n_threads,
-            unknown=unknown,
-            weights=state.arrays["adaptive"],
-        )
+        with _large_blocks_mapped():
+            state = read_state(path, groups=("adaptive", "classifier"))
+            check_state_fits(bundle, state, Path(path))
+            classifier = CombinedClassifier(bundle.wide_width, bundle.feature_width)
+            classifier.restore(state.arrays["classifier"])
+            self = cls(
+                bundle,
+                classifier,
+                list(state.facts["classes"]),
+                n_threads=n_threads,
+                unknown=unknown,
+                weights=state.arrays["adaptive"] if state.facts["version"] else None,
+            )
         self.version = int(state.facts["version"])
         return self
 
-    def publish(
-        self, weights: Mapping[str, np.ndarray], classifier: CombinedClassifier, version: int
-    ) -> None:
+    def publish(self, weights: Mapping[str, np.ndarray], version: int) -> None:
         """Answer with other weights from the next batch on."""
-        engine = OnnxEngine(self.bundle.splice(weights), self._n_threads)
-        self._adaptive, self.classifier, self.version = engine, classifier, version
+        self._adaptive = OnnxEngine(self.bundle.splice(weights), self._n_threads)
+        self.version = version
 
     def see(self, frames: Sequence[Frame]) -> Seen:
-        """Run frames through both engines."""
+        """Run frames through the engines."""
         t0 = time.perf_counter()
         x = self.bundle.preprocessing([frame.image for frame in frames])  # (n, 3, S, S)
         t1 = time.perf_counter()
         latents, *taps = self._frozen.run(x)
-        t2 = time.perf_counter()
-        (features,) = self._adaptive.run(latents)
-        self.adaptive_s += time.perf_counter() - t2
+        self.frozen_s += time.perf_counter() - t1
         self.prepare_s += t1 - t0
-        self.frozen_s += t2 - t1
-        return Seen(latents, taps[0] if taps else np.zeros((len(x), 0), np.float32), features)
+        return self.see_latents(latents, taps[0] if taps else None)
+
+    def see_latents(self, latents: np.ndarray, taps: np.ndarray | None) -> Seen:
+        """Go on from what the frozen part returned."""
+        start = time.perf_counter()
+        (exported,) = self._exported.run(latents)
+        features = exported
+        if self._adaptive is not self._exported:
+            (features,) = self._adaptive.run(latents)
+        self.adaptive_s += time.perf_counter() - start
+        wide = exported if taps is None else np.concatenate([taps, exported], axis=1)
+        return Seen(latents, wide, features)
 
     def features_of(self, latents: np.ndarray) -> np.ndarray:
-        """Run the adaptive part alone: (n, *latent shape) to (n, D) float32."""
+        """Return the adapted features alone: (n, *latent shape) to (n, D) float32."""
         return self._adaptive.run(latents)[0]
+
+    def exported_features_of(self, latents: np.ndarray) -> np.ndarray:
+        """Return the features of the network as exported alone, (n, D) float32."""
+        return self._exported.run(latents)[0]
 
     def answer(self, frames: Sequence[Frame], seen: Seen) -> list[Prediction]:
         """Turn features into predictions; `unknown` while no class has been learned."""
         if not self.classifier.n_classes:
             return [self._unknown(frame) for frame in frames]
-        answer = self.classifier.answer_many(seen.taps, seen.features)
+        probabilities, similarity = self.classifier.answer_many(seen.wide, seen.features)
         return [
-            self._prediction(frame, answer.probabilities[i], float(answer.similarity[i]))
+            self._prediction(frame, probabilities[i], float(similarity[i]))
             for i, frame in enumerate(frames)
         ]
 
@@ -203,3 +224,17 @@ def check_state_fits(bundle: Bundle, state: State, path: Path) -> None:
             f"{path} was learned with another frozen part ({state.facts.get('bundle')}); its "
             f"latents mean nothing to {bundle.name}; use that bundle, or another --state"
         )
+
+
+@contextmanager
+def _large_blocks_mapped() -> Iterator[None]:
+    """Let glibc give back at once what loading a network copies: 15 MB of RSS."""
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is None:  # another libc
+        yield
+        return
+    mallopt(_M_MMAP_THRESHOLD, 64 << 10)
+    try:
+        yield
+    finally:
+        mallopt(_M_MMAP_THRESHOLD, 32 << 20)  # where glibc's own adjustment ends

@@ -19,7 +19,6 @@ from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.codec import LatentCodec
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StateError
 from plr_edge.export.split import split
@@ -31,8 +30,9 @@ from plr_edge.store import State, Store
 from plr_edge.stream.base import Frame, check_label
 
 _log = logging.getLogger(__name__)
-_FIRST_PUBLISH = 48  # frames taught before the first generation
+_FIRST_PUBLISH = 64  # frames taught before the first generation
 _MAX_STEPS_PER_CHUNK = 64
+_UNKNOWN_SAMPLES = 256  # remembered latents that the threshold of `unknown` is fitted to
 
 
 @dataclass
@@ -76,7 +76,6 @@ class Session:
             self.config.schedule, bundle.levels, self.config.step_costs
         )
         self.codec = bundle.codec(self.config.bits, self.config.pool)
-        self._taps_codec = _taps_codec(bundle)
         self.classes: list[str] = []
         self.history, self.positions = History(), dict[str, int]()
         self.n_taught, self.learn_s, self.save_s = 0, 0.0, 0.0
@@ -114,20 +113,19 @@ class Session:
         predictions: list[Prediction] = []
         taught: list[int] = []
         for i, frame in enumerate(frames):
-            one = Seen(*(part[i : i + 1] for part in vars(seen).values()))
+            one = seen.take(slice(i, i + 1))
             prediction = self.perception.answer([frame], one)[0]
             predictions.append(prediction)
             if frame.label is not None:
                 label = self._index_of(frame.label)
                 self.history.labels.append(label)
                 self.history.predicted.append(self._known_index(prediction.label))
-                self.classifier.means.learn_many(one.features, np.array([label]))
+                self.classifier.learn_means(one.wide, np.array([label]))
                 taught.append(i)
         answered = time.perf_counter()
         if taught:
             labels = np.array([self._index_of(str(frames[i].label)) for i in taught])
-            parts = [part[taught] for part in vars(seen).values()]
-            self._learn(*parts, labels=labels)
+            self._learn(seen.take(taught), labels)
         self.learn_s += time.perf_counter() - answered
         return predictions
 
@@ -135,19 +133,20 @@ class Session:
         """Make a generation of what was rehearsed, and answer with it."""
         if not len(self.memory):
             return
-        slots = np.arange(len(self.memory))
-        deepest = len(self.bundle.levels) - 1
-        features = self.learner.features_at(deepest, slots, max_age_steps=0)
+        self._next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
+        self.classifier.settle()
+        self._fit_unknown()
+        if not sum(self.learner.cost.steps_per_level):
+            return
         weights, rehearsed = self.learner.weights(), self.learner.classifier()
-        if not all(np.isfinite(w).all() for w in [*weights.values(), rehearsed, features]):
+        if not all(np.isfinite(w).all() for w in [*weights.values(), rehearsed]):
             _log.error("training diverged; generation dropped, going on from the last good one")
             self.learner.restore(self._good_weights, self._good_rehearsed)
             return
         self._good_weights, self._good_rehearsed = weights, rehearsed
-        self._refit(features, rehearsed)
+        self.classifier.rehearsed = rehearsed
         self.version += 1
-        self.perception.publish(weights, self.classifier, self.version)
-        self._next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
+        self.perception.publish(weights, self.version)
 
     def finish(self) -> None:
         """Publish what was rehearsed since the last generation, and save."""
@@ -184,8 +183,13 @@ class Session:
         arrays = {
             "adaptive": self._good_weights,
             "classifier": self.classifier.to_arrays(),
+            "ridge": self.classifier.ridge.learning_arrays(),
             "memory": memory,
-            "trainer": {**self.learner.weights(), "classifier.rows": self.learner.classifier()},
+            "trainer": {
+                **self.learner.weights(),
+                "classifier.rows": self.learner.classifier(),
+                "classifier.prior": self.learner.prior.numpy(),
+            },
             "history": {
                 "labels": np.array(self.history.labels, np.int32),
                 "predicted": np.array(self.history.predicted, np.int32),
@@ -218,9 +222,6 @@ class Session:
         return int(self.bundle.manifest["frozen_macs"]) + adaptive
 
     def _build(self, saved: State | None) -> None:
-        record_bytes = self.codec.record_bytes
-        if self._taps_codec:
-            record_bytes += self._taps_codec.record_bytes
         if saved:
             codec = saved.facts["codec"]
             if (codec["bits"], codec["pool"]) != (self.config.bits, self.config.pool):
@@ -232,13 +233,15 @@ class Session:
                 saved.arrays["memory"], saved.facts["memory"], self.config.memory_bytes
             )
         else:
-            self.memory = LatentMemory(record_bytes, self.config.memory_bytes, self.config.seed)
+            self.memory = LatentMemory(
+                self.codec.record_bytes, self.config.memory_bytes, self.config.seed
+            )
         blocks = adaptive_blocks(self.bundle)
         self.learner = Learner(
             blocks, self.bundle.levels, self.memory, self.codec, self.schedule, self.config
         )
         classifier = CombinedClassifier(
-            self.bundle.taps_width, self.bundle.feature_width, self.config.ridge_strength
+            self.bundle.wide_width, self.bundle.feature_width, self.config.ridge_strength
         )
         self.perception = Perception(
             self.bundle, classifier, self.classes, n_threads=self.config.n_threads
@@ -260,26 +263,16 @@ class Session:
         self.history.predicted = arrays["history"]["predicted"].tolist()
         self._good_weights = arrays["adaptive"]
         self._good_rehearsed = arrays["classifier"]["rehearsed"]
-        self.learner.restore(self._good_weights, self._good_rehearsed)
-        deepest = len(self.bundle.levels) - 1
-        slots = np.arange(len(self.memory))
-        features = self.learner.features_at(deepest, slots, max_age_steps=0)
-        self._refit(features, self._good_rehearsed)
+        self.classifier.restore(arrays["classifier"], arrays["ridge"])
         trainer = dict(arrays["trainer"])
-        rows = trainer.pop("classifier.rows")
-        self.learner.restore(trainer, rows)
-        self.learner.forget_cache()
+        self.learner.restore(trainer, trainer.pop("classifier.rows"), trainer.pop("classifier.prior"))
         self.learner.cost = type(self.learner.cost)(**facts["cost"])
-        self.perception.publish(self._good_weights, self.classifier, self.version)
+        if self.version:
+            self.perception.publish(self._good_weights, self.version)
 
-    def _learn(
-        self, latents: np.ndarray, taps: np.ndarray, features: np.ndarray, labels: np.ndarray
-    ) -> None:
-        records = self.codec.encode(latents)
-        if self._taps_codec:
-            records = np.concatenate([records, self._taps_codec.encode(taps)], axis=1)
-        self.classifier.learn_ridge(taps, features, labels)
-        self.learner.learn_many(records, labels, features)
+    def _learn(self, seen: Seen, labels: np.ndarray) -> None:
+        self.classifier.learn_ridge(seen.wide, labels)
+        self.learner.learn_many(self.codec.encode(seen.latents), labels, seen.features)
         self.n_taught += len(labels)
         self._credit_macs += len(labels) * self.config.train_ratio * self.perception_macs
         before = self.learner.cost.macs
@@ -288,18 +281,17 @@ class Session:
                 break
             if self.learner.step() is None:
                 break
+        self._credit_macs -= self.learner.cost.macs - before
         if self.n_taught >= self._next_publish:
             self.publish()
-        self._credit_macs -= self.learner.cost.macs - before
 
-    def _refit(self, features: np.ndarray, rehearsed: np.ndarray) -> None:
-        records = self.memory.records()
-        taps = np.zeros((len(records), 0), np.float32)
-        if self._taps_codec:
-            taps = self._taps_codec.decode(records[:, self.codec.record_bytes :])
-        labels = self.memory.labels.astype(np.int64)
-        quantile = self.config.unknown_quantile
-        self.classifier.refit(taps, features, labels, rehearsed, quantile)
+    def _fit_unknown(self) -> None:
+        """Fit the threshold to a sample of the latent memory; the same for the same memory."""
+        slots = self.memory.sample(_UNKNOWN_SAMPLES, np.random.default_rng(self.n_taught))
+        latents = self.codec.decode(self.memory.records(slots))
+        features = self.perception.exported_features_of(latents)
+        labels = self.memory.labels[slots].astype(np.int64)
+        self.classifier.fit_unknown(features, labels, self.config.unknown_quantile)
 
     def _index_of(self, label: str) -> int:
         if label not in self.classes:
@@ -326,7 +318,3 @@ def adaptive_blocks(bundle: Bundle) -> nn.Sequential:
     _, adaptive = split(backbone, bundle.manifest["cut"])
     adaptive.load_state_dict(load(bundle.read("adaptive.safetensors")), strict=True)
     return adaptive
-
-
-def _taps_codec(bundle: Bundle) -> LatentCodec | None:
-    return LatentCodec(shape=(bundle.taps_width,)) if bundle.taps_width else None

@@ -3,6 +3,7 @@ import pytest
 
 from plr_edge.classifiers import CLASSIFIERS, Ridge, StreamingLda
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.errors import StateError
 
 D, K, N = 12, 4, 240
 
@@ -36,23 +37,43 @@ def test_separable_classes_are_told_apart(name, data):
     assert right.mean() > 0.9
 
 
-def test_ridge_is_the_closed_form(data):
-    x, labels = data
-    ridge = Ridge(D, strength=3.0)
-    ridge.learn_many(x, labels)
-    ones = np.concatenate([x, np.ones((N, 1))], axis=1)
-    exact = np.linalg.solve(ones.T @ ones + 3.0 * np.eye(D + 1), ones.T @ np.eye(K)[labels]).T
-    np.testing.assert_allclose(ridge.weights, exact, rtol=0.01, atol=1e-4)
-
-
 @pytest.mark.parametrize("n", [8, N])
-def test_ridge_refit_then_update_is_a_refit_on_everything_with_the_same_scaling(data, n):
+def test_a_young_ridge_is_the_closed_form_on_standardised_features(data, n):
+    x, labels = data[0][:n], data[1][:n]
+    ridge = Ridge(D, strength=3.0)
+    for i in range(0, n, 5):
+        ridge.learn_many(x[i : i + 5], labels[i : i + 5])
+    np.testing.assert_allclose(ridge.weights, closed_form(x, labels, x, 3.0), rtol=0.01, atol=1e-4)
+
+
+@pytest.mark.parametrize("young_rows", [8, 64])
+def test_an_old_ridge_is_the_closed_form_scaled_by_its_first_samples(data, young_rows):
     x, labels = data
-    ridge, other = Ridge(D, strength=2.0), Ridge(D, strength=2.0)
-    ridge.refit(x[:n], labels[:n])
-    other.mean, other.scale = ridge.mean, ridge.scale
-    other.learn_many(x[:n], labels[:n])
-    np.testing.assert_allclose(ridge.weights, other.weights, rtol=0.02, atol=1e-4)
+    ridge = Ridge(D, strength=2.0, young_rows=young_rows)
+    for i in range(0, N, 8):
+        ridge.learn_many(x[i : i + 8], labels[i : i + 8])
+    exact = closed_form(x, labels, x[:young_rows], 2.0)
+    np.testing.assert_allclose(ridge.weights, exact, rtol=0.02, atol=1e-4)
+
+
+@pytest.mark.parametrize("young_rows", [16, 4 * N])
+def test_a_ridge_that_was_saved_learns_on_as_if_it_had_not_been(data, young_rows):
+    x, labels = data
+    ridge, again = (Ridge(D, strength=2.0, young_rows=young_rows) for _ in range(2))
+    ridge.learn_many(x[:100], labels[:100])
+    again.restore(ridge.to_arrays(), ridge.learning_arrays())
+    for one in (ridge, again):
+        one.learn_many(x[100:], labels[100:])
+    np.testing.assert_allclose(ridge.weights, again.weights, rtol=1e-5, atol=1e-6)
+    with pytest.raises(StateError, match="columns"):
+        Ridge(D + 1).restore(ridge.to_arrays())
+
+
+def closed_form(x, labels, scaled_by, strength):
+    x = (x - scaled_by.mean(0)) / scaled_by.std(0)
+    ones = np.concatenate([x, np.ones((len(x), 1))], axis=1)
+    gram = ones.T @ ones + strength * np.eye(D + 1)
+    return np.linalg.solve(gram, ones.T @ np.eye(K)[labels]).T
 
 
 def test_lda_matches_the_textbook(data):
@@ -68,23 +89,36 @@ def test_lda_matches_the_textbook(data):
 
 def test_a_new_class_answers_from_its_first_frame(data):
     x, labels = data
-    combined = CombinedClassifier(0, D, 1.0)
-    none = np.zeros((N, 0), np.float32)
+    combined = CombinedClassifier(D, D)
     old = labels != 3
-    combined.learn_many(none[old], x[old], labels[old])
+    combined.learn_many(x[old], labels[old])
     first = np.flatnonzero(labels == 3)[:1]
-    combined.means.learn_many(x[first], labels[first])
-    answer = combined.answer_many(none[first], x[first])
-    assert answer.probabilities.shape == (1, K)
-    assert answer.probabilities.argmax() == 3
+    combined.learn_means(x[first], labels[first])
+    probabilities, _ = combined.answer_many(x[first], x[first])
+    assert probabilities.shape == (1, K)
+    assert probabilities.argmax() == 3
 
 
 def test_what_is_saved_answers_the_same(data):
     x, labels = data
-    combined = CombinedClassifier(4, D - 4, 1.0)
-    taps, features = x[:, :4], x[:, 4:]
-    combined.refit(taps, features, labels, np.zeros((K, D - 4), np.float32) + 1, 0.01)
-    again = CombinedClassifier.from_arrays(combined.to_arrays(), 4)
-    a, b = combined.answer_many(taps, features), again.answer_many(taps, features)
-    np.testing.assert_allclose(a.probabilities, b.probabilities, rtol=1e-4, atol=1e-6)
+    combined, again = (CombinedClassifier(D, D - 4) for _ in range(2))
+    combined.learn_many(x, labels)
+    features = x[:, 4:]
+    combined.rehearsed = combined.means.sums[:3] + 1
+    combined.fit_unknown(features, labels, 0.01)
+    again.restore(combined.to_arrays())
+    for a, b in zip(combined.answer_many(x, features), again.answer_many(x, features), strict=True):
+        np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
     assert again.unknown_below == pytest.approx(combined.unknown_below)
+
+
+def test_unknown_is_below_the_asked_share_of_what_was_remembered(data):
+    x, labels = data
+    combined = CombinedClassifier(D, D)
+    combined.learn_many(x, labels)
+    combined.fit_unknown(x, labels, 0.05)
+    _, similarity = combined.answer_many(x, x)
+    # answered with themselves among the mean, so not more than the share; half of it is expected
+    assert 0 < (similarity < combined.unknown_below).mean() <= 0.05
+    strange = -combined.means.sums.sum(0, keepdims=True)
+    assert combined.answer_many(strange, strange)[1] < combined.unknown_below

@@ -76,7 +76,7 @@ def test_cached_features_are_those_of_the_blocks_and_never_older_than_allowed(bu
         assert learner.cost.age_max_steps <= 2
         slots = np.arange(len(session.memory))
         fresh = learner.features_at(4, slots, max_age_steps=0)
-        learner.forget_cache()
+        learner.restore(learner.weights(), learner.classifier())  # with an empty cache
         np.testing.assert_allclose(learner.features_at(4, slots), fresh, atol=0.02)
 
 
