@@ -3,7 +3,7 @@
 Opens, verifies and writes bundles. Knows files, digests and the manifest, nothing of torch or onnx.
 
     manifest.json         schema, backbone, cut, levels, preprocessing, parity, sha256 of each file
-    frozen.onnx           image (B, 3, H, W) -> latent, and taps where the backbone has any
+    frozen.onnx           image (B, 3, H, W) -> latent, taps (B, T): pooled outputs of frozen blocks
     adaptive.onnx         latent -> feature; a template, `Bundle.splice` puts other weights in
     adaptive.safetensors  the weights of the adaptive part as exported
 """
@@ -75,13 +75,8 @@ class Bundle:
 
     @property
     def taps_width(self) -> int:
-        """Width of the mid-level features that the frozen part also returns; 0 if none."""
+        """T, the width of what the frozen part returns beside the latent."""
         return int(self.manifest["taps_width"])
-
-    @property
-    def wide_width(self) -> int:
-        """Width of what the fast classifier reads: taps and the deepest feature."""
-        return self.taps_width + self.feature_width
 
     @property
     def frozen_sha256(self) -> str:

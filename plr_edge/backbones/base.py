@@ -22,8 +22,8 @@ class Backbone:
         blocks: named children in order; maps (B, 3, H, W) float32 to the feature (B, D).
         preprocessing: what turns an image into its input.
         classifier: the pretraining classifier (B, D) -> (B, n), used only to verify an export.
-        taps: (block, grid): outputs of these blocks, average-pooled to grid x grid, are mid-level
-            features that the fast classifier reads too, where the block lies before the cut.
+        taps: (block, grid): outputs of these blocks, average-pooled to grid x grid, are what the
+            fast classifier reads beside the latent, where the block lies before the cut.
     """
 
     name: str
@@ -41,16 +41,6 @@ class Backbone:
     def block_names(self) -> tuple[str, ...]:
         """Names of the blocks in order."""
         return tuple(name for name, _ in self.blocks.named_children())
-
-    def level_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Return the shape of each block's input, (C, H, W) or (D,)."""
-        shapes = {}
-        x = torch.zeros(1, 3, self.preprocessing.size, self.preprocessing.size)
-        with torch.no_grad():
-            for name, block in self.blocks.named_children():
-                shapes[name] = tuple(x.shape[1:])
-                x = block(x)
-        return shapes
 
 
 class SameConv2d(nn.Conv2d):

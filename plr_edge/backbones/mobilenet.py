@@ -106,7 +106,7 @@ def mobilenet_v2(size: int = 128) -> Backbone:
         blocks=nn.Sequential(blocks),
         preprocessing=_tensorflow(size),
         classifier=nn.Linear(1280, _N_IMAGENET),
-        taps=(("block5", 4), ("block12", 2), ("block13", 2)),
+        taps=(("block5", 4), ("block12", 2)),
     )
 
 

@@ -45,7 +45,7 @@ class HeldOut:
 
     frames: list[Frame]
     latents: np.ndarray
-    wide: np.ndarray
+    taps: np.ndarray
 
 
 def run_demo(output: Path, *, quick: bool = False, say: Say = print) -> dict[str, Any]:
@@ -144,13 +144,13 @@ def _held_out(perception: Perception, classes: list[str]) -> HeldOut:
     frames = [f for f in open_stream("demo", split="test") if f.label in classes]
     seen = [perception.see(frames[i : i + 16]) for i in range(0, len(frames), 16)]
     latents = np.concatenate([part.latents for part in seen])
-    return HeldOut(frames, latents, np.concatenate([part.wide for part in seen]))
+    return HeldOut(frames, latents, np.concatenate([part.taps for part in seen]))
 
 
 def _accuracies(perception: Perception, held_out: HeldOut, classes: list[str]) -> list[float]:
     features = perception.features_of(held_out.latents)
     predictions = perception.answer(
-        held_out.frames, Seen(held_out.latents, held_out.wide, features)
+        held_out.frames, Seen(held_out.latents, held_out.taps, features)
     )
     by_class = per_class_accuracy(
         [str(frame.label) for frame in held_out.frames], [p.label for p in predictions]

@@ -64,7 +64,7 @@ class Part:
     """Frames of a split, as the network as exported sees them.
 
     Attributes:
-        seen: latents, wide features and features.
+        seen: latents, taps and features.
         labels: (n,) class indices, in the order of first appearance in the pack.
     """
 
@@ -115,7 +115,7 @@ def load_parts(
         np.savez(partial, **arrays)
         partial.replace(file)
     parts = [
-        Part(Seen(*(arrays[f"{split}_{n}"] for n in ("latents", "wide", "features"))),
+        Part(Seen(*(arrays[f"{split}_{n}"] for n in ("latents", "taps", "features"))),
              arrays[f"{split}_labels"])
         for split in ("train", "test")
     ]  # fmt: skip
@@ -149,7 +149,7 @@ def run_method(name: str, task: Task, config: AdaptConfig) -> dict[str, Any]:
 def _arrays(protocol: Protocol, bundle: Bundle, path: Path) -> dict[str, np.ndarray]:
     from plr_edge.classifiers.combined import CombinedClassifier
 
-    classifier = CombinedClassifier(bundle.wide_width, bundle.feature_width)
+    classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width)
     perception = Perception(bundle, classifier, [])
     classes: dict[str, int] = {}
     arrays: dict[str, np.ndarray] = {}
@@ -166,7 +166,7 @@ def _arrays(protocol: Protocol, bundle: Bundle, path: Path) -> dict[str, np.ndar
                 frames = []
         if frames:
             collected.append(perception.see(frames))
-        for name in ("latents", "wide", "features"):
+        for name in ("latents", "taps", "features"):
             arrays[f"{part}_{name}"] = np.concatenate([getattr(s, name) for s in collected])
         arrays[f"{part}_labels"] = np.array(labels)
         arrays.setdefault("frozen_s", np.array(perception.frozen_s))
@@ -177,8 +177,10 @@ def _closed_form(name: str, wide: bool) -> Callable[[Task, AdaptConfig], dict[st
     """Class means, LDA or ridge on what the exported network returns; order does not matter."""
 
     def run(task: Task, config: AdaptConfig) -> dict[str, Any]:
-        part = "wide" if wide else "features"
-        x, test = getattr(task.train.seen, part), getattr(task.test.seen, part)
+        x, test = (
+            np.concatenate([part.seen.taps, part.seen.features], axis=1) if wide else part.seen.features
+            for part in (task.train, task.test)
+        )
         if name == "ridge":
             return _best_ridge(x, task.train.labels, test, task.test.labels)
         classifier = CLASSIFIERS[name](x.shape[1])
@@ -243,16 +245,20 @@ def _session(**changes: Any) -> Callable[[Task, AdaptConfig], dict[str, Any]]:
     return run
 
 
-def _accuracy(session: Session, task: Task, *, rehearsed_alone: bool = False) -> float:
-    seen = task.test.seen
+def _accuracy(
+    session: Session, task: Task, *, rehearsed_alone: bool = False
+) -> float | None:
+    seen, rehearsed = task.test.seen, session.classifier.rehearsed
+    if rehearsed_alone and not len(rehearsed):
+        return None
     features = np.concatenate(
         [session.perception.features_of(part) for part in _batches(seen.latents)]
     )
     index = {name: i for i, name in enumerate(task.names)}
     if rehearsed_alone:
-        scores = unit(features) @ unit(session.classifier.rehearsed).T
+        scores = unit(features) @ unit(rehearsed).T
     else:
-        scores, _ = session.classifier.answer_many(seen.wide, features)
+        scores, _ = session.classifier.answer_many(seen.taps, features)
     answers = np.array([index[name] for name in session.classes])[scores.argmax(1)]
     return float((answers == task.test.labels).mean())
 

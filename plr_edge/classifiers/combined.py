@@ -1,8 +1,8 @@
 """CombinedClassifier: what perception answers with. NumPy only.
 
-Two timescales, added up. Fast, over the frozen network, where nothing ever goes stale: class means
-and ridge, right from the first frames, exact, forgetting nothing. Slow: the cosine classifier that
-rehearsal trained, over the adapted feature.
+Two timescales, added up. Fast: ridge over taps of the frozen part, where nothing ever goes stale,
+exact and forgetting nothing; class means for what is too new for it. Slow: the cosine classifier
+that rehearsal trained, over the adapted feature.
 """
 
 from __future__ import annotations
@@ -22,19 +22,13 @@ _SHARPNESS = 2.0  # of the softmax over standardised scores; about right on the 
 
 
 class CombinedClassifier:
-    """Class means, ridge and the rehearsed cosine classifier.
-
-    Means look at the deepest feature as exported, ridge at that and more of the frozen network (the
-    `wide` feature, whose last D values are the deepest feature), the cosine classifier at the
-    adapted feature.
-    """
+    """Ridge over taps, the rehearsed cosine classifier and class means over the adapted feature."""
 
     def __init__(
-        self, wide_width: int, feature_width: int, ridge_strength: float | None = None
+        self, taps_width: int, feature_width: int, ridge_strength: float | None = None
     ) -> None:
         """Start with no class."""
-        self.feature_width = feature_width
-        self.ridge = Ridge(wide_width, ridge_strength)
+        self.ridge = Ridge(taps_width, ridge_strength)
         self.means = ClassMeans(feature_width)
         self.rehearsed = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
@@ -45,18 +39,14 @@ class CombinedClassifier:
         """Classes that it can answer with."""
         return len(self.means.counts)
 
-    def learn_many(self, wide: np.ndarray, labels: np.ndarray) -> None:
-        """Learn a batch: (n, W) wide features, (n,) class indices."""
-        self.learn_means(wide, labels)
-        self.learn_ridge(wide, labels)
+    def learn_many(self, taps: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
+        """Learn a batch: (n, T) taps, (n, D) features, (n,) class indices."""
+        self.means.learn_many(features, labels)
+        self.learn_ridge(taps, labels)
 
-    def learn_means(self, wide: np.ndarray, labels: np.ndarray) -> None:
-        """Let the class means learn a batch, at once."""
-        self.means.learn_many(wide[:, -self.feature_width :], labels)
-
-    def learn_ridge(self, wide: np.ndarray, labels: np.ndarray) -> None:
-        """Let ridge learn a batch, when enough has come."""
-        self._pending.append((wide, labels))
+    def learn_ridge(self, taps: np.ndarray, labels: np.ndarray) -> None:
+        """Let ridge learn a batch, when enough has come; class means never wait."""
+        self._pending.append((taps, labels))
         n_pending = sum(len(y) for _, y in self._pending)
         if n_pending >= min(_MOST_PENDING, self.ridge.counts.sum() / 8):
             self.settle(_GROWTH)
@@ -64,44 +54,45 @@ class CombinedClassifier:
     def settle(self, growth: float = 1.0) -> None:
         """Let ridge catch up with what it was taught; see `Ridge.settle`."""
         if self._pending:
-            wide, labels = (np.concatenate(part) for part in zip(*self._pending, strict=True))
+            taps, labels = (np.concatenate(part) for part in zip(*self._pending, strict=True))
             self._pending.clear()
-            self.ridge.learn_many(wide, labels)
+            self.ridge.learn_many(taps, labels)
         self.ridge.settle(growth)
 
-    def fit_unknown(self, features: np.ndarray, labels: np.ndarray, quantile: float) -> None:
-        """Fit the threshold of `unknown` to remembered samples.
+    def refit_means(self, features: np.ndarray, labels: np.ndarray, quantile: float) -> None:
+        """Fit class means, and the threshold of `unknown`, to remembered samples.
 
         Args:
-            features: (n, D), deepest features as exported.
-            labels: (n,) class indices; each sample was learned before.
-            quantile: share of the samples that may fall below.
+            features: (n, D), adapted.
+            labels: (n,) class indices.
+            quantile: share of the samples that may fall below the threshold, each compared with
+                the mean of the others of its class.
         """
+        self.means = ClassMeans(features.shape[1])
+        self.means.learn_many(features, labels)
         x = unit(features)
         others = self.means.sums[labels] - x
         alone = self.means.counts[labels] < 2
         similarity = (unit(others) * x).sum(axis=1)[~alone]
         self.unknown_below = float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
 
-    def answer_many(
-        self, wide: np.ndarray, features: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def answer_many(self, taps: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Answer a batch; at least one class must have been learned.
 
         Args:
-            wide: (n, W).
+            taps: (n, T).
             features: (n, D), adapted.
 
         Returns:
             probabilities: (n, K) float32, rows add up to one.
             similarity: (n,) float32, largest cosine to a class mean.
         """
-        cosines = self.means.scores_many(wide[:, -self.feature_width :])  # (n, K)
+        cosines = self.means.scores_many(features)  # (n, K)
         seen = self.means.counts > 0
         near = _standardised(cosines, seen)
         total = near
         if self.means.counts.sum() >= _YOUNG:
-            fast = _instead(near, self.ridge.fitted_scores(wide), self.ridge.fitted_counts >= _FEW)
+            fast = _instead(near, self.ridge.fitted_scores(taps), self.ridge.fitted_counts >= _FEW)
             rehearsed = unit(features) @ unit(self.rehearsed).T
             total = fast + _instead(fast, rehearsed, np.abs(self.rehearsed).sum(axis=1) > 0)
         total = np.where(seen, _SHARPNESS * total, -np.inf)

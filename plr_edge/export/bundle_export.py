@@ -83,11 +83,11 @@ def export_bundle(
         classifier=backbone.classifier,
         taps=backbone.taps,
     )
-    frozen, adaptive = split(folded, cut)
+    _, adaptive = split(folded, cut)
     levels = levels_of(folded, cut)
-    part = FrozenPart(frozen, folded).eval()
+    part = FrozenPart(folded, cut).eval()
     x = backbone.preprocessing(list(images)[:_MAX_PARITY_IMAGES] or _embedded_images())
-    outputs = ["latent", "taps"] if part.taps else ["latent"]
+    outputs = ["latent", "taps"]
     files = {"frozen.onnx": module_to_onnx(part, torch.from_numpy(x[:1]), "image", outputs)}
     weights = {name: t.detach().numpy() for name, t in adaptive.state_dict().items()}
     files["adaptive.onnx"], slots = _adaptive_template(adaptive, levels[0].shape, weights)
@@ -166,7 +166,7 @@ def _compare(
         feature_max_abs=float((ours_features - features).abs().max()),
         top1_agreement=float((_top1(backbone, ours_features) == reference).float().mean()),
     )
-    return report, latents, outputs[0][1].shape[1] if len(outputs[0]) > 1 else 0
+    return report, latents, outputs[0][1].shape[1]
 
 
 def _top1(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:

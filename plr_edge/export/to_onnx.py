@@ -20,39 +20,55 @@ from torch import nn
 from plr_edge.backbones.base import Backbone
 from plr_edge.codec import pool_matrix
 from plr_edge.errors import BundleError
+from plr_edge.export.split import block_costs, split
 
 OPSET = 18  # read by TensorRT 8.6 to 11 and by ONNX Runtime from 1.14
+_LATENT_TAP = 1024  # most values of the latent that the fast classifier reads
 IR_VERSION = 10  # ONNX Runtime for Python 3.10 refuses 12 and above
 
 
 class FrozenPart(nn.Module):
     """The frozen blocks, and pooled copies of some of their outputs beside the latent."""
 
-    def __init__(self, blocks: nn.Sequential, backbone: Backbone) -> None:
-        """Keep those taps of `backbone` that lie before the cut."""
+    def __init__(self, backbone: Backbone, cut: str) -> None:
+        """Keep those taps of `backbone` that lie before the cut, and add one of the latent."""
         super().__init__()
-        self.blocks = blocks
-        self.taps = {name: grid for name, grid in backbone.taps if name in dict(blocks.named_children())}
-        shapes = backbone.level_shapes()
-        after = dict(zip(backbone.block_names, [*backbone.block_names[1:], None], strict=True))
-        for name, grid in self.taps.items():
-            following = after[name]
-            assert following is not None
-            _, rows, columns = shapes[following]
-            self.register_buffer(f"rows_{name}", torch.from_numpy(pool_matrix(rows, grid)))
-            self.register_buffer(
-                f"columns_{name}", torch.from_numpy(pool_matrix(columns, grid)).T.contiguous()
-            )
+        self.blocks, _ = split(backbone, cut)
+        names = [name for name, _ in self.blocks.named_children()]
+        shapes = list(block_costs(backbone)[1].values())[1:]  # of each block's output
+        self.taps = {name: grid for name, grid in backbone.taps if name in names}
+        for name, shape in zip(names, shapes, strict=False):
+            if name == names[-1]:
+                self.taps.setdefault(name, _latent_grid(shape))
+            if name in self.taps and len(shape) == 3:
+                grid, (_, rows, columns) = self.taps[name], shape
+                self.register_buffer(f"rows_{name}", torch.from_numpy(pool_matrix(rows, grid)))
+                self.register_buffer(
+                    f"columns_{name}", torch.from_numpy(pool_matrix(columns, grid)).T.contiguous()
+                )
 
-    def forward(self, x: torch.Tensor) -> torch.Tensor | tuple[torch.Tensor, torch.Tensor]:
-        """Map images (B, 3, H, W) to latents, and to taps (B, T) where there are any."""
+    def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Map images (B, 3, H, W) to latents and taps (B, T)."""
         taps = []
         for name, block in self.blocks.named_children():
             x = block(x)
             if name in self.taps:
-                rows, columns = getattr(self, f"rows_{name}"), getattr(self, f"columns_{name}")
-                taps.append(torch.flatten(rows @ x @ columns, 1))
-        return (x, torch.cat(taps, 1)) if taps else x
+                taps.append(torch.flatten(self._pooled(name, x), 1))
+        return x, torch.cat(taps, 1)
+
+    def _pooled(self, name: str, x: torch.Tensor) -> torch.Tensor:
+        if x.ndim == 2:
+            return x
+        rows, columns = getattr(self, f"rows_{name}"), getattr(self, f"columns_{name}")
+        return torch.as_tensor(rows @ x @ columns)
+
+
+def _latent_grid(shape: tuple[int, ...]) -> int:
+    """Return the finest grid to pool a latent to that leaves few enough values."""
+    if len(shape) == 1:
+        return 1
+    fitting = [grid for grid in (4, 2) if shape[0] * grid**2 <= _LATENT_TAP and grid <= shape[1]]
+    return fitting[0] if fitting else 1
 
 
 def module_to_onnx(

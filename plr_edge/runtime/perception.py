@@ -71,18 +71,17 @@ class Seen:
 
     Attributes:
         latents: (n, *latent shape) float32.
-        wide: (n, T + D) float32, what the network as exported makes of it: taps of the frozen part,
-            and the deepest feature.
+        taps: (n, T) float32, pooled outputs of frozen blocks.
         features: (n, D) float32, of the generation that answers.
     """
 
     latents: np.ndarray
-    wide: np.ndarray
+    taps: np.ndarray
     features: np.ndarray
 
     def take(self, rows: slice | Sequence[int]) -> Seen:
         """Return some rows of each."""
-        return Seen(self.latents[rows], self.wide[rows], self.features[rows])
+        return Seen(self.latents[rows], self.taps[rows], self.features[rows])
 
 
 class Perception:
@@ -103,10 +102,9 @@ class Perception:
         self.version, self.unknown = 0, unknown
         self.frozen_s = self.adaptive_s = self.prepare_s = 0.0
         self._n_threads = n_threads
-        self._exported: Engine = OnnxEngine(bundle.read("adaptive.onnx"), n_threads)
-        self._adaptive = self._exported
-        if weights:
-            self._adaptive = OnnxEngine(bundle.splice(weights), n_threads)
+        self._adaptive: Engine = OnnxEngine(
+            bundle.splice(weights) if weights else bundle.read("adaptive.onnx"), n_threads
+        )
         self._frozen: Engine = OnnxEngine(bundle.read("frozen.onnx"), n_threads)
 
     @classmethod
@@ -121,7 +119,7 @@ class Perception:
         with _large_blocks_mapped():
             state = read_state(path, groups=("adaptive", "classifier"))
             check_state_fits(bundle, state, Path(path))
-            classifier = CombinedClassifier(bundle.wide_width, bundle.feature_width)
+            classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width)
             classifier.restore(state.arrays["classifier"])
             self = cls(
                 bundle,
@@ -144,35 +142,23 @@ class Perception:
         t0 = time.perf_counter()
         x = self.bundle.preprocessing([frame.image for frame in frames])  # (n, 3, S, S)
         t1 = time.perf_counter()
-        latents, *taps = self._frozen.run(x)
-        self.frozen_s += time.perf_counter() - t1
+        latents, taps = self._frozen.run(x)
+        t2 = time.perf_counter()
+        features = self.features_of(latents)
         self.prepare_s += t1 - t0
-        return self.see_latents(latents, taps[0] if taps else None)
-
-    def see_latents(self, latents: np.ndarray, taps: np.ndarray | None) -> Seen:
-        """Go on from what the frozen part returned."""
-        start = time.perf_counter()
-        (exported,) = self._exported.run(latents)
-        features = exported
-        if self._adaptive is not self._exported:
-            (features,) = self._adaptive.run(latents)
-        self.adaptive_s += time.perf_counter() - start
-        wide = exported if taps is None else np.concatenate([taps, exported], axis=1)
-        return Seen(latents, wide, features)
+        self.frozen_s += t2 - t1
+        self.adaptive_s += time.perf_counter() - t2
+        return Seen(latents, taps, features)
 
     def features_of(self, latents: np.ndarray) -> np.ndarray:
-        """Return the adapted features alone: (n, *latent shape) to (n, D) float32."""
+        """Run the adaptive part alone: (n, *latent shape) to (n, D) float32."""
         return self._adaptive.run(latents)[0]
-
-    def exported_features_of(self, latents: np.ndarray) -> np.ndarray:
-        """Return the features of the network as exported alone, (n, D) float32."""
-        return self._exported.run(latents)[0]
 
     def answer(self, frames: Sequence[Frame], seen: Seen) -> list[Prediction]:
         """Turn features into predictions; `unknown` while no class has been learned."""
         if not self.classifier.n_classes:
             return [self._unknown(frame) for frame in frames]
-        probabilities, similarity = self.classifier.answer_many(seen.wide, seen.features)
+        probabilities, similarity = self.classifier.answer_many(seen.taps, seen.features)
         return [
             self._prediction(frame, probabilities[i], float(similarity[i]))
             for i, frame in enumerate(frames)

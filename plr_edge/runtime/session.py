@@ -32,7 +32,6 @@ from plr_edge.stream.base import Frame, check_label
 _log = logging.getLogger(__name__)
 _FIRST_PUBLISH = 64  # frames taught before the first generation
 _MAX_STEPS_PER_CHUNK = 64
-_UNKNOWN_SAMPLES = 256  # remembered latents that the threshold of `unknown` is fitted to
 
 
 @dataclass
@@ -120,7 +119,7 @@ class Session:
                 label = self._index_of(frame.label)
                 self.history.labels.append(label)
                 self.history.predicted.append(self._known_index(prediction.label))
-                self.classifier.learn_means(one.wide, np.array([label]))
+                self.classifier.means.learn_many(one.features, np.array([label]))
                 taught.append(i)
         answered = time.perf_counter()
         if taught:
@@ -135,9 +134,14 @@ class Session:
             return
         self._next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
         self.classifier.settle()
-        self._fit_unknown()
-        if not sum(self.learner.cost.steps_per_level):
-            return
+        if sum(self.learner.cost.steps_per_level):
+            self._publish_rehearsed()
+        slots = np.arange(len(self.memory))
+        features = self.learner.features_at(len(self.bundle.levels) - 1, slots)
+        labels = self.memory.labels.astype(np.int64)
+        self.classifier.refit_means(features, labels, self.config.unknown_quantile)
+
+    def _publish_rehearsed(self) -> None:
         weights, rehearsed = self.learner.weights(), self.learner.classifier()
         if not all(np.isfinite(w).all() for w in [*weights.values(), rehearsed]):
             _log.error("training diverged; generation dropped, going on from the last good one")
@@ -241,7 +245,7 @@ class Session:
             blocks, self.bundle.levels, self.memory, self.codec, self.schedule, self.config
         )
         classifier = CombinedClassifier(
-            self.bundle.wide_width, self.bundle.feature_width, self.config.ridge_strength
+            self.bundle.taps_width, self.bundle.feature_width, self.config.ridge_strength
         )
         self.perception = Perception(
             self.bundle, classifier, self.classes, n_threads=self.config.n_threads
@@ -271,7 +275,7 @@ class Session:
             self.perception.publish(self._good_weights, self.version)
 
     def _learn(self, seen: Seen, labels: np.ndarray) -> None:
-        self.classifier.learn_ridge(seen.wide, labels)
+        self.classifier.learn_ridge(seen.taps, labels)
         self.learner.learn_many(self.codec.encode(seen.latents), labels, seen.features)
         self.n_taught += len(labels)
         self._credit_macs += len(labels) * self.config.train_ratio * self.perception_macs
@@ -284,14 +288,6 @@ class Session:
         self._credit_macs -= self.learner.cost.macs - before
         if self.n_taught >= self._next_publish:
             self.publish()
-
-    def _fit_unknown(self) -> None:
-        """Fit the threshold to a sample of the latent memory; the same for the same memory."""
-        slots = self.memory.sample(_UNKNOWN_SAMPLES, np.random.default_rng(self.n_taught))
-        latents = self.codec.decode(self.memory.records(slots))
-        features = self.perception.exported_features_of(latents)
-        labels = self.memory.labels[slots].astype(np.int64)
-        self.classifier.fit_unknown(features, labels, self.config.unknown_quantile)
 
     def _index_of(self, label: str) -> int:
         if label not in self.classes:

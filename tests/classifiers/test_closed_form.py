@@ -91,9 +91,9 @@ def test_a_new_class_answers_from_its_first_frame(data):
     x, labels = data
     combined = CombinedClassifier(D, D)
     old = labels != 3
-    combined.learn_many(x[old], labels[old])
+    combined.learn_many(x[old], x[old], labels[old])
     first = np.flatnonzero(labels == 3)[:1]
-    combined.learn_means(x[first], labels[first])
+    combined.means.learn_many(x[first], labels[first])
     probabilities, _ = combined.answer_many(x[first], x[first])
     assert probabilities.shape == (1, K)
     assert probabilities.argmax() == 3
@@ -102,10 +102,10 @@ def test_a_new_class_answers_from_its_first_frame(data):
 def test_what_is_saved_answers_the_same(data):
     x, labels = data
     combined, again = (CombinedClassifier(D, D - 4) for _ in range(2))
-    combined.learn_many(x, labels)
     features = x[:, 4:]
+    combined.learn_many(x, features, labels)
     combined.rehearsed = combined.means.sums[:3] + 1
-    combined.fit_unknown(features, labels, 0.01)
+    combined.refit_means(features, labels, 0.01)
     again.restore(combined.to_arrays())
     for a, b in zip(combined.answer_many(x, features), again.answer_many(x, features), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -115,8 +115,8 @@ def test_what_is_saved_answers_the_same(data):
 def test_unknown_is_below_the_asked_share_of_what_was_remembered(data):
     x, labels = data
     combined = CombinedClassifier(D, D)
-    combined.learn_many(x, labels)
-    combined.fit_unknown(x, labels, 0.05)
+    combined.learn_many(x, x, labels)
+    combined.refit_means(x, labels, 0.05)
     _, similarity = combined.answer_many(x, x)
     # answered with themselves among the mean, so not more than the share; half of it is expected
     assert 0 < (similarity < combined.unknown_below).mean() <= 0.05
