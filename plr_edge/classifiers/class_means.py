@@ -22,12 +22,21 @@ class ClassMeans:
         if len(labels) == 0:
             return
         self.sums, self.counts = grown(self.sums, labels), grown(self.counts, labels)
-        np.add.at(self.sums, labels, unit(features))
-        np.add.at(self.counts, labels, 1)
+        for label, row in zip(labels, unit(features), strict=True):  # np.add.at is slower
+            self.sums[label] += row
+            self.counts[label] += 1
+
+    def adopt_missing(self, other: ClassMeans) -> None:
+        """Take over the classes that `other` knows and this one does not."""
+        last = np.array([len(other.counts) - 1])
+        self.sums, self.counts = grown(self.sums, last), grown(self.counts, last)
+        missing = np.flatnonzero(self.counts[: len(other.counts)] == 0)
+        self.sums[missing], self.counts[missing] = other.sums[missing], other.counts[missing]
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return the cosine to each mean, -1 for a class that was never seen; see `Classifier`."""
-        scores = unit(features) @ unit(self.sums).T  # (n, K)
+        norms = np.sqrt(np.einsum("kd,kd->k", self.sums, self.sums))
+        scores = unit(features) @ self.sums.T / np.maximum(norms, 1e-12)  # (n, K)
         scores[:, self.counts == 0] = -1.0
         return np.asarray(scores)
 

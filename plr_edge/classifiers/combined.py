@@ -68,37 +68,43 @@ class CombinedClassifier:
             quantile: share of the samples that may fall below the threshold, each compared with
                 the mean of the others of its class.
         """
-        self.means = ClassMeans(features.shape[1])
+        old, self.means = self.means, ClassMeans(features.shape[1])
         self.means.learn_many(features, labels)
+        self.means.adopt_missing(old)
         x = unit(features)
         others = self.means.sums[labels] - x
         alone = self.means.counts[labels] < 2
         similarity = (unit(others) * x).sum(axis=1)[~alone]
         self.unknown_below = float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
 
-    def answer_many(self, taps: np.ndarray, features: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Answer a batch; at least one class must have been learned.
+    def answer_many(
+        self, taps: np.ndarray, features: np.ndarray, cosines: np.ndarray | None = None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Answer a batch.
 
         Args:
             taps: (n, T).
             features: (n, D), adapted.
+            cosines: (n, K) to the class means as they were for each frame, -1 where a class had not
+                been seen; to those of now by default.
 
         Returns:
-            probabilities: (n, K) float32, rows add up to one.
+            probabilities: (n, K) float32; rows add up to one, or to zero where nothing was known.
             similarity: (n,) float32, largest cosine to a class mean.
         """
-        cosines = self.means.scores_many(features)  # (n, K)
-        seen = self.means.counts > 0
-        near = _standardised(cosines, seen)
-        total = near
+        if cosines is None:
+            cosines = self.means.scores_many(features)
+        seen = cosines > -1.0  # (n, K)
+        total = near = _standardised(cosines, seen)
         if self.means.counts.sum() >= _YOUNG:
             fast = _instead(near, self.ridge.fitted_scores(taps), self.ridge.fitted_counts >= _FEW)
             rehearsed = unit(features) @ unit(self.rehearsed).T
             total = fast + _instead(fast, rehearsed, np.abs(self.rehearsed).sum(axis=1) > 0)
         total = np.where(seen, _SHARPNESS * total, -np.inf)
-        odds = np.exp(total - total.max(axis=1, keepdims=True))
-        probabilities = (odds / odds.sum(axis=1, keepdims=True)).astype(np.float32)
-        return probabilities, cosines.max(axis=1)
+        highest = total.max(axis=1, keepdims=True, initial=-np.inf)
+        odds = np.exp(total - np.where(np.isfinite(highest), highest, 0.0))
+        probabilities = odds / np.maximum(odds.sum(axis=1, keepdims=True), 1e-30)
+        return probabilities.astype(np.float32), cosines.max(axis=1, initial=-1.0)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return what answering needs; `ridge.learning_arrays` has what learning needs besides."""
@@ -134,15 +140,16 @@ def _instead(scores: np.ndarray, better: np.ndarray, known: np.ndarray) -> np.nd
     if known.sum() < 2:
         return scores
     mixed, at = scores.copy(), np.arange(len(scores))
-    better = np.where(known, _standardised(better, known), -np.inf)
-    winner = better.argmax(axis=1)
+    better = _standardised(better, np.broadcast_to(known, better.shape))
+    winner = np.where(known, better, -np.inf).argmax(axis=1)
     mixed += (better[at, winner] - scores[at, winner])[:, None]
     mixed[:, : len(known)][:, known] = better[:, known]
     return mixed
 
 
 def _standardised(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Shift and scale each row by its own mean and spread over the classes seen."""
-    valid = scores[:, seen]
-    spread = np.maximum(valid.std(axis=1, keepdims=True), 1e-6)
-    return np.asarray((scores - valid.mean(axis=1, keepdims=True)) / spread)
+    """Shift and scale each row (n, K) by its own mean and spread over the classes seen (n, K)."""
+    n_seen = np.maximum(seen.sum(axis=1, keepdims=True), 1)
+    centred = scores - (scores * seen).sum(axis=1, keepdims=True) / n_seen
+    spread = np.sqrt((centred**2 * seen).sum(axis=1, keepdims=True) / n_seen)
+    return np.asarray(centred / np.maximum(spread, 1e-6))

@@ -154,14 +154,14 @@ class Perception:
         """Run the adaptive part alone: (n, *latent shape) to (n, D) float32."""
         return self._adaptive.run(latents)[0]
 
-    def answer(self, frames: Sequence[Frame], seen: Seen) -> list[Prediction]:
-        """Turn features into predictions; `unknown` while no class has been learned."""
-        if not self.classifier.n_classes:
-            return [self._unknown(frame) for frame in frames]
-        probabilities, similarity = self.classifier.answer_many(seen.taps, seen.features)
+    def answer(
+        self, frames: Sequence[Frame], seen: Seen, cosines: np.ndarray | None = None
+    ) -> list[Prediction]:
+        """Turn features into predictions; see `CombinedClassifier.answer_many`."""
+        parts = self.classifier.answer_many(seen.taps, seen.features, cosines)
         return [
-            self._prediction(frame, probabilities[i], float(similarity[i]))
-            for i, frame in enumerate(frames)
+            self._prediction(frame, probabilities, float(similarity))
+            for frame, probabilities, similarity in zip(frames, *parts, strict=True)
         ]
 
     def predict_many(self, frames: Sequence[Frame]) -> list[Prediction]:
@@ -172,27 +172,16 @@ class Perception:
         return [replace(prediction, latency_ms=each_ms) for prediction in predictions]
 
     def _prediction(self, frame: Frame, probabilities: np.ndarray, similarity: float) -> Prediction:
+        """Answer one frame; `unknown` where it is like nothing learned, or nothing was learned."""
         best = np.argsort(-probabilities, kind="stable")[:_TOP_K]
-        top = tuple((self.classes[k], float(probabilities[k])) for k in best)
+        top = tuple((self.classes[k], float(probabilities[k])) for k in best if probabilities[k] > 0)
         strange = self.unknown and similarity < self.classifier.unknown_below
         return Prediction(
             source=frame.source,
-            label=UNKNOWN if strange else top[0][0],
-            confidence=top[0][1],
+            label=top[0][0] if top and not strange else UNKNOWN,
+            confidence=top[0][1] if top else 0.0,
             top=top,
             similarity=similarity,
-            stamp_ns=frame.stamp_ns,
-            latency_ms=0.0,
-            version=self.version,
-        )
-
-    def _unknown(self, frame: Frame) -> Prediction:
-        return Prediction(
-            source=frame.source,
-            label=UNKNOWN,
-            confidence=0.0,
-            top=(),
-            similarity=0.0,
             stamp_ns=frame.stamp_ns,
             latency_ms=0.0,
             version=self.version,

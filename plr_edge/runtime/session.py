@@ -109,22 +109,23 @@ class Session:
 
     def take(self, frames: Sequence[Frame], seen: Seen) -> list[Prediction]:
         """Do what `observe_many` does with frames that perception has already seen."""
-        predictions: list[Prediction] = []
-        taught: list[int] = []
+        rows, labels = list[np.ndarray](), list[int]()
         for i, frame in enumerate(frames):
-            one = seen.take(slice(i, i + 1))
-            prediction = self.perception.answer([frame], one)[0]
-            predictions.append(prediction)
+            feature = seen.features[i : i + 1]
+            rows.append(self.classifier.means.scores_many(feature)[0])
             if frame.label is not None:
-                label = self._index_of(frame.label)
-                self.history.labels.append(label)
-                self.history.predicted.append(self._known_index(prediction.label))
-                self.classifier.means.learn_many(one.features, np.array([label]))
-                taught.append(i)
+                labels.append(self._index_of(frame.label))
+                self.classifier.means.learn_many(feature, np.array(labels[-1:]))
+        cosines = np.full((len(frames), len(self.classes)), -1.0, np.float32)
+        for i, row in enumerate(rows):
+            cosines[i, : len(row)] = row
+        predictions = self.perception.answer(frames, seen, cosines)
         answered = time.perf_counter()
+        taught = [i for i, frame in enumerate(frames) if frame.label is not None]
         if taught:
-            labels = np.array([self._index_of(str(frames[i].label)) for i in taught])
-            self._learn(seen.take(taught), labels)
+            self.history.labels += labels
+            self.history.predicted += [self._known_index(predictions[i].label) for i in taught]
+            self._learn(seen.take(taught), np.array(labels))
         self.learn_s += time.perf_counter() - answered
         return predictions
 

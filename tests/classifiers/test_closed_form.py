@@ -122,3 +122,13 @@ def test_unknown_is_below_the_asked_share_of_what_was_remembered(data):
     assert 0 < (similarity < combined.unknown_below).mean() <= 0.05
     strange = -combined.means.sums.sum(0, keepdims=True)
     assert combined.answer_many(strange, strange)[1] < combined.unknown_below
+
+
+def test_a_class_that_the_memory_dropped_is_still_answered(data):
+    x, labels = data
+    combined = CombinedClassifier(D, D)
+    combined.learn_many(x, x, labels)
+    kept = labels != 3
+    combined.refit_means(x[kept], labels[kept], 0.01)
+    probabilities, _ = combined.answer_many(x[~kept], x[~kept])
+    assert (probabilities.argmax(1) == 3).mean() > 0.9
