@@ -43,7 +43,7 @@ class AdaptConfig:
     memory_bytes: int = 8_000_000
     bits: int = 4
     pool: int | None = None
-    train_ratio: float = 0.25
+    train_ratio: float = 0.1
     new_per_step: int = 16
     rehearsed_per_step: int = 48
     classifier_lr: float = 0.02
@@ -51,7 +51,7 @@ class AdaptConfig:
     momentum: float = 0.9
     max_age_steps: int = 500
     cache_bytes: int = 160_000_000
-    publish_growth: float = 1.25
+    publish_growth: float = 1.5
     ridge_strength: float | None = None
     unknown_quantile: float = 0.01
     chunk: int = 16

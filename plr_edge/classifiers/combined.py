@@ -15,9 +15,9 @@ from plr_edge.classifiers.class_means import ClassMeans, unit
 from plr_edge.classifiers.ridge import Ridge
 
 _YOUNG = 24  # samples below which ridge has too little to go by
-_FEW = 5  # the same, of one class
+_FEW = 15  # the same, of one class
 _MOST_PENDING = 64  # samples that ridge may lag behind; class means never do
-_GROWTH = 1.125  # of the samples, until a young ridge is solved anew
+_GROWTH = 1.25  # of the samples, until a young ridge is solved anew
 _SHARPNESS = 2.0  # of the softmax over standardised scores; about right on the embedded stream
 
 
