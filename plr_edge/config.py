@@ -1,11 +1,18 @@
-"""AdaptConfig: every setting of learning, with its default, in one frozen place. Stdlib only."""
+"""AdaptConfig and Recipe: what to learn with and what to export, frozen. Knows TOML, no network."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+import sys
+from dataclasses import dataclass, fields
+from pathlib import Path
 
 from plr_edge.errors import ConfigError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20}
 _UNITS["GIB"] = 2**30
@@ -83,3 +90,44 @@ def parse_bytes(text: str) -> int:
     if not match or match[2].upper() not in _UNITS:
         raise ConfigError(f"size is {text[:40]!r}; write it like 8MB, 500KB or 64MiB")
     return int(float(match[1]) * _UNITS[match[2].upper()])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recipe:
+    """What to export; None leaves the choice to the backbone.
+
+    Attributes:
+        backbone: a built-in name, or `package.module:function`.
+        weights: a safetensors file.
+        cut: the first adaptive block.
+        input_size: height and width of the input.
+    """
+
+    backbone: str = "mobilenet_v2"
+    weights: Path | None = None
+    cut: str | None = None
+    input_size: int | None = None
+
+
+def read_recipe(path: Path) -> Recipe:
+    """Read a recipe from TOML; a path to weights in it is relative to the file.
+
+    Raises:
+        ConfigError: it cannot be read, or holds something else.
+    """
+    try:
+        facts = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}; give a .toml recipe") from None
+    except ValueError as error:
+        raise ConfigError(f"{path} is no TOML ({' '.join(str(error).split())[:120]})") from None
+    types = {"backbone": str, "weights": str, "cut": str, "input_size": int}
+    for name, value in facts.items():
+        if name not in types or type(value) is not types[name]:
+            names = ", ".join(field.name for field in fields(Recipe))
+            raise ConfigError(
+                f"{path}: {name[:40]} = {str(value)[:40]!r} is no part of a recipe; it holds {names}"
+            )
+    if "weights" in facts:
+        facts["weights"] = path.parent / facts["weights"]
+    return Recipe(**facts)

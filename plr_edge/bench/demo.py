@@ -104,6 +104,8 @@ def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any
         rows, began = [], time.perf_counter()
         for name in classes:
             summary = adapt(session, _stream_of(by_class[name]))
+            if summary["interrupted"]:
+                raise KeyboardInterrupt
             rows.append(_accuracies(session.perception, held_out, classes))
             say(
                 f"adapt    {name:<22} {np.nanmean(rows[-1][: len(rows)]):6.1%} on "

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
 
 @click.command("export")
-@click.option("--backbone", default="mobilenet_v2", show_default=True,
-              help="A built-in name, or package.module:function.")
+@click.option("--recipe", type=click.Path(path_type=Path),
+              help="TOML with backbone, weights, cut and input_size; options below override it.")
+@click.option("--backbone", help="A built-in name, or package.module:function.  "
+              "[default: mobilenet_v2]")
 @click.option("--weights", type=click.Path(path_type=Path), help="A safetensors file.")
 @click.option("--cut", default=None, help="First adaptive block; see --list-cuts.  "
-              "[default: block14 of mobilenet_v2, else at three quarters of the blocks]")
+              "[default: block14 of mobilenet_v2, else after five sixths of the blocks]")
 @click.option("--input-size", type=int, help="Height and width of the input.")
 @click.option("-o", "--output", default="bundle", show_default=True,
               type=click.Path(path_type=Path), help="Bundle to write.")
@@ -21,26 +24,27 @@ import click
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def command(
-    backbone: str,
-    weights: Path | None,
-    cut: str | None,
-    input_size: int | None,
+    recipe: Path | None,
     output: Path,
     list_cuts: bool,
     images: str | None,
     force: bool,
     as_json: bool,
+    **given: Any,
 ) -> None:
     """Split a backbone into a frozen and an adaptive part, and write a bundle."""
     import json
-    from dataclasses import asdict
+    from dataclasses import asdict, replace
 
     from plr_edge import export
     from plr_edge.backbones import load_backbone
+    from plr_edge.config import Recipe, read_recipe
     from plr_edge.export.split import default_cut
     from plr_edge.stream import open_stream
 
-    network = load_backbone(backbone, weights=weights, input_size=input_size)
+    wanted = read_recipe(recipe) if recipe else Recipe()
+    wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})
+    network = load_backbone(wanted.backbone, weights=wanted.weights, input_size=wanted.input_size)
     if list_cuts:
         cuts = export.list_cuts(network)
         if as_json:
@@ -50,7 +54,7 @@ def command(
         return
     frames = [frame.image for frame, _ in zip(open_stream(images, split="all"), range(64))] if images else []
     bundle, report = export.export_bundle(
-        network, cut or default_cut(network), output, images=frames, force=force
+        network, wanted.cut or default_cut(network), output, images=frames, force=force
     )
     if as_json:
         click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))

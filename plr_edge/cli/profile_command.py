@@ -58,9 +58,9 @@ def print_profile(facts: dict[str, Any]) -> None:
         memory.add_row(name, _megabytes(row, "rss_bytes"), _megabytes(row, "pss_bytes"), cpu)
     console.print(memory)
     sources = ", ".join(facts["energy_sources"])
-    console.print(f"energy from: {sources}" if sources else "energy: no counter can be read here")
-    for reason in facts["energy_absent"]:
-        console.print(f"  {reason}")
+    energy = f"energy from: {sources}" if sources else "energy: no counter can be read here"
+    for line in (energy, *(f"  {reason}" for reason in facts["energy_absent"])):
+        console.print(line, markup=False, highlight=False)  # a reason may hold `[gpu]`
 
 
 def _timing(row: dict[str, Any]) -> list[str]:

@@ -36,7 +36,8 @@ def adapt(
         The summary; it fits JSON.
 
     Raises:
-        StreamError: the stream held no readable frame at all, or is strict and met one.
+        StreamError: the stream held no readable frame at all, or is strict and met one that is
+            not; or it held no label, and nothing had been learned before.
     """
     start = session.positions.pop(key, 0) if key else 0
     began, saved, n_frames, position = time.perf_counter(), time.perf_counter(), 0, start
@@ -65,6 +66,11 @@ def adapt(
     if n_frames == 0 and start == 0:
         bad = f" ({len(stream.skipped)} unreadable, the first: {stream.skipped[0].reason})"
         raise StreamError(f"the stream holds no frame{bad if stream.skipped else ''}")
+    if not session.classes and not stopped:
+        raise StreamError(
+            f"none of {n_frames} frames has a label, and nothing was learned before; give labels "
+            "by folders, a .csv or `path<TAB>label` lines"
+        )
     if stopped:
         _save(session, key, position)
     else:

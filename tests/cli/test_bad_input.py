@@ -140,3 +140,14 @@ def test_a_state_in_use_is_refused(bundle_path, frames, tmp_path, plr_edge):
         plr_edge("adapt", str(bundle_path), str(frames), "--state", str(tmp_path / "s")), "in use"
     )
     store.close()
+
+
+def test_a_stream_without_labels_teaches_nothing_and_says_so(bundle_path, frames, tmp_path, plr_edge):
+    flat = tmp_path / "flat"
+    flat.mkdir()
+    for i, file in enumerate(sorted(frames.rglob("*.png"))):
+        (flat / f"{i}.png").write_bytes(file.read_bytes())
+    state = str(tmp_path / "s")
+    refused(plr_edge("adapt", str(bundle_path), str(flat), "--state", state), "label")
+    assert plr_edge("adapt", str(bundle_path), str(frames), "--state", state).exit_code == 0
+    assert plr_edge("adapt", str(bundle_path), str(flat), "--state", state).exit_code == 0

@@ -98,9 +98,12 @@ def test_unlabelled_frames_are_answered_and_not_learned(bundle_path, folders, tm
     flat.mkdir()
     for i, file in enumerate(sorted((folders / "train").rglob("*.png"))[:5]):
         (flat / f"{i}.png").write_bytes(file.read_bytes())
-    result = plr_edge("adapt", str(bundle_path), str(flat), "--state", str(tmp_path / "s"), "--json")
+    start = ["adapt", str(bundle_path), "--state", str(tmp_path / "s"), "--json"]
+    assert plr_edge(*start, str(folders / "train")).exit_code == 0
+    result = plr_edge(*start, str(flat))
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["n_taught"] == 0
+    summary = json.loads(result.stdout)
+    assert (summary["n_frames"], summary["n_taught"]) == (5, 54)
 
 
 def test_standard_input_names_frames_and_labels(bundle_path, folders, tmp_path):
