@@ -54,7 +54,7 @@ class AdaptConfig:
     new_per_step: int = 16
     rehearsed_per_step: int = 48
     classifier_lr: float = 0.02
-    blocks_lr: float = 0.001
+    blocks_lr: float = 0.002
     momentum: float = 0.9
     max_age_steps: int = 500
     cache_bytes: int = 160_000_000
