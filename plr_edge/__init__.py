@@ -16,7 +16,7 @@ _HOMES = {
     "open_bundle": "plr_edge.bundle",
     "open_stream": "plr_edge.stream",
 }
-__all__ = sorted(_HOMES)  # noqa: PLE0605
+__all__ = sorted(_HOMES)
 
 
 def __getattr__(name: str) -> Any:

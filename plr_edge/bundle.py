@@ -257,7 +257,9 @@ def _read_verified(file: Path, facts: Any) -> bytes:
             raise BundleError(f"{file} is larger than {_MAX_FILE_BYTES} bytes; export it again")
         data = file.read_bytes()
     except OSError as error:
-        raise BundleError(f"cannot read {file}: {error.strerror}; export the bundle again") from None
+        raise BundleError(
+            f"cannot read {file}: {error.strerror}; export the bundle again"
+        ) from None
     if not isinstance(facts, dict) or _facts(data)["sha256"] != facts.get("sha256"):
         raise BundleError(f"{file} does not match its sha256; copy or export the bundle again")
     return data

@@ -126,7 +126,8 @@ def read_recipe(path: Path) -> Recipe:
         if name not in types or type(value) is not types[name]:
             names = ", ".join(field.name for field in fields(Recipe))
             raise ConfigError(
-                f"{path}: {name[:40]} = {str(value)[:40]!r} is no part of a recipe; it holds {names}"
+                f"{path}: {name[:40]} = {str(value)[:40]!r} is no part of a recipe; "
+                f"it holds {names}"
             )
     if "weights" in facts:
         facts["weights"] = path.parent / facts["weights"]

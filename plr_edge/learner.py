@@ -84,7 +84,7 @@ class Learner:
             config: rates and sizes.
         """
         torch.set_num_threads(config.n_threads)
-        self.blocks = blocks.to(memory_format=torch.channels_last).eval()
+        self.blocks = blocks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.levels, self.memory = levels, memory
         self.codec, self.schedule, self.config = codec, schedule, config
         self.weight = nn.Parameter(torch.zeros(0, levels[-1].width))  # (K, D)
@@ -157,7 +157,9 @@ class Learner:
         x = _to_torch(self.features_at(level, slots))
         y = torch.from_numpy(self.memory.labels[slots].astype(np.int64))
         self._optimizer.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(self._logits(self._forward(x, level, slots)) + self._log_prior(y), y)
+        loss = functional.cross_entropy(
+            self._logits(self._forward(x, level, slots)) + self._log_prior(y), y
+        )
         loss.backward()  # type: ignore[no-untyped-call]
         if level < len(self.blocks):
             nn.utils.clip_grad_norm_(self.blocks[level:].parameters(), _MAX_GRADIENT)
@@ -168,7 +170,9 @@ class Learner:
         self.cost.steps_per_level[level] += 1
         return level
 
-    def features_at(self, level: int, slots: np.ndarray, max_age_steps: int | None = None) -> np.ndarray:
+    def features_at(
+        self, level: int, slots: np.ndarray, max_age_steps: int | None = None
+    ) -> np.ndarray:
         """Return the features of memory slots at a level, from the cache where young enough.
 
         Args:
@@ -268,7 +272,9 @@ class Learner:
         return torch.log(self.prior + _LEAST_PRIOR)
 
     def _logits(self, features: torch.Tensor) -> torch.Tensor:
-        cosines = functional.linear(functional.normalize(features), functional.normalize(self.weight))
+        cosines = functional.linear(
+            functional.normalize(features), functional.normalize(self.weight)
+        )
         return COSINE_SCALE * cosines
 
     def _imprint_from_memory(self, label: int) -> None:

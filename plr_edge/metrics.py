@@ -11,7 +11,8 @@ import numpy as np
 
 def accuracy_of(labels: list[str], predicted: list[str]) -> float:
     """Return the share of equal entries; NaN where there are none."""
-    return float(np.mean([a == b for a, b in zip(labels, predicted, strict=True)] or [np.nan]))
+    right = [float(a == b) for a, b in zip(labels, predicted, strict=True)]
+    return float(np.mean(right or [np.nan]))
 
 
 def per_class_accuracy(labels: list[str], predicted: list[str]) -> dict[str, float]:

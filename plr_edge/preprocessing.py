@@ -33,7 +33,9 @@ class Preprocessing:
         if not 8 <= self.size <= _MAX_SIZE:
             raise ConfigError(f"input size is {self.size}; it must lie in 8..{_MAX_SIZE}")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
-            raise ConfigError(f"mean {self.mean} and std {self.std} must be three numbers, std above 0")
+            raise ConfigError(
+                f"mean {self.mean} and std {self.std} must be three numbers, std above 0"
+            )
         if not all(map(math.isfinite, (*self.mean, *self.std))):
             raise ConfigError(f"mean {self.mean} and std {self.std} must be finite")
 

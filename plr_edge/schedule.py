@@ -3,7 +3,8 @@
 Knows levels by name, size and cost, nothing of networks or data. Standard library only.
 
 Source: Pawlak et al., "Progressive Latent Replay for efficient Generative Rehearsal", arXiv
-2207.01562; the named schedules are those of the authors' code, `progressive` and `measured` are ours.
+2207.01562; the named schedules are those of the authors' code, but `progressive` and `measured`,
+which are ours.
 """
 
 from __future__ import annotations

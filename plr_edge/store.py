@@ -58,7 +58,7 @@ class Store:
         self.path = Path(path)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._lock: IO[bytes] = open(self.path / "lock", "ab")  # noqa: SIM115
+            self._lock: IO[bytes] = open(self.path / "lock", "ab")
         except OSError as error:
             raise StateError(
                 f"cannot write state in {self.path}: {error.strerror}; choose another --state"
@@ -166,7 +166,9 @@ def _read_manifest(path: Path) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise StateError(f"cannot read {file} ({error}); restore a copy of {path}") from None
     if manifest.get("schema") != SCHEMA:
-        raise StateError(f"{path} has schema {manifest.get('schema')!r}; this version reads {SCHEMA}")
+        raise StateError(
+            f"{path} has schema {manifest.get('schema')!r}; this version reads {SCHEMA}"
+        )
     return manifest
 
 

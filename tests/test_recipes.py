@@ -46,7 +46,8 @@ def test_units_are_valid(unit):
 
 
 @pytest.mark.parametrize(
-    ("text", "words"), [("cut = [1", "TOML"), ("colour = 3", "backbone"), ("input_size = 'x'", "recipe")]
+    ("text", "words"),
+    [("cut = [1", "TOML"), ("colour = 3", "backbone"), ("input_size = 'x'", "recipe")],
 )
 def test_what_is_no_recipe_is_refused(text, words, tmp_path):
     file = tmp_path / "r.toml"
@@ -59,6 +60,8 @@ def test_what_is_no_recipe_is_refused(text, words, tmp_path):
 
 def test_an_option_overrides_the_recipe(tmp_path, plr_edge):
     recipe = str(ROOT / "export" / "mobilenet_v2-lean.toml")
-    result = plr_edge("export", "--recipe", recipe, "--cut", "classifier", "-o", str(tmp_path / "b"))
+    result = plr_edge(
+        "export", "--recipe", recipe, "--cut", "classifier", "-o", str(tmp_path / "b")
+    )
     assert result.exit_code == 0, result.output
     assert "cut before classifier, latent (1280,)" in result.output

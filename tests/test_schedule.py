@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -9,7 +11,7 @@ from plr_edge.schedule import SCHEDULES, Level, Schedule, apportion, make_schedu
 def fully_connected(*widths: int) -> list[Level]:
     return [
         Level(name=f"fc{i}", shape=(a,), weights=(a + 1) * b, macs=a * b)
-        for i, (a, b) in enumerate(zip(widths, widths[1:], strict=False))
+        for i, (a, b) in enumerate(pairwise(widths))
     ]
 
 

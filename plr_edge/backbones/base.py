@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from itertools import pairwise
 
 import torch
 from torch import nn
@@ -79,7 +80,7 @@ def fold_batch_norm(module: nn.Sequential) -> nn.Sequential:
     folded = copy.deepcopy(module).eval()
     for parent in list(folded.modules()):
         children = list(parent.named_children())
-        for (name, first), (bn_name, second) in zip(children, children[1:], strict=False):
+        for (name, first), (bn_name, second) in pairwise(children):
             first = getattr(parent, name)
             if type(first) is nn.Conv2d and isinstance(second, nn.BatchNorm2d):
                 if first.out_channels == second.num_features:

@@ -59,7 +59,7 @@ class BasicBlock(nn.Module):
 
     def _shortcut(self, x: torch.Tensor) -> torch.Tensor:
         if self.project is not None:
-            return self.project(x)  # type: ignore[no-any-return]
+            return self.project(x)
         if self.stride == 1 and self.padding == 0:
             return x
         skipped = x[:, :, :: self.stride, :: self.stride]

@@ -67,9 +67,7 @@ def run_demo(output: Path, *, quick: bool = False, say: Say = print) -> dict[str
     learned = _learn(bundle, output, quick, say)
     predicted = _predict_in_a_process(bundle, output)
     wanted = set(learned["classes"])
-    pairs = [
-        (label, line["class"]) for label, line in predicted["pairs"] if label in wanted
-    ]
+    pairs = [(label, line["class"]) for label, line in predicted["pairs"] if label in wanted]
     labels, answers = [a for a, _ in pairs], [b for _, b in pairs]
     facts = {
         "bundle": bundle.manifest,
@@ -225,7 +223,9 @@ def _write(
          "PSS MB": row.get("pss_bytes", 0) / 1e6 or None, "import CPU s": row.get("import_cpu_s")}
         for name, row in profile["memory"].items()
     ]  # fmt: skip
-    energy = profile["energy_sources"] or ["no counter can be read here: " + r for r in profile["energy_absent"]]
+    energy = profile["energy_sources"] or [
+        "no counter can be read here: " + r for r in profile["energy_absent"]
+    ]
     sections = [
         report.key_figures(
             {
@@ -239,11 +239,15 @@ def _write(
         report.section(
             "Accuracy over time",
             report.paragraph("Each frame is answered before its label is learned; last 50 frames."),
-            report.line_plot({"accuracy": np.array(learned["running_accuracy"])}, "frame", "share right"),
+            report.line_plot(
+                {"accuracy": np.array(learned["running_accuracy"])}, "frame", "share right"
+            ),
         ),
         report.section(
             "What was kept",
-            report.paragraph("Accuracy on held-out frames of each class (column) after learning each (row)."),
+            report.paragraph(
+                "Accuracy on held-out frames of each class (column) after learning each (row)."
+            ),
             report.matrix_plot(matrix, learned["classes"], "class", "after learning"),
             report.bar_plot({"final accuracy": facts["per_class"]}, "held-out accuracy"),
         ),

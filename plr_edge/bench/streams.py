@@ -55,7 +55,7 @@ PROTOCOLS = {
     "fruits": Protocol(pack="fruits-turntable"),
     "fruits-axes": Protocol(pack="fruits-turntable", train="axis0", test="axis1"),
     "grocery": Protocol(pack="grocery"),
-    "cifar100": Protocol(pack="cifar100", limit_per_class=100, shuffled_experiences=10),
+    "cifar100-stream": Protocol(pack="cifar100", limit_per_class=100, shuffled_experiences=10),
 }
 
 
@@ -112,7 +112,7 @@ def load_parts(
         arrays = _arrays(protocol, bundle, path)
         cache.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(".partial.npz")
-        np.savez(partial, **arrays)
+        np.savez(partial, **arrays)  # type: ignore[arg-type]
         partial.replace(file)
     parts = [
         Part(Seen(*(arrays[f"{split}_{n}"] for n in ("latents", "taps", "features"))),
@@ -178,7 +178,9 @@ def _closed_form(name: str, wide: bool) -> Callable[[Task, AdaptConfig], dict[st
 
     def run(task: Task, config: AdaptConfig) -> dict[str, Any]:
         x, test = (
-            np.concatenate([part.seen.taps, part.seen.features], axis=1) if wide else part.seen.features
+            np.concatenate([part.seen.taps, part.seen.features], axis=1)
+            if wide
+            else part.seen.features
             for part in (task.train, task.test)
         )
         if name == "ridge":
@@ -191,7 +193,9 @@ def _closed_form(name: str, wide: bool) -> Callable[[Task, AdaptConfig], dict[st
     return run
 
 
-def _best_ridge(x: np.ndarray, y: np.ndarray, test: np.ndarray, test_y: np.ndarray) -> dict[str, Any]:
+def _best_ridge(
+    x: np.ndarray, y: np.ndarray, test: np.ndarray, test_y: np.ndarray
+) -> dict[str, Any]:
     """Ridge with its strength tuned on the held-out frames: a baseline flattered, not ours."""
     scores = {}
     for share in (0.003, 0.01, 0.03, 0.1, 0.3):
@@ -245,9 +249,7 @@ def _session(**changes: Any) -> Callable[[Task, AdaptConfig], dict[str, Any]]:
     return run
 
 
-def _accuracy(
-    session: Session, task: Task, *, rehearsed_alone: bool = False
-) -> float | None:
+def _accuracy(session: Session, task: Task, *, rehearsed_alone: bool = False) -> float | None:
     seen, rehearsed = task.test.seen, session.classifier.rehearsed
     if rehearsed_alone and not len(rehearsed):
         return None
@@ -297,7 +299,10 @@ def _train_offline(
             learner.learn_many(codec.encode(task.train.seen.latents[part]), labels[part])
             learner.step(rehearse=False)
     with torch.no_grad():
-        x = [learner.blocks(torch.from_numpy(part)).numpy() for part in _batches(task.test.seen.latents)]
+        x = [
+            learner.blocks(torch.from_numpy(part)).numpy()
+            for part in _batches(task.test.seen.latents)
+        ]
     scores = learner.scores_many(np.concatenate(x))
     return {
         "accuracy": float((scores.argmax(1) == task.test.labels).mean()),

@@ -36,13 +36,17 @@ class Ridge:
         """
         self.width, self.young_rows = width, young_rows
         self.strength = np.float32(width / 3 if strength is None else strength)
-        self.mean = np.zeros(width, np.float32)
+        self.mean: np.ndarray = np.zeros(width, np.float32)
         self.scale = np.ones(width, np.float32)
         self.counts = np.zeros(0, np.int64)
-        self._weights = np.zeros((0, width + 1), np.float32)  # the last column: the constant
-        self._inverse = np.zeros((0, 0), np.float32)  # (D + 1, D + 1) once no longer young
-        self._rows = np.zeros((0, width), np.float32)
-        self._labels = np.zeros(0, np.int64)
+        self._weights: np.ndarray = np.zeros(
+            (0, width + 1), np.float32
+        )  # the last column: the constant
+        self._inverse: np.ndarray = np.zeros(
+            (0, 0), np.float32
+        )  # (D + 1, D + 1) once no longer young
+        self._rows: np.ndarray = np.zeros((0, width), np.float32)
+        self._labels: np.ndarray = np.zeros(0, np.int64)
         self._n_fitted = 0
         self._fitted_counts = self.counts
 

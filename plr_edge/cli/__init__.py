@@ -28,7 +28,7 @@ class _Group(click.Group):
         if cmd_name not in _COMMANDS:
             return None
         module = importlib.import_module(f"plr_edge.cli.{cmd_name}_command")
-        return module.command  # type: ignore[no-any-return]
+        return module.command
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

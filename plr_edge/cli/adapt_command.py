@@ -13,17 +13,30 @@ from plr_edge.cli.options import bundle_argument, stream_argument, stream_option
 @click.command("adapt")
 @bundle_argument
 @stream_argument
-@click.option("--state", required=True, type=click.Path(path_type=Path),
-              help="Directory of what is learned; goes on where it stopped.")
+@click.option(
+    "--state",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory of what is learned; goes on where it stopped.",
+)
 @click.option("--memory", default="8MB", show_default=True, help="Budget of the latent memory.")
 @click.option("--bits", default=None, type=click.Choice(["4", "8"]), help="Of a stored latent.")
 @click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
-@click.option("--schedule", help="internal, basic, cumulative_weights, total_weights, input_size, "
-              "layer_idx, progressive, measured, or shares separated by commas.")
-@click.option("--costs", type=click.Path(path_type=Path),
-              help="What `plr-edge profile --json` wrote, for --schedule measured.")
-@click.option("--train-ratio", type=click.FloatRange(0),
-              help="Multiply-adds for training per one of perception.")
+@click.option(
+    "--schedule",
+    help="internal, basic, cumulative_weights, total_weights, input_size, "
+    "layer_idx, progressive, measured, or shares separated by commas.",
+)
+@click.option(
+    "--costs",
+    type=click.Path(path_type=Path),
+    help="What `plr-edge profile --json` wrote, for --schedule measured.",
+)
+@click.option(
+    "--train-ratio",
+    type=click.FloatRange(0),
+    help="Multiply-adds for training per one of perception.",
+)
 @click.option("--seed", type=int, help="Of everything random.")
 @threads_option
 @stream_options

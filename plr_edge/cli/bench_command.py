@@ -9,17 +9,29 @@ import click
 
 
 @click.command("bench")
-@click.argument("protocol", type=click.Choice(["fruits", "fruits-axes", "grocery", "cifar100"]))
-@click.option("--data", required=True, type=click.Path(path_type=Path),
-              help="Folder of the image packs.")
-@click.option("--bundle", type=click.Path(path_type=Path),
-              help="Bundle to use.  [default: MobileNetV2 at 128 pixels, exported on the way]")
+@click.argument(
+    "protocol", type=click.Choice(["fruits", "fruits-axes", "grocery", "cifar100-stream"])
+)
+@click.option(
+    "--data", required=True, type=click.Path(path_type=Path), help="Folder of the image packs."
+)
+@click.option(
+    "--bundle",
+    type=click.Path(path_type=Path),
+    help="Bundle to use.  [default: MobileNetV2 at 128 pixels, exported on the way]",
+)
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="How many.")
 @click.option("--method", "methods", multiple=True, help="Run only these; may be repeated.")
 @click.option("--memory", default="8MB", show_default=True, help="Budget of the latent memory.")
 @click.option("--bits", type=click.Choice(["4", "8"]), help="Of a stored latent.")
-@click.option("-o", "--output", default="results", show_default=True, type=click.Path(path_type=Path),
-              help="Where results and cached latents go.")
+@click.option(
+    "-o",
+    "--output",
+    default="results",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Where results and cached latents go.",
+)
 def command(protocol: str, data: Path, bundle: Path | None, seeds: int, methods: tuple[str, ...],
             memory: str, bits: str | None, output: Path) -> None:  # fmt: skip
     """Compare methods on PROTOCOL with one pass over its frames; resumes where it stopped."""
@@ -48,7 +60,12 @@ def command(protocol: str, data: Path, bundle: Path | None, seeds: int, methods:
     for seed in range(seeds):
         task = make_task(PROTOCOLS[protocol], opened, parts, seed)
         for name in methods or METHODS:
-            key = {"method": name, "seed": seed, "config": _key(config), "bundle": opened.frozen_sha256}
+            key = {
+                "method": name,
+                "seed": seed,
+                "config": _key(config),
+                "bundle": opened.frozen_sha256,
+            }
             if any(all(row.get(k) == v for k, v in key.items()) for row in rows):
                 continue
             row = {**run_method(name, task, replace(config, seed=seed)), **key}

@@ -8,8 +8,14 @@ import click
 
 
 @click.command("demo")
-@click.option("-o", "--output", default="demo", show_default=True, type=click.Path(path_type=Path),
-              help="Directory for bundle, state and report.")
+@click.option(
+    "-o",
+    "--output",
+    default="demo",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Directory for bundle, state and report.",
+)
 @click.option("--quick", is_flag=True, help="Fewer classes, shorter measurements.")
 def command(output: Path, quick: bool) -> None:
     """Export, adapt, predict and profile on the embedded stream; leave report.html."""

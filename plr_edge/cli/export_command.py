@@ -2,23 +2,40 @@
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 
+_COMPARED = 64  # images on which the parts are compared with PyTorch
+
 
 @click.command("export")
-@click.option("--recipe", type=click.Path(path_type=Path),
-              help="TOML with backbone, weights, cut and input_size; options below override it.")
-@click.option("--backbone", help="A built-in name, or package.module:function.  "
-              "[default: mobilenet_v2]")
+@click.option(
+    "--recipe",
+    type=click.Path(path_type=Path),
+    help="TOML with backbone, weights, cut and input_size; options below override it.",
+)
+@click.option(
+    "--backbone", help="A built-in name, or package.module:function.  [default: mobilenet_v2]"
+)
 @click.option("--weights", type=click.Path(path_type=Path), help="A safetensors file.")
-@click.option("--cut", default=None, help="First adaptive block; see --list-cuts.  "
-              "[default: block14 of mobilenet_v2, else after five sixths of the blocks]")
+@click.option(
+    "--cut",
+    default=None,
+    help="First adaptive block; see --list-cuts.  "
+    "[default: block14 of mobilenet_v2, else after five sixths of the blocks]",
+)
 @click.option("--input-size", type=int, help="Height and width of the input.")
-@click.option("-o", "--output", default="bundle", show_default=True,
-              type=click.Path(path_type=Path), help="Bundle to write.")
+@click.option(
+    "-o",
+    "--output",
+    default="bundle",
+    show_default=True,
+    type=click.Path(path_type=Path),
+    help="Bundle to write.",
+)
 @click.option("--list-cuts", is_flag=True, help="Print what each legal cut costs, and stop.")
 @click.option("--images", help="Stream to compare with PyTorch on.  [default: the embedded one]")
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
@@ -52,7 +69,8 @@ def command(
         else:
             _print_cuts(network.name, cuts)
         return
-    frames = [frame.image for frame, _ in zip(open_stream(images, split="all"), range(64))] if images else []
+    few = islice(open_stream(images, split="all"), _COMPARED) if images else ()
+    frames = [frame.image for frame in few]
     bundle, report = export.export_bundle(
         network, wanted.cut or default_cut(network), output, images=frames, force=force
     )
@@ -60,7 +78,9 @@ def command(
         click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
         return
     n_bytes = sum(entry["bytes"] for entry in bundle.manifest["files"].values())
-    click.echo(f"wrote {output}: {bundle.name}, latent {bundle.latent_shape}, {n_bytes / 1e6:.1f} MB")
+    click.echo(
+        f"wrote {output}: {bundle.name}, latent {bundle.latent_shape}, {n_bytes / 1e6:.1f} MB"
+    )
     click.echo(
         f"against PyTorch on {report.n_images} real images: latent max abs "
         f"{report.latent_max_abs:.1e} (values up to {report.latent_max_value:.1f}), "
@@ -68,12 +88,19 @@ def command(
     )
 
 
-def _print_cuts(name: str, cuts: list) -> None:  # type: ignore[type-arg]
+def _print_cuts(name: str, cuts: list) -> None:
     from rich.console import Console
     from rich.table import Table
 
     table = Table(title=f"legal cuts of {name}, per sample")
-    for title in ("cut before", "latent", "bytes f32", "frozen MACs", "train MMACs", "autograd keeps"):
+    for title in (
+        "cut before",
+        "latent",
+        "bytes f32",
+        "frozen MACs",
+        "train MMACs",
+        "autograd keeps",
+    ):
         table.add_column(title, justify="left" if title == "cut before" else "right")
     for cut in cuts:
         table.add_row(

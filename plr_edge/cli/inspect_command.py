@@ -24,7 +24,9 @@ def command(path: Path, as_json: bool) -> None:
     elif (path / "state.json").exists():
         facts = _state_facts(read_state(path), path)
     else:
-        raise BundleError(f"{path} is neither a bundle nor a state: no manifest.json, no state.json")
+        raise BundleError(
+            f"{path} is neither a bundle nor a state: no manifest.json, no state.json"
+        )
     if as_json:
         click.echo(json.dumps(facts))
         return

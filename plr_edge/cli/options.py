@@ -12,18 +12,30 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 stream_argument = click.argument("stream")
-threads_option = click.option("--threads", default=1, show_default=True, type=click.IntRange(1),
-                              help="Threads of the engines; more than free cores is slower.")
+threads_option = click.option(
+    "--threads",
+    default=1,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Threads of the engines; more than free cores is slower.",
+)
 
 
 def stream_options(command: F) -> F:
     """Add the options of a stream."""
     for option in (
         click.option("--strict", is_flag=True, help="Stop at an unreadable image."),
-        click.option("--split", default="train", show_default=True,
-                     help="Part of an image pack: train, test, all, axis0 or axis1."),
-        click.option("--limit-per-class", type=click.IntRange(1),
-                     help="Of an image pack, take the first so many of each class."),
+        click.option(
+            "--split",
+            default="train",
+            show_default=True,
+            help="Part of an image pack: train, test, all, axis0 or axis1.",
+        ),
+        click.option(
+            "--limit-per-class",
+            type=click.IntRange(1),
+            help="Of an image pack, take the first so many of each class.",
+        ),
     ):
         command = option(command)
     return command

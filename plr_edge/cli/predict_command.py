@@ -13,13 +13,21 @@ from plr_edge.cli.options import bundle_argument, stream_argument, stream_option
 @click.command("predict")
 @bundle_argument
 @stream_argument
-@click.option("--state", required=True, type=click.Path(path_type=Path),
-              help="Directory of what was learned.")
-@click.option("--unknown", type=click.Choice(["on", "off"]), default="on", show_default=True,
-              help="Answer `unknown` to frames unlike anything learned.")
+@click.option(
+    "--state", required=True, type=click.Path(path_type=Path), help="Directory of what was learned."
+)
+@click.option(
+    "--unknown",
+    type=click.Choice(["on", "off"]),
+    default="on",
+    show_default=True,
+    help="Answer `unknown` to frames unlike anything learned.",
+)
 @threads_option
 @stream_options
-def command(bundle: Path, stream: str, state: Path, unknown: str, threads: int, **options: Any) -> None:
+def command(
+    bundle: Path, stream: str, state: Path, unknown: str, threads: int, **options: Any
+) -> None:
     """Answer each frame of STREAM with one line of JSON."""
     import json
 

@@ -12,10 +12,19 @@ from plr_edge.cli.options import bundle_argument, threads_option
 
 @click.command("profile")
 @bundle_argument
-@click.option("--json", "json_file", type=click.Path(path_type=Path),
-              help="Write the profile; --schedule measured reads it.")
-@click.option("--runs", default=50, show_default=True, type=click.IntRange(3),
-              help="Timed calls of each engine.")
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Write the profile; --schedule measured reads it.",
+)
+@click.option(
+    "--runs",
+    default=50,
+    show_default=True,
+    type=click.IntRange(3),
+    help="Timed calls of each engine.",
+)
 @threads_option
 def command(bundle: Path, json_file: Path | None, runs: int, threads: int) -> None:
     """Measure milliseconds, bytes and joules of every part of BUNDLE here."""

@@ -187,8 +187,7 @@ def _refuse_if_far(report: ExportReport) -> None:
     checks: dict[str, Any] = {
         f"latent differs by up to {report.latent_max_abs:.2g}": report.latent_max_abs <= limit,
         f"latent cosine is {report.latent_cosine:.6f}": report.latent_cosine >= MIN_COSINE,
-        f"top-1 agrees on {report.top1_agreement:.1%}": report.top1_agreement
-        >= MIN_TOP1_AGREEMENT,
+        f"top-1 agrees on {report.top1_agreement:.1%}": report.top1_agreement >= MIN_TOP1_AGREEMENT,
     }
     problems = [text for text, passed in checks.items() if not passed]
     if problems:

@@ -160,15 +160,14 @@ def _explain(backbone: Backbone, cut: str) -> str:
     names = backbone.block_names
     block = cut.split(".")[0]
     if cut == names[0]:
-        return (
-            f"a cut before {cut!r} leaves no frozen part; the earliest legal cut is {names[1]!r}"
-        )
+        return f"a cut before {cut!r} leaves no frozen part; the earliest legal cut is {names[1]!r}"
     if block in names and block != cut:
         legal = legal_cuts(backbone)
         after = (*names, CLASSIFIER)[names.index(block) + 1]
         near = [repr(name) for name in (block, after) if name in legal]
         return (
-            f"{cut!r} lies inside a block of {backbone.name}, where more than one tensor may cross; "
+            f"{cut!r} lies inside a block of {backbone.name}, where more than one tensor may "
+            "cross; "
             f"the nearest legal cuts are {' and '.join(near)}"
         )
     near_names = difflib.get_close_matches(cut, legal_cuts(backbone), n=2)

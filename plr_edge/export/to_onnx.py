@@ -1,4 +1,4 @@
-"""Modules to ONNX bytes: opset 18, IR 10, named batch axis, nothing of the exporting machine inside.
+"""Modules to ONNX bytes: opset 18, IR 10, named batch axis, no trace of the exporting machine.
 
 Knows torch and onnx; writes no file.
 """
@@ -125,7 +125,7 @@ def _exported(
         torch.onnx.export(  # Jetson's torch 2.3 to 2.5: the older exporter
             module,
             (example,),
-            buffer,
+            buffer,  # type: ignore[arg-type]
             input_names=[input_name],
             output_names=output_names,
             dynamic_axes={name: {0: "batch"} for name in (input_name, *output_names)},
@@ -134,7 +134,9 @@ def _exported(
     return onnx.version_converter.convert_version(onnx.load_from_string(buffer.getvalue()), OPSET)
 
 
-def weight_slots(model: bytes, weights: Mapping[str, np.ndarray]) -> dict[str, tuple[int, list[int]]]:
+def weight_slots(
+    model: bytes, weights: Mapping[str, np.ndarray]
+) -> dict[str, tuple[int, list[int]]]:
     """Find where each weight lies in a serialised model.
 
     Returns:

@@ -79,7 +79,7 @@ class Seen:
     taps: np.ndarray
     features: np.ndarray
 
-    def take(self, rows: slice | Sequence[int]) -> Seen:
+    def take(self, rows: slice | Sequence[int] | np.ndarray) -> Seen:
         """Return some rows of each."""
         return Seen(self.latents[rows], self.taps[rows], self.features[rows])
 
@@ -174,7 +174,9 @@ class Perception:
     def _prediction(self, frame: Frame, probabilities: np.ndarray, similarity: float) -> Prediction:
         """Answer one frame; `unknown` where it is like nothing learned, or nothing was learned."""
         best = np.argsort(-probabilities, kind="stable")[:_TOP_K]
-        top = tuple((self.classes[k], float(probabilities[k])) for k in best if probabilities[k] > 0)
+        top = tuple(
+            (self.classes[k], float(probabilities[k])) for k in best if probabilities[k] > 0
+        )
         strange = self.unknown and similarity < self.classifier.unknown_below
         return Prediction(
             source=frame.source,

@@ -7,10 +7,9 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from torch import nn
@@ -71,14 +70,14 @@ class Session:
             StateError: the state is damaged, in use, not writable or of another frozen part.
         """
         self.bundle, self.config = bundle, config or AdaptConfig()
-        self.schedule = make_schedule(
-            self.config.schedule, bundle.levels, self.config.step_costs
-        )
+        self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
         self.codec = bundle.codec(self.config.bits, self.config.pool)
         self.classes: list[str] = []
         self.history, self.positions = History(), dict[str, int]()
         self.n_taught, self.learn_s, self.save_s = 0, 0.0, 0.0
         self._credit_macs, self._next_publish = 0.0, float(_FIRST_PUBLISH)
+        self._good_weights: Mapping[str, np.ndarray] = {}
+        self._good_rehearsed: np.ndarray = np.zeros((0, bundle.feature_width), np.float32)
         self.store = Store(state) if state is not None else None
         try:
             saved = self.store.read() if self.store else None
@@ -270,7 +269,9 @@ class Session:
         self._good_rehearsed = arrays["classifier"]["rehearsed"]
         self.classifier.restore(arrays["classifier"], arrays["ridge"])
         trainer = dict(arrays["trainer"])
-        self.learner.restore(trainer, trainer.pop("classifier.rows"), trainer.pop("classifier.prior"))
+        self.learner.restore(
+            trainer, trainer.pop("classifier.rows"), trainer.pop("classifier.prior")
+        )
         self.learner.cost = type(self.learner.cost)(**facts["cost"])
         if self.version:
             self.perception.publish(self._good_weights, self.version)
@@ -306,9 +307,7 @@ def adaptive_blocks(bundle: Bundle) -> nn.Sequential:
     level = logging.getLogger("plr_edge.backbones").level
     logging.getLogger("plr_edge.backbones").setLevel(logging.ERROR)  # random weights are replaced
     try:
-        backbone = load_backbone(
-            bundle.manifest["backbone"], input_size=bundle.preprocessing.size
-        )
+        backbone = load_backbone(bundle.manifest["backbone"], input_size=bundle.preprocessing.size)
     finally:
         logging.getLogger("plr_edge.backbones").setLevel(level)
     backbone.blocks = fold_batch_norm(backbone.blocks)

@@ -81,14 +81,16 @@ def test_a_users_own_network_becomes_a_backbone(tmp_path, monkeypatch):
     monkeypatch.syspath_prepend(str(tmp_path))
     backbone = load_backbone("mynet:make", input_size=32)
     assert backbone.block_names == ("block0", "block1", "block2", "pool")
-    with pytest.raises(BackboneError, match="Backbone or an nn.Sequential"):
+    with pytest.raises(BackboneError, match=r"Backbone or an nn\.Sequential"):
         load_backbone("mynet:wrong")
 
 
 def test_weights_that_do_not_fit_are_refused(tmp_path):
     from safetensors.numpy import save_file
 
-    save_file({"module.conv1.weight": np.zeros((16, 3, 3, 3), np.float32)}, tmp_path / "w.safetensors")
+    save_file(
+        {"module.conv1.weight": np.zeros((16, 3, 3, 3), np.float32)}, tmp_path / "w.safetensors"
+    )
     with pytest.raises(BackboneError, match="missing from it"):
         load_backbone("resnet20_cifar", weights=tmp_path / "w.safetensors")
     (tmp_path / "w.safetensors").write_bytes(b"nonsense")

@@ -101,7 +101,9 @@ def test_an_unwritable_state_is_refused(bundle_path, frames, tmp_path, plr_edge)
         (["predict", "nowhere", "x", "--state", "s"], ["plr-edge export"]),
     ],
 )
-def test_what_is_unknown_is_named_with_what_exists(arguments, words, tmp_path, plr_edge, monkeypatch):
+def test_what_is_unknown_is_named_with_what_exists(
+    arguments, words, tmp_path, plr_edge, monkeypatch
+):
     monkeypatch.chdir(tmp_path)
     refused(plr_edge(*arguments), *words)
     assert list(tmp_path.iterdir()) == []
@@ -113,7 +115,10 @@ def test_schedules_streams_and_sizes_are_checked(bundle_path, frames, tmp_path, 
     refused(plr_edge(*start, "--schedule", "measured"), "plr-edge profile")
     refused(plr_edge(*start, "--memory", "lots"), "8MB")
     refused(plr_edge(*start, "--memory", "100B"), "holds no latent")
-    refused(plr_edge("adapt", str(bundle_path), "no/such", "--state", str(tmp_path / "s")), "a stream is")
+    refused(
+        plr_edge("adapt", str(bundle_path), "no/such", "--state", str(tmp_path / "s")),
+        "a stream is",
+    )
     (tmp_path / "empty").mkdir()
     empty = str(tmp_path / "empty")
     refused(plr_edge("adapt", str(bundle_path), empty, "--state", str(tmp_path / "s")), "no image")
@@ -142,7 +147,9 @@ def test_a_state_in_use_is_refused(bundle_path, frames, tmp_path, plr_edge):
     store.close()
 
 
-def test_a_stream_without_labels_teaches_nothing_and_says_so(bundle_path, frames, tmp_path, plr_edge):
+def test_a_stream_without_labels_teaches_nothing_and_says_so(
+    bundle_path, frames, tmp_path, plr_edge
+):
     flat = tmp_path / "flat"
     flat.mkdir()
     for i, file in enumerate(sorted(frames.rglob("*.png"))):

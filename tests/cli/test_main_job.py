@@ -24,7 +24,9 @@ def folders(tmp_path_factory, demo_frames):
 def learned(bundle_path, folders, tmp_path_factory, plr_edge):
     """A state that learned all six objects."""
     state = tmp_path_factory.mktemp("state") / "state"
-    result = plr_edge("adapt", str(bundle_path), str(folders / "train"), "--state", str(state), "--json")
+    result = plr_edge(
+        "adapt", str(bundle_path), str(folders / "train"), "--state", str(state), "--json"
+    )
     assert result.exit_code == 0, result.output
     return state, json.loads(result.stdout)
 
@@ -53,7 +55,9 @@ def test_predict_answers_held_out_frames_without_torch(bundle_path, folders, lea
     assert set(lines[0]) == {
         "source", "class", "confidence", "top", "stamp_ns", "latency_ms", "version"
     }  # fmt: skip
-    right = [line["top"][0][0] == os.path.basename(os.path.dirname(line["source"])) for line in lines]
+    right = [
+        line["top"][0][0] == os.path.basename(os.path.dirname(line["source"])) for line in lines
+    ]
     assert sum(right) >= 16
 
 
@@ -66,7 +70,9 @@ def test_a_second_run_goes_on_and_adds_a_class(bundle_path, folders, learned, tm
     new.mkdir(parents=True)
     for i in range(6):
         Image.new("RGB", (64, 64), (0, 0, 200 + i)).save(new / f"{i}.png")
-    result = plr_edge("adapt", str(bundle_path), str(tmp_path / "more"), "--state", str(state), "--json")
+    result = plr_edge(
+        "adapt", str(bundle_path), str(tmp_path / "more"), "--state", str(state), "--json"
+    )
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
     assert (summary["n_taught"], summary["n_classes"]) == (60, 7)

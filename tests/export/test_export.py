@@ -66,7 +66,7 @@ def test_two_exports_in_two_processes_are_equal_byte_by_byte(tmp_path):
             [sys.executable, "-m", "plr_edge", "export", "--backbone", "resnet20_cifar",
              "-o", str(tmp_path / name)],
             check=True, capture_output=True, cwd=tmp_path,
-            env={**os.environ, "PYTHONHASHSEED": name == "one" and "1" or "2"},
+            env={**os.environ, "PYTHONHASHSEED": (name == "one" and "1") or "2"},
         )  # fmt: skip
         files = sorted((tmp_path / name).iterdir())
         digests.append([hashlib.sha256(file.read_bytes()).hexdigest() for file in files])
@@ -80,7 +80,9 @@ def test_the_template_bears_the_names_of_the_state_dict_and_takes_other_weights(
     slots = bundle.manifest["adaptive_slots"]
     weights = {n: rng.standard_normal(shape).astype(np.float32) for n, (_, shape) in slots.items()}
     spliced = bundle.splice(weights)
-    stored = {t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(spliced).graph.initializer}
+    stored = {
+        t.name: numpy_helper.to_array(t) for t in onnx.load_from_string(spliced).graph.initializer
+    }
     for name, array in weights.items():
         np.testing.assert_array_equal(stored[name], array)
     from plr_edge.backbones.base import fold_batch_norm

@@ -19,7 +19,9 @@ def bundle(bundle_path):
 
 
 def observe(session, frames, size=8):
-    return [p for i in range(0, len(frames), size) for p in session.observe_many(frames[i : i + size])]
+    return [
+        p for i in range(0, len(frames), size) for p in session.observe_many(frames[i : i + size])
+    ]
 
 
 def test_a_frame_is_answered_before_it_is_learned(bundle, demo_frames):
@@ -98,7 +100,9 @@ def test_engines_and_torch_agree_on_learned_weights(bundle, demo_frames, tmp_pat
         observe(session, demo_frames)
         session.finish()
         blocks = adaptive_blocks(bundle)
-        blocks.load_state_dict({n: torch.from_numpy(a) for n, a in session.learner.weights().items()})
+        blocks.load_state_dict(
+            {n: torch.from_numpy(a) for n, a in session.learner.weights().items()}
+        )
     perception = Perception.from_state(bundle, tmp_path / "s")
     seen = perception.see(demo_frames[:4])
     with torch.no_grad():
