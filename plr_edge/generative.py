@@ -1,0 +1,375 @@
+"""GenerativeLearner: Progressive Latent Replay with generated latents, over vector levels.
+
+Knows a classifier of fully connected blocks, a generator and a schedule; nothing of data or files.
+
+Method: Pawlak et al., arXiv 2207.01562 (PLR), over Internal Replay (van de Ven et al., Nature
+Communications 11:4069, 2020). `GenerativeConfig` says which of the parts is theirs; its defaults
+are the authors' form, and each thing that their code leaves on the table is a switch.
+"""
+
+from __future__ import annotations
+
+import copy
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from plr_edge.errors import ConfigError
+from plr_edge.generator import LatentGenerator
+from plr_edge.schedule import Level, apportion, make_schedule
+
+PARTS = ("new data", "decode", "targets", "rehearsal", "generator", "update")
+Replayed = tuple[
+    int, list[torch.Tensor], torch.Tensor
+]  # entry, features up from some level, targets
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerativeConfig:
+    """How to rehearse from a generator.
+
+    Attributes:
+        hidden: widths of the hidden layers of the classifier; the decoder mirrors them.
+        z_width: of the generator's code.
+        schedule: a name, or shares separated by commas.
+        form: `slices` divides each replay batch over the levels (the paper); `steps` draws one
+            level for each step, at which new data enters too.
+        truncate: decode only to the level needed; the authors decode to level 1 for every sample.
+        same_level_targets: the previous classifier answers at the level of entry; the authors
+            answer at level 1 for every sample.
+        generator_every: steps from one training step of the generator to the next.
+        generator_levels: `all`, or `drawn`: with feedback and steps, train the stages from the
+            drawn level up only.
+        feedback: classifier and encoder share the trunk (replay through feedback).
+        gated_share: of the decoder's hidden units that each class switches off.
+        conditional_prior: one mode of the prior a class.
+        fitted_modes: the modes follow the moments of their class's codes, instead of gradients.
+        distill: targets are the previous classifier's answers at temperature 2, else its labels.
+        unbias: `none`; `gradient` weighs the rehearsal gradient of block l by 1 / u_l; `rate`
+            multiplies the learning rate of block l by u_l.
+        batch: new samples in a step.
+        rehearsed: generated samples in a step.
+        lr: of Adam.
+        seed: of everything random.
+    """
+
+    hidden: tuple[int, ...] = (2000, 2000)
+    z_width: int = 100
+    schedule: str = "internal"
+    form: str = "slices"
+    truncate: bool = False
+    same_level_targets: bool = False
+    generator_every: int = 1
+    generator_levels: str = "all"
+    feedback: bool = False
+    gated_share: float = 0.0
+    conditional_prior: bool = True
+    fitted_modes: bool = False
+    distill: bool = True
+    unbias: str = "none"
+    batch: int = 256
+    rehearsed: int = 256
+    lr: float = 1e-4
+    temperature: float = 2.0
+    kl_weight: float = 1 / 3072
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be one of {allowed}")
+        if self.generator_levels == "drawn" and not (self.feedback and self.form == "steps"):
+            raise ConfigError("generator_levels 'drawn' needs feedback and the form 'steps'")
+
+
+_CHOICES = {
+    "form": ("slices", "steps"),
+    "generator_levels": ("all", "drawn"),
+    "unbias": ("none", "gradient", "rate"),
+}
+
+
+class Classifier(nn.Module):
+    """Fully connected blocks with ReLU, and a last one to which classes are added."""
+
+    def __init__(self, widths: Sequence[int]) -> None:
+        super().__init__()
+        pairs = zip(widths, widths[1:], strict=False)
+        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairs)
+        self.rows, self.biases = nn.ParameterList(), nn.ParameterList()
+        self.width = widths[-1]
+
+    @property
+    def n_classes(self) -> int:
+        """Classes that have a row."""
+        return sum(len(bias) for bias in self.biases)
+
+    def grow(self, n_classes: int) -> list[nn.Parameter]:
+        """Add rows until there are `n_classes`; returns the new parameters."""
+        missing = n_classes - self.n_classes
+        if missing <= 0:
+            return []
+        layer = nn.Linear(self.width, missing)
+        self.rows.append(layer.weight)
+        self.biases.append(layer.bias)
+        return [layer.weight, layer.bias]
+
+    def features(self, x: torch.Tensor, start: int = 0) -> list[torch.Tensor]:
+        """Return the inputs (n, D) of levels `start` .. L, given that of `start`."""
+        features = [x]
+        for block in list(self.blocks)[start:]:
+            features.append(block(features[-1]))
+        return features
+
+    def logits(self, deepest: torch.Tensor) -> torch.Tensor:
+        """Return (n, K) logits for the deepest feature."""
+        return functional.linear(deepest, torch.cat(list(self.rows)), torch.cat(list(self.biases)))
+
+    def forward(self, x: torch.Tensor, level: int = 0) -> torch.Tensor:
+        """Return (n, K) logits for features of a level."""
+        return self.logits(self.features(x, level)[-1])
+
+
+class GenerativeLearner:
+    """Train a classifier and a generator, experience by experience, without stored samples."""
+
+    def __init__(self, latent_width: int, config: GenerativeConfig) -> None:
+        """Start with no class; latents are vectors of `latent_width`."""
+        torch.manual_seed(config.seed)  # of the layers' initial weights
+        self.config = config
+        self.widths = [latent_width, *config.hidden]
+        self.classifier = Classifier(self.widths)
+        self.generator = LatentGenerator(
+            [(width,) for width in self.widths],
+            z_width=config.z_width,
+            feedback=config.feedback,
+            gated_share=config.gated_share,
+            conditional_prior=config.conditional_prior,
+            fitted_modes=config.fitted_modes,
+            seed=config.seed,
+        )
+        self.macs, self.seconds = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0.0)
+        self.experience, self.n_steps = 0, 0
+        self._draw = torch.Generator().manual_seed(config.seed + 1)
+        self._rng = np.random.default_rng([config.seed, 2])
+        self._old: tuple[Classifier, LatentGenerator] | None = None
+        self._optimizer = torch.optim.Adam(self.classifier.parameters(), lr=config.lr)
+        self._optimizer.add_param_group({"params": list(self.generator.parameters())})
+
+    def begin_experience(self, n_classes: int, n_final: int | None = None) -> None:
+        """Keep copies of both networks to rehearse from, and add classes.
+
+        Args:
+            n_classes: known from here on, old ones included.
+            n_final: classes that the schedule's costs count; those of now by default.
+        """
+        if self.experience:
+            self._old = (
+                copy.deepcopy(self.classifier).eval(),
+                copy.deepcopy(self.generator).eval(),
+            )
+            for network in self._old:
+                network.requires_grad_(False)
+        self.experience += 1
+        new = [*self.classifier.grow(n_classes), *self.generator.grow(n_classes)]
+        new = [parameter for parameter in new if parameter.requires_grad]
+        self._optimizer.add_param_group({"params": new})
+        self.levels = levels_of(self.widths, n_final or n_classes)
+        self.schedule = make_schedule(self.config.schedule, self.levels)
+        if self.config.unbias == "rate" and self._old:
+            self._scale_rates()
+
+    def step(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """Run one training step on new latents (n, D) and labels (n,), and on rehearsed ones.
+
+        With feedback the generator's loss is part of the pass that trains the classifier, and its
+        time is counted there; without, it is a part of its own.
+        """
+        config = self.config
+        draw = config.form == "steps" and self._old is not None
+        level = int(self._rng.choice(len(self.levels), p=self.schedule.shares)) if draw else 0
+        share = 1.0 / self.experience
+        generate = self.n_steps % config.generator_every == 0
+        lowest = level if config.generator_levels == "drawn" else 0
+        self._optimizer.zero_grad(set_to_none=True)
+        replayed = (
+            self._generate(level, 0 if generate and not lowest else None) if self._old else []
+        )
+        with self._part("rehearsal"):
+            for one in replayed:
+                self._rehearse(one, (1 - share) / config.rehearsed, generate, lowest)
+            if replayed and config.unbias == "gradient" and not draw:
+                self._unbias()
+        with self._part("new data"):
+            features = self._learn_new(x, y, level, share, generate, lowest)
+        if generate and not config.feedback:
+            with self._part("generator"):
+                self._train_generator(features, y, share, replayed)
+        with self._part("update"):
+            self._optimizer.step()
+        self.n_steps += 1
+
+    @torch.no_grad()
+    def predict_many(self, x: torch.Tensor) -> np.ndarray:
+        """Return the class index (n,) of each latent (n, D)."""
+        return self.classifier(x).argmax(1).numpy()
+
+    def _generate(self, drawn: int, wanted: int | None) -> list[Replayed]:
+        """Sample what this step rehearses, with the previous classifier's answers to it.
+
+        Args:
+            drawn: level of entry, in the form `steps`.
+            wanted: level down to which the generator's own training needs samples, if it does.
+        """
+        assert self._old is not None
+        classifier, generator = self._old
+        config = self.config
+        counts = apportion(self.schedule.shares, config.rehearsed)
+        if config.form == "steps":
+            counts = [config.rehearsed if i == drawn else 0 for i in range(len(self.levels))]
+        replayed = []
+        for level, n in enumerate(counts):
+            if not n:
+                continue
+            at = level if config.same_level_targets else 0
+            lowest = min(at, level, *(() if wanted is None else (wanted,)))
+            lowest = lowest if config.truncate else 0
+            with self._part("decode"):
+                classes = torch.randint(generator.n_classes, (n,), generator=self._draw)
+                features = generator.sample_levels(classes, lowest, self._draw)
+                self.macs["decode"] += n * generator.decode_macs(lowest)
+            with self._part("targets"), torch.no_grad():
+                targets = classifier(features[at - lowest], at)
+                self.macs["targets"] += n * self._macs_from(at, classifier.n_classes)
+            replayed.append((level, features, targets))
+        return replayed
+
+    def _rehearse(self, one: Replayed, weight: float, generate: bool, lowest: int) -> None:
+        level, old_features, targets = one
+        entry = old_features[level - (len(self.levels) - len(old_features))]
+        deepest = self.classifier.features(entry, level)[-1]
+        loss = weight * self._distance(self.classifier.logits(deepest), targets)
+        self.macs["rehearsal"] += len(entry) * 3 * self._macs_from(level)
+        if generate and self.config.feedback:
+            if lowest != level:
+                kept = old_features[-(len(self.levels) - lowest) :]
+                deepest = self.classifier.features(kept[0], lowest)[-1]
+                trunk = self._macs_from(lowest) - self._block_macs(len(self.levels) - 1)
+                self.macs["generator"] += len(entry) * 3 * trunk
+            part = weight * len(entry)
+            loss = loss + part * self._generator_loss(deepest, old_features, targets, lowest)
+        loss.backward()
+
+    def _learn_new(
+        self,
+        x: torch.Tensor,
+        y: torch.Tensor,
+        level: int,
+        share: float,
+        generate: bool,
+        lowest: int,
+    ) -> list[torch.Tensor]:
+        """Train on new samples from a level up; returns their features at every level."""
+        below: list[torch.Tensor] = []
+        if level:
+            with torch.no_grad():
+                *below, x = self.classifier.features(x)[: level + 1]
+        features = self.classifier.features(x, level)
+        loss = functional.cross_entropy(self.classifier.logits(features[-1]), y)
+        n_below = sum(self._block_macs(i) for i in range(level))
+        self.macs["new data"] += len(x) * (n_below + 3 * self._macs_from(level))
+        whole = [*below, *(feature.detach() for feature in features)]
+        if generate and self.config.feedback:
+            answers = functional.one_hot(y, self.generator.n_classes).float()
+            loss = loss + self._generator_loss(features[-1], whole, answers, lowest, soft=False)
+        (share * loss).backward()
+        return whole
+
+    def _train_generator(
+        self, features: list[torch.Tensor], y: torch.Tensor, share: float, replayed: list[Replayed]
+    ) -> None:
+        """Train a generator that has a trunk of its own, on new and on generated features."""
+        answers = functional.one_hot(y, self.generator.n_classes).float()
+        loss = share * self._generator_loss(features[0], features, answers, 0, soft=False)
+        for _, old_features, targets in replayed:
+            part = len(targets) / self.config.rehearsed * (1 - share)
+            loss = loss + part * self._generator_loss(old_features[0], old_features, targets, 0)
+        loss.backward()
+
+    def _generator_loss(
+        self,
+        encoded: torch.Tensor,
+        features: list[torch.Tensor],
+        answers: torch.Tensor,
+        lowest: int,
+        *,
+        soft: bool = True,
+    ) -> torch.Tensor:
+        """Loss on features of some deepest levels; logits are made probabilities first."""
+        generator = self.generator
+        if soft:
+            answers = functional.softmax(answers / self.config.temperature, dim=1)
+        context = functional.pad(answers, (0, generator.n_classes - answers.shape[1]))
+        kept = features[-(len(self.levels) - lowest) :]
+        macs = generator.encode_macs + generator.decode_macs(lowest)
+        self.macs["generator"] += len(answers) * 3 * macs
+        return generator.loss(generator.encode(encoded), kept, context, self.config.kl_weight)
+
+    def _distance(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
+        """Distillation (Hinton et al., 2015) summed over the batch, or cross entropy to labels."""
+        if not self.config.distill:
+            return functional.cross_entropy(logits, targets.argmax(1), reduction="sum")
+        t = self.config.temperature
+        soft = functional.softmax(targets / t, dim=1)  # new classes have probability 0
+        log = functional.log_softmax(logits / t, dim=1)[:, : soft.shape[1]]
+        return -(t**2) * (soft * log).sum()
+
+    def _unbias(self) -> None:
+        """Weigh the rehearsal gradient of block l by 1 / u_l, so that it is not diluted."""
+        for block, reach in zip(self.classifier.blocks, self.schedule.reach, strict=False):
+            for parameter in block.parameters():
+                if parameter.grad is not None:
+                    parameter.grad /= max(reach, 1e-3)
+
+    def _scale_rates(self) -> None:
+        """Multiply the learning rate of block l by u_l."""
+        rates = {
+            id(p): self.config.lr * reach
+            for block, reach in zip(self.classifier.blocks, self.schedule.reach, strict=False)
+            for p in block.parameters()
+        }
+        groups = self._optimizer.param_groups
+        blocks = [p for group in groups for p in group["params"] if id(p) in rates]
+        for group in groups:
+            group["params"] = [p for p in group["params"] if id(p) not in rates]
+        for p in blocks:
+            self._optimizer.add_param_group({"params": [p], "lr": rates[id(p)]})
+
+    def _block_macs(self, i: int, n_classes: int | None = None) -> int:
+        if i < len(self.classifier.blocks):
+            return self.widths[i] * self.widths[i + 1]
+        return self.widths[-1] * (n_classes or self.classifier.n_classes)
+
+    def _macs_from(self, level: int, n_classes: int | None = None) -> int:
+        return sum(self._block_macs(i, n_classes) for i in range(level, len(self.levels)))
+
+    @contextmanager
+    def _part(self, name: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[name] += time.perf_counter() - start
+
+
+def levels_of(widths: Sequence[int], n_classes: int) -> tuple[Level, ...]:
+    """Return the levels of a fully connected classifier with these widths, latent first."""
+    pairs = zip(widths, [*widths[1:], n_classes], strict=True)
+    return tuple(
+        Level(name=f"fc{i}", shape=(wide,), weights=(wide + 1) * narrow, macs=wide * narrow)
+        for i, (wide, narrow) in enumerate(pairs, 1)
+    )
