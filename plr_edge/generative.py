@@ -14,6 +14,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -22,8 +23,9 @@ from torch.nn import functional
 
 from plr_edge.errors import ConfigError
 from plr_edge.generator import LatentGenerator
-from plr_edge.schedule import Level, apportion, make_schedule
+from plr_edge.schedule import apportion, fully_connected, make_schedule
 
+_TRACK_EVERY = 4  # steps of the generator, of the residual covariance
 PARTS = ("new data", "decode", "targets", "rehearsal", "generator", "update")
 Replayed = tuple[
     int, list[torch.Tensor], torch.Tensor
@@ -50,6 +52,7 @@ class GenerativeConfig:
         gated_share: of the decoder's hidden units that each class switches off.
         conditional_prior: one mode of the prior a class.
         fitted_modes: the modes follow the moments of their class's codes, instead of gradients.
+        residual: samples carry noise of the covariance that the decoder leaves unexplained.
         distill: targets are the previous classifier's answers at temperature 2, else its labels.
         unbias: `none`; `gradient` weighs the rehearsal gradient of block l by 1 / u_l; `rate`
             multiplies the learning rate of block l by u_l.
@@ -71,6 +74,7 @@ class GenerativeConfig:
     gated_share: float = 0.0
     conditional_prior: bool = True
     fitted_modes: bool = False
+    residual: bool = False
     distill: bool = True
     unbias: str = "none"
     batch: int = 256
@@ -100,8 +104,9 @@ class Classifier(nn.Module):
 
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
-        pairs = zip(widths, widths[1:], strict=False)
-        self.blocks = nn.ModuleList(nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairs)
+        self.blocks = nn.ModuleList(
+            nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)
+        )
         self.rows, self.biases = nn.ParameterList(), nn.ParameterList()
         self.width = widths[-1]
 
@@ -152,6 +157,7 @@ class GenerativeLearner:
             gated_share=config.gated_share,
             conditional_prior=config.conditional_prior,
             fitted_modes=config.fitted_modes,
+            residual=config.residual,
             seed=config.seed,
         )
         self.macs, self.seconds = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0.0)
@@ -176,11 +182,12 @@ class GenerativeLearner:
             )
             for network in self._old:
                 network.requires_grad_(False)
+            self._old[1].freeze()
         self.experience += 1
         new = [*self.classifier.grow(n_classes), *self.generator.grow(n_classes)]
         new = [parameter for parameter in new if parameter.requires_grad]
         self._optimizer.add_param_group({"params": new})
-        self.levels = levels_of(self.widths, n_final or n_classes)
+        self.levels = fully_connected([*self.widths, n_final or n_classes])
         self.schedule = make_schedule(self.config.schedule, self.levels)
         if self.config.unbias == "rate" and self._old:
             self._scale_rates()
@@ -213,6 +220,12 @@ class GenerativeLearner:
                 self._train_generator(features, y, share, replayed)
         with self._part("update"):
             self._optimizer.step()
+        if generate and config.residual and self.n_steps % _TRACK_EVERY == 0:
+            with self._part("generator"):
+                answers = functional.one_hot(y, self.generator.n_classes).float()
+                self.generator.track(features, answers)
+                macs = self.generator.encode_macs + self.generator.stage_macs(0)
+                self.macs["generator"] += len(y) * (macs + sum(w**2 for w in self.widths))
         self.n_steps += 1
 
     @torch.no_grad()
@@ -317,7 +330,7 @@ class GenerativeLearner:
             answers = functional.softmax(answers / self.config.temperature, dim=1)
         context = functional.pad(answers, (0, generator.n_classes - answers.shape[1]))
         kept = features[-(len(self.levels) - lowest) :]
-        macs = generator.encode_macs + generator.decode_macs(lowest)
+        macs = generator.encode_macs + generator.stage_macs(lowest)
         self.macs["generator"] += len(answers) * 3 * macs
         return generator.loss(generator.encode(encoded), kept, context, self.config.kl_weight)
 
@@ -364,12 +377,3 @@ class GenerativeLearner:
         start = time.perf_counter()
         yield
         self.seconds[name] += time.perf_counter() - start
-
-
-def levels_of(widths: Sequence[int], n_classes: int) -> tuple[Level, ...]:
-    """Return the levels of a fully connected classifier with these widths, latent first."""
-    pairs = zip(widths, [*widths[1:], n_classes], strict=True)
-    return tuple(
-        Level(name=f"fc{i}", shape=(wide,), weights=(wide + 1) * narrow, macs=wide * narrow)
-        for i, (wide, narrow) in enumerate(pairs, 1)
-    )

@@ -16,6 +16,7 @@ from torch.nn import functional
 
 _LOG_2PI = math.log(2 * math.pi)
 _MASS_DECAY = 0.95  # a step, of the samples that a fitted mode remembers
+_TRACKING = 0.05  # of the newest batch, in the running covariances
 _LEAST_MASS = 1.5  # samples of a class in a batch below which its mode stays where it is
 
 
@@ -35,6 +36,7 @@ class LatentGenerator(nn.Module):
         gated_share: float = 0.0,
         conditional_prior: bool = True,
         fitted_modes: bool = False,
+        residual: bool = False,
         pool: int = 1,
         seed: int = 0,
     ) -> None:
@@ -49,13 +51,16 @@ class LatentGenerator(nn.Module):
             conditional_prior: one mode a class; else one standard normal for all.
             fitted_modes: the modes follow the moments of the codes of their class; else they are
                 learned by gradient, as in BI-R, which takes thousands of steps.
+            residual: add what the decoder leaves unexplained to each sample, as noise of the
+                covariance that real samples had around their reconstruction; without it samples
+                crowd around the middle of their class and real new ones push them aside.
             pool: side to which maps are pooled.
             seed: of the masks.
         """
         super().__init__()
         self.shapes, self.z_width, self.pool = tuple(shapes), z_width, pool
         self.conditional_prior, self.fitted_modes = conditional_prior, fitted_modes
-        self.gated_share, self.seed = gated_share, seed
+        self.residual, self.gated_share, self.seed = residual, gated_share, seed
         self.widths = [_width(shape, pool) for shape in shapes]
         pairs = list(zip(self.widths, self.widths[1:], strict=False))
         trunk: list[nn.Module] = []
@@ -69,6 +74,9 @@ class LatentGenerator(nn.Module):
             + [nn.Linear(z_width, self.widths[-1])]
         )
         self.means, self.log_vars = nn.ParameterList(), nn.ParameterList()
+        self.covariances = [torch.zeros(w, w) for w in self.widths] if residual else []
+        self.roots: list[torch.Tensor] = []  # of the covariances, made by `freeze`
+        self.n_tracked = 0
         self.masses = torch.zeros(0)  # (K,) recent samples of each class, for fitted modes
         self.masks: list[torch.Tensor] = [torch.zeros(0, width) for width in self.widths]
 
@@ -153,7 +161,29 @@ class LatentGenerator(nn.Module):
         if self.conditional_prior:
             means, log_vars = self._modes()
             z = means[classes] + torch.exp(0.5 * log_vars[classes]) * noise
-        return self.decode(z, functional.one_hot(classes, self.n_classes).float(), level)
+        features = self.decode(z, functional.one_hot(classes, self.n_classes).float(), level)
+        for i, root in enumerate(self.roots[level:], level):
+            noisy = features[i - level] + torch.randn(len(classes), len(root), generator=draw) @ root
+            features[i - level] = functional.relu(noisy) if i else noisy
+        return features
+
+    @torch.no_grad()
+    def freeze(self) -> None:
+        """Make what sampling needs of the covariances; call it before sampling from a copy."""
+        self.roots = []
+        for covariance in self.covariances if self.n_tracked else []:
+            values, vectors = torch.linalg.eigh(covariance)
+            self.roots.append((vectors * values.clamp(min=0).sqrt()).T)  # (D, D)
+
+    @torch.no_grad()
+    def track(self, targets: Sequence[torch.Tensor], context: torch.Tensor) -> None:
+        """Learn the covariance of real features (n, D) of all levels around the decoder's."""
+        decoded = self.decode(self.encode(targets[-1 if self.trunk is None else 0])[0], context)
+        self.n_tracked += 1
+        rate = max(1 / self.n_tracked, _TRACKING)
+        for covariance, real, mean in zip(self.covariances, targets, decoded, strict=True):
+            left = real - mean
+            covariance.lerp_(left.T @ left / len(left), rate)
 
     def loss(
         self,
@@ -199,7 +229,12 @@ class LatentGenerator(nn.Module):
         return functional.interpolate(maps, size=shape[1:], mode="nearest")
 
     def decode_macs(self, level: int) -> int:
-        """Multiply-adds of decoding one sample to a level."""
+        """Multiply-adds of decoding one sample to a level, its noise included."""
+        noise = sum(width**2 for width in self.widths[level:]) if self.residual else 0
+        return self.stage_macs(level) + noise
+
+    def stage_macs(self, level: int) -> int:
+        """Multiply-adds of the decoder's stages down to a level, for one sample."""
         return sum(_macs(stage) for stage in list(self.stages)[level:])
 
     @property

@@ -13,7 +13,7 @@ import difflib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from plr_edge.errors import ScheduleError
 
@@ -70,6 +70,18 @@ class Schedule:
             costs: one a block, in any unit; the authors use the number of weights.
         """
         return sum(c * u for c, u in zip(costs, self.reach, strict=True)) / sum(costs)
+
+
+def fully_connected(widths: Sequence[int]) -> tuple[Level, ...]:
+    """Return the levels of a fully connected classifier.
+
+    Args:
+        widths: of the latent, of each hidden layer, and the number of classes.
+    """
+    return tuple(
+        Level(name=f"fc{i}", shape=(wide,), weights=(wide + 1) * narrow, macs=wide * narrow)
+        for i, (wide, narrow) in enumerate(pairwise(widths), 1)
+    )
 
 
 def apportion(shares: Sequence[float], n: int) -> list[int]:

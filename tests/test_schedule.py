@@ -1,19 +1,9 @@
-from itertools import pairwise
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from plr_edge.errors import ScheduleError
-from plr_edge.schedule import SCHEDULES, Level, Schedule, apportion, make_schedule
-
-
-def fully_connected(*widths: int) -> list[Level]:
-    return [
-        Level(name=f"fc{i}", shape=(a,), weights=(a + 1) * b, macs=a * b)
-        for i, (a, b) in enumerate(pairwise(widths))
-    ]
-
+from plr_edge.schedule import SCHEDULES, Schedule, apportion, fully_connected, make_schedule
 
 # the authors' architectures and code; arithmetic of `relative_cost` with biases counted
 TABLE = [
@@ -32,7 +22,7 @@ TABLE = [
 
 @pytest.mark.parametrize(("widths", "name", "shares", "cost"), TABLE)
 def test_schedules_are_those_of_the_authors_to_the_digit(widths, name, shares, cost):
-    levels = fully_connected(*widths)
+    levels = fully_connected(widths)
     schedule = make_schedule(name, levels)
     assert [round(s, 3) for s in schedule.shares] == pytest.approx(shares, abs=5.1e-4)
     assert round(schedule.relative_cost([x.weights for x in levels]), 3) == cost
@@ -40,14 +30,14 @@ def test_schedules_are_those_of_the_authors_to_the_digit(widths, name, shares, c
 
 @pytest.mark.parametrize("name", [*SCHEDULES, "1,2,3"])
 def test_shares_add_up_to_one_and_reach_ends_at_one(name):
-    schedule = make_schedule(name, fully_connected(8, 6, 5, 4))
+    schedule = make_schedule(name, fully_connected((8, 6, 5, 4)))
     assert sum(schedule.shares) == pytest.approx(1.0)
     assert schedule.reach[-1] == pytest.approx(1.0)
     assert list(schedule.reach) == sorted(schedule.reach)
 
 
 def test_measured_costs_give_cheap_levels_more():
-    schedule = make_schedule("measured", fully_connected(8, 6, 5), step_costs=(30.0, 10.0))
+    schedule = make_schedule("measured", fully_connected((8, 6, 5)), step_costs=(30.0, 10.0))
     assert schedule.shares == pytest.approx((0.25, 0.75))
 
 
@@ -64,7 +54,7 @@ def test_measured_costs_give_cheap_levels_more():
 )
 def test_a_wrong_schedule_says_what_is_right(spec, says):
     with pytest.raises(ScheduleError, match=says):
-        make_schedule(spec, fully_connected(8, 6, 5, 4))
+        make_schedule(spec, fully_connected((8, 6, 5, 4)))
 
 
 @given(

@@ -188,7 +188,7 @@ def _closed_form(name: str, wide: bool) -> Callable[[Task, AdaptConfig], dict[st
         classifier = CLASSIFIERS[name](x.shape[1])
         classifier.learn_many(x, task.train.labels)
         right = classifier.scores_many(test).argmax(1) == task.test.labels
-        return {"accuracy": float(right.mean()), "train_macs_per_frame": 0.0, "memory_bytes": 0}
+        return {"accuracy": float(right.mean()), "macs_per_frame": 0.0, "memory_bytes": 0}
 
     return run
 
@@ -206,7 +206,7 @@ def _best_ridge(
     return {
         "accuracy": scores[best],
         "strength_share": best,
-        "train_macs_per_frame": 0.0,
+        "macs_per_frame": 0.0,
         "memory_bytes": 0,
     }
 
@@ -234,7 +234,6 @@ def _session(**changes: Any) -> Callable[[Task, AdaptConfig], dict[str, Any]]:
                 "accuracy": _accuracy(session, task),
                 "rehearsed_alone": _accuracy(session, task, rehearsed_alone=True),
                 "prequential": session.history.accuracy,
-                "train_macs_per_frame": cost.train_macs / len(frames),
                 "macs_per_frame": cost.macs / len(frames),
                 "perception_macs": session.perception_macs,
                 "learn_s": session.learn_s,
@@ -306,7 +305,7 @@ def _train_offline(
     scores = learner.scores_many(np.concatenate(x))
     return {
         "accuracy": float((scores.argmax(1) == task.test.labels).mean()),
-        "train_macs_per_frame": learner.cost.macs / len(labels),
+        "macs_per_frame": learner.cost.macs / len(labels),
         "memory_bytes": memory.n_bytes if rehearse else 0,
     }
 

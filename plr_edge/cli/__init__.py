@@ -9,7 +9,7 @@ import click
 
 from plr_edge.errors import PlrEdgeError
 
-_COMMANDS = ("export", "adapt", "predict", "profile", "inspect", "demo", "bench")
+_COMMANDS = ("export", "adapt", "predict", "profile", "inspect", "schedule", "demo", "bench")
 
 
 class _UserError(click.ClickException):

@@ -73,7 +73,7 @@ def command(protocol: str, data: Path, bundle: Path | None, seeds: int, methods:
             _write(file, rows)
             click.echo(
                 f"{name:<24} seed {seed}  {row['accuracy']:6.1%}  "
-                f"{row['train_macs_per_frame'] / 1e6:8.1f} MMAC/frame  {row['seconds']:6.1f} s"
+                f"{row['macs_per_frame'] / 1e6:8.1f} MMAC/frame  {row['seconds']:6.1f} s"
             )
     click.echo(summary([row for row in rows if row["config"] == _key(config)]))
 
@@ -87,7 +87,7 @@ def summary(rows: list[dict[str, Any]]) -> str:
         own = [row for row in rows if row["method"] == name]
         accuracies = np.array([row["accuracy"] for row in own]) * 100
         spread = f" ± {1.96 * accuracies.std(ddof=1) / len(own) ** 0.5:.1f}" if len(own) > 1 else ""
-        macs = np.mean([row["train_macs_per_frame"] for row in own]) / 1e6
+        macs = np.mean([row["macs_per_frame"] for row in own]) / 1e6
         seconds = np.median([row["seconds"] for row in own])
         lines.append(f"| {name} | {accuracies.mean():.1f}{spread} | {macs:.1f} | {seconds:.0f} |")
     return "\n".join(lines)

@@ -1,0 +1,346 @@
+"""Class-incremental splits with generated rehearsal: PLR, Internal Replay and what else there is.
+
+Protocol of Brain-Inspired Replay (van de Ven et al., 2020): classes in ten experiences drawn by the
+seed, latents of a frozen part computed once, a fully connected classifier, all classes seen so far
+to choose from. `PROFILES` says what is reduced against the paper.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+
+from plr_edge.backbones import load_backbone
+from plr_edge.classifiers import CLASSIFIERS, ClassMeans, Ridge, StreamingLda
+from plr_edge.codec import LatentCodec
+from plr_edge.config import AdaptConfig
+from plr_edge.errors import ConfigError, StreamError
+from plr_edge.generative import Classifier, GenerativeConfig, GenerativeLearner
+from plr_edge.learner import Learner
+from plr_edge.memory import LatentMemory
+from plr_edge.schedule import fully_connected, make_schedule
+from plr_edge.stream import Frame, open_stream
+
+_BATCH = 500
+_RANDOM_FEATURES = 2000
+Say = Callable[[str], None]
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Profile:
+    """How much of the paper's effort is spent.
+
+    Attributes:
+        hidden: widths of the hidden layers.
+        batch: new samples in a step, and rehearsed ones.
+        iterations: steps in an experience.
+        lr: of Adam.
+        limit_per_class: of the training samples, None for all.
+    """
+
+    hidden: tuple[int, ...]
+    batch: int
+    iterations: int
+    lr: float
+    limit_per_class: int | None = None
+
+
+PROFILES = {
+    "quick": Profile(hidden=(400, 400), batch=128, iterations=100, lr=1e-3),
+    "paper": Profile(hidden=(2000, 2000), batch=256, iterations=5000, lr=1e-4),
+}
+
+
+@dataclass(frozen=True)
+class Split:
+    """Latents of both parts, (n, D) float32, and class indices in the order of arrival."""
+
+    x: torch.Tensor
+    y: np.ndarray
+    test_x: torch.Tensor
+    test_y: np.ndarray
+    n_experiences: int
+
+    @property
+    def n_classes(self) -> int:
+        """Classes in all."""
+        return int(self.y.max()) + 1
+
+    def ids(self, experience: int) -> np.ndarray:
+        """Return the indices of an experience's training samples."""
+        each = self.n_classes // self.n_experiences
+        return np.flatnonzero(self.y // each == experience)
+
+    def ordered(self, seed: int) -> Split:
+        """Return the same with classes numbered in an order drawn by the seed."""
+        rank = np.random.default_rng([seed, 7]).permutation(self.n_classes)
+        return replace(self, y=rank[self.y], test_y=rank[self.test_y])
+
+
+def load_cifar100(data: Path, weights: Path | None, cache: Path, say: Say) -> Split:
+    """Run CIFAR-100 through the frozen conv part of BI-R, or read what an earlier run kept."""
+    if weights is None:
+        raise ConfigError("give the weights of bir_c3 with --weights FILE.safetensors")
+    file = cache / "cifar100-bir_c3.npz"
+    if not file.is_file():
+        say("running cifar100 through bir_c3")
+        network = load_backbone("bir_c3", weights=weights)
+
+        def encode(images: list[np.ndarray]) -> np.ndarray:
+            with torch.no_grad():
+                return network.blocks(torch.from_numpy(network.preprocessing(images))).numpy()
+
+        _keep(file, _encoded(data / "cifar100", encode))
+    return _read(file, 10)
+
+
+def load_mnist(data: Path, weights: Path | None, cache: Path, say: Say) -> Split:
+    """Read MNIST; its pixels, halved in each direction, are the latents."""
+    file = cache / "mnist-14x14.npz"
+    if not file.is_file():
+        say("reading mnist")
+
+        def encode(images: list[np.ndarray]) -> np.ndarray:
+            pixels = np.stack(images)[..., 0].astype(np.float32) / 255.0
+            return pixels.reshape(len(images), 14, 2, 14, 2).mean((2, 4)).reshape(len(images), -1)
+
+        _keep(file, _encoded(data / "mnist", encode))
+    return _read(file, 5)
+
+
+SPLITS = {"cifar100": load_cifar100, "mnist": load_mnist}
+
+
+def run_method(name: str, split: Split, seed: int, profile: Profile) -> Row:
+    """Run one method over a split.
+
+    Returns:
+        final accuracy, that of each experience at the end, mean accuracy over classes seen after
+        each, seconds and multiply-adds by part, bytes kept; facts that fit JSON.
+    """
+    start = time.perf_counter()
+    row = METHODS[name](split.ordered(seed), seed, profile)
+    answers = row.pop("answers")
+    each = split.n_classes // split.n_experiences
+    truth = split.ordered(seed).test_y
+    right = answers == truth
+    row["accuracy"] = float(right.mean())
+    row["per_experience"] = [
+        float(right[truth // each == e].mean()) for e in range(split.n_experiences)
+    ]
+    row.setdefault("wall_s", time.perf_counter() - start)
+    return {"method": name, "seed": seed, **row}
+
+
+def _generative(**changes: Any) -> Callable[[Split, int, Profile], Row]:
+    def run(split: Split, seed: int, profile: Profile) -> Row:
+        config = GenerativeConfig(
+            hidden=profile.hidden, batch=profile.batch, rehearsed=profile.batch, lr=profile.lr,
+            seed=seed,
+        )  # fmt: skip
+        config = replace(config, **changes)
+        learner = GenerativeLearner(split.x.shape[1], config)
+        rng = np.random.default_rng([seed, 3])
+        y, curve, drift = torch.from_numpy(split.y), [], []
+        probe = split.test_x[split.test_y < split.n_classes // split.n_experiences][:200]
+        for e in range(split.n_experiences):
+            learner.begin_experience(
+                (e + 1) * split.n_classes // split.n_experiences, split.n_classes
+            )
+            ids = split.ids(e)
+            for _ in range(profile.iterations):
+                batch = torch.from_numpy(rng.choice(ids, config.batch))
+                learner.step(split.x[batch], y[batch])
+            curve.append([sum(learner.seconds.values()), _accuracy_so_far(learner, split, e)])
+            drift.append(_features(learner, probe))
+        return {
+            "answers": learner.predict_many(split.test_x),
+            "curve": curve,
+            "drift": _drift(drift),
+            "wall_s": sum(learner.seconds.values()),
+            "seconds": learner.seconds,
+            "macs": learner.macs,
+            "n_steps": learner.n_steps,
+            "kept_bytes": learner.generator.n_bytes,
+            "shares": list(learner.schedule.shares),
+        }
+
+    return run
+
+
+def _features(learner: GenerativeLearner, probe: torch.Tensor) -> list[torch.Tensor]:
+    with torch.no_grad():
+        return learner.classifier.features(probe)[1:]
+
+
+def _drift(snapshots: list[list[torch.Tensor]]) -> list[float]:
+    """1 - cosine of each hidden layer's features between the first and the last experience."""
+    pairs = zip(snapshots[0], snapshots[-1], strict=True)
+    return [float((1 - functional.cosine_similarity(a, b)).mean()) for a, b in pairs]
+
+
+def _accuracy_so_far(learner: GenerativeLearner, split: Split, e: int) -> float:
+    seen = split.test_y < (e + 1) * split.n_classes // split.n_experiences
+    return float((learner.predict_many(split.test_x[seen]) == split.test_y[seen]).mean())
+
+
+def _closed_form(make: Callable[[int], Any]) -> Callable[[Split, int, Profile], Row]:
+    def run(split: Split, seed: int, profile: Profile) -> Row:
+        classifier = make(split.x.shape[1])
+        for e in range(split.n_experiences):
+            ids = split.ids(e)
+            classifier.learn_many(split.x[ids].numpy(), split.y[ids])
+        return {"answers": classifier.scores_many(split.test_x.numpy()).argmax(1)}
+
+    return run
+
+
+class RandomFeatureRidge:
+    """Ridge over the latent beside rectified random projections of it."""
+
+    def __init__(self, width: int) -> None:
+        rng = np.random.default_rng(0)
+        self._directions = rng.standard_normal((width, _RANDOM_FEATURES)).astype(np.float32)
+        self._directions /= np.sqrt(width)
+        self._scale: np.ndarray | None = None
+        self.ridge = Ridge(width + _RANDOM_FEATURES)
+
+    def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
+        """Learn a batch; see `Classifier`."""
+        if self._scale is None:
+            self._scale = 1.0 / (features.std(0) + 1e-3)
+        for start in range(0, len(labels), _BATCH):
+            part = slice(start, start + _BATCH)
+            self.ridge.learn_many(self._mapped(features[part]), labels[part])
+
+    def scores_many(self, features: np.ndarray) -> np.ndarray:
+        """Return the regression's outputs; see `Classifier`."""
+        return self.ridge.scores_many(self._mapped(features))
+
+    def _mapped(self, features: np.ndarray) -> np.ndarray:
+        random = np.maximum((features * self._scale) @ self._directions, 0)
+        return np.concatenate([features, random], axis=1, dtype=np.float32)
+
+
+def _stored(per_class: int | None, fast: bool = False) -> Callable[[Split, int, Profile], Row]:
+    """PLR in the step form on stored latents, 8 bit; with the fast classifier on top if wanted.
+
+    `per_class` None takes as many as fit into the bytes of the generator's parameters.
+    """
+
+    def run(split: Split, seed: int, profile: Profile) -> Row:
+        widths = [split.x.shape[1], *profile.hidden]
+        codec = LatentCodec(shape=(widths[0],), bits=8)
+        n = per_class or _generator_bytes(widths) // (codec.record_bytes + 4) // split.n_classes
+        budget = n * split.n_classes * (codec.record_bytes + 4)
+        torch.manual_seed(seed)
+        config = AdaptConfig(
+            schedule="progressive", seed=seed, new_per_step=profile.batch, classifier_lr=0.05,
+            rehearsed_per_step=profile.batch, blocks_lr=0.02, max_age_steps=50,
+        )  # fmt: skip
+        blocks = nn.Sequential(*Classifier(widths).blocks)
+        levels = fully_connected([*widths, split.n_classes])
+        memory = LatentMemory(codec.record_bytes, budget, seed)
+        schedule = make_schedule(config.schedule, levels)
+        learner = Learner(blocks, levels, memory, codec, schedule, config)
+        ridge, start = RandomFeatureRidge(widths[0]), time.perf_counter()
+        for e in range(split.n_experiences):
+            ids = np.random.default_rng([seed, e]).permutation(split.ids(e))
+            for chunk in np.array_split(ids, profile.iterations):
+                latents = split.x[chunk].numpy()
+                learner.learn_many(codec.encode(latents), split.y[chunk])
+                learner.step()
+            if fast:
+                ridge.learn_many(split.x[ids].numpy(), split.y[ids])
+        wall_s = time.perf_counter() - start
+        with torch.no_grad():
+            scores = learner.scores_many(learner.blocks(split.test_x).numpy())
+        if fast:
+            scores = _standardised(scores) + _standardised(ridge.scores_many(split.test_x.numpy()))
+        return {
+            "answers": scores.argmax(1),
+            "wall_s": wall_s,
+            "macs": {"train": learner.cost.train_macs, "refresh": learner.cost.refresh_macs},
+            "n_steps": sum(learner.cost.steps_per_level),
+            "kept_bytes": memory.n_bytes,
+            "shares": list(schedule.shares),
+        }
+
+    return run
+
+
+def _standardised(scores: np.ndarray) -> np.ndarray:
+    centred = scores - scores.mean(1, keepdims=True)
+    return np.asarray(centred / centred.std(1, keepdims=True))
+
+
+def _generator_bytes(widths: list[int]) -> int:
+    config = GenerativeConfig(hidden=tuple(widths[1:]))
+    return GenerativeLearner(widths[0], config).generator.n_bytes
+
+
+def _plain(joint: bool) -> Callable[[Split, int, Profile], Row]:
+    """Adam on the new samples alone: joint over all classes at once, or naive, one by one."""
+
+    def run(split: Split, seed: int, profile: Profile) -> Row:
+        torch.manual_seed(seed)
+        rng = np.random.default_rng([seed, 3])
+        classifier = Classifier([split.x.shape[1], *profile.hidden])
+        classifier.grow(split.n_classes)
+        optimizer = torch.optim.Adam(classifier.parameters(), lr=profile.lr)
+        y = torch.from_numpy(split.y)
+        for e in range(split.n_experiences):
+            ids = np.arange(len(split.y)) if joint else split.ids(e)
+            n_seen = split.n_classes if joint else (e + 1) * split.n_classes // split.n_experiences
+            for _ in range(profile.iterations):
+                batch = torch.from_numpy(rng.choice(ids, profile.batch))
+                optimizer.zero_grad()
+                logits = classifier(split.x[batch])[:, :n_seen]
+                functional.cross_entropy(logits, y[batch]).backward()
+                optimizer.step()
+        with torch.no_grad():
+            return {"answers": classifier(split.test_x).argmax(1).numpy()}
+
+    return run
+
+
+def _encoded(path: Path, encode: Callable[[list[np.ndarray]], np.ndarray]) -> dict[str, np.ndarray]:
+    if not path.is_dir():
+        raise StreamError(f"there is no {path}; give the folder of the image packs with --data")
+    names: dict[str, int] = {}
+    arrays: dict[str, np.ndarray] = {}
+    for part in ("train", "test"):
+        latents, labels = [], []
+        frames: list[Frame] = []
+        for frame in open_stream(path, split=part):
+            labels.append(names.setdefault(str(frame.label), len(names)))
+            frames.append(frame)
+            if len(frames) == _BATCH:
+                latents.append(encode([f.image for f in frames]).astype(np.float16))
+                frames = []
+        if frames:
+            latents.append(encode([f.image for f in frames]).astype(np.float16))
+        arrays[f"{part}_x"], arrays[f"{part}_y"] = np.concatenate(latents), np.array(labels)
+    return arrays
+
+
+def _keep(file: Path, arrays: dict[str, np.ndarray]) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    partial = file.with_suffix(".partial.npz")
+    np.savez(partial, **arrays)  # type: ignore[arg-type]
+    partial.replace(file)
+
+
+def _read(file: Path, n_experiences: int) -> Split:
+    with np.load(file, allow_pickle=False) as kept:
+        x, test_x = (torch.from_numpy(kept[f"{p}_x"].astype(np.float32)) for p in ("train", "test"))
+        return Split(x, kept["train_y"], test_x, kept["test_y"], n_experiences)

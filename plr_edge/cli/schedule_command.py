@@ -1,0 +1,84 @@
+"""`plr-edge schedule`: shares, reach and relative cost of the schedules."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command("schedule")
+@click.argument("bundle", required=False, type=click.Path(path_type=Path))
+@click.option("--widths", help="Of a fully connected classifier, its input first and its classes "
+              "last, as 1024,2000,2000,100; instead of a bundle.")  # fmt: skip
+@click.option("--schedule", "names", multiple=True, help="Only these; a name or shares.")
+@click.option("--rehearsed", default=256, show_default=True, type=click.IntRange(1),
+              help="Samples of a batch, to divide over the levels.")  # fmt: skip
+@click.option("--costs", type=click.Path(path_type=Path),
+              help="What `plr-edge profile --json` wrote, for `measured`.")  # fmt: skip
+@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+def command(bundle: Path | None, widths: str | None, **options: Any) -> None:
+    """Print what each schedule makes of the levels of BUNDLE, or of --widths."""
+    import json
+
+    from plr_edge.errors import ConfigError
+    from plr_edge.schedule import SCHEDULES, apportion, fully_connected, make_schedule
+
+    if (bundle is None) == (widths is None):
+        raise ConfigError("give a bundle, or --widths such as 1024,2000,2000,100")
+    step_costs = None
+    if bundle is not None:
+        from plr_edge.bundle import open_bundle
+        from plr_edge.profiling import read_step_costs
+
+        opened = open_bundle(bundle)
+        levels = opened.levels
+        if options["costs"]:
+            step_costs = read_step_costs(options["costs"], opened)
+    else:
+        levels = fully_connected(_widths(str(widths)))
+    rows = []
+    for name in options["names"] or [*SCHEDULES, *(["measured"] if step_costs else [])]:
+        schedule = make_schedule(name, levels, step_costs)
+        rows.append(
+            {
+                "schedule": name,
+                "shares": list(schedule.shares),
+                "reach": list(schedule.reach),
+                "relative_cost": schedule.relative_cost([level.weights for level in levels]),
+                "samples": apportion(schedule.shares, options["rehearsed"]),
+            }
+        )
+    if options["as_json"]:
+        click.echo(json.dumps({"levels": [level.name for level in levels], "schedules": rows}))
+    else:
+        _print(rows, [level.name for level in levels])
+
+
+def _widths(text: str) -> list[int]:
+    from plr_edge.errors import ConfigError
+
+    try:
+        widths = [int(part) for part in text.split(",")]
+    except ValueError:
+        widths = []
+    if len(widths) < 2 or min(widths) < 1:
+        raise ConfigError(f"widths are {text[:60]!r}; write them like 1024,2000,2000,100")
+    return widths
+
+
+def _print(rows: list[dict[str, Any]], levels: list[str]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(title=f"levels {', '.join(levels)}")
+    for title in ("schedule", "share f", "reach u", "samples", "C(f)"):
+        table.add_column(title, justify="left" if title == "schedule" else "right")
+    for row in rows:
+        shares, reach = (
+            " ".join(f"{x:.3f}".removeprefix("0") for x in row[key]) for key in ("shares", "reach")
+        )
+        samples = " ".join(map(str, row["samples"]))
+        table.add_row(row["schedule"], shares, reach, samples, f"{row['relative_cost']:.3f}")
+    Console().print(table)
