@@ -45,6 +45,8 @@ class GenerativeConfig:
         truncate: decode only to the level needed; the authors decode to level 1 for every sample.
         same_level_targets: the previous classifier answers at the level of entry; the authors
             answer at level 1 for every sample.
+        recompute: generate at level 1 and run the blocks below the entry forward, instead of
+            entering what the previous generator takes for features of that level.
         generator_every: steps from one training step of the generator to the next.
         generator_levels: `all`, or `drawn`: with feedback and steps, train the stages from the
             drawn level up only.
@@ -68,6 +70,7 @@ class GenerativeConfig:
     form: str = "slices"
     truncate: bool = False
     same_level_targets: bool = False
+    recompute: bool = False
     generator_every: int = 1
     generator_levels: str = "all"
     feedback: bool = False
@@ -250,7 +253,7 @@ class GenerativeLearner:
         for level, n in enumerate(counts):
             if not n:
                 continue
-            at = level if config.same_level_targets else 0
+            at = level if config.same_level_targets and not config.recompute else 0
             lowest = min(at, level, *(() if wanted is None else (wanted,)))
             lowest = lowest if config.truncate else 0
             with self._part("decode"):
@@ -265,7 +268,13 @@ class GenerativeLearner:
 
     def _rehearse(self, one: Replayed, weight: float, generate: bool, lowest: int) -> None:
         level, old_features, targets = one
-        entry = old_features[level - (len(self.levels) - len(old_features))]
+        if self.config.recompute:
+            with torch.no_grad():
+                entry = self.classifier.features(old_features[0])[level]
+            n_below = sum(self._block_macs(i) for i in range(level))
+            self.macs["rehearsal"] += len(entry) * n_below
+        else:
+            entry = old_features[level - (len(self.levels) - len(old_features))]
         deepest = self.classifier.features(entry, level)[-1]
         loss = weight * self._distance(self.classifier.logits(deepest), targets)
         self.macs["rehearsal"] += len(entry) * 3 * self._macs_from(level)
