@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import torch
@@ -22,7 +23,7 @@ from torch import nn
 from torch.nn import functional
 
 from plr_edge.errors import ConfigError
-from plr_edge.generator import LatentGenerator
+from plr_edge.generator import GaussianGenerator, LatentGenerator
 from plr_edge.schedule import apportion, fully_connected, make_schedule
 
 _TRACK_EVERY = 4  # steps of the generator, of the residual covariance
@@ -47,6 +48,7 @@ class GenerativeConfig:
             answer at level 1 for every sample.
         recompute: generate at level 1 and run the blocks below the entry forward, instead of
             entering what the previous generator takes for features of that level.
+        generator: `vae`, or `gaussian`: class means and a shared covariance, with `recompute`.
         generator_every: steps from one training step of the generator to the next.
         generator_levels: `all`, or `drawn`: with feedback and steps, train the stages from the
             drawn level up only.
@@ -71,6 +73,7 @@ class GenerativeConfig:
     truncate: bool = False
     same_level_targets: bool = False
     recompute: bool = False
+    generator: str = "vae"
     generator_every: int = 1
     generator_levels: str = "all"
     feedback: bool = False
@@ -93,10 +96,13 @@ class GenerativeConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be one of {allowed}")
         if self.generator_levels == "drawn" and not (self.feedback and self.form == "steps"):
             raise ConfigError("generator_levels 'drawn' needs feedback and the form 'steps'")
+        if self.generator == "gaussian" and (self.feedback or not self.recompute):
+            raise ConfigError("generator 'gaussian' needs recompute, and no feedback")
 
 
 _CHOICES = {
     "form": ("slices", "steps"),
+    "generator": ("vae", "gaussian"),
     "generator_levels": ("all", "drawn"),
     "unbias": ("none", "gradient", "rate"),
 }
@@ -126,7 +132,7 @@ class Classifier(nn.Module):
         layer = nn.Linear(self.width, missing)
         self.rows.append(layer.weight)
         self.biases.append(layer.bias)
-        return [layer.weight, layer.bias]
+        return [self.rows[-1], self.biases[-1]]
 
     def features(self, x: torch.Tensor, start: int = 0) -> list[torch.Tensor]:
         """Return the inputs (n, D) of levels `start` .. L, given that of `start`."""
@@ -153,7 +159,21 @@ class GenerativeLearner:
         self.config = config
         self.widths = [latent_width, *config.hidden]
         self.classifier = Classifier(self.widths)
-        self.generator = LatentGenerator(
+        self.generator = self._make_generator()
+        self.macs, self.seconds = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0.0)
+        self.experience, self.n_steps = 0, 0
+        self._draw = torch.Generator().manual_seed(config.seed + 1)
+        self._rng = np.random.default_rng([config.seed, 2])
+        self._old: tuple[Classifier, Any] | None = None
+        self._optimizer = torch.optim.Adam(self.classifier.parameters(), lr=config.lr)
+        if isinstance(self.generator, LatentGenerator):
+            self._optimizer.add_param_group({"params": list(self.generator.parameters())})
+
+    def _make_generator(self) -> Any:
+        config = self.config
+        if config.generator == "gaussian":
+            return GaussianGenerator(self.widths[0])
+        return LatentGenerator(
             [(width,) for width in self.widths],
             z_width=config.z_width,
             feedback=config.feedback,
@@ -163,13 +183,6 @@ class GenerativeLearner:
             residual=config.residual,
             seed=config.seed,
         )
-        self.macs, self.seconds = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0.0)
-        self.experience, self.n_steps = 0, 0
-        self._draw = torch.Generator().manual_seed(config.seed + 1)
-        self._rng = np.random.default_rng([config.seed, 2])
-        self._old: tuple[Classifier, LatentGenerator] | None = None
-        self._optimizer = torch.optim.Adam(self.classifier.parameters(), lr=config.lr)
-        self._optimizer.add_param_group({"params": list(self.generator.parameters())})
 
     def begin_experience(self, n_classes: int, n_final: int | None = None) -> None:
         """Keep copies of both networks to rehearse from, and add classes.
@@ -179,12 +192,10 @@ class GenerativeLearner:
             n_final: classes that the schedule's costs count; those of now by default.
         """
         if self.experience:
-            self._old = (
-                copy.deepcopy(self.classifier).eval(),
-                copy.deepcopy(self.generator).eval(),
-            )
+            self._old = (copy.deepcopy(self.classifier), copy.deepcopy(self.generator))
             for network in self._old:
-                network.requires_grad_(False)
+                if isinstance(network, nn.Module):
+                    network.requires_grad_(False)
             self._old[1].freeze()
         self.experience += 1
         new = [*self.classifier.grow(n_classes), *self.generator.grow(n_classes)]
@@ -205,7 +216,8 @@ class GenerativeLearner:
         draw = config.form == "steps" and self._old is not None
         level = int(self._rng.choice(len(self.levels), p=self.schedule.shares)) if draw else 0
         share = 1.0 / self.experience
-        generate = self.n_steps % config.generator_every == 0
+        gaussian = config.generator == "gaussian"
+        generate = not gaussian and self.n_steps % config.generator_every == 0
         lowest = level if config.generator_levels == "drawn" else 0
         self._optimizer.zero_grad(set_to_none=True)
         replayed = (
@@ -221,6 +233,10 @@ class GenerativeLearner:
         if generate and not config.feedback:
             with self._part("generator"):
                 self._train_generator(features, y, share, replayed)
+        if gaussian:
+            with self._part("generator"):
+                self.generator.learn_many(x, y)
+                self.macs["generator"] += x.numel() * x.shape[1]
         with self._part("update"):
             self._optimizer.step()
         if generate and config.residual and self.n_steps % _TRACK_EVERY == 0:
@@ -286,7 +302,7 @@ class GenerativeLearner:
                 self.macs["generator"] += len(entry) * 3 * trunk
             part = weight * len(entry)
             loss = loss + part * self._generator_loss(deepest, old_features, targets, lowest)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def _learn_new(
         self,
@@ -310,7 +326,7 @@ class GenerativeLearner:
         if generate and self.config.feedback:
             answers = functional.one_hot(y, self.generator.n_classes).float()
             loss = loss + self._generator_loss(features[-1], whole, answers, lowest, soft=False)
-        (share * loss).backward()
+        (share * loss).backward()  # type: ignore[no-untyped-call]
         return whole
 
     def _train_generator(
@@ -322,7 +338,7 @@ class GenerativeLearner:
         for _, old_features, targets in replayed:
             part = len(targets) / self.config.rehearsed * (1 - share)
             loss = loss + part * self._generator_loss(old_features[0], old_features, targets, 0)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
 
     def _generator_loss(
         self,

@@ -16,8 +16,15 @@ ONLY_IN = {
     "click": ["cli"],
     "onnx": ["export"],
     "onnxruntime": ["engines/onnx_engine.py"],
-    "torch": ["backbones", "learner.py", "generator.py", "generative.py", "export", "bench",
-              "runtime/session.py"],
+    "torch": [
+        "backbones",
+        "learner.py",
+        "generator.py",
+        "generative.py",
+        "export",
+        "bench",
+        "runtime/session.py",
+    ],
 }
 PICKLES = re.compile(r"torch\.load\(|\bpickle\b|allow_pickle=True|joblib\.load|yaml\.load\(")
 
