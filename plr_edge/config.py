@@ -1,4 +1,4 @@
-"""AdaptConfig and Recipe: what to learn with and what to export, frozen. Knows TOML, no network."""
+"""Settings of learning and of exporting, frozen, with their defaults. Knows TOML, no network."""
 
 from __future__ import annotations
 
@@ -14,6 +14,12 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
+_CHOICES = {
+    "form": ("slices", "steps"),
+    "generator": ("vae", "gaussian"),
+    "generator_levels": ("all", "drawn"),
+    "unbias": ("none", "gradient", "rate"),
+}
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20}
 _UNITS["GIB"] = 2**30
 
@@ -78,6 +84,73 @@ class AdaptConfig:
             raise ConfigError(f"publish_growth is {self.publish_growth}; it must be above 1")
         if not 0.0 <= self.unknown_quantile < 1.0:
             raise ConfigError(f"unknown_quantile is {self.unknown_quantile}; it must lie in 0..1")
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerativeConfig:
+    """How to rehearse from a generator.
+
+    Attributes:
+        hidden: widths of the hidden layers of the classifier; the decoder mirrors them.
+        z_width: of the generator's code.
+        schedule: a name, or shares separated by commas.
+        form: `slices` divides each replay batch over the levels (the paper); `steps` draws one
+            level for each step, at which new data enters too.
+        truncate: decode only to the level needed; the authors decode to level 1 for every sample.
+        same_level_targets: the previous classifier answers at the level of entry; the authors
+            answer at level 1 for every sample.
+        recompute: generate at level 1 and run the blocks below the entry forward, instead of
+            entering what the previous generator takes for features of that level.
+        generator: `vae`, or `gaussian`: class means and a shared covariance, with `recompute`.
+        generator_every: steps from one training step of the generator to the next.
+        generator_levels: `all`, or `drawn`: with feedback and steps, train the stages from the
+            drawn level up only.
+        feedback: classifier and encoder share the trunk (replay through feedback).
+        gated_share: of the decoder's hidden units that each class switches off.
+        conditional_prior: one mode of the prior a class.
+        fitted_modes: the modes follow the moments of their class's codes, instead of gradients.
+        residual: samples carry noise of the covariance that the decoder leaves unexplained.
+        distill: targets are the previous classifier's answers at temperature 2, else its labels.
+        unbias: `none`; `gradient` weighs the rehearsal gradient of block l by 1 / u_l; `rate`
+            multiplies the learning rate of block l by u_l.
+        batch: new samples in a step.
+        rehearsed: generated samples in a step.
+        lr: of Adam.
+        seed: of everything random.
+    """
+
+    hidden: tuple[int, ...] = (2000, 2000)
+    z_width: int = 100
+    schedule: str = "internal"
+    form: str = "slices"
+    truncate: bool = False
+    same_level_targets: bool = False
+    recompute: bool = False
+    generator: str = "vae"
+    generator_every: int = 1
+    generator_levels: str = "all"
+    feedback: bool = False
+    gated_share: float = 0.0
+    conditional_prior: bool = True
+    fitted_modes: bool = False
+    residual: bool = False
+    distill: bool = True
+    unbias: str = "none"
+    batch: int = 256
+    rehearsed: int = 256
+    lr: float = 1e-4
+    temperature: float = 2.0
+    kl_weight: float = 1 / 3072
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be one of {allowed}")
+        if self.generator_levels == "drawn" and not (self.feedback and self.form == "steps"):
+            raise ConfigError("generator_levels 'drawn' needs feedback and the form 'steps'")
+        if self.generator == "gaussian" and (self.feedback or not self.recompute):
+            raise ConfigError("generator 'gaussian' needs recompute, and no feedback")
 
 
 def parse_bytes(text: str) -> int:

@@ -11,10 +11,8 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -22,8 +20,10 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from plr_edge.errors import ConfigError
-from plr_edge.generator import GaussianGenerator, LatentGenerator
+from plr_edge.config import GenerativeConfig
+from plr_edge.gaussian_generator import GaussianGenerator
+from plr_edge.generator import LatentGenerator
+from plr_edge.mlp import MlpClassifier
 from plr_edge.schedule import apportion, fully_connected, make_schedule
 
 _TRACK_EVERY = 4  # steps of the generator, of the residual covariance
@@ -31,123 +31,6 @@ PARTS = ("new data", "decode", "targets", "rehearsal", "generator", "update")
 Replayed = tuple[
     int, list[torch.Tensor], torch.Tensor
 ]  # entry, features up from some level, targets
-
-
-@dataclass(frozen=True, kw_only=True)
-class GenerativeConfig:
-    """How to rehearse from a generator.
-
-    Attributes:
-        hidden: widths of the hidden layers of the classifier; the decoder mirrors them.
-        z_width: of the generator's code.
-        schedule: a name, or shares separated by commas.
-        form: `slices` divides each replay batch over the levels (the paper); `steps` draws one
-            level for each step, at which new data enters too.
-        truncate: decode only to the level needed; the authors decode to level 1 for every sample.
-        same_level_targets: the previous classifier answers at the level of entry; the authors
-            answer at level 1 for every sample.
-        recompute: generate at level 1 and run the blocks below the entry forward, instead of
-            entering what the previous generator takes for features of that level.
-        generator: `vae`, or `gaussian`: class means and a shared covariance, with `recompute`.
-        generator_every: steps from one training step of the generator to the next.
-        generator_levels: `all`, or `drawn`: with feedback and steps, train the stages from the
-            drawn level up only.
-        feedback: classifier and encoder share the trunk (replay through feedback).
-        gated_share: of the decoder's hidden units that each class switches off.
-        conditional_prior: one mode of the prior a class.
-        fitted_modes: the modes follow the moments of their class's codes, instead of gradients.
-        residual: samples carry noise of the covariance that the decoder leaves unexplained.
-        distill: targets are the previous classifier's answers at temperature 2, else its labels.
-        unbias: `none`; `gradient` weighs the rehearsal gradient of block l by 1 / u_l; `rate`
-            multiplies the learning rate of block l by u_l.
-        batch: new samples in a step.
-        rehearsed: generated samples in a step.
-        lr: of Adam.
-        seed: of everything random.
-    """
-
-    hidden: tuple[int, ...] = (2000, 2000)
-    z_width: int = 100
-    schedule: str = "internal"
-    form: str = "slices"
-    truncate: bool = False
-    same_level_targets: bool = False
-    recompute: bool = False
-    generator: str = "vae"
-    generator_every: int = 1
-    generator_levels: str = "all"
-    feedback: bool = False
-    gated_share: float = 0.0
-    conditional_prior: bool = True
-    fitted_modes: bool = False
-    residual: bool = False
-    distill: bool = True
-    unbias: str = "none"
-    batch: int = 256
-    rehearsed: int = 256
-    lr: float = 1e-4
-    temperature: float = 2.0
-    kl_weight: float = 1 / 3072
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, allowed in _CHOICES.items():
-            if getattr(self, name) not in allowed:
-                raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be one of {allowed}")
-        if self.generator_levels == "drawn" and not (self.feedback and self.form == "steps"):
-            raise ConfigError("generator_levels 'drawn' needs feedback and the form 'steps'")
-        if self.generator == "gaussian" and (self.feedback or not self.recompute):
-            raise ConfigError("generator 'gaussian' needs recompute, and no feedback")
-
-
-_CHOICES = {
-    "form": ("slices", "steps"),
-    "generator": ("vae", "gaussian"),
-    "generator_levels": ("all", "drawn"),
-    "unbias": ("none", "gradient", "rate"),
-}
-
-
-class Classifier(nn.Module):
-    """Fully connected blocks with ReLU, and a last one to which classes are added."""
-
-    def __init__(self, widths: Sequence[int]) -> None:
-        super().__init__()
-        self.blocks = nn.ModuleList(
-            nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)
-        )
-        self.rows, self.biases = nn.ParameterList(), nn.ParameterList()
-        self.width = widths[-1]
-
-    @property
-    def n_classes(self) -> int:
-        """Classes that have a row."""
-        return sum(len(bias) for bias in self.biases)
-
-    def grow(self, n_classes: int) -> list[nn.Parameter]:
-        """Add rows until there are `n_classes`; returns the new parameters."""
-        missing = n_classes - self.n_classes
-        if missing <= 0:
-            return []
-        layer = nn.Linear(self.width, missing)
-        self.rows.append(layer.weight)
-        self.biases.append(layer.bias)
-        return [self.rows[-1], self.biases[-1]]
-
-    def features(self, x: torch.Tensor, start: int = 0) -> list[torch.Tensor]:
-        """Return the inputs (n, D) of levels `start` .. L, given that of `start`."""
-        features = [x]
-        for block in list(self.blocks)[start:]:
-            features.append(block(features[-1]))
-        return features
-
-    def logits(self, deepest: torch.Tensor) -> torch.Tensor:
-        """Return (n, K) logits for the deepest feature."""
-        return functional.linear(deepest, torch.cat(list(self.rows)), torch.cat(list(self.biases)))
-
-    def forward(self, x: torch.Tensor, level: int = 0) -> torch.Tensor:
-        """Return (n, K) logits for features of a level."""
-        return self.logits(self.features(x, level)[-1])
 
 
 class GenerativeLearner:
@@ -158,13 +41,13 @@ class GenerativeLearner:
         torch.manual_seed(config.seed)  # of the layers' initial weights
         self.config = config
         self.widths = [latent_width, *config.hidden]
-        self.classifier = Classifier(self.widths)
+        self.classifier = MlpClassifier(self.widths)
         self.generator = self._make_generator()
         self.macs, self.seconds = dict.fromkeys(PARTS, 0), dict.fromkeys(PARTS, 0.0)
         self.experience, self.n_steps = 0, 0
         self._draw = torch.Generator().manual_seed(config.seed + 1)
         self._rng = np.random.default_rng([config.seed, 2])
-        self._old: tuple[Classifier, Any] | None = None
+        self._old: tuple[MlpClassifier, Any] | None = None
         self._optimizer = torch.optim.Adam(self.classifier.parameters(), lr=config.lr)
         if isinstance(self.generator, LatentGenerator):
             self._optimizer.add_param_group({"params": list(self.generator.parameters())})

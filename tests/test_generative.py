@@ -6,8 +6,9 @@ import torch
 
 from plr_edge.bundle import open_bundle
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.config import GenerativeConfig
 from plr_edge.errors import ConfigError
-from plr_edge.generative import GenerativeConfig, GenerativeLearner
+from plr_edge.generative import GenerativeLearner
 from plr_edge.runtime.perception import Perception
 
 SMALL = GenerativeConfig(
@@ -47,9 +48,18 @@ def learn(config, x, y, steps=60):
         replace(SMALL, schedule="basic", unbias="gradient", gated_share=0.5, distill=False),
         replace(SMALL, schedule="basic", feedback=True),
         replace(OURS, schedule="layer_idx"),
+        replace(OURS, schedule="basic", recompute=True, generator="gaussian"),
         replace(OURS, schedule="basic", feedback=True, generator_levels="drawn", generator_every=1),
     ],
-    ids=["internal", "slices", "unbiased gated", "feedback", "steps", "feedback steps"],
+    ids=[
+        "internal",
+        "slices",
+        "unbiased gated",
+        "feedback",
+        "steps",
+        "gaussian steps",
+        "feedback steps",
+    ],
 )
 def test_old_classes_are_kept_without_any_stored_sample(config, features):
     x, y = features

@@ -19,6 +19,7 @@ ONLY_IN = {
     "torch": [
         "backbones",
         "learner.py",
+        "gaussian_generator.py",
         "generator.py",
         "generative.py",
         "export",

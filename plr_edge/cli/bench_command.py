@@ -78,14 +78,11 @@ def _run_streams(protocol: str, methods: tuple[str, ...], options: Row) -> None:
 
 
 def _run_splits(protocol: str, methods: tuple[str, ...], options: Row) -> None:
-    import torch
+    from plr_edge.bench import split, split_data, split_report
 
-    from plr_edge.bench import split, split_report
-
-    torch.set_num_threads(1)
     output, profile = options["output"], split.PROFILES[options["profile"]]
     click.echo(f"profile {options['profile']}: {profile}")
-    loaded = split.SPLITS[protocol](
+    loaded = split_data.SPLITS[protocol](
         options["data"], options["weights"], output / "cache", click.echo
     )
     name = f"{protocol}-{options['profile']}"
