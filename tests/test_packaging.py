@@ -21,6 +21,7 @@ ONLY_IN = {
         "learner.py",
         "gaussian_generator.py",
         "generator.py",
+        "mlp.py",
         "generative.py",
         "export",
         "bench",
