@@ -17,6 +17,7 @@ else:
 _CHOICES = {
     "form": ("slices", "steps"),
     "generator": ("vae", "gaussian"),
+    "targets": ("distilled", "labels", "classes"),
     "generator_levels": ("all", "drawn"),
     "unbias": ("none", "gradient", "rate"),
 }
@@ -110,7 +111,9 @@ class GenerativeConfig:
         conditional_prior: one mode of the prior a class.
         fitted_modes: the modes follow the moments of their class's codes, instead of gradients.
         residual: samples carry noise of the covariance that the decoder leaves unexplained.
-        distill: targets are the previous classifier's answers at temperature 2, else its labels.
+        targets: of what is rehearsed: `distilled`, the previous classifier's answers at a
+            temperature; `labels`, the class it answers; `classes`, the class that was asked for,
+            which needs no pass of the previous classifier.
         unbias: `none`; `gradient` weighs the rehearsal gradient of block l by 1 / u_l; `rate`
             multiplies the learning rate of block l by u_l.
         batch: new samples in a step.
@@ -134,7 +137,7 @@ class GenerativeConfig:
     conditional_prior: bool = True
     fitted_modes: bool = False
     residual: bool = False
-    distill: bool = True
+    targets: str = "distilled"
     unbias: str = "none"
     batch: int = 256
     rehearsed: int = 256

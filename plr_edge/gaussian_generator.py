@@ -13,11 +13,19 @@ class GaussianGenerator:
     What streaming LDA knows, used to sample: sums over samples, so no class disturbs another.
     """
 
-    def __init__(self, width: int) -> None:
-        """Make a generator of latents (width,) that knows no class yet."""
+    def __init__(self, width: int, rank: int = 256) -> None:
+        """Make a generator of latents (width,) that knows no class yet.
+
+        Args:
+            width: D.
+            rank: directions of the covariance that samples follow; what is left of it is added to
+                each value by itself.
+        """
+        self.rank = min(rank, width)
+        self.rest = torch.zeros(width)  # (D,) deviation beyond these directions
         self.sums, self.counts = torch.zeros(0, width), torch.zeros(0)
         self.scatter = torch.zeros(width, width)
-        self.root = torch.zeros(0, width)  # of the covariance, made by `freeze`
+        self.root = torch.zeros(0, width)  # (rank, D) of the covariance, made by `freeze`
 
     @property
     def n_classes(self) -> int:
@@ -47,19 +55,22 @@ class GaussianGenerator:
         means = self._means()
         within = self.scatter - means.T @ (means * self.counts[:, None])
         values, vectors = torch.linalg.eigh(within / self.counts.sum().clamp(min=1))
-        self.root = (vectors * values.clamp(min=0).sqrt()).T
+        roots = (vectors * values.clamp(min=0).sqrt()).T  # (D, D), eigenvalues ascending
+        self.root = roots[-self.rank :]
+        self.rest = (roots[: -self.rank] ** 2).sum(0).sqrt()
 
     def sample_levels(
         self, classes: torch.Tensor, level: int = 0, draw: torch.Generator | None = None
     ) -> list[torch.Tensor]:
         """Draw latents (n, D) of the classes asked for; there is no deeper level."""
         assert level == 0
-        noise = torch.randn(len(classes), len(self.root), generator=draw)
-        return [self._means()[classes] + noise @ self.root]
+        noise = torch.randn(len(classes), len(self.root), generator=draw) @ self.root
+        noise += torch.randn(noise.shape, generator=draw) * self.rest
+        return [self._means()[classes] + noise]
 
     def decode_macs(self, level: int) -> int:
         """Multiply-adds of drawing one sample."""
-        return self.sums.shape[1] ** 2
+        return self.sums.shape[1] * (self.rank + 1)
 
     def _means(self) -> torch.Tensor:
         return self.sums / self.counts.clamp(min=1)[:, None]

@@ -26,6 +26,7 @@ from plr_edge.generator import LatentGenerator
 from plr_edge.mlp import MlpClassifier
 from plr_edge.schedule import apportion, fully_connected, make_schedule
 
+_CERTAIN = 100.0  # logit of a class that is certain
 _TRACK_EVERY = 4  # steps of the generator, of the residual covariance
 PARTS = ("new data", "decode", "targets", "rehearsal", "generator", "update")
 Replayed = tuple[
@@ -153,6 +154,7 @@ class GenerativeLearner:
             if not n:
                 continue
             at = level if config.same_level_targets and not config.recompute else 0
+            at = level if config.targets == "classes" and not config.recompute else at
             lowest = min(at, level, *(() if wanted is None else (wanted,)))
             lowest = lowest if config.truncate else 0
             with self._part("decode"):
@@ -160,8 +162,11 @@ class GenerativeLearner:
                 features = generator.sample_levels(classes, lowest, self._draw)
                 self.macs["decode"] += n * generator.decode_macs(lowest)
             with self._part("targets"), torch.no_grad():
-                targets = classifier(features[at - lowest], at)
-                self.macs["targets"] += n * self._macs_from(at, classifier.n_classes)
+                if config.targets == "classes":
+                    targets = _CERTAIN * functional.one_hot(classes, classifier.n_classes).float()
+                else:
+                    targets = classifier(features[at - lowest], at)
+                    self.macs["targets"] += n * self._macs_from(at, classifier.n_classes)
             replayed.append((level, features, targets))
         return replayed
 
@@ -244,7 +249,7 @@ class GenerativeLearner:
 
     def _distance(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
         """Distillation (Hinton et al., 2015) summed over the batch, or cross entropy to labels."""
-        if not self.config.distill:
+        if self.config.targets != "distilled":
             return functional.cross_entropy(logits, targets.argmax(1), reduction="sum")
         t = self.config.temperature
         soft = functional.softmax(targets / t, dim=1)  # new classes have probability 0

@@ -45,10 +45,10 @@ def learn(config, x, y, steps=60):
     [
         SMALL,
         replace(SMALL, schedule="basic"),
-        replace(SMALL, schedule="basic", unbias="gradient", gated_share=0.5, distill=False),
+        replace(SMALL, schedule="basic", unbias="gradient", gated_share=0.5, targets="labels"),
         replace(SMALL, schedule="basic", feedback=True),
         replace(OURS, schedule="layer_idx"),
-        replace(OURS, schedule="basic", recompute=True, generator="gaussian"),
+        replace(OURS, schedule="basic", recompute=True, generator="gaussian", targets="classes"),
         replace(OURS, schedule="basic", feedback=True, generator_levels="drawn", generator_every=1),
     ],
     ids=[
@@ -72,7 +72,7 @@ def test_old_classes_are_kept_without_any_stored_sample(config, features):
 
 def test_without_rehearsal_old_classes_are_lost(features):
     x, y = features
-    learner = learn(replace(SMALL, rehearsed=1, distill=False, schedule="0,0,1"), x, y)
+    learner = learn(replace(SMALL, rehearsed=1, targets="labels", schedule="0,0,1"), x, y)
     right = learner.predict_many(x) == y.numpy()
     assert right[(y < 3).numpy()].mean() < 0.5
 

@@ -61,13 +61,14 @@ def test_a_run_that_was_stopped_goes_on_with_what_is_missing(tmp_path):
     assert Rows(file, {"profile": {"batch": 2}}).missing(("a", "b"), 0) == ["a", "b"]
 
 
-def test_gaussian_samples_have_the_moments_of_what_was_learned():
+@pytest.mark.parametrize("rank", [8, 256])
+def test_gaussian_samples_have_the_moments_of_what_was_learned(rank):
     torch.manual_seed(0)
     mixing = torch.randn(8, 8)
     x = torch.randn(4000, 8) @ mixing + 3
     labels = torch.arange(4000) % 2
     x[labels == 1] -= 6
-    made = GaussianGenerator(8)
+    made = GaussianGenerator(8, rank=rank)
     made.grow(2)
     made.learn_many(x, labels)
     made.freeze()
