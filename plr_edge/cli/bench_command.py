@@ -16,7 +16,9 @@ Row = dict[str, Any]
 @click.argument("protocol", type=click.Choice([*_STREAMS, *_SPLITS]))
 @click.option("--data", required=True, type=click.Path(path_type=Path), help="Folder of packs.")
 @click.option("--seeds", default=1, show_default=True, type=click.IntRange(1), help="How many.")
-@click.option("--first-seed", default=0, show_default=True, type=click.IntRange(0))
+@click.option(
+    "--first-seed", default=0, show_default=True, type=click.IntRange(0), help="Of these."
+)
 @click.option("--method", "methods", multiple=True, help="Run only these; may be repeated.")
 @click.option("--bundle", type=click.Path(path_type=Path), help="Of the streams.  "
               "[default: MobileNetV2 at 128 pixels, exported on the way]")  # fmt: skip

@@ -1,0 +1,49 @@
+"""What the documentation names exists."""
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from plr_edge.bench.split import METHODS as SPLIT_METHODS
+from plr_edge.bench.streams import PROTOCOLS
+from plr_edge.cli import _COMMANDS, cli
+
+ROOT = Path(__file__).parent.parent
+TEXT = "\n".join(file.read_text() for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+
+
+@pytest.mark.parametrize("name", _COMMANDS)
+def test_every_command_and_option_has_help(name):
+    command = cli.get_command(click.Context(cli), name)
+    assert command is not None and command.help
+    for parameter in command.params:
+        if isinstance(parameter, click.Option):
+            assert parameter.help, parameter.name
+
+
+def test_options_and_protocols_that_are_named_exist():
+    known = {
+        option
+        for name in _COMMANDS
+        for parameter in cli.get_command(click.Context(cli), name).params
+        for option in parameter.opts
+    }
+    others = {"--system-site-packages", "--version", "--help"}
+    assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) <= known | others
+    benches = set(re.findall(r"plr-edge bench ([a-z0-9-]+)", TEXT))
+    assert benches <= {*PROTOCOLS, "cifar100", "mnist"}
+
+
+def test_rows_of_the_results_are_methods():
+    results = (ROOT / "docs" / "results.md").read_text()
+    part = results[results.index("## CIFAR-100, class-incremental") : results.index("## Cost")]
+    rows = re.findall(r"^\| ([^|]+?) \|", part, flags=re.MULTILINE)
+    assert set(rows) - {"method", "---"} == set(SPLIT_METHODS)
+
+
+def test_files_that_are_linked_exist():
+    for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+        for target in re.findall(r"\]\((?!http)([^)#]+)\)", file.read_text()):
+            assert (file.parent / target).exists(), target
