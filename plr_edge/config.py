@@ -19,7 +19,8 @@ _CHOICES = {
     "generator": ("vae", "gaussian"),
     "targets": ("distilled", "labels", "classes"),
     "generator_levels": ("all", "drawn"),
-    "unbias": ("none", "gradient", "rate"),
+    "unbias": ("none", "gradient", "rate", "inverse rate"),
+    "level_order": ("random", "ascending"),
 }
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20}
 _UNITS["GIB"] = 2**30
@@ -115,7 +116,9 @@ class GenerativeConfig:
             temperature; `labels`, the class it answers; `classes`, the class that was asked for,
             which needs no pass of the previous classifier.
         unbias: `none`; `gradient` weighs the rehearsal gradient of block l by 1 / u_l; `rate`
-            multiplies the learning rate of block l by u_l.
+            multiplies the learning rate of block l by u_l, and `inverse rate` divides it by u_l.
+        level_order: of the levels of entry in the form `steps`: `random`, or `ascending` within an
+            experience, which leaves blocks still once all above them are being trained.
         batch: new samples in a step.
         rehearsed: generated samples in a step.
         lr: of Adam.
@@ -139,6 +142,7 @@ class GenerativeConfig:
     residual: bool = False
     targets: str = "distilled"
     unbias: str = "none"
+    level_order: str = "random"
     batch: int = 256
     rehearsed: int = 256
     lr: float = 1e-4

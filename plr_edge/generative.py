@@ -27,11 +27,11 @@ from plr_edge.mlp import MlpClassifier
 from plr_edge.schedule import apportion, fully_connected, make_schedule
 
 _CERTAIN = 100.0  # logit of a class that is certain
+_RATE_POWERS = {"rate": 1, "inverse rate": -1}
 _TRACK_EVERY = 4  # steps of the generator, of the residual covariance
 PARTS = ("new data", "decode", "targets", "rehearsal", "generator", "update")
-Replayed = tuple[
-    int, list[torch.Tensor], torch.Tensor
-]  # entry, features up from some level, targets
+# level of entry, features up from some level, targets
+Replayed = tuple[int, list[torch.Tensor], torch.Tensor]
 
 
 class GenerativeLearner:
@@ -49,6 +49,7 @@ class GenerativeLearner:
         self._draw = torch.Generator().manual_seed(config.seed + 1)
         self._rng = np.random.default_rng([config.seed, 2])
         self._old: tuple[MlpClassifier, Any] | None = None
+        self._levels_to_come: list[int] = []
         self._optimizer = torch.optim.Adam(self.classifier.parameters(), lr=config.lr)
         if isinstance(self.generator, LatentGenerator):
             self._optimizer.add_param_group({"params": list(self.generator.parameters())})
@@ -68,12 +69,15 @@ class GenerativeLearner:
             seed=config.seed,
         )
 
-    def begin_experience(self, n_classes: int, n_final: int | None = None) -> None:
+    def begin_experience(
+        self, n_classes: int, n_final: int | None = None, n_steps: int = 0
+    ) -> None:
         """Keep copies of both networks to rehearse from, and add classes.
 
         Args:
             n_classes: known from here on, old ones included.
             n_final: classes that the schedule's costs count; those of now by default.
+            n_steps: of this experience; needed by ascending levels.
         """
         if self.experience:
             self._old = (copy.deepcopy(self.classifier), copy.deepcopy(self.generator))
@@ -87,8 +91,18 @@ class GenerativeLearner:
         self._optimizer.add_param_group({"params": new})
         self.levels = fully_connected([*self.widths, n_final or n_classes])
         self.schedule = make_schedule(self.config.schedule, self.levels)
-        if self.config.unbias == "rate" and self._old:
-            self._scale_rates()
+        if self.config.level_order == "ascending":
+            counts = apportion(self.schedule.shares, n_steps)
+            self._levels_to_come = np.repeat(np.arange(len(counts)), counts).tolist()
+        if self.config.unbias in _RATE_POWERS and self._old:
+            self._scale_rates(_RATE_POWERS[self.config.unbias])
+
+    def end_experience(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        """Add each sample of the experience to the sums of a Gaussian generator, once."""
+        if isinstance(self.generator, GaussianGenerator):
+            with self._part("generator"):
+                self.generator.learn_many(x, y)
+                self.macs["generator"] += x.numel() * x.shape[1]
 
     def step(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Run one training step on new latents (n, D) and labels (n,), and on rehearsed ones.
@@ -98,15 +112,14 @@ class GenerativeLearner:
         """
         config = self.config
         draw = config.form == "steps" and self._old is not None
-        level = int(self._rng.choice(len(self.levels), p=self.schedule.shares)) if draw else 0
+        level = self._next_level() if draw else 0
         share = 1.0 / self.experience
-        gaussian = config.generator == "gaussian"
-        generate = not gaussian and self.n_steps % config.generator_every == 0
+        trained = config.generator != "gaussian"
+        generate = trained and self.n_steps % config.generator_every == 0
         lowest = level if config.generator_levels == "drawn" else 0
         self._optimizer.zero_grad(set_to_none=True)
-        replayed = (
-            self._generate(level, 0 if generate and not lowest else None) if self._old else []
-        )
+        wanted = 0 if generate and not lowest else None
+        replayed = self._generate(level, wanted) if self._old else []
         with self._part("rehearsal"):
             for one in replayed:
                 self._rehearse(one, (1 - share) / config.rehearsed, generate, lowest)
@@ -117,10 +130,6 @@ class GenerativeLearner:
         if generate and not config.feedback:
             with self._part("generator"):
                 self._train_generator(features, y, share, replayed)
-        if gaussian:
-            with self._part("generator"):
-                self.generator.learn_many(x, y)
-                self.macs["generator"] += x.numel() * x.shape[1]
         with self._part("update"):
             self._optimizer.step()
         if generate and config.residual and self.n_steps % _TRACK_EVERY == 0:
@@ -135,6 +144,11 @@ class GenerativeLearner:
     def predict_many(self, x: torch.Tensor) -> np.ndarray:
         """Return the class index (n,) of each latent (n, D)."""
         return self.classifier(x).argmax(1).numpy()
+
+    def _next_level(self) -> int:
+        if self._levels_to_come:
+            return self._levels_to_come.pop(0)
+        return int(self._rng.choice(len(self.levels), p=self.schedule.shares))
 
     def _generate(self, drawn: int, wanted: int | None) -> list[Replayed]:
         """Sample what this step rehearses, with the previous classifier's answers to it.
@@ -263,19 +277,15 @@ class GenerativeLearner:
                 if parameter.grad is not None:
                     parameter.grad /= max(reach, 1e-3)
 
-    def _scale_rates(self) -> None:
-        """Multiply the learning rate of block l by u_l."""
-        rates = {
-            id(p): self.config.lr * reach
-            for block, reach in zip(self.classifier.blocks, self.schedule.reach, strict=False)
-            for p in block.parameters()
-        }
-        groups = self._optimizer.param_groups
-        blocks = [p for group in groups for p in group["params"] if id(p) in rates]
-        for group in groups:
-            group["params"] = [p for p in group["params"] if id(p) not in rates]
-        for p in blocks:
-            self._optimizer.add_param_group({"params": [p], "lr": rates[id(p)]})
+    def _scale_rates(self, power: int) -> None:
+        """Multiply the learning rate of block l by a power of u_l."""
+        blocks = [list(block.parameters()) for block in self.classifier.blocks]
+        moved = {id(p) for block in blocks for p in block}
+        for group in self._optimizer.param_groups:
+            group["params"] = [p for p in group["params"] if id(p) not in moved]
+        for block, reach in zip(blocks, self.schedule.reach, strict=False):
+            rate = self.config.lr * max(reach, 1e-3) ** power
+            self._optimizer.add_param_group({"params": block, "lr": rate})
 
     def _block_macs(self, i: int, n_classes: int | None = None) -> int:
         if i < len(self.classifier.blocks):

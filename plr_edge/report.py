@@ -103,6 +103,17 @@ def line_plot(curves: dict[str, np.ndarray], x_label: str, y_label: str) -> str:
     return _svg(figure)
 
 
+def scatter_plot(points: dict[str, tuple[float, float]], x_label: str, y_label: str) -> str:
+    """Draw named points (x, y), x on a logarithmic axis."""
+    figure, axes = _figure(8.5, 4.2)
+    for name, (x, y) in points.items():
+        axes.scatter([x], [y], s=26)
+        axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=8)
+    axes.set(xlabel=x_label, ylabel=y_label, xscale="log")
+    axes.grid(alpha=0.3)
+    return _svg(figure)
+
+
 def bar_plot(bars: dict[str, dict[str, float]], y_label: str) -> str:
     """Draw groups of bars: {series: {name: value}}."""
     names = list(next(iter(bars.values())))

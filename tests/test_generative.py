@@ -15,6 +15,10 @@ SMALL = GenerativeConfig(
     hidden=(32, 24), z_width=8, batch=16, rehearsed=20, lr=3e-3, fitted_modes=True
 )
 OURS = replace(SMALL, form="steps", truncate=True, same_level_targets=True, generator_every=4)
+ASCENDING = replace(
+    OURS, schedule="basic", recompute=True, generator="gaussian", targets="classes",
+    level_order="ascending",
+)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -32,11 +36,12 @@ def learn(config, x, y, steps=60):
     learner = GenerativeLearner(x.shape[1], config)
     rng = np.random.default_rng(0)
     for n_classes in (3, 6):
-        learner.begin_experience(n_classes, 6)
+        learner.begin_experience(n_classes, 6, steps)
         ids = np.flatnonzero((y.numpy() >= n_classes - 3) & (y.numpy() < n_classes))
         for _ in range(steps):
             batch = torch.from_numpy(rng.choice(ids, config.batch))
             learner.step(x[batch], y[batch])
+        learner.end_experience(x[ids], y[ids])
     return learner
 
 
@@ -49,6 +54,7 @@ def learn(config, x, y, steps=60):
         replace(SMALL, schedule="basic", feedback=True),
         replace(OURS, schedule="layer_idx"),
         replace(OURS, schedule="basic", recompute=True, generator="gaussian", targets="classes"),
+        replace(ASCENDING, unbias="inverse rate"),
         replace(OURS, schedule="basic", feedback=True, generator_levels="drawn", generator_every=1),
     ],
     ids=[
@@ -58,6 +64,7 @@ def learn(config, x, y, steps=60):
         "feedback",
         "steps",
         "gaussian steps",
+        "gaussian ascending",
         "feedback steps",
     ],
 )

@@ -17,6 +17,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from plr_edge.bench.baselines import RandomFeatureRidge, VaeClassifier
 from plr_edge.bench.split_data import Split
 from plr_edge.classifiers import ClassMeans, Ridge, StreamingLda
 from plr_edge.codec import LatentCodec
@@ -24,11 +25,10 @@ from plr_edge.config import AdaptConfig, GenerativeConfig
 from plr_edge.generative import GenerativeLearner
 from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
+from plr_edge.meters import find_power_meters
 from plr_edge.mlp import MlpClassifier
 from plr_edge.schedule import fully_connected, make_schedule
 
-_BATCH = 500
-_RANDOM_FEATURES = 2000
 Row = dict[str, Any]
 
 
@@ -60,11 +60,17 @@ def run_method(name: str, split: Split, seed: int, profile: Profile) -> Row:
 
     Returns:
         final accuracy, that of each experience at the end, mean accuracy over classes seen after
-        each, seconds and multiply-adds by part, bytes kept; facts that fit JSON.
+        each, seconds and multiply-adds by part, joules where a counter can be read (testing
+        included), bytes kept; facts that fit JSON.
     """
     torch.set_num_threads(1)
     start = time.perf_counter()
+    meters, _ = find_power_meters()
+    for meter in meters:
+        meter.start()
     row = METHODS[name](split.ordered(seed), seed, profile)
+    totals = [reading.total_mj for reading in [meter.stop() for meter in meters]]
+    row["joules"] = sum(t for t in totals if t is not None) / 1e3 if any(totals) else None
     answers = row.pop("answers")
     each = split.n_classes // split.n_experiences
     truth = split.ordered(seed).test_y
@@ -90,13 +96,13 @@ def _generative(*, fast: bool = False, **changes: Any) -> Callable[[Split, int, 
         ridge, ridge_s = RandomFeatureRidge(split.x.shape[1]), 0.0
         probe = split.test_x[split.test_y < split.n_classes // split.n_experiences][:200]
         for e in range(split.n_experiences):
-            learner.begin_experience(
-                (e + 1) * split.n_classes // split.n_experiences, split.n_classes
-            )
+            n_classes = (e + 1) * split.n_classes // split.n_experiences
+            learner.begin_experience(n_classes, split.n_classes, profile.iterations)
             ids = split.ids(e)
             for _ in range(profile.iterations):
                 batch = torch.from_numpy(rng.choice(ids, config.batch))
                 learner.step(split.x[batch], y[batch])
+            learner.end_experience(split.x[ids], y[ids])
             if fast:
                 start = time.perf_counter()
                 ridge.learn_many(split.x[ids].numpy(), split.y[ids])
@@ -140,6 +146,17 @@ def _accuracy_so_far(learner: GenerativeLearner, split: Split, e: int) -> float:
     return float((learner.predict_many(split.test_x[seen]) == split.test_y[seen]).mean())
 
 
+def _generative_classifier(split: Split, seed: int, profile: Profile) -> Row:
+    classifier = VaeClassifier(split.x.shape[1], seed=seed)
+    start = time.perf_counter()
+    for e in range(split.n_experiences):
+        ids = split.ids(e)
+        classifier.learn_many(split.x[ids].numpy(), split.y[ids])
+    wall_s = time.perf_counter() - start
+    answers = classifier.scores_many(split.test_x.numpy()).argmax(1)
+    return {"answers": answers, "wall_s": wall_s, "kept_bytes": classifier.n_bytes}
+
+
 def _closed_form(make: Callable[[int], Any]) -> Callable[[Split, int, Profile], Row]:
     def run(split: Split, seed: int, profile: Profile) -> Row:
         classifier = make(split.x.shape[1])
@@ -149,33 +166,6 @@ def _closed_form(make: Callable[[int], Any]) -> Callable[[Split, int, Profile], 
         return {"answers": classifier.scores_many(split.test_x.numpy()).argmax(1)}
 
     return run
-
-
-class RandomFeatureRidge:
-    """Ridge over the latent beside rectified random projections of it."""
-
-    def __init__(self, width: int) -> None:
-        rng = np.random.default_rng(0)
-        self._directions = rng.standard_normal((width, _RANDOM_FEATURES)).astype(np.float32)
-        self._directions /= np.sqrt(width)
-        self._scale: np.ndarray | None = None
-        self.ridge = Ridge(width + _RANDOM_FEATURES)
-
-    def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn a batch; see `Classifier`."""
-        if self._scale is None:
-            self._scale = 1.0 / (features.std(0) + 1e-3)
-        for start in range(0, len(labels), _BATCH):
-            part = slice(start, start + _BATCH)
-            self.ridge.learn_many(self._mapped(features[part]), labels[part])
-
-    def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return the regression's outputs; see `Classifier`."""
-        return self.ridge.scores_many(self._mapped(features))
-
-    def _mapped(self, features: np.ndarray) -> np.ndarray:
-        random = np.maximum((features * self._scale) @ self._directions, 0)
-        return np.concatenate([features, random], axis=1, dtype=np.float32)
 
 
 def _stored(per_class: int | None, fast: bool = False) -> Callable[[Split, int, Profile], Row]:
@@ -270,6 +260,11 @@ _GAUSSIAN: dict[str, Any] = {
     "recompute": True,
     "targets": "classes",
 }
+_ASCENDING: dict[str, Any] = {
+    **_GAUSSIAN,
+    "level_order": "ascending",
+    "unbias": "inverse rate",
+}
 _BI_R: dict[str, Any] = {"feedback": True, "gated_share": 0.7}
 
 METHODS: dict[str, Callable[[Split, int, Profile], Row]] = {
@@ -288,6 +283,7 @@ METHODS: dict[str, Callable[[Split, int, Profile], Row]] = {
     ),
     "internal, gaussian": _generative(**_GAUSSIAN),
     "plr basic, gaussian": _generative(schedule="basic", **_GAUSSIAN),
+    "plr basic, gaussian ascending": _generative(schedule="basic", **_ASCENDING),
     "plr layer_idx, gaussian": _generative(schedule="layer_idx", **_GAUSSIAN),
     "plr layer_idx, gaussian + fast": _generative(fast=True, schedule="layer_idx", **_GAUSSIAN),
     "plr stored, 2 a class": _stored(2),
@@ -300,5 +296,6 @@ METHODS: dict[str, Callable[[Split, int, Profile], Row]] = {
     "streaming LDA": _closed_form(StreamingLda),
     "ridge": _closed_form(Ridge),
     "random-feature ridge": _closed_form(RandomFeatureRidge),
+    "generative classifier": _generative_classifier,
     "joint": _plain(joint=True),
 }

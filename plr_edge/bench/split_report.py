@@ -34,6 +34,7 @@ def summary(rows: list[Row]) -> list[Row]:
         spread = 1.96 * accuracies.std(ddof=1) / len(own) ** 0.5 if len(own) > 1 else np.nan
         steps = own[0].get("n_steps")
         macs = np.mean([sum(row["macs"].values()) for row in own]) if "macs" in own[0] else None
+        joules = [row["joules"] for row in own if row.get("joules") is not None]
         wall_s = float(np.median([row["wall_s"] for row in own]))
         lines.append(
             {
@@ -45,10 +46,16 @@ def summary(rows: list[Row]) -> list[Row]:
                 "ms a step": 1e3 * wall_s / steps if steps else None,
                 "rehearsal ms a step": _rehearsal_ms(own),
                 "GMAC in all": None if macs is None else float(macs / 1e9),
+                "joules": float(np.median(joules)) if joules else None,
                 "kept kB": own[0]["kept_bytes"] / 1e3 if "kept_bytes" in own[0] else None,
             }
         )
     return lines
+
+
+def _points(rows: list[Row], key: str) -> dict[str, tuple[float, float]]:
+    lines = summary(rows)
+    return {line["method"]: (line[key], line["accuracy %"]) for line in lines if line[key]}
 
 
 def _rehearsal_ms(own: list[Row]) -> float | None:
@@ -85,6 +92,16 @@ def _sections(rows: list[Row]) -> list[str]:
             "Accuracy over experiences",
             report.paragraph("On all classes seen so far, mean over seeds."),
             report.line_plot(over_time, "experience", "share right"),
+        ),
+        report.section(
+            "What the accuracy costs",
+            report.scatter_plot(
+                _points(rows, "wall s"), "seconds of all experiences", "accuracy %"
+            ),
+            report.scatter_plot(_points(rows, "GMAC in all"), "GMAC in all", "accuracy %"),
+            report.scatter_plot(_points(rows, "joules"), "joules", "accuracy %")
+            if _points(rows, "joules")
+            else report.paragraph("Joules are absent: this machine has no counter to read."),
         ),
         report.section("Seconds by part", report.table(parts)),
         report.section(
