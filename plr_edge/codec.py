@@ -92,7 +92,8 @@ class LatentCodec:
         if not np.isfinite(latents).all():
             raise ConfigError("a latent holds NaN or infinity; drop the frame that it came from")
         n = len(latents)
-        values = self._pooled(latents.astype(np.float32)).reshape(n, self._n_channels, -1)
+        n_each = math.prod(self.stored_shape) // self._n_channels
+        values = self._pooled(latents.astype(np.float32)).reshape(n, self._n_channels, n_each)
         if not self.signed:
             values = np.maximum(values, 0.0)
         scales = np.abs(values).max(axis=2) / self._max_code  # (n, C)
@@ -121,7 +122,8 @@ class LatentCodec:
         n, n_channels = len(records), self._n_channels
         top = np.ascontiguousarray(records[:, :4]).view("<f4")  # (n, 1)
         scales = self._scales(top, records[:, 4 : 4 + n_channels])
-        values = self._unpack(records[:, 4 + n_channels :]).reshape(n, n_channels, -1)
+        n_each = math.prod(self.stored_shape) // n_channels
+        values = self._unpack(records[:, 4 + n_channels :]).reshape(n, n_channels, n_each)
         decoded = (values * scales[:, :, None]).reshape(n, *self.stored_shape)
         return self._enlarged(decoded)
 

@@ -48,6 +48,10 @@ class AdaptConfig:
             than at the last one.
         ridge_strength: regularisation of the fast classifier, see `Ridge`; None for its default.
         unknown_quantile: share of remembered frames that may fall below the `unknown` threshold.
+        canary: labels held out, at most, to judge generations by.
+        label_bytes: of latents of past labels to keep on disk, so that they can be undone.
+        write_bytes_per_day: beyond it no generation is written until the next day, except at the
+            end; labels always are.
         chunk: frames that pass through the engines together; live streams use 1.
         seed: of everything random.
         n_threads: of the engines and of torch.
@@ -69,12 +73,22 @@ class AdaptConfig:
     publish_growth: float = 1.5
     ridge_strength: float | None = None
     unknown_quantile: float = 0.01
+    canary: int = 400
+    label_bytes: int = 64 << 20
+    write_bytes_per_day: int = 10 * 10**9
     chunk: int = 16
     seed: int = 0
     n_threads: int = 1
 
     def __post_init__(self) -> None:
-        for name in ("memory_bytes", "new_per_step", "rehearsed_per_step", "chunk", "n_threads"):
+        for name in (
+            "memory_bytes",
+            "new_per_step",
+            "rehearsed_per_step",
+            "canary",
+            "chunk",
+            "n_threads",
+        ):
             if getattr(self, name) < 1:
                 raise ConfigError(f"{name} is {getattr(self, name)}; it must be at least 1")
         for name in ("classifier_lr", "blocks_lr"):

@@ -152,6 +152,7 @@ def _steps(
     from dataclasses import replace
 
     from plr_edge.export.split import saved_bytes
+    from plr_edge.runtime.canary import with_seq
     from plr_edge.runtime.session import Session
 
     rng = np.random.default_rng(config.seed)
@@ -162,7 +163,8 @@ def _steps(
         alone = replace(config, schedule=shares, max_age_steps=10**9, step_costs=None)
         session = Session(bundle, None, alone)
         latents = np.abs(rng.standard_normal((n, *bundle.latent_shape))).astype(np.float32)
-        session.learner.learn_many(session.codec.encode(latents), np.arange(n) % 4)
+        records = with_seq(session.codec.encode(latents), np.arange(n))
+        session.learner.learn_many(records, np.arange(n) % 4)
         timing = measure_ms(session.learner.step, runs, 2)
         blocks = session.learner.blocks[i:]
         rows.append(

@@ -9,7 +9,10 @@ import click
 
 from plr_edge.errors import PlrEdgeError
 
-_COMMANDS = ("export", "adapt", "predict", "profile", "inspect", "schedule", "demo", "bench")
+_COMMANDS = (
+    "export", "adapt", "predict", "profile", "inspect", "log", "undo", "rollback", "forget",
+    "quarantine", "repair", "schedule", "demo", "bench",
+)  # fmt: skip
 
 
 class _UserError(click.ClickException):

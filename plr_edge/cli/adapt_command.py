@@ -100,6 +100,12 @@ def _print_summary(summary: dict[str, Any], state: Path) -> None:
     if summary["skipped"]:
         names = ", ".join(entry["source"] for entry in summary["skipped"][:5])
         click.echo(f"skipped {len(summary['skipped'])} unreadable: {names}", err=True)
+    if summary["n_quarantined"]:
+        click.echo(
+            f"{summary['n_quarantined']} labels look like mistakes and were not learned; "
+            f"`plr-edge log {state} --quarantined` lists them",
+            err=True,
+        )
     if summary["interrupted"]:
         click.echo("interrupted; what was learned is saved, run again to go on", err=True)
     click.echo(f"saved in {state}, generation {summary['version']}")

@@ -17,16 +17,14 @@ def command(path: Path, as_json: bool) -> None:
 
     from plr_edge.bundle import open_bundle
     from plr_edge.errors import BundleError
-    from plr_edge.store import read_state
+    from plr_edge.store import FILE
 
     if (path / "manifest.json").exists():
         facts = _bundle_facts(open_bundle(path))
-    elif (path / "state.json").exists():
-        facts = _state_facts(read_state(path), path)
+    elif (path / FILE).exists() or (path / "state.json").exists():
+        facts = _state_facts(path)
     else:
-        raise BundleError(
-            f"{path} is neither a bundle nor a state: no manifest.json, no state.json"
-        )
+        raise BundleError(f"{path} is neither a bundle nor a state: no manifest.json, no store.db")
     if as_json:
         click.echo(json.dumps(facts))
         return
@@ -54,30 +52,40 @@ def _bundle_facts(bundle: Any) -> dict[str, Any]:
     }
 
 
-def _state_facts(state: Any, path: Path) -> dict[str, Any]:
-    import numpy as np
+def _state_facts(path: Path) -> dict[str, Any]:
+    from collections import Counter
 
-    facts, memory = state.facts, state.arrays["memory"]
-    counts = np.bincount(memory["labels"], minlength=len(facts["classes"]))
-    seen = facts["memory"]["n_seen"]
-    return {
-        "kind": "state",
-        "whole": True,
-        "learned_with": facts["bundle"],
-        "frozen_sha256": facts["frozen_sha256"],
-        "generation": facts["version"],
-        "n_taught": facts["n_taught"],
-        "classes": {
-            name: {"taught": seen.get(str(i), 0), "remembered": int(counts[i])}
-            for i, name in enumerate(facts["classes"])
-        },
-        "memory": {
-            "latents": len(memory["labels"]),
-            "bytes": int(memory["records"].nbytes + memory["labels"].nbytes),
-            "budget_bytes": facts["memory"]["budget_bytes"],
-            **facts["codec"],
-        },
-        "schedule": facts["schedule"],
-        "unfinished": facts["positions"],
-        "bytes": sum(file.stat().st_size for file in path.iterdir()),
-    }
+    from plr_edge.store import LEARNED, QUARANTINED, opened_for_reading
+
+    with opened_for_reading(path, check_latents=True) as store:
+        identity, labels = store.get("identity") or {}, list(store.labels())
+        state = store.read(("learning",))
+        in_use = set(state.facts["in_use"]) if state else set()
+        learned = [label for label in labels if label.status == LEARNED]
+        taught = Counter(label.name for label in learned)
+        remembered = Counter(label.name for label in learned if label.seq in in_use)
+        return {
+            "kind": "state",
+            "whole": not store.notes,
+            "damage": store.notes,
+            "learned_with": identity.get("bundle"),
+            "frozen_sha256": identity.get("frozen_sha256"),
+            "codec": identity.get("codec"),
+            "n_taught": len(learned),
+            "n_quarantined": sum(label.status == QUARANTINED for label in labels),
+            "classes": {
+                name: {"taught": n, "remembered": remembered[name]} for name, n in taught.items()
+            },
+            "generations": store.generations(),
+            "version": state.facts["version"] if state else 0,
+            "canary": state.facts["verdict"] if state else None,
+            "memory": {
+                "latents": len(state.arrays["learning"]["memory.seqs"]) if state else 0,
+                "budget_bytes": state.facts["memory"]["budget_bytes"] if state else None,
+            },
+            "schedule": state.facts["schedule"] if state else None,
+            "unfinished": store.get("positions", {}),
+            "bytes": store.n_bytes,
+            "label_bytes_cap": store.label_bytes,
+            "written_today": store.written_today,
+        }

@@ -12,6 +12,12 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 stream_argument = click.argument("stream")
+state_option = click.option(
+    "--state",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="Directory of what is learned.",
+)
 threads_option = click.option(
     "--threads",
     default=1,

@@ -7,15 +7,19 @@ from typing import Any
 
 import click
 
-from plr_edge.cli.options import bundle_argument, stream_argument, stream_options, threads_option
+from plr_edge.cli.options import (
+    bundle_argument,
+    state_option,
+    stream_argument,
+    stream_options,
+    threads_option,
+)
 
 
 @click.command("predict")
 @bundle_argument
 @stream_argument
-@click.option(
-    "--state", required=True, type=click.Path(path_type=Path), help="Directory of what was learned."
-)
+@state_option
 @click.option(
     "--unknown",
     type=click.Choice(["on", "off"]),

@@ -13,7 +13,7 @@ from plr_edge.errors import StreamError
 from plr_edge.runtime.session import Session
 from plr_edge.stream.base import Frame, Stream
 
-_SAVE_EVERY_S = 60.0
+_SAVE_EVERY_S = 300.0  # 2 GB a day on a board that never stops
 
 
 def adapt(
@@ -39,7 +39,7 @@ def adapt(
         StreamError: the stream held no readable frame at all, or is strict and met one that is
             not; or it held no label, and nothing had been learned before.
     """
-    start = session.positions.pop(key, 0) if key else 0
+    start = session.position(key) if key else 0
     began, saved, n_frames, position = time.perf_counter(), time.perf_counter(), 0, start
     learned_before = session.learn_s
     stopped = False
@@ -47,9 +47,9 @@ def adapt(
         with _stoppable() as stop:
             size = session.config.chunk if stream.chunked else 1
             for frames in _chunks(stream.frames_from(start), size):
-                session.observe_many(frames)
-                n_frames += len(frames)
                 position = frames[-1].index + 1
+                session.observe_many(frames, {key: position} if key else None)
+                n_frames += len(frames)
                 if on_chunk:
                     elapsed = time.perf_counter() - began
                     share = (session.learn_s - learned_before) / elapsed
@@ -58,10 +58,11 @@ def adapt(
                     stopped = True
                     break
                 if time.perf_counter() - saved > _SAVE_EVERY_S:
-                    _save(session, key, position)
+                    session.save(within_budget=True)
                     saved = time.perf_counter()
     except StreamError:
-        _save(session, key, position)
+        _keep_position(session, key, position)
+        session.save("the stream broke")
         raise
     if n_frames == 0 and start == 0:
         bad = f" ({len(stream.skipped)} unreadable, the first: {stream.skipped[0].reason})"
@@ -71,8 +72,9 @@ def adapt(
             f"none of {n_frames} frames has a label, and nothing was learned before; give labels "
             "by folders, a .csv or `path<TAB>label` lines"
         )
+    _keep_position(session, key, position if stopped else 0)
     if stopped:
-        _save(session, key, position)
+        session.save("interrupted")
     else:
         session.finish()
     elapsed = time.perf_counter() - began
@@ -84,12 +86,9 @@ def adapt(
     }
 
 
-def _save(session: Session, key: str | None, position: int) -> None:
-    if key:
-        session.positions[key] = position
-    session.save()
-    if key:
-        session.positions.pop(key)
+def _keep_position(session: Session, key: str | None, position: int) -> None:
+    if key and session.store:
+        session.store.keep(positions={key: position} if position else {})
 
 
 def _summary(session: Session, n_frames: int, elapsed_s: float, share: float) -> dict[str, Any]:
@@ -97,6 +96,7 @@ def _summary(session: Session, n_frames: int, elapsed_s: float, share: float) ->
     return {
         "n_frames": n_frames,
         "n_taught": session.n_taught,
+        "n_quarantined": session.n_quarantined,
         "n_classes": len(session.classes),
         "prequential_accuracy": session.history.accuracy,
         "seconds": elapsed_s,

@@ -20,7 +20,7 @@ from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.engines import Engine
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.errors import StateError
-from plr_edge.store import State, read_state
+from plr_edge.store import read_state
 from plr_edge.stream.base import Frame
 
 UNKNOWN = "unknown"
@@ -102,7 +102,7 @@ class Perception:
         self.version, self.unknown = 0, unknown
         self.frozen_s = self.adaptive_s = self.prepare_s = 0.0
         self._n_threads = n_threads
-        self._adaptive: Engine = OnnxEngine(
+        self.engine: Engine = OnnxEngine(
             bundle.splice(weights) if weights else bundle.read("adaptive.onnx"), n_threads
         )
         self._frozen: Engine = OnnxEngine(bundle.read("frozen.onnx"), n_threads)
@@ -118,7 +118,7 @@ class Perception:
         """
         with _large_blocks_mapped():
             state = read_state(path, groups=("adaptive", "classifier"))
-            check_state_fits(bundle, state, Path(path))
+            check_state_fits(bundle, state.facts, Path(path))
             classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width)
             classifier.restore(state.arrays["classifier"])
             self = cls(
@@ -134,7 +134,7 @@ class Perception:
 
     def publish(self, weights: Mapping[str, np.ndarray], version: int) -> None:
         """Answer with other weights from the next batch on."""
-        self._adaptive = OnnxEngine(self.bundle.splice(weights), self._n_threads)
+        self.engine = OnnxEngine(self.bundle.splice(weights), self._n_threads)
         self.version = version
 
     def see(self, frames: Sequence[Frame]) -> Seen:
@@ -152,7 +152,7 @@ class Perception:
 
     def features_of(self, latents: np.ndarray) -> np.ndarray:
         """Run the adaptive part alone: (n, *latent shape) to (n, D) float32."""
-        return self._adaptive.run(latents)[0]
+        return self.engine.run(latents)[0]
 
     def answer(
         self, frames: Sequence[Frame], seen: Seen, cosines: np.ndarray | None = None
@@ -190,15 +190,15 @@ class Perception:
         )
 
 
-def check_state_fits(bundle: Bundle, state: State, path: Path) -> None:
+def check_state_fits(bundle: Bundle, facts: Mapping[str, Any], path: Path) -> None:
     """Refuse a state whose latents another frozen part made.
 
     Raises:
         StateError: it does not fit.
     """
-    if state.facts.get("frozen_sha256") != bundle.frozen_sha256:
+    if facts.get("frozen_sha256") != bundle.frozen_sha256:
         raise StateError(
-            f"{path} was learned with another frozen part ({state.facts.get('bundle')}); its "
+            f"{path} was learned with another frozen part ({facts.get('bundle')}); its "
             f"latents mean nothing to {bundle.name}; use that bundle, or another --state"
         )
 

@@ -1,6 +1,7 @@
 """Session: one process that answers and learns over a finite stream, deterministically.
 
-Owns perception, the learner and the store, and introduces them to each other.
+Owns perception, the learner, the canary and the store, and introduces them to each other. What was
+acknowledged is on disk before it is learned; weights follow when there is time.
 """
 
 from __future__ import annotations
@@ -14,23 +15,28 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from plr_edge.admission import Admission
 from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import AdaptConfig
-from plr_edge.errors import StateError
 from plr_edge.export.split import split
+from plr_edge.gate import Verdict, judge
 from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
-from plr_edge.runtime.perception import Perception, Prediction, Seen, check_state_fits
+from plr_edge.runtime import saving
+from plr_edge.runtime.canary import SEQ_BYTES, Canary, with_seq
+from plr_edge.runtime.perception import Perception, Prediction, Seen
 from plr_edge.schedule import make_schedule
-from plr_edge.store import State, Store
+from plr_edge.store import CANARY, LEARNED, QUARANTINED, TRAIN, Label, Store
 from plr_edge.stream.base import Frame, check_label
+from plr_edge.tensors import read_tensors
 
 _log = logging.getLogger(__name__)
 _FIRST_PUBLISH = 64  # frames taught before the first generation
 _MAX_STEPS_PER_CHUNK = 64
+_BATCH = 64
 
 
 @dataclass
@@ -59,7 +65,7 @@ class Session:
     def __init__(
         self, bundle: Bundle, state: str | Path | None = None, config: AdaptConfig | None = None
     ) -> None:
-        """Start fresh, or go on from a state.
+        """Start fresh, or go on from a state: its newest generation, then the labels after it.
 
         Args:
             bundle: from `open_bundle`.
@@ -73,84 +79,96 @@ class Session:
         self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
         self.codec = bundle.codec(self.config.bits, self.config.pool)
         self.classes: list[str] = []
-        self.history, self.positions = History(), dict[str, int]()
-        self.n_taught, self.learn_s, self.save_s = 0, 0.0, 0.0
-        self._credit_macs, self._next_publish = 0.0, float(_FIRST_PUBLISH)
-        self._good_weights: Mapping[str, np.ndarray] = {}
-        self._good_rehearsed: np.ndarray = np.zeros((0, bundle.feature_width), np.float32)
-        self.store = Store(state) if state is not None else None
+        self.history = History()
+        self.n_taught, self.n_quarantined, self.learn_s, self.save_s = 0, 0, 0.0, 0.0
+        self.verdict: Verdict | None = None
+        self.good_weights: Mapping[str, np.ndarray] = {}
+        self.credit_macs, self.next_publish, self.version = 0.0, float(_FIRST_PUBLISH), 0
+        self.admission = Admission()
+        self.store: Store | None = None
+        if state is not None:
+            self.store = Store(state, label_bytes=self.config.label_bytes)
         try:
-            saved = self.store.read() if self.store else None
-            if saved:
-                check_state_fits(bundle, saved, Path(str(state)))
-            self._build(saved)
+            self._build()
+            if self.store:
+                saving.recover(self, self.store)
         except BaseException:
             self.close()
             raise
 
-    def observe_many(self, frames: Sequence[Frame]) -> list[Prediction]:
+    def observe_many(
+        self, frames: Sequence[Frame], positions: Mapping[str, int] | None = None
+    ) -> list[Prediction]:
         """Answer frames, learning each labelled one before the next is answered.
 
-        The engines see the batch at once; class means take each label in before the next frame of
-        the batch is answered, ridge and rehearsal at the end of the batch.
+        When this returns, every label among them survives any crash. The engines see the batch at
+        once; class means take each label in before the next frame of the batch is answered, ridge
+        and rehearsal at the end of the batch.
+
+        Args:
+            frames: some with labels.
+            positions: in streams, to keep with the labels.
 
         Raises:
             LabelError: a label cannot be used; the batch is not learned.
+            StateError: the disk refuses; the batch is not learned, and the session can go on.
         """
         for frame in frames:
             if frame.label is not None:
                 check_label(frame.label)
         start, learned_s = time.perf_counter(), self.learn_s
-        predictions = self.take(frames, self.perception.see(frames))
+        predictions = self.take(frames, self.perception.see(frames), positions)
         answer_s = time.perf_counter() - start - (self.learn_s - learned_s)
         each_ms = answer_s * 1e3 / max(len(frames), 1)
         return [replace(prediction, latency_ms=each_ms) for prediction in predictions]
 
-    def take(self, frames: Sequence[Frame], seen: Seen) -> list[Prediction]:
+    def take(
+        self, frames: Sequence[Frame], seen: Seen, positions: Mapping[str, int] | None = None
+    ) -> list[Prediction]:
         """Do what `observe_many` does with frames that perception has already seen."""
-        rows, labels = list[np.ndarray](), list[int]()
-        for i, frame in enumerate(frames):
-            feature = seen.features[i : i + 1]
-            rows.append(self.classifier.means.scores_many(feature)[0])
-            if frame.label is not None:
-                labels.append(self._index_of(frame.label))
-                self.classifier.means.learn_many(feature, np.array(labels[-1:]))
-        cosines = np.full((len(frames), len(self.classes)), -1.0, np.float32)
-        for i, row in enumerate(rows):
-            cosines[i, : len(row)] = row
-        predictions = self.perception.answer(frames, seen, cosines)
-        answered = time.perf_counter()
-        taught = [i for i, frame in enumerate(frames) if frame.label is not None]
-        if taught:
-            self.history.labels += labels
-            self.history.predicted += [self._known_index(predictions[i].label) for i in taught]
-            self._learn(seen.take(taught), np.array(labels))
+        before = saving.Undo(self)
+        try:
+            cosines, labels = self._take_one_by_one(frames, seen)
+            predictions = self.perception.answer(frames, seen, cosines)
+            answered = time.perf_counter()
+            if labels:
+                taught = self._acknowledge(frames, seen, predictions, labels, positions)
+        except BaseException:
+            before.restore()
+            raise
+        if labels:
+            self._learn(taught)
         self.learn_s += time.perf_counter() - answered
         return predictions
 
     def publish(self) -> None:
-        """Make a generation of what was rehearsed, and answer with it."""
+        """Make a generation of what was rehearsed, and answer with it if the canary agrees."""
         if not len(self.memory):
             return
-        self._next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
+        self.next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
         self.classifier.settle()
-        if sum(self.learner.cost.steps_per_level):
-            self._publish_rehearsed()
+        trained = sum(self.learner.cost.steps_per_level) > 0
+        weights, rehearsed = self.learner.weights(), self.learner.classifier()
+        if trained and not all(np.isfinite(w).all() for w in [*weights.values(), rehearsed]):
+            self._drop("training diverged: a weight is not finite")
+            return
+        old = saving.Undo(self)
+        latents, taps = self.canary.read()
+        before = self._answers(latents, taps)
+        if trained:
+            self.classifier.rehearsed = rehearsed
+            self.perception.publish(weights, self.version + 1)
         slots = np.arange(len(self.memory))
         features = self.learner.features_at(len(self.bundle.levels) - 1, slots)
         labels = self.memory.labels.astype(np.int64)
         self.classifier.refit_means(features, labels, self.config.unknown_quantile)
-
-    def _publish_rehearsed(self) -> None:
-        weights, rehearsed = self.learner.weights(), self.learner.classifier()
-        if not all(np.isfinite(w).all() for w in [*weights.values(), rehearsed]):
-            _log.error("training diverged; generation dropped, going on from the last good one")
-            self.learner.restore(self._good_weights, self._good_rehearsed)
-            return
-        self._good_weights, self._good_rehearsed = weights, rehearsed
-        self.classifier.rehearsed = rehearsed
-        self.version += 1
-        self.perception.publish(weights, self.version)
+        self.verdict = judge(self.canary.labels, before, self._answers(latents, taps))
+        if not self.verdict.passed:
+            old.restore()
+            self._drop(self.verdict.reason)
+        elif trained:
+            self.version += 1
+            self.good_weights, self.good_rehearsed = weights, rehearsed
 
     def finish(self) -> None:
         """Publish what was rehearsed since the last generation, and save."""
@@ -158,50 +176,31 @@ class Session:
         if self.n_taught:
             self.publish()
         self.learn_s += time.perf_counter() - start
-        self.save()
+        self.save("at the end")
 
-    def save(self) -> None:
-        """Write everything learned; nothing happens without a state directory.
+    def save(self, reason: str = "on time", *, within_budget: bool = False) -> None:
+        """Write a generation; nothing happens without a state directory.
+
+        Labels are safe without it: it only saves the time to learn them again after a crash.
+
+        Args:
+            reason: for the log.
+            within_budget: do nothing where today's budget of bytes written is spent.
 
         Raises:
             StateError: the disk refuses; the state before is still there.
         """
         if self.store is None or not len(self.memory):
             return
+        if within_budget and self.store.written_today > self.config.write_bytes_per_day:
+            return
         start = time.perf_counter()
-        memory, memory_facts = self.memory.to_arrays()
-        facts = {
-            "bundle": self.bundle.name,
-            "frozen_sha256": self.bundle.frozen_sha256,
-            "classes": self.classes,
-            "codec": {"bits": self.config.bits, "pool": self.config.pool},
-            "memory": memory_facts,
-            "n_taught": self.n_taught,
-            "next_publish": self._next_publish,
-            "credit_macs": self._credit_macs,
-            "version": self.version,
-            "positions": self.positions,
-            "schedule": {"name": self.schedule.name, "shares": self.schedule.shares},
-            "cost": vars(self.learner.cost),
-        }
-        arrays = {
-            "adaptive": self._good_weights,
-            "classifier": self.classifier.to_arrays(),
-            "ridge": self.classifier.ridge.learning_arrays(),
-            "memory": memory,
-            "trainer": {
-                **self.learner.weights(),
-                "classifier.rows": self.learner.classifier(),
-                "classifier.prior": self.learner.prior.numpy(),
-            },
-            "history": {
-                "labels": np.array(self.history.labels, np.int32),
-                "predicted": np.array(self.history.predicted, np.int32),
-            },
-        }
-        self._saved += 1
-        self.store.write(self._saved, facts, arrays)
+        saving.save(self, self.store, reason)
         self.save_s += time.perf_counter() - start
+
+    def position(self, key: str) -> int:
+        """Return where the labels of a stream that was interrupted end, 0 for a fresh one."""
+        return int(self.store.get("positions", {}).get(key, 0)) if self.store else 0
 
     def close(self) -> None:
         """Give the state's lock back."""
@@ -225,71 +224,158 @@ class Session:
         adaptive = sum(level.macs for level in self.bundle.levels[:-1])
         return int(self.bundle.manifest["frozen_macs"]) + adaptive
 
-    def _build(self, saved: State | None) -> None:
-        if saved:
-            codec = saved.facts["codec"]
-            if (codec["bits"], codec["pool"]) != (self.config.bits, self.config.pool):
-                raise StateError(
-                    f"the state keeps latents at {codec['bits']} bits and pool {codec['pool']}; "
-                    "give the same --bits and --pool, or another --state"
-                )
-            self.memory = LatentMemory.from_arrays(
-                saved.arrays["memory"], saved.facts["memory"], self.config.memory_bytes
-            )
-        else:
-            self.memory = LatentMemory(
-                self.codec.record_bytes, self.config.memory_bytes, self.config.seed
-            )
-        blocks = adaptive_blocks(self.bundle)
-        self.learner = Learner(
-            blocks, self.bundle.levels, self.memory, self.codec, self.schedule, self.config
+    def replay(self, labels: Sequence[Label]) -> None:
+        """Learn labels of the log again, from their latents."""
+        records = np.stack([label.record for label in labels if label.record is not None])
+        taps = np.stack([label.taps for label in labels if label.taps is not None])
+        latents = self.codec.decode(records)
+        seen = Seen(latents, taps.astype(np.float32), self.perception.features_of(latents))
+        indices = []
+        for i, label in enumerate(labels):
+            index = self._index_of(label.name)
+            self.canary.wants(index)
+            if label.use == TRAIN:
+                feature = seen.features[i : i + 1]
+                self.admission.accept(self.classifier.means.scores_many(feature)[0], index)
+                self.classifier.means.learn_many(feature, np.array([index]))
+            indices.append(index)
+        self._learn(_Taught(seen, records, np.array(indices), list(labels)))
+
+    def _build(self) -> None:
+        record_bytes = self.codec.record_bytes + SEQ_BYTES
+        self.memory = LatentMemory(record_bytes, self.config.memory_bytes, self.config.seed)
+        self.canary = Canary(
+            self.codec, self.bundle.taps_width, self.config.canary, self.config.seed
         )
+        self.learner = Learner(
+            adaptive_blocks(self.bundle), self.bundle.levels, self.memory, self.codec,
+            self.schedule, self.config,
+        )  # fmt: skip
         classifier = CombinedClassifier(
             self.bundle.taps_width, self.bundle.feature_width, self.config.ridge_strength
         )
         self.perception = Perception(
             self.bundle, classifier, self.classes, n_threads=self.config.n_threads
         )
-        self.version = self._saved = 0
-        self._good_weights = self.learner.weights()
-        self._good_rehearsed = self.learner.classifier()
-        if saved:
-            self._restore(saved)
+        self.good_weights = self.learner.weights()
+        self.good_rehearsed = self.learner.classifier()
 
-    def _restore(self, saved: State) -> None:
-        facts, arrays = saved.facts, saved.arrays
-        self.classes.extend(facts["classes"])
-        self.n_taught, self._next_publish = int(facts["n_taught"]), float(facts["next_publish"])
-        self._credit_macs, self.version = float(facts["credit_macs"]), int(facts["version"])
-        self._saved = saved.generation
-        self.positions = dict(facts["positions"])
-        self.history.labels = arrays["history"]["labels"].tolist()
-        self.history.predicted = arrays["history"]["predicted"].tolist()
-        self._good_weights = arrays["adaptive"]
-        self._good_rehearsed = arrays["classifier"]["rehearsed"]
-        self.classifier.restore(arrays["classifier"], arrays["ridge"])
-        trainer = dict(arrays["trainer"])
-        self.learner.restore(
-            trainer, trainer.pop("classifier.rows"), trainer.pop("classifier.prior")
-        )
-        self.learner.cost = type(self.learner.cost)(**facts["cost"])
-        if self.version:
-            self.perception.publish(self._good_weights, self.version)
+    def _take_one_by_one(
+        self, frames: Sequence[Frame], seen: Seen
+    ) -> tuple[np.ndarray, dict[int, Label]]:
+        """Let class means learn each label before the next frame is compared to them.
 
-    def _learn(self, seen: Seen, labels: np.ndarray) -> None:
-        self.classifier.learn_ridge(seen.taps, labels)
-        self.learner.learn_many(self.codec.encode(seen.latents), labels, seen.features)
-        self.n_taught += len(labels)
-        self._credit_macs += len(labels) * self.config.train_ratio * self.perception_macs
+        Returns:
+            cosines: (n, K) float32.
+            labels: by frame, still without latents; frames that are not finite have none.
+        """
+        rows, labels = list[np.ndarray](), dict[int, Label]()
+        finite = _finite_rows(seen)
+        for i, frame in enumerate(frames):
+            feature = seen.features[i : i + 1]
+            row = self.classifier.means.scores_many(feature)[0]
+            rows.append(row)
+            if frame.label is None or not finite[i]:
+                continue
+            known = frame.label in self.classes
+            status, use = LEARNED, TRAIN
+            if known and self.admission.suspects(row, self.classes.index(frame.label)):
+                status = QUARANTINED
+            else:
+                index = self._index_of(frame.label)
+                use = CANARY if self.canary.wants(index) else TRAIN
+                if use == TRAIN:
+                    self.admission.accept(row, index)
+                    self.classifier.means.learn_many(feature, np.array([index]))
+            labels[i] = Label(
+                name=frame.label, predicted="", source=frame.source, time_ns=time.time_ns(),
+                status=status, use=use,
+            )  # fmt: skip
+        cosines = np.full((len(frames), len(self.classes)), -1.0, np.float32)
+        for i, row in enumerate(rows):
+            cosines[i, : len(row)] = np.where(finite[i], row, -1.0)
+        if not all(finite):
+            self._note("not finite", f"{len(frames) - sum(finite)} frames were not learned")
+        return cosines, labels
+
+    def _acknowledge(
+        self,
+        frames: Sequence[Frame],
+        seen: Seen,
+        predictions: Sequence[Prediction],
+        labels: dict[int, Label],
+        positions: Mapping[str, int] | None,
+    ) -> _Taught:
+        """Put the labels of a batch on disk; returns what there is to learn of them."""
+        rows = list(labels)
+        own = seen.take(rows)
+        records = self.codec.encode(own.latents)
+        taps = own.taps.astype(np.float16)
+        whole = [
+            replace(labels[i], predicted=predictions[i].label, record=records[n], taps=taps[n])
+            for n, i in enumerate(rows)
+        ]
+        whole = [  # what the whole classifier recognises is no mistake
+            replace(label, status=LEARNED) if label.predicted == label.name else label
+            for label in whole
+        ]
+        first = len(self.history.labels) + 1
+        seqs = list(range(first, first + len(whole)))
+        if self.store:
+            facts = {} if positions is None else {"positions": dict(positions)}
+            seqs = self.store.teach(whole, **facts)
+        whole = [replace(label, seq=seq) for label, seq in zip(whole, seqs, strict=True)]
+        self.history.labels += [self._known_index(label.name) for label in whole]
+        self.history.predicted += [self._known_index(label.predicted) for label in whole]
+        learned = [n for n, label in enumerate(whole) if label.status == LEARNED]
+        self.n_quarantined += len(whole) - len(learned)
+        own = replace(own, taps=taps.astype(np.float32))
+        indices = np.array([self._known_index(whole[n].name) for n in learned], np.int64)
+        return _Taught(own.take(learned), records[learned], indices, [whole[n] for n in learned])
+
+    def _learn(self, taught: _Taught) -> None:
+        uses = np.array([label.use for label in taught.labels])
+        seqs = np.array([label.seq for label in taught.labels], np.int64)
+        for i in np.flatnonzero(uses == CANARY):
+            self.canary.add(
+                taught.records[i], taught.seen.taps[i], int(seqs[i]), int(taught.indices[i])
+            )
+        train = np.flatnonzero(uses == TRAIN)
+        if len(train):
+            seen, indices = taught.seen.take(train), taught.indices[train]
+            self.classifier.learn_ridge(seen.taps, indices)
+            records = with_seq(taught.records[train], seqs[train])
+            self.learner.learn_many(records, indices, seen.features)
+        n = len(taught.labels)
+        self.n_taught += n
+        self.credit_macs += n * self.config.train_ratio * self.perception_macs
         before = self.learner.cost.macs
         for _ in range(_MAX_STEPS_PER_CHUNK):
-            if self._credit_macs - (self.learner.cost.macs - before) <= 0:
+            if self.credit_macs - (self.learner.cost.macs - before) <= 0:
                 break
             if self.learner.step() is None:
                 break
-        self._credit_macs -= self.learner.cost.macs - before
-        if self.n_taught >= self._next_publish:
+        self.credit_macs -= self.learner.cost.macs - before
+        if self.n_taught >= self.next_publish:
             self.publish()
+
+    def _answers(self, latents: np.ndarray, taps: np.ndarray) -> np.ndarray:
+        """Return the class index (n,) that answers now for each canary."""
+        if not len(latents):
+            return np.zeros(0, np.int64)
+        batches = range(0, len(latents), _BATCH)
+        features = [self.perception.features_of(latents[i : i + _BATCH]) for i in batches]
+        return self.classifier.answer_many(taps, np.concatenate(features))[0].argmax(1)
+
+    def _drop(self, reason: str) -> None:
+        """Go on from the last good generation."""
+        _log.error("generation dropped, going on from the last good one: %s", reason)
+        self._note("dropped", reason)
+        self.learner.restore(self.good_weights, self.good_rehearsed)
+
+    def _note(self, kind: str, text: str) -> None:
+        if self.store:
+            self.store.note(kind, text)
 
     def _index_of(self, label: str) -> int:
         if label not in self.classes:
@@ -300,9 +386,25 @@ class Session:
         return self.classes.index(label) if label in self.classes else -1
 
 
+@dataclass(frozen=True)
+class _Taught:
+    """Labels of a batch that are to be learned: (n, ...) each."""
+
+    seen: Seen
+    records: np.ndarray
+    indices: np.ndarray
+    labels: list[Label]
+
+
+def _finite_rows(seen: Seen) -> list[bool]:
+    parts = (seen.latents, seen.taps, seen.features)
+    each = [np.isfinite(part.reshape(len(part), -1)).all(1) for part in parts]
+    return [bool(x) for x in np.logical_and.reduce(each)]
+
+
 def adaptive_blocks(bundle: Bundle) -> nn.Sequential:
     """Build the adaptive part of a bundle with the weights it was exported with."""
-    from safetensors.torch import load
+    import torch
 
     level = logging.getLogger("plr_edge.backbones").level
     logging.getLogger("plr_edge.backbones").setLevel(logging.ERROR)  # random weights are replaced
@@ -312,5 +414,6 @@ def adaptive_blocks(bundle: Bundle) -> nn.Sequential:
         logging.getLogger("plr_edge.backbones").setLevel(level)
     backbone.blocks = fold_batch_norm(backbone.blocks)
     _, adaptive = split(backbone, bundle.manifest["cut"])
-    adaptive.load_state_dict(load(bundle.read("adaptive.safetensors")), strict=True)
+    arrays = read_tensors(bundle.read("adaptive.safetensors"))
+    adaptive.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()}, strict=True)
     return adaptive

@@ -1,0 +1,35 @@
+"""`plr-edge forget`: delete a class for good."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from plr_edge.cli.options import bundle_argument, state_option, threads_option
+
+
+@click.command("forget")
+@bundle_argument
+@click.argument("name", metavar="CLASS")
+@state_option
+@threads_option
+def command(bundle: Path, name: str, state: Path, threads: int) -> None:
+    """Delete every label and latent of CLASS, and learn again without it.
+
+    Deleted rows are overwritten; the flash itself may keep remnants.
+    """
+    from plr_edge.bundle import open_bundle
+    from plr_edge.errors import ConfigError
+    from plr_edge.runtime.saving import resume
+    from plr_edge.store import opened_for_reading
+
+    opened = open_bundle(bundle)
+    with opened_for_reading(state) as store:
+        n_gone = store.forget(name)
+        if not n_gone:
+            names = sorted({label.name for label in store.labels()})
+            raise ConfigError(f"{state} knows no class {name!r}; it knows {', '.join(names)[:200]}")
+    with resume(opened, state, threads) as session:
+        session.finish()
+        click.echo(f"{name} forgotten, {n_gone} labels; {len(session.classes)} classes are left")

@@ -1,0 +1,53 @@
+"""`plr-edge log`: what was taught, and what became of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+
+@click.command("log")
+@click.argument("state", type=click.Path(path_type=Path))
+@click.option("--last", default=50, show_default=True, type=click.IntRange(1), help="Lines.")
+@click.option("--quarantined", is_flag=True, help="Only labels that look like mistakes.")
+@click.option("--events", "only_events", is_flag=True, help="Only generations and other events.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+def command(state: Path, last: int, quarantined: bool, only_events: bool, as_json: bool) -> None:
+    """List what STATE was taught, when and by which source, and which generations it has."""
+    import json
+    from datetime import datetime
+
+    from plr_edge.store import QUARANTINED, opened_for_reading
+
+    with opened_for_reading(state) as store:
+        labels = [] if only_events else list(store.labels(0, QUARANTINED if quarantined else None))
+        events = [] if quarantined else store.events()
+    entries: list[dict[str, Any]] = [
+        {
+            "time_ns": label.time_ns,
+            "kind": label.status,
+            "label": label.seq,
+            "class": label.name,
+            "predicted": label.predicted,
+            "source": label.source,
+        }
+        for label in labels
+    ]
+    entries += [{"time_ns": at, "kind": kind, "text": text} for at, kind, text in events]
+    for entry in sorted(entries, key=lambda entry: entry["time_ns"])[-last:]:
+        if as_json:
+            click.echo(json.dumps(entry))
+            continue
+        when = datetime.fromtimestamp(entry["time_ns"] / 1e9).strftime("%Y-%m-%d %H:%M:%S")
+        text = entry.get("text") or (
+            f"{entry['label']:>6}  {entry['class']}  (answered {entry['predicted']})  "
+            f"{entry['source']}"
+        )
+        click.echo(f"{when}  {entry['kind']:<11}  {_printable(text)}"[:160])
+
+
+def _printable(text: str) -> str:
+    """Replace what could move a terminal's cursor; names come from whoever taught."""
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -1,0 +1,19 @@
+"""`plr-edge rollback`: back to the generation before the newest."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+
+@click.command("rollback")
+@click.argument("state", type=click.Path(path_type=Path))
+def command(state: Path) -> None:
+    """Answer with the generation of STATE before the newest; later labels are set aside."""
+    from plr_edge.store import opened_for_reading
+
+    with opened_for_reading(state) as store:
+        n_aside = store.rollback()
+        number = store.generations()[-1]["generation"]
+    click.echo(f"back to generation {number}; {n_aside} labels taught after it are undone")

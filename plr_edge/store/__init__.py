@@ -1,0 +1,28 @@
+"""What is learned, on disk: no power cut, full disk or flipped bit can make it lie.
+
+store.db                                   labels, latents, the table of generations, events
+generations/000012.GROUP.safetensors       immutable; synced with their folder before a row of the
+                                           database names them; the two newest are kept
+lock                                       held by the one process that may write; names it
+"""
+
+from plr_edge.store.database import FILE
+from plr_edge.store.generations import State
+from plr_edge.store.labels import CANARY, LEARNED, QUARANTINED, TRAIN, UNDONE, Label
+from plr_edge.store.reading import opened_for_reading, read_state, repair
+from plr_edge.store.store import Store
+
+__all__ = [
+    "CANARY",
+    "FILE",
+    "LEARNED",
+    "QUARANTINED",
+    "TRAIN",
+    "UNDONE",
+    "Label",
+    "State",
+    "Store",
+    "opened_for_reading",
+    "read_state",
+    "repair",
+]

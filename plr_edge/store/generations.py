@@ -1,0 +1,142 @@
+"""Files of generations: written once under a name of their own, synced, never replaced.
+
+Knows bytes, digests and folders; which of them count is the database's business.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plr_edge.bundle import sync_folder
+from plr_edge.store.database import Damage
+from plr_edge.tensors import read_tensors, write_tensors
+
+FOLDER = "generations"
+_MAX_FILE_BYTES = 4 << 30
+Arrays = Mapping[str, Mapping[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class State:
+    """One generation, verified.
+
+    Attributes:
+        generation: its number, from 1.
+        upto: the last label it learned.
+        facts: what the writer gave, from JSON.
+        arrays: by group (`adaptive`, `classifier`, ...), then by name.
+        notes: what was found damaged on the way here, one line each.
+    """
+
+    generation: int
+    upto: int
+    facts: dict[str, Any]
+    arrays: dict[str, dict[str, np.ndarray]]
+    notes: tuple[str, ...] = ()
+
+
+def write_files(path: Path, number: int, arrays: Arrays) -> dict[str, dict[str, Any]]:
+    """Write the groups of a generation, and wait until the device has them and their names.
+
+    Returns:
+        name, digest and size by group.
+    """
+    folder = path / FOLDER
+    entries = {}
+    for group, members in arrays.items():
+        data = write_tensors(members)
+        digest = _digest(data)
+        name = f"{number:06d}.{group}.{digest[:16]}.safetensors"
+        (folder / name).unlink(missing_ok=True)  # of a crash before any row named it
+        write_new(folder / name, data)
+        entries[group] = {"name": name, "blake2b": digest, "bytes": len(data)}
+    sync_folder(folder)
+    return entries
+
+
+def read_group(path: Path, entry: Mapping[str, Any]) -> dict[str, np.ndarray]:
+    """Read one group: bytes, digest over these bytes, then the parser on these bytes.
+
+    Raises:
+        Damage: it is not what was written.
+    """
+    file = path / FOLDER / str(entry["name"])
+    try:
+        data = read_regular(file)
+    except OSError as error:
+        raise Damage(f"{file} cannot be read ({error.strerror})") from None
+    if _digest(data) != entry["blake2b"]:
+        raise Damage(f"{file} does not match its digest")
+    try:
+        return read_tensors(data)
+    except ValueError as error:
+        raise Damage(f"{file}: {error}") from None
+
+
+def entries_of_files(path: Path) -> dict[int, dict[str, dict[str, Any]]]:
+    """Return what `write_files` returned, by number, from names alone; for repair.
+
+    Only files whose bytes are those that their name promises.
+    """
+    found: dict[int, dict[str, dict[str, Any]]] = {}
+    for file in sorted((path / FOLDER).iterdir()):
+        parts = file.name.split(".")
+        if len(parts) != 4 or not parts[0].isdigit():
+            continue
+        with suppress(OSError):
+            data = read_regular(file)
+            digest = _digest(data)
+            if digest.startswith(parts[2]):
+                entry = {"name": file.name, "blake2b": digest, "bytes": len(data)}
+                found.setdefault(int(parts[0]), {})[parts[1]] = entry
+    return found
+
+
+def remove_files(path: Path, kept: set[str]) -> None:
+    """Delete files of generations that no row names any more."""
+    for file in (path / FOLDER).iterdir():
+        if file.name not in kept:
+            with suppress(OSError):
+                file.unlink()
+
+
+def read_regular(file: Path, most_bytes: int = _MAX_FILE_BYTES) -> bytes:
+    """Read a regular file that is no link, and no larger than allowed.
+
+    Raises:
+        OSError: it is something else.
+    """
+    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    with os.fdopen(descriptor, "rb") as opened:
+        facts = os.fstat(descriptor)
+        if not stat.S_ISREG(facts.st_mode):
+            raise OSError(0, "is no regular file")
+        if facts.st_size > most_bytes:
+            raise OSError(0, f"is larger than {most_bytes} bytes")
+        return opened.read()
+
+
+def write_new(file: Path, data: bytes) -> None:
+    """Write a file that is not there yet, and wait until the device has its bytes."""
+    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+    descriptor = os.open(file, flags, 0o600)
+    try:
+        view = memoryview(data)
+        while view:  # a full disk or a signal may take only part
+            view = view[os.write(descriptor, view) :]
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _digest(data: bytes) -> str:
+    return hashlib.blake2b(data, digest_size=32).hexdigest()
