@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
 import shutil
 import tempfile
@@ -25,13 +26,17 @@ import numpy as np
 
 from plr_edge.codec import LatentCodec
 from plr_edge.errors import BundleError, ConfigError
+from plr_edge.files import read_regular, sync_folder, write_synced
+from plr_edge.onnx_check import check_onnx
 from plr_edge.preprocessing import Preprocessing
 from plr_edge.schedule import Level
+from plr_edge.tensors import read_tensors, unique_keys
 
 SCHEMA = 1
 FILES = ("frozen.onnx", "adaptive.onnx", "adaptive.safetensors")
 _MAX_FILE_BYTES = 1 << 30
 _MAX_MANIFEST_BYTES = 4 << 20
+_MAX_LEVELS, _MAX_WIDTH, _MAX_SIDE = 64, 1 << 24, 4096
 
 
 @dataclass(frozen=True)
@@ -41,15 +46,22 @@ class Bundle:
     Attributes:
         path: its directory.
         manifest: the parsed manifest.json.
+        trusted: its signature was checked against a key that the user trusts.
     """
 
     path: Path
     manifest: dict[str, Any]
+    trusted: bool = False
 
     @property
     def name(self) -> str:
         """Backbone and cut, for people."""
         return f"{self.manifest['backbone']} cut before {self.manifest['cut']}"
+
+    @property
+    def release(self) -> int:
+        """Number that only grows from one signed bundle of a kind to the next."""
+        return int(self.manifest.get("release", 0))
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
@@ -135,29 +147,81 @@ def splice(
     return b"".join([*pieces, view[at:]])
 
 
-def open_bundle(path: str | Path) -> Bundle:
+def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
     """Open a bundle and verify every byte of it.
 
+    Args:
+        path: its directory.
+        trust: public key (PEM) that must have signed the manifest.
+
     Raises:
-        BundleError: a file is missing, too large, or does not match its sha256.
+        BundleError: a file is missing, too large, does not match its sha256, is not signed by the
+            key, or holds what no bundle of ours does.
     """
     path = Path(path)
-    manifest = _read_manifest(path)
-    sizes = {name: len(_read_verified(path / name, manifest["files"].get(name))) for name in FILES}
-    bundle = Bundle(path, manifest)
+    payload = _read_manifest_bytes(path)
+    if trust is not None:
+        _check_signature(path, payload, trust)
+    manifest = _parsed(path / "manifest.json", payload)
+    files = {name: _read_verified(path / name, manifest["files"].get(name)) for name in FILES}
+    bundle = Bundle(path, manifest, trusted=trust is not None)
     try:
-        assert bundle.levels and bundle.preprocessing and bundle.taps_width >= 0
-        slots = manifest["adaptive_slots"].items()
-        ends = [offset + 4 * int(np.prod(shape)) for _, (offset, shape) in slots]
-        if any(end > sizes["adaptive.onnx"] for end in ends):
-            raise ValueError("a weight lies beyond the end of adaptive.onnx")
-    except (KeyError, TypeError, ValueError, AttributeError, ConfigError) as error:
+        _check_facts(bundle, len(files["adaptive.onnx"]))
+    except (KeyError, TypeError, ValueError, AttributeError, ConfigError, OverflowError) as error:
         raise BundleError(f"{path}/manifest.json is not whole ({error}); export it again") from None
+    for name, data in files.items():
+        try:
+            check_onnx(data) if name.endswith(".onnx") else read_tensors(data)
+        except ValueError as error:
+            raise BundleError(f"{path / name} is refused: {error}") from None
     return bundle
 
 
+def _check_facts(bundle: Bundle, template_bytes: int) -> None:
+    manifest = bundle.manifest
+    shapes = [level.shape for level in bundle.levels]
+    if not 1 <= len(shapes) <= _MAX_LEVELS or len({level.name for level in bundle.levels}) < len(
+        shapes
+    ):
+        raise ValueError(f"it has {len(shapes)} levels, or two of one name")
+    for shape in shapes:
+        if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
+            raise ValueError(f"a level has the shape {shape}")
+    widths = [*(math.prod(shape) for shape in shapes), bundle.taps_width + 1]
+    if max(widths) > _MAX_WIDTH or min(widths) < 1 or bundle.release < 0:
+        raise ValueError(f"a level is {max(widths)} values wide")
+    if not 8 <= bundle.preprocessing.size <= _MAX_SIDE:
+        raise ValueError(f"the input is {bundle.preprocessing.size} pixels wide")
+    if type(manifest["frozen_macs"]) is not int or not isinstance(manifest["backbone"], str):
+        raise ValueError("frozen_macs or backbone is of another type")
+    at = 0
+    for _, (offset, shape) in sorted(manifest["adaptive_slots"].items(), key=lambda s: s[1][0]):
+        if type(offset) is not int or offset < at or not all(type(n) is int for n in shape):
+            raise ValueError("a weight of adaptive.onnx lies upon another")
+        at = offset + 4 * math.prod(shape)
+    if at > template_bytes:
+        raise ValueError("a weight lies beyond the end of adaptive.onnx")
+
+
+def _check_signature(path: Path, payload: bytes, trust: Path) -> None:
+    from plr_edge.signing import SIGNATURE, verify
+
+    try:
+        signature = read_regular(path / SIGNATURE, 64)
+    except OSError:
+        raise BundleError(
+            f"{path} is not signed; sign it with `plr-edge export --sign`, or leave --trust out"
+        ) from None
+    verify(payload, signature, trust)
+
+
 def write_bundle(
-    path: Path, files: Mapping[str, bytes], manifest: dict[str, Any], *, force: bool = False
+    path: Path,
+    files: Mapping[str, bytes],
+    manifest: dict[str, Any],
+    *,
+    force: bool = False,
+    key: Path | None = None,
 ) -> Bundle:
     """Write a bundle so that at any instant it is there whole or not at all.
 
@@ -166,6 +230,7 @@ def write_bundle(
         files: bytes of each of `FILES`.
         manifest: facts; digests are added here.
         force: replace a bundle that is there.
+        key: private key (PEM) to sign the manifest with.
 
     Raises:
         BundleError: something is in the way, or the disk refuses.
@@ -177,11 +242,16 @@ def write_bundle(
     digests = {name: _facts(data) for name, data in files.items()}
     manifest = {"schema": SCHEMA, **manifest, "files": digests}
     payload = json.dumps(manifest, indent=1).encode()
+    members = {**files, "manifest.json": payload}
+    if key is not None:
+        from plr_edge.signing import SIGNATURE, sign
+
+        members[SIGNATURE] = sign(payload, key)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
         try:
-            for name, data in {**files, "manifest.json": payload}.items():
+            for name, data in members.items():
                 write_synced(partial / name, data)
             partial.chmod(0o755)
             if path.exists():
@@ -195,57 +265,32 @@ def write_bundle(
     return Bundle(path, manifest)
 
 
-def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file and wait until the device has it."""
-    with open(path, "wb") as file:
-        file.write(data)
-        file.flush()
-        os.fsync(file.fileno())
-
-
-def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file as a whole: a reader sees the old one or the new one.
-
-    Raises:
-        ConfigError: it cannot be written.
-    """
-    partial = path.with_name(f".{path.name}.partial")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write_synced(partial, data)
-        os.replace(partial, path)
-    except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from None
-
-
-def sync_folder(path: Path) -> None:
-    """Wait until the device has a folder's entries."""
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
 def _facts(data: bytes) -> dict[str, Any]:
     return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
-def _read_manifest(path: Path) -> dict[str, Any]:
+def _read_manifest_bytes(path: Path) -> bytes:
     file = path / "manifest.json"
-    if not file.is_file():
-        raise BundleError(f"{path} is no bundle: no manifest.json; make one with `plr-edge export`")
     try:
-        if file.stat().st_size > _MAX_MANIFEST_BYTES:
-            raise ValueError("larger than any manifest")
-        manifest = json.loads(file.read_bytes())
+        return read_regular(file, _MAX_MANIFEST_BYTES)
+    except FileNotFoundError:
+        raise BundleError(
+            f"{path} is no bundle: no manifest.json; make one with `plr-edge export`"
+        ) from None
+    except OSError as error:
+        raise BundleError(f"cannot read {file} ({error.strerror}); export it again") from None
+
+
+def _parsed(file: Path, payload: bytes) -> dict[str, Any]:
+    try:
+        manifest = json.loads(payload, object_pairs_hook=unique_keys)
         if not isinstance(manifest, dict) or not isinstance(manifest["files"], dict):
             raise ValueError("not an object with files")
-    except (OSError, ValueError, KeyError, RecursionError) as error:
+    except (ValueError, KeyError, RecursionError) as error:
         raise BundleError(f"cannot read {file} ({error}); export the bundle again") from None
     if manifest.get("schema") != SCHEMA:
         raise BundleError(
-            f"{path} has schema {manifest.get('schema')!r}; this version reads {SCHEMA}; "
+            f"{file} has schema {str(manifest.get('schema'))[:20]}; this version reads {SCHEMA}; "
             "export it again"
         )
     return manifest
@@ -253,9 +298,7 @@ def _read_manifest(path: Path) -> dict[str, Any]:
 
 def _read_verified(file: Path, facts: Any) -> bytes:
     try:
-        if file.stat().st_size > _MAX_FILE_BYTES:
-            raise BundleError(f"{file} is larger than {_MAX_FILE_BYTES} bytes; export it again")
-        data = file.read_bytes()
+        data = read_regular(file, _MAX_FILE_BYTES)
     except OSError as error:
         raise BundleError(
             f"cannot read {file}: {error.strerror}; export the bundle again"

@@ -52,6 +52,7 @@ class AdaptConfig:
         label_bytes: of latents of past labels to keep on disk, so that they can be undone.
         write_bytes_per_day: beyond it no generation is written until the next day, except at the
             end; labels always are.
+        allow_code: import the code that a bundle's backbone names, though the bundle is unsigned.
         chunk: frames that pass through the engines together; live streams use 1.
         seed: of everything random.
         n_threads: of the engines and of torch.
@@ -76,6 +77,7 @@ class AdaptConfig:
     canary: int = 400
     label_bytes: int = 64 << 20
     write_bytes_per_day: int = 10 * 10**9
+    allow_code: bool = False
     chunk: int = 16
     seed: int = 0
     n_threads: int = 1

@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from plr_edge.bundle import replace_file
 from plr_edge.errors import MissingExtraError
+from plr_edge.files import replace_file
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;

@@ -48,7 +48,7 @@ def _check_header(data: bytes) -> None:
     if len(data) < 8 or n_bytes > min(_MAX_HEADER_BYTES, len(data) - 8):
         raise ValueError("the header is longer than the file, or than any of ours")
     try:
-        header = json.loads(data[8 : 8 + n_bytes], object_pairs_hook=_unique)
+        header = json.loads(data[8 : 8 + n_bytes], object_pairs_hook=unique_keys)
     except RecursionError:
         raise ValueError("the header is nested too deep") from None
     if not isinstance(header, dict) or len(header) > _MAX_TENSORS:
@@ -64,8 +64,13 @@ def _check_header(data: bytes) -> None:
             raise ValueError(f"tensor {name!r} has no shape")
 
 
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Build a JSON object, refusing a key that stands twice.
+
+    Raises:
+        ValueError: one does.
+    """
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a key stands twice in the header")
+        raise ValueError("a key stands twice")
     return table

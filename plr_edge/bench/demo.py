@@ -16,10 +16,11 @@ import numpy as np
 
 from plr_edge import report
 from plr_edge.backbones import load_backbone
-from plr_edge.bundle import Bundle, replace_file
+from plr_edge.bundle import Bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.export import export_bundle
 from plr_edge.export.split import default_cut
+from plr_edge.files import replace_file
 from plr_edge.metrics import (
     accuracy_of,
     backward_transfer,

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 
 from plr_edge import report
-from plr_edge.bundle import replace_file
 from plr_edge.errors import MissingExtraError
+from plr_edge.files import replace_file
 
 Row = dict[str, Any]
 

@@ -7,7 +7,13 @@ from typing import Any
 
 import click
 
-from plr_edge.cli.options import bundle_argument, stream_argument, stream_options, threads_option
+from plr_edge.cli.options import (
+    bundle_argument,
+    stream_argument,
+    stream_options,
+    threads_option,
+    trust_option,
+)
 
 
 @click.command("adapt")
@@ -39,7 +45,10 @@ from plr_edge.cli.options import bundle_argument, stream_argument, stream_option
 )
 @click.option("--seed", type=int, help="Of everything random.")
 @threads_option
+@trust_option
 @stream_options
+@click.option("--allow-code", is_flag=True,
+              help="Import the code that an unsigned bundle's backbone names.")  # fmt: skip
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     """Predict each frame of STREAM, then learn it if it has a label."""
@@ -51,7 +60,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     from plr_edge.runtime.session import Session
     from plr_edge.stream import open_stream
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, options["trust"])
     config = make_config(opened, options)
     frames = open_stream(
         stream,
@@ -84,6 +93,7 @@ def make_config(bundle: Any, options: dict[str, Any]) -> Any:
         "schedule": options["schedule"],
         "train_ratio": options["train_ratio"],
         "seed": options["seed"],
+        "allow_code": options["allow_code"],
         "step_costs": read_step_costs(options["costs"], bundle) if options["costs"] else None,
     }
     return replace(config, **{name: value for name, value in given.items() if value is not None})

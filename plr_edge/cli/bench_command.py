@@ -131,7 +131,7 @@ class Rows:
         """Keep a row, on disk too."""
         import json
 
-        from plr_edge.bundle import replace_file
+        from plr_edge.files import replace_file
 
         self.all.append(json.loads(json.dumps({**row, **self._key})))
         replace_file(self.file, json.dumps(self.all, indent=1).encode())

@@ -38,6 +38,9 @@ _COMPARED = 64  # images on which the parts are compared with PyTorch
 )
 @click.option("--list-cuts", is_flag=True, help="Print what each legal cut costs, and stop.")
 @click.option("--images", help="Stream to compare with PyTorch on.  [default: the embedded one]")
+@click.option("--sign", type=click.Path(path_type=Path), help="Private Ed25519 key (PEM).")
+@click.option("--release", default=0, show_default=True, type=click.IntRange(0),
+              help="Of a signed bundle; a state never goes back to a lower one.")  # fmt: skip
 @click.option("--force", is_flag=True, help="Replace a bundle that is there.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def command(
@@ -46,6 +49,8 @@ def command(
     list_cuts: bool,
     images: str | None,
     force: bool,
+    sign: Path | None,
+    release: int,
     as_json: bool,
     **given: Any,
 ) -> None:
@@ -72,8 +77,9 @@ def command(
     few = islice(open_stream(images, split="all"), _COMPARED) if images else ()
     frames = [frame.image for frame in few]
     bundle, report = export.export_bundle(
-        network, wanted.cut or default_cut(network), output, images=frames, force=force
-    )
+        network, wanted.cut or default_cut(network), output,
+        images=frames, force=force, key=sign, release=release,
+    )  # fmt: skip
     if as_json:
         click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
         return

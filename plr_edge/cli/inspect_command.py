@@ -59,15 +59,15 @@ def _state_facts(path: Path) -> dict[str, Any]:
 
     with opened_for_reading(path, check_latents=True) as store:
         identity, labels = store.get("identity") or {}, list(store.labels())
-        state = store.read(("learning",))
+        damage, state = store.damage(), store.read(("learning",))
         in_use = set(state.facts["in_use"]) if state else set()
         learned = [label for label in labels if label.status == LEARNED]
         taught = Counter(label.name for label in learned)
         remembered = Counter(label.name for label in learned if label.seq in in_use)
         return {
             "kind": "state",
-            "whole": not store.notes,
-            "damage": store.notes,
+            "whole": not damage,
+            "damage": list(damage.values()),
             "learned_with": identity.get("bundle"),
             "frozen_sha256": identity.get("frozen_sha256"),
             "codec": identity.get("codec"),

@@ -18,6 +18,11 @@ state_option = click.option(
     type=click.Path(path_type=Path),
     help="Directory of what is learned.",
 )
+trust_option = click.option(
+    "--trust",
+    type=click.Path(path_type=Path),
+    help="Public Ed25519 key (PEM) that must have signed the bundle.",
+)
 threads_option = click.option(
     "--threads",
     default=1,

@@ -13,6 +13,7 @@ from plr_edge.cli.options import (
     stream_argument,
     stream_options,
     threads_option,
+    trust_option,
 )
 
 
@@ -28,9 +29,16 @@ from plr_edge.cli.options import (
     help="Answer `unknown` to frames unlike anything learned.",
 )
 @threads_option
+@trust_option
 @stream_options
 def command(
-    bundle: Path, stream: str, state: Path, unknown: str, threads: int, **options: Any
+    bundle: Path,
+    stream: str,
+    state: Path,
+    unknown: str,
+    threads: int,
+    trust: Path | None,
+    **options: Any,
 ) -> None:
     """Answer each frame of STREAM with one line of JSON."""
     import json
@@ -40,7 +48,7 @@ def command(
     from plr_edge.runtime.perception import Perception
     from plr_edge.stream import open_stream
 
-    opened = open_bundle(bundle)
+    opened = open_bundle(bundle, trust)
     perception = Perception.from_state(opened, state, n_threads=threads, unknown=unknown == "on")
     frames = open_stream(stream, **options)
     n_frames = 0

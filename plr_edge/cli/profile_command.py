@@ -30,8 +30,9 @@ def command(bundle: Path, json_file: Path | None, runs: int, threads: int) -> No
     """Measure milliseconds, bytes and joules of every part of BUNDLE here."""
     import json
 
-    from plr_edge.bundle import open_bundle, replace_file
+    from plr_edge.bundle import open_bundle
     from plr_edge.config import AdaptConfig
+    from plr_edge.files import replace_file
     from plr_edge.profiling import profile_bundle
 
     facts = profile_bundle(open_bundle(bundle), AdaptConfig(n_threads=threads), runs=runs)

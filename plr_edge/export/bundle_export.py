@@ -61,6 +61,8 @@ def export_bundle(
     *,
     images: Sequence[np.ndarray] = (),
     force: bool = False,
+    key: Path | None = None,
+    release: int = 0,
 ) -> tuple[Bundle, ExportReport]:
     """Split a backbone, export both parts, compare them with PyTorch, write the bundle.
 
@@ -70,6 +72,8 @@ def export_bundle(
         path: directory to write.
         images: (H, W, 3) uint8 to compare on; those of the embedded stream by default.
         force: replace a bundle that is there.
+        key: private key (PEM) to sign it with.
+        release: number that only grows; a state refuses to go back to a lower one.
 
     Raises:
         CutError: the cut is not legal.
@@ -104,6 +108,7 @@ def export_bundle(
         "frozen_macs": _frozen_macs(folded, cut),
         "latent_signed": bool(latents.min() < 0),
         "adaptive_slots": slots,
+        "release": release,
         "parity": asdict(report),
         "made_with": {
             "torch": torch.__version__,
@@ -111,7 +116,7 @@ def export_bundle(
             "python": platform.python_version(),
         },
     }
-    return write_bundle(Path(path), files, manifest, force=force), report
+    return write_bundle(Path(path), files, manifest, force=force, key=key), report
 
 
 def _adaptive_template(

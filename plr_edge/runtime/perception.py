@@ -19,6 +19,7 @@ from plr_edge.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.engines import Engine
 from plr_edge.engines.onnx_engine import OnnxEngine
+from plr_edge.engines.trial import try_bundle
 from plr_edge.errors import StateError
 from plr_edge.store import read_state
 from plr_edge.stream.base import Frame
@@ -102,6 +103,7 @@ class Perception:
         self.version, self.unknown = 0, unknown
         self.frozen_s = self.adaptive_s = self.prepare_s = 0.0
         self._n_threads = n_threads
+        try_bundle(bundle)
         self.engine: Engine = OnnxEngine(
             bundle.splice(weights) if weights else bundle.read("adaptive.onnx"), n_threads
         )

@@ -115,12 +115,20 @@ def recover(session: Session, store: Store) -> None:
                 f"the state keeps latents at {kept['codec']['bits']} bits and pool "
                 f"{kept['codec']['pool']}; give the same --bits and --pool, or another --state"
             )
+    if session.bundle.release < store.get("release", 0):
+        raise StateError(
+            f"{session.bundle.path} is release {session.bundle.release}; {store.path} has seen "
+            f"{store.get('release')}; use that one or a later one"
+        )
+    if session.bundle.release:
+        store.keep(release=session.bundle.release)
+    if damage := store.damage():
+        for text in damage.values():
+            _log.warning("%s; learning again what it held", text)
+        store.discard(sorted(damage), "damaged")
     saved = store.read()
     if saved:
         _restore(session, store, saved)
-    for note in store.notes:
-        _log.warning("%s", note)
-        store.note("damage", note)
     missed = [x for x in store.labels(saved.upto if saved else 0) if x.status == LEARNED]
     for start in range(0, len(missed), _CHUNK):
         held = store.with_latents(missed[start : start + _CHUNK])

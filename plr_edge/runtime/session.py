@@ -16,11 +16,12 @@ import numpy as np
 from torch import nn
 
 from plr_edge.admission import Admission
-from plr_edge.backbones import load_backbone
+from plr_edge.backbones import BACKBONES, load_backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import AdaptConfig
+from plr_edge.errors import BundleError
 from plr_edge.export.split import split
 from plr_edge.gate import Verdict, judge
 from plr_edge.learner import Learner
@@ -248,8 +249,8 @@ class Session:
             self.codec, self.bundle.taps_width, self.config.canary, self.config.seed
         )
         self.learner = Learner(
-            adaptive_blocks(self.bundle), self.bundle.levels, self.memory, self.codec,
-            self.schedule, self.config,
+            adaptive_blocks(self.bundle, allow_code=self.config.allow_code),
+            self.bundle.levels, self.memory, self.codec, self.schedule, self.config,
         )  # fmt: skip
         classifier = CombinedClassifier(
             self.bundle.taps_width, self.bundle.feature_width, self.config.ridge_strength
@@ -402,8 +403,18 @@ def _finite_rows(seen: Seen) -> list[bool]:
     return [bool(x) for x in np.logical_and.reduce(each)]
 
 
-def adaptive_blocks(bundle: Bundle) -> nn.Sequential:
-    """Build the adaptive part of a bundle with the weights it was exported with."""
+def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequential:
+    """Build the adaptive part of a bundle with the weights it was exported with.
+
+    Raises:
+        BundleError: that takes code that the bundle only names, and nobody vouches for it.
+    """
+    name = bundle.manifest["backbone"]
+    if name not in BACKBONES and not (allow_code or bundle.trusted):
+        raise BundleError(
+            f"{bundle.path} names code to import ({name[:60]}); if you trust it, add --allow-code, "
+            "or sign it and add --trust"
+        )
     import torch
 
     level = logging.getLogger("plr_edge.backbones").level

@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from plr_edge.bundle import sync_folder
 from plr_edge.errors import StateError
+from plr_edge.files import sync_folder
 from plr_edge.store.database import Damage
 from plr_edge.store.generations import FOLDER
 

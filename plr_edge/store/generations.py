@@ -6,8 +6,6 @@ Knows bytes, digests and folders; which of them count is the database's business
 from __future__ import annotations
 
 import hashlib
-import os
-import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,12 +14,11 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.bundle import sync_folder
+from plr_edge.files import read_regular, sync_folder, write_new
 from plr_edge.store.database import Damage
 from plr_edge.tensors import read_tensors, write_tensors
 
 FOLDER = "generations"
-_MAX_FILE_BYTES = 4 << 30
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -107,35 +104,6 @@ def remove_files(path: Path, kept: set[str]) -> None:
         if file.name not in kept:
             with suppress(OSError):
                 file.unlink()
-
-
-def read_regular(file: Path, most_bytes: int = _MAX_FILE_BYTES) -> bytes:
-    """Read a regular file that is no link, and no larger than allowed.
-
-    Raises:
-        OSError: it is something else.
-    """
-    descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as opened:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(0, "is no regular file")
-        if facts.st_size > most_bytes:
-            raise OSError(0, f"is larger than {most_bytes} bytes")
-        return opened.read()
-
-
-def write_new(file: Path, data: bytes) -> None:
-    """Write a file that is not there yet, and wait until the device has its bytes."""
-    flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-    descriptor = os.open(file, flags, 0o600)
-    try:
-        view = memoryview(data)
-        while view:  # a full disk or a signal may take only part
-            view = view[os.write(descriptor, view) :]
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def _digest(data: bytes) -> str:

@@ -29,7 +29,8 @@ def read_state(path: str | Path, groups: tuple[str, ...] | None = None) -> State
         state = store.read(groups)
         if state is None:
             raise StateError(
-                f"{path} holds no generation; make one with `plr-edge adapt --state {path}`"
+                "; ".join([*store.notes, f"{path} holds no generation that could answer"])
+                + f"; make one with `plr-edge adapt --state {path}`"
             )
         return state
 

@@ -286,6 +286,24 @@ class Store:
             for number, upto, time_ns, _, files in self._generations()
         ]
 
+    def damage(self) -> dict[int, str]:
+        """Read every file of every generation; returns what is wrong, by generation."""
+        found = {}
+        for row in self._generations():
+            for entry in json.loads(row[4]).values():
+                try:
+                    read_group(self.path, entry)
+                except Damage as error:
+                    found[int(row[0])] = str(error)
+        return found
+
+    def discard(self, numbers: Sequence[int], reason: str) -> None:
+        """Let go of generations; the labels that they learned are learned again."""
+        with self._transaction() as database:
+            database.delete("generations", numbers)
+            self._note(database, "dropped", f"generation {_ranges(numbers)}: {reason}")
+        self._tidy()
+
     # events and sizes
 
     def note(self, kind: str, text: str) -> None:

@@ -44,7 +44,7 @@ def test_a_damaged_bundle_is_refused(bundle_path, frames, tmp_path, plr_edge):
 def test_a_state_of_another_frozen_part_is_refused(bundle_path, frames, tmp_path, plr_edge):
     state, other = tmp_path / "s", tmp_path / "other"
     assert plr_edge("adapt", str(bundle_path), str(frames), "--state", str(state)).exit_code == 0
-    before = (state / "state.json").read_bytes()
+    before = (state / "store.db").read_bytes()
     export = ("export", "--input-size", "64", "--cut", "head", "-o", str(other))
     assert plr_edge(*export).exit_code == 0
     for command in ("adapt", "predict"):
@@ -52,19 +52,37 @@ def test_a_state_of_another_frozen_part_is_refused(bundle_path, frames, tmp_path
             plr_edge(command, str(other), str(frames), "--state", str(state)),
             "another frozen part",
         )  # fmt: skip
-    assert (state / "state.json").read_bytes() == before
+    assert (state / "store.db").read_bytes() == before
 
 
-def test_a_damaged_state_is_refused(bundle_path, frames, tmp_path, plr_edge):
+def test_a_damaged_generation_is_named_and_learned_again(
+    bundle_path, frames, tmp_path, plr_edge
+):
     state = tmp_path / "s"
-    assert plr_edge("adapt", str(bundle_path), str(frames), "--state", str(state)).exit_code == 0
-    for file in state.glob("generation-*"):
-        data = bytearray(file.read_bytes())
-        data[-1] ^= 1
-        file.write_bytes(data)
-        refused(plr_edge("inspect", str(state)), "sha256")
-        data[-1] ^= 1
-        file.write_bytes(data)
+    adapt = ("adapt", str(bundle_path), str(frames), "--state", str(state))
+    assert plr_edge(*adapt).exit_code == 0
+    (file,) = (state / "generations").glob("*.adaptive.*")
+    data = bytearray(file.read_bytes())
+    data[-1] ^= 1
+    file.write_bytes(data)
+    result = plr_edge("inspect", str(state))
+    assert "digest" in result.output and "whole  False" in result.output
+    refused(plr_edge("predict", str(bundle_path), str(frames), "--state", str(state)), "digest")
+    assert plr_edge(*adapt).exit_code == 0  # from the labels
+    assert "whole  True" in plr_edge("inspect", str(state)).output
+
+
+def test_a_damaged_database_is_refused_and_repaired(bundle_path, frames, tmp_path, plr_edge):
+    state = tmp_path / "s"
+    adapt = ("adapt", str(bundle_path), str(frames), "--state", str(state))
+    assert plr_edge(*adapt).exit_code == 0
+    data = bytearray((state / "store.db").read_bytes())
+    at = data.rindex(b"red/0.png")
+    data[at] ^= 1
+    (state / "store.db").write_bytes(data)
+    refused(plr_edge(*adapt), "checksum", "plr-edge repair")
+    assert plr_edge("repair", str(state)).exit_code == 0
+    assert plr_edge(*adapt).exit_code == 0
 
 
 def test_unreadable_images_are_skipped_and_named_or_stop_a_strict_run(

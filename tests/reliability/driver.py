@@ -1,6 +1,7 @@
 """Runs under the preloaded shim: cuts, faults and traces of the scenario, each in a forked child.
 
     driver.py SHIM sweep ACTION STICKY EVERY     fail or kill at every (EVERY-th) call
+    driver.py SHIM kills N SEED                  kill at random instants, on one directory
     driver.py SHIM cuts N SEED [BROKEN]          states that a power cut may leave, about N of them
 """
 
@@ -14,6 +15,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from pathlib import Path
 
 import powercut
@@ -31,6 +33,8 @@ def main() -> None:
         if command == "sweep":
             action, sticky, every = arguments
             facts = sweep(shim, Path(root), action, sticky == "1", int(every))
+        elif command == "kills":
+            facts = kills(Path(root), int(arguments[0]), int(arguments[1]))
         else:
             n, seed, *broken = arguments
             facts = cuts(shim, Path(root), int(n), int(seed), broken[0] if broken else "")
@@ -98,6 +102,33 @@ def sweep(shim, root: Path, action: str, sticky: bool, every: int) -> dict[str, 
         runs += 1
         shutil.rmtree(work)
     return {"calls": n_calls, "runs": runs, "failures": failures}
+
+
+def kills(root: Path, n: int, seed: int) -> dict[str, object]:
+    """Kill at a random instant of the measured cycle, or just after it; then go on."""
+    rng, acks, failures, state = random.Random(seed), [], [], root / "state"
+    started = time.monotonic()
+    child(lambda: scenario.cycle(root / "measured", ack, n_labels=30))
+    cycle_s = time.monotonic() - started
+    for i in range(n):
+        reader, writer = os.pipe()
+        pid = os.fork()
+        if pid == 0:
+            os.dup2(writer, 1)
+            scenario.cycle(state, ack, n_labels=30)
+            os._exit(0)
+        os.close(writer)
+        time.sleep(rng.uniform(0, 1.1 * cycle_s))
+        os.kill(pid, signal.SIGKILL)
+        with os.fdopen(reader, "rb") as pipe:
+            acks += scenario.parse(pipe.read())
+        os.waitpid(pid, 0)
+        try:
+            scenario.check(state, acks)
+        except Exception as error:
+            failures.append({"kill": i, "error": f"{type(error).__name__}: {error}"})
+    taught = max((a["taught"] for a in acks if "taught" in a), default=0)
+    return {"kills": n, "taught": taught, "failures": failures}
 
 
 def cuts(shim, root: Path, n: int, seed: int, broken: str) -> dict[str, object]:

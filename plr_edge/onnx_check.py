@@ -1,0 +1,133 @@
+"""Limits on a serialised ONNX model that nobody vouches for, before any runtime sees it.
+
+Reads the protobuf wire format itself: a board has no onnx package. What it does not know it leaves
+to the runtime, which runs in a child process the first time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+_MAX_NODES = 20_000
+_MAX_TENSORS = 20_000
+_MAX_ELEMENTS = 1 << 28
+_DOMAINS = ("", "ai.onnx", "com.microsoft")
+_FORBIDDEN = ("Loop", "Scan", "If", "SequenceMap", "Optional")
+# field numbers of onnx.proto
+_GRAPH, _FUNCTIONS = 7, 25
+_NODE, _INITIALIZER, _SPARSE = 1, 5, 15
+_OP_TYPE, _ATTRIBUTE, _DOMAIN = 4, 5, 7
+_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 5, 6, 11
+_DIMS, _EXTERNAL_DATA, _DATA_LOCATION = 1, 13, 14
+
+
+def check_onnx(data: bytes) -> None:
+    """Refuse external data, control flow, functions, unknown domains and giant tensors.
+
+    Raises:
+        ValueError: the model has one of these, or is damaged.
+    """
+    graphs = 0
+    for field, value in _fields(data):
+        if field == _FUNCTIONS:
+            raise ValueError("it holds functions of its own")
+        if field == _GRAPH:
+            graphs += 1
+            _check_graph(_message(value))
+    if graphs != 1:
+        raise ValueError(f"it holds {graphs} graphs instead of one")
+
+
+def _check_graph(data: bytes) -> None:
+    n_nodes = n_tensors = 0
+    for field, value in _fields(data):
+        if field == _NODE:
+            n_nodes += 1
+            _check_node(_message(value))
+        elif field == _INITIALIZER:
+            n_tensors += 1
+            _check_tensor(_message(value))
+        elif field == _SPARSE:
+            raise ValueError("it holds sparse tensors")
+    if n_nodes > _MAX_NODES or n_tensors > _MAX_TENSORS:
+        raise ValueError(f"it holds {n_nodes} nodes and {n_tensors} tensors, more than any of ours")
+
+
+def _check_node(data: bytes) -> None:
+    for field, value in _fields(data):
+        if field == _OP_TYPE:
+            name = _message(value).decode(errors="replace")
+            if name.startswith(_FORBIDDEN):
+                raise ValueError(f"it holds control flow ({name[:40]})")
+        elif field == _DOMAIN:
+            domain = _message(value).decode(errors="replace")
+            if domain not in _DOMAINS:
+                raise ValueError(f"it holds operators of a domain {domain[:40]!r}")
+        elif field == _ATTRIBUTE:
+            for inner, part in _fields(_message(value)):
+                if inner in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
+                    raise ValueError("it holds control flow (a graph inside a node)")
+                if inner == _ATTRIBUTE_TENSOR:
+                    _check_tensor(_message(part))
+
+
+def _check_tensor(data: bytes) -> None:
+    n_elements = 1
+    for field, value in _fields(data):
+        if field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value != 0):
+            raise ValueError("it keeps data in another file")
+        if field == _DIMS:
+            dims = [value] if isinstance(value, int) else _varints(value)
+            for n in dims:
+                n_elements *= n
+            if n_elements > _MAX_ELEMENTS:
+                raise ValueError("it holds a tensor larger than any of ours")
+
+
+def _message(value: int | bytes) -> bytes:
+    if isinstance(value, int):
+        raise ValueError("a field is of another type")
+    return value
+
+
+def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
+    """Yield field numbers and values of a message: numbers, or bytes where they have a length."""
+    at = 0
+    while at < len(data):
+        key, at = _varint(data, at)
+        kind = key & 7
+        if kind == 0:
+            value, at = _varint(data, at)
+            yield key >> 3, value
+            continue
+        if kind == 2:
+            size, at = _varint(data, at)
+        elif kind in (1, 5):
+            size = 8 if kind == 1 else 4
+        else:
+            raise ValueError("it is damaged: a field has no such type")
+        if at + size > len(data):
+            raise ValueError("it is damaged: a field ends beyond its message")
+        yield key >> 3, data[at : at + size]
+        at += size
+
+
+def _varint(data: bytes, at: int) -> tuple[int, int]:
+    value = 0
+    for shift in range(0, 70, 7):
+        if at >= len(data):
+            break
+        byte = data[at]
+        at += 1
+        value |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return value, at
+    raise ValueError("it is damaged: a number has no end")
+
+
+def _varints(data: bytes) -> list[int]:
+    values, at = [], 0
+    while at < len(data):
+        value, at = _varint(data, at)
+        values.append(value)
+    return values
