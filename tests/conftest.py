@@ -41,3 +41,12 @@ def run_cli(*arguments: str, input: str | None = None) -> Result:
 def plr_edge():
     """The command line as a function."""
     return run_cli
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave the long forms out unless they are asked for by name."""
+    if "long" not in (config.option.markexpr or ""):
+        skip = pytest.mark.skip(reason="long; run with -m long")
+        for item in items:
+            if "long" in item.keywords:
+                item.add_marker(skip)
