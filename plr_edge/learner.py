@@ -90,6 +90,7 @@ class Learner:
         self.weight = nn.Parameter(torch.zeros(0, levels[-1].width))  # (K, D)
         self.prior = torch.zeros(0)  # (K,) recent frequency of each label in training steps
         self.cost = TrainingCost(steps_per_level=[0] * len(levels))
+        self.diverged = False  # a loss was not finite; `restore` ends it
         self._rng = np.random.default_rng([config.seed, 1])
         self._newest: deque[int] = deque(maxlen=config.new_per_step)
         self._cache = DerivedCache(levels, memory.capacity, config.cache_bytes)
@@ -145,7 +146,8 @@ class Learner:
             rehearse: False trains on the newest samples alone, as a baseline does.
 
         Returns:
-            The level's index, or None where there is nothing to tell apart yet.
+            The level's index; None where there is nothing to tell apart yet, or where the loss is
+            not finite, which changes nothing and sets `diverged`.
         """
         if self.n_classes < 2:
             return None
@@ -160,6 +162,9 @@ class Learner:
         loss = functional.cross_entropy(
             self._logits(self._forward(x, level, slots)) + self._log_prior(y), y
         )
+        if not torch.isfinite(loss):
+            self.diverged = True
+            return None
         loss.backward()  # type: ignore[no-untyped-call]
         if level < len(self.blocks):
             nn.utils.clip_grad_norm_(self.blocks[level:].parameters(), _MAX_GRADIENT)
@@ -230,6 +235,7 @@ class Learner:
             raise StateError(f"learned weights do not fit this bundle ({reason})") from None
         self._cache = DerivedCache(self.levels, self.memory.capacity, self.config.cache_bytes)
         self._optimizer.state.clear()  # momentum of other weights
+        self.diverged = False
         self._set_rows(torch.from_numpy(np.array(classifier)))
         self.prior = torch.zeros(0) if prior is None else torch.from_numpy(np.array(prior))
         for label in range(len(classifier), int(self.memory.labels.max(initial=-1)) + 1):

@@ -16,6 +16,8 @@ ONLY_IN = {
     "click": ["cli"],
     "onnx": ["export"],
     "onnxruntime": ["engines/onnx_engine.py"],
+    "sqlite3": ["store/database.py"],
+    "cryptography": ["signing.py"],
     "torch": [
         "backbones",
         "learner.py",
@@ -28,7 +30,7 @@ ONLY_IN = {
         "runtime/session.py",
     ],
 }
-PICKLES = re.compile(r"torch\.load\(|\bpickle\b|allow_pickle=True|joblib\.load|yaml\.load\(")
+PICKLES = re.compile(r"torch\.load\(|\bdill\b|\bmemmap\b|safe_open|\bpickle\b|allow_pickle=True|joblib\.load|yaml\.load\(")
 
 
 def sources():

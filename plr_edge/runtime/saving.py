@@ -78,12 +78,13 @@ def save(session: Session, store: Store, reason: str) -> None:
             "memory.labels": memory["labels"],
             "canary.seqs": canary_seqs,
             "canary.labels": canary["labels"],
-            "rows": session.learner.classifier(),
             "prior": session.learner.prior.numpy(),
         },
     }
-    weights = session.learner.weights()
-    if any(not np.array_equal(weights[n], a) for n, a in session.good_weights.items()):
+    weights, rows = session.learner.weights(), session.learner.classifier()
+    finite = all(np.isfinite(a).all() for a in [*weights.values(), rows])
+    arrays["learning"]["rows"] = rows if finite else session.good_rehearsed
+    if finite and any(not np.array_equal(weights[n], a) for n, a in session.good_weights.items()):
         arrays["trainer"] = weights  # trained on since the last generation that was published
     in_use = [*seqs.tolist(), *canary_seqs.tolist()]
     store.publish(facts, arrays, in_use=in_use, reason=reason)

@@ -357,6 +357,8 @@ class Session:
             if self.learner.step() is None:
                 break
         self.credit_macs -= self.learner.cost.macs - before
+        if self.learner.diverged:
+            self._drop("training diverged: a loss is not finite")
         if self.n_taught >= self.next_publish:
             self.publish()
 

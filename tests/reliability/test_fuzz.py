@@ -1,0 +1,399 @@
+"""Whatever bytes a stranger sends: one of our errors, or an answer."""
+
+import json
+import os
+import random
+import resource
+import shutil
+import signal
+import struct
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+from plr_edge.bundle import FILES, _facts, open_bundle
+from plr_edge.errors import BundleError, PlrEdgeError, StreamError
+from plr_edge.onnx_check import check_onnx
+from plr_edge.stream.decode import decode_image
+from plr_edge.tensors import read_tensors, write_tensors
+
+
+def mutated(data: bytes, rng: random.Random) -> bytes:
+    """Flip, cut, repeat or replace a few bytes."""
+    image = bytearray(data)
+    for _ in range(rng.randint(1, 4)):
+        at = rng.randrange(len(image) or 1)
+        kind = rng.randrange(5)
+        if kind == 0 and image:
+            image[at] ^= 1 << rng.randrange(8)
+        elif kind == 1 and image:
+            image[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF])
+        elif kind == 2:
+            del image[at : at + rng.randrange(1, 64)]
+        elif kind == 3:
+            image[at:at] = image[at : at + rng.randrange(1, 64)]
+        else:
+            image[at : at + 8] = struct.pack("<Q", rng.choice([0, 2**31, 2**63, 2**64 - 1]))
+    return bytes(image)
+
+
+def with_digests(folder, name, data):
+    """Put bytes into a bundle as a forger would: with the right digest."""
+    manifest = json.loads((folder / "manifest.json").read_text())
+    manifest["files"][name] = _facts(data)
+    (folder / name).write_bytes(data)
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+
+
+def small_bundle(bundle_path, folder):
+    shutil.copytree(bundle_path, folder)
+    return folder
+
+
+def fuzz_headers(n, seed):
+    """Mutate the head of safetensors; returns how many were accepted."""
+    rng, accepted = random.Random(seed), 0
+    data = write_tensors({"a.weight": np.ones((3, 4), np.float32), "b": np.zeros(5, np.int64)})
+    for _ in range(n):
+        try:
+            read_tensors(mutated(data, rng))
+            accepted += 1
+        except ValueError:
+            pass
+    return accepted
+
+
+def fuzz_onnx(bundle_path, n, seed):
+    """Mutate the structure of both parts; returns the accepted ones."""
+    rng, accepted = random.Random(seed), []
+    data = (bundle_path / "adaptive.onnx").read_bytes()
+    # nodes and names lie at the ends of the file, between them only weights
+    ends = [range(0, 400), range(len(data) - 4_000, len(data))]
+    for _ in range(n):
+        part = rng.choice(ends)
+        changed = data[: part.start] + mutated(data[part.start : part.stop], rng)
+        changed += data[part.stop :]
+        try:
+            check_onnx(changed)
+            accepted.append(changed)
+        except ValueError:
+            pass
+    return accepted
+
+
+def fuzz_manifests(bundle_path, folder, n, seed):
+    """Mutate bytes and values of the manifest."""
+    rng = random.Random(seed)
+    small_bundle(bundle_path, folder)
+    text = (folder / "manifest.json").read_bytes()
+    values = [None, -1, 0, 2**40, 1e308, "x" * 999, [], {}, [[]], True, "../../etc/passwd", "\0"]
+
+    def paths(value, path=()):
+        if path:
+            yield path
+        if isinstance(value, list):
+            value = dict(enumerate(value))
+        if isinstance(value, dict):
+            for key, inner in value.items():
+                yield from paths(inner, (*path, key))
+
+    places = list(paths(json.loads(text)))
+    for i in range(n):
+        if i % 2:
+            changed = mutated(text, rng)
+        else:
+            manifest = json.loads(text)
+            *parents, key = rng.choice(places)
+            at = manifest
+            for parent in parents:
+                at = at[parent]
+            at[key] = rng.choice(values)
+            changed = json.dumps(manifest).encode()
+        (folder / "manifest.json").write_bytes(changed)
+        try:
+            open_bundle(folder)
+        except PlrEdgeError as error:
+            assert "\n" not in str(error) and len(str(error)) < 2_000
+
+
+def survives(models, seconds=10):
+    """Run models below the limits, in a child as the trial does; returns the deaths by kind."""
+    outcomes = {"ran": 0, "refused": 0, "died": 0, "hung": 0}
+    for model in models:
+        pid = os.fork()
+        if pid == 0:
+            resource.setrlimit(resource.RLIMIT_CPU, (seconds, seconds))
+            resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+            signal.alarm(seconds)
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 2)
+            try:
+                from plr_edge.engines.onnx_engine import OnnxEngine
+
+                OnnxEngine(model).run(np.zeros((1, 160, 3, 3), np.float32))
+            except PlrEdgeError:
+                os._exit(3)
+            os._exit(0)
+        status = os.waitpid(pid, 0)[1]
+        code = os.waitstatus_to_exitcode(status)
+        kinds = {0: "ran", 3: "refused", -signal.SIGALRM: "hung", -signal.SIGXCPU: "hung"}
+        outcomes[kinds.get(code, "died")] += 1
+    return outcomes
+
+
+def test_mutated_safetensors_are_read_or_refused():
+    assert fuzz_headers(8_000, 0) < 8_000
+
+
+def test_mutated_onnx_is_refused_or_handed_to_a_child(bundle_path):
+    accepted = fuzz_onnx(bundle_path, 800, 0)
+    outcomes = survives(accepted[:60])
+    assert outcomes["hung"] == 0  # whatever it is, it happened in a child
+
+
+def test_mutated_manifests_are_opened_or_refused(bundle_path, tmp_path):
+    fuzz_manifests(bundle_path, tmp_path / "b", 1_500, 0)
+
+
+@pytest.mark.long
+def test_a_hundred_thousand_mutated_bundles(bundle_path, tmp_path):
+    fuzz_headers(60_000, 1)
+    accepted = fuzz_onnx(bundle_path, 20_000, 1)
+    fuzz_manifests(bundle_path, tmp_path / "b", 20_000, 1)
+    outcomes = survives(accepted[:2_000])
+    print(len(accepted), outcomes)
+    assert outcomes["hung"] == 0
+
+
+# attacks by name
+
+
+def onnx_model(*nodes, **graph):
+    import onnx
+    from onnx import TensorProto, helper
+
+    x = helper.make_tensor_value_info("image", TensorProto.FLOAT, ["n", 3, 8, 8])
+    y = helper.make_tensor_value_info("y", TensorProto.FLOAT, None)
+    made = helper.make_graph(list(nodes), "g", [x], [y], **graph)
+    opsets = [helper.make_opsetid("", 17), *(
+        helper.make_opsetid(node.domain, 1) for node in nodes if node.domain
+    )]  # fmt: skip
+    model = helper.make_model(made, opset_imports=opsets)
+    return onnx, helper, model
+
+
+def external_data(where):
+    from onnx import TensorProto, helper
+
+    tensor = TensorProto(name="w", data_type=1, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value=where)
+    node = helper.make_node("Add", ["image", "w"], ["y"])
+    return onnx_model(node, initializer=[tensor])[2].SerializeToString()
+
+
+def endless_loop():
+    from onnx import TensorProto, helper
+
+    body = helper.make_graph(
+        [helper.make_node("Identity", ["c"], ["o"])], "b",
+        [helper.make_tensor_value_info("i", TensorProto.INT64, []),
+         helper.make_tensor_value_info("c", TensorProto.BOOL, [])],
+        [helper.make_tensor_value_info("o", TensorProto.BOOL, [])],
+    )  # fmt: skip
+    count = helper.make_tensor("n", TensorProto.INT64, [], [2**62])
+    node = helper.make_node("Loop", ["n", ""], [], body=body)
+    return onnx_model(node, initializer=[count])[2].SerializeToString()
+
+
+def strange_domain():
+    from onnx import helper
+
+    node = helper.make_node("Shell", ["image"], ["y"], domain="evil.example")
+    return onnx_model(node)[2].SerializeToString()
+
+
+def own_function():
+    from onnx import helper
+
+    node = helper.make_node("Identity", ["image"], ["y"])
+    _, _, model = onnx_model(node)
+    inner = helper.make_node("Identity", ["a"], ["b"])
+    model.functions.append(
+        helper.make_function("d", "F", ["a"], ["b"], [inner], [helper.make_opsetid("", 17)])
+    )
+    return model.SerializeToString()
+
+
+def giant_tensor():
+    from onnx import TensorProto, helper
+
+    tensor = TensorProto(name="w", data_type=1, dims=[1 << 20, 1 << 20])
+    node = helper.make_node("Add", ["image", "w"], ["y"])
+    return onnx_model(node, initializer=[tensor])[2].SerializeToString()
+
+
+def giant_fill():
+    from onnx import TensorProto, helper
+
+    shape = helper.make_tensor("s", TensorProto.INT64, [1], [2_000_000_000])
+    nodes = [
+        helper.make_node("ConstantOfShape", ["s"], ["big"]),
+        helper.make_node("ReduceSum", ["big"], ["sum"]),
+        helper.make_node("Add", ["image", "sum"], ["y"]),
+    ]
+    return onnx_model(*nodes, initializer=[shape])[2].SerializeToString()
+
+
+ONNX_ATTACKS = {
+    "external data": (lambda: external_data("w.bin"), "another file"),
+    "external data above": (lambda: external_data("../../etc/passwd"), "another file"),
+    "endless loop": (endless_loop, "control flow"),
+    "strange domain": (strange_domain, "domain"),
+    "own function": (own_function, "functions"),
+    "giant tensor": (giant_tensor, "larger"),
+    "truncated": (lambda: strange_domain()[:-20], "damaged|domain"),
+}
+
+
+@pytest.mark.parametrize("attack", ONNX_ATTACKS)
+def test_an_attack_in_onnx_is_refused_by_name(attack, bundle_path, tmp_path):
+    make, reason = ONNX_ATTACKS[attack]
+    folder = small_bundle(bundle_path, tmp_path / "b")
+    with_digests(folder, "frozen.onnx", make())
+    with pytest.raises(BundleError, match=reason):
+        open_bundle(folder)
+
+
+def test_a_part_that_wants_all_memory_dies_in_a_child_alone(bundle_path, tmp_path, monkeypatch):
+    from plr_edge.engines.trial import try_bundle
+
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    folder = small_bundle(bundle_path, tmp_path / "b")
+    with_digests(folder, "frozen.onnx", giant_fill())
+    opened = open_bundle(folder)
+    with pytest.raises(BundleError, match="trial run"):
+        try_bundle(opened)
+
+
+def header(text, rest=b""):
+    data = text if isinstance(text, bytes) else json.dumps(text).encode()
+    return struct.pack("<Q", len(data)) + data + rest
+
+
+def entry(shape, start, end, dtype="F32"):
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+TENSOR_ATTACKS = {
+    "no header": b"",
+    "header beyond the end": struct.pack("<Q", 2**63) + b"{}",
+    "header of 100 MB": header(b" " * (2 << 20)),
+    "a million empty tensors": header({f"t{i}": entry([0], 0, 0) for i in range(5000)}),
+    "twice the same name": header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+                                  b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+    "name with a path": header({"../../etc/x": entry([1], 0, 4)}, bytes(4)),
+    "name with NUL": header({"a\0b": entry([1], 0, 4)}, bytes(4)),
+    "overlap": header({"a": entry([1], 0, 4), "b": entry([1], 0, 4)}, bytes(4)),
+    "shape overflows": header({"a": entry([2**32, 2**32, 4], 0, 4)}, bytes(4)),
+    "deep nesting": header(b"[" * 100_000),
+    "NaN": write_tensors({"a": np.array([np.nan], np.float32)}),
+    "infinity": write_tensors({"a": np.array([np.inf], np.float32)}),
+    "another type": header({"a": entry([1], 0, 8, "F64")}, bytes(8)),
+    "no object": header(b"7"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("attack", TENSOR_ATTACKS)
+def test_an_attack_in_safetensors_is_refused(attack, bundle_path, tmp_path):
+    with pytest.raises(ValueError):
+        read_tensors(TENSOR_ATTACKS[attack])
+    folder = small_bundle(bundle_path, tmp_path / "b")
+    with_digests(folder, "adaptive.safetensors", TENSOR_ATTACKS[attack])
+    with pytest.raises(BundleError, match="refused"):
+        open_bundle(folder)
+
+
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "missing"])
+@pytest.mark.parametrize("name", [*FILES, "manifest.json"])
+def test_a_member_that_is_no_plain_file_is_refused(kind, name, bundle_path, tmp_path):
+    folder = small_bundle(bundle_path, tmp_path / "b")
+    (folder / name).unlink()
+    if kind == "link":
+        (folder / name).symlink_to(bundle_path / name)
+    elif kind == "fifo":
+        os.mkfifo(folder / name)
+    elif kind == "folder":
+        (folder / name).mkdir()
+    with pytest.raises(BundleError):
+        open_bundle(folder)
+
+
+def test_a_bundle_that_names_code_imports_none(bundle_path, tmp_path):
+    folder = small_bundle(bundle_path, tmp_path / "b")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    (tmp_path / "evil.py").write_text("open('ran', 'w')\ndef net(): ...\n")
+    manifest["backbone"] = "evil:net"
+    (folder / "manifest.json").write_text(json.dumps(manifest))
+    done = subprocess.run(
+        [sys.executable, "-m", "plr_edge", "adapt", str(folder), "demo", "--state", "s"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2 and "--allow-code" in done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
+# frames
+
+
+def pictures():
+    import io
+
+    from PIL import Image
+
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
+    for kind in ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"):
+        stream = io.BytesIO()
+        Image.fromarray(pixels).save(stream, kind)
+        yield stream.getvalue()
+
+
+def fuzz_frames(n, seed):
+    """Mutate image files; returns how many could be read."""
+    rng, read = random.Random(seed), 0
+    files = list(pictures())
+    for _ in range(n):
+        try:
+            image = decode_image(mutated(rng.choice(files), rng), "fuzz")
+            assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
+            read += 1
+        except StreamError as error:
+            assert "\n" not in str(error)
+    return read
+
+
+def peak_kb():
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def test_mutated_images_are_read_or_refused_in_bounded_memory():
+    fuzz_frames(500, 1)
+    before = peak_kb()
+    assert 0 < fuzz_frames(10_000, 0) < 10_000
+    assert peak_kb() - before < 400_000  # one image may have 89 million pixels, and is dropped
+
+
+@pytest.mark.long
+def test_a_hundred_thousand_mutated_images():
+    print(fuzz_frames(100_000, 2), peak_kb())
+
+
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n" + bytes(30), b"BM" + b"\xff" * 60,
+     b"P6 20000 20000 255\n" + bytes(100), b"P6 0 0 255\n"],
+    ids=["empty", "jpeg head", "png head", "bmp of ones", "huge header", "0x0"],
+)  # fmt: skip
+def test_images_that_are_none_are_refused(data):
+    with pytest.raises(StreamError):
+        decode_image(data, "x")

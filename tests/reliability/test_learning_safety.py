@@ -1,0 +1,246 @@
+"""What is not finite, or worse, is not published; mistakes can be undone."""
+
+import numpy as np
+import pytest
+import torch
+
+from plr_edge.bundle import open_bundle
+from plr_edge.config import AdaptConfig
+from plr_edge.gate import allowed_losses, false_alarm, judge
+from plr_edge.runtime.saving import resume
+from plr_edge.runtime.session import Session
+from plr_edge.store import QUARANTINED, UNDONE, Store
+from plr_edge.stream import open_stream
+from plr_edge.stream.base import Frame
+
+CONFIG = AdaptConfig(train_ratio=1.0)
+
+
+@pytest.fixture(scope="module")
+def bundle(bundle_path):
+    return open_bundle(bundle_path)
+
+
+def observe(session, frames, size=8):
+    for i in range(0, len(frames), size):
+        session.observe_many(frames[i : i + size])
+
+
+def share_right(perception, frames):
+    answers = perception.predict_many(frames)
+    return np.mean([a.top[0][0] == f.label for a, f in zip(answers, frames, strict=True)])
+
+
+# the gate
+
+
+def test_odds_of_a_false_alarm_are_those_of_a_simulation():
+    rng = np.random.default_rng(0)
+    draws = rng.choice([1, 0, -1], p=[0.03, 0.94, 0.03], size=(20_000, 200)).sum(1)
+    for allowed in (2, 6, 10):
+        simulated = (draws > allowed).mean()
+        assert abs(false_alarm(200, allowed) - simulated) < 0.012  # 4 sigma of 20,000 draws
+
+
+@pytest.mark.parametrize("n", [1, 10, 50, 100, 400, 1000])
+def test_a_harmless_update_is_seldom_refused(n):
+    allowed = allowed_losses(n)
+    assert false_alarm(n, allowed) <= 0.01
+    assert allowed >= 0.03 * n - 1
+
+
+def test_a_loss_of_a_tenth_is_refused_overall_and_a_lost_class_even_where_others_gain():
+    truth = np.repeat(np.arange(10), 40)
+    worse = truth.copy()
+    worse[::10] = -1
+    assert not judge(truth, truth, worse).passed
+    assert judge(truth, truth, truth).passed
+    before = truth.copy()
+    before[80:120] = -1  # class 2 was never right; now it is, and class 5 is lost
+    after = truth.copy()
+    after[200:240] = 2
+    verdict = judge(truth, before, after)
+    assert not verdict.passed and "class 5" in verdict.reason
+
+
+def test_a_generation_that_the_canary_refuses_does_not_answer(bundle, demo_frames):
+    with Session(bundle, None, AdaptConfig(canary=200, train_ratio=0.2)) as session:
+        for _ in range(3):
+            observe(session, demo_frames)
+        session.publish()
+        assert session.verdict.passed and session.verdict.n > 5
+        version, engine = session.version, session.perception.engine
+        good = share_right(session.perception, demo_frames)
+        with torch.no_grad():
+            for parameter in session.learner.blocks.parameters():
+                parameter.normal_()
+            session.learner.weight.normal_()
+        session.classifier.ridge._weights[:] = 0  # so that nothing else answers rightly
+        labels = session.memory.labels
+        labels[:] = labels[::-1].copy()
+        session.publish()
+        assert not session.verdict.passed
+        assert (session.version, session.perception.engine) == (version, engine)
+        for name, array in session.learner.weights().items():
+            np.testing.assert_array_equal(array, session.good_weights[name])
+        assert good > 0.9
+
+
+# values that are not finite
+
+
+def poison_latent(session, seen, rng):
+    seen.latents[rng.integers(len(seen.latents))].flat[0] = rng.choice([np.nan, np.inf, -np.inf])
+
+
+def poison_taps(session, seen, rng):
+    seen.taps[rng.integers(len(seen.taps))][rng.integers(seen.taps.shape[1])] = np.nan
+
+
+def poison_feature(session, seen, rng):
+    seen.features[0] = np.inf
+
+
+def poison_weight(session, seen, rng):
+    parameters = list(session.learner.blocks.parameters())
+    with torch.no_grad():
+        parameters[rng.integers(len(parameters))].view(-1)[0] = float(rng.choice([np.nan, np.inf]))
+
+
+def poison_row(session, seen, rng):
+    if session.learner.n_classes:
+        with torch.no_grad():
+            session.learner.weight[0, 0] = torch.nan
+
+
+def poison_optimizer(session, seen, rng):
+    for state in session.learner._optimizer.state.values():
+        if state.get("momentum_buffer") is not None:
+            state["momentum_buffer"].view(-1)[0] = torch.inf
+
+
+def poison_gradient(session, seen, rng):
+    if session.learner.n_classes:
+        handle = session.learner.weight.register_hook(lambda gradient: gradient * torch.nan)
+        session.learner.step()
+        handle.remove()
+
+
+POISONS = [poison_latent, poison_taps, poison_feature, poison_weight, poison_row,
+           poison_optimizer, poison_gradient]  # fmt: skip
+
+
+def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_frames, tmp_path):
+    rng = np.random.default_rng(0)
+    with Session(bundle, tmp_path / "s", AdaptConfig(train_ratio=0.05)) as session:
+        observe(session, demo_frames)
+        session.publish()
+        seen = session.perception.see(demo_frames[:2])
+        for i in range(1000):
+            copy = seen.take([0, 1])
+            POISONS[i % len(POISONS)](session, copy, rng)
+            session.take(demo_frames[:2], copy)
+            if i % 5 == 0:
+                session.publish()
+            arrays = {**session.good_weights, **session.classifier.to_arrays()}
+            assert all(np.isfinite(a).all() for a in arrays.values()), POISONS[i % len(POISONS)]
+        session.save("test")
+        assert share_right(session.perception, demo_frames) > 0.9
+    with Store(tmp_path / "s") as store:
+        assert store.damage() == {}
+        assert {kind for _, kind, _ in store.events()} >= {"dropped", "not finite"}
+
+
+# mistakes
+
+
+def flipped(frames, share, rng):
+    names = sorted({f.label for f in frames})
+    out = []
+    for frame in frames:
+        label, source = frame.label, f"good {frame.index}"
+        if rng.random() < share:
+            label = rng.choice([n for n in names if n != frame.label])
+            source = f"bad {frame.index}"
+        out.append(Frame(frame.image, str(label), frame.stamp_ns, source, frame.index))
+    return out
+
+
+def test_a_session_with_flipped_labels_harms_little_and_undo_mends_it(bundle, tmp_path):
+    frames = list(open_stream("demo", limit_per_class=40))
+    test = list(open_stream("demo", split="test"))
+    rng = np.random.default_rng(0)
+    order = rng.permutation(len(frames))
+    clean, later = [frames[i] for i in order[:360]], [frames[i] for i in order[360:480]]
+    bad = flipped(later, 0.2, rng)
+    n_bad = sum(frame.source.startswith("bad") for frame in bad)
+    with Session(bundle, tmp_path / "s", CONFIG) as session:
+        observe(session, clean)
+        session.finish()
+        before = share_right(session.perception, test)
+        observe(session, bad)
+        session.finish()
+        after = share_right(session.perception, test)
+        labels = list(session.store.labels())
+        wrong = [x for x in labels if x.source.startswith("bad")]
+        caught = sum(x.status == QUARANTINED for x in wrong)
+        held = sum(x.status == QUARANTINED for x in labels) - caught
+        session.store.mark([x.seq for x in wrong], UNDONE, "test")
+    with resume(bundle, tmp_path / "s") as session:
+        undone = share_right(session.perception, test)
+    print(f"{before=:.3f} {after=:.3f} {undone=:.3f} {n_bad=} {caught=} wrongly={held}")
+    assert len(wrong) == n_bad
+    assert after >= before - 0.03
+    assert undone >= before - 0.01
+    assert caught > 0.5 * n_bad and held < 0.03 * len(labels)
+
+
+def test_undo_of_a_class_makes_it_unknown_again(bundle, demo_frames, tmp_path):
+    name = demo_frames[-1].label
+    with Session(bundle, tmp_path / "s", CONFIG) as session:
+        observe(session, demo_frames)
+        session.finish()
+    with Store(tmp_path / "s") as store:
+        seqs = [x.seq for x in store.labels() if x.name == name]
+        store.mark(seqs, UNDONE, "test")
+    with resume(bundle, tmp_path / "s") as session:
+        session.finish()
+        assert name not in session.classes and len(session.classes) == 5
+        others = [f for f in demo_frames if f.label != name]
+        assert share_right(session.perception, others) > 0.95
+
+
+def test_labels_taught_after_the_last_generation_are_learned_again_after_a_crash(
+    bundle, demo_frames, tmp_path
+):
+    session = Session(bundle, tmp_path / "s", CONFIG)
+    observe(session, demo_frames[:40])
+    session.save("test")
+    observe(session, demo_frames[40:])
+    taught, history = session.n_taught, len(session.history.labels)
+    session.close()  # without saving, as a crash would
+    with Session(bundle, tmp_path / "s", CONFIG) as session:
+        assert session.n_taught == taught
+        assert len(session.history.labels) == history == len(demo_frames)
+        assert share_right(session.perception, demo_frames) > 0.95
+
+
+def test_a_batch_that_the_disk_refuses_changes_nothing(bundle, demo_frames, tmp_path, monkeypatch):
+    from plr_edge.errors import StateError
+
+    with Session(bundle, tmp_path / "s", CONFIG) as session:
+        observe(session, demo_frames[:24])
+        classes, sums = list(session.classes), session.classifier.means.sums.copy()
+        with monkeypatch.context() as patch:
+
+            def refuse(*_, **__):
+                raise StateError("no space")
+
+            patch.setattr(session.store, "teach", refuse)
+            with pytest.raises(StateError):
+                session.observe_many(demo_frames[24:40])
+        assert session.classes == classes
+        np.testing.assert_array_equal(session.classifier.means.sums, sums)
+        assert session.n_taught == 24 == session.store.last_seq
+        observe(session, demo_frames[24:])
+        assert session.store.last_seq == len(demo_frames)

@@ -1,0 +1,41 @@
+"""A long time of teaching: memory and disk stay flat, and the flash is spared."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+HERE = Path(__file__).parent
+# 4 MB of latents, 1 MB of memory with its taps, canaries, two generations of 10 MB, the log of SQLite
+CAP_MB = 45
+
+
+def soak(bundle_path, state, n):
+    done = subprocess.run(
+        [sys.executable, str(HERE / "soak.py"), str(bundle_path), str(state), str(n)],
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-2000:]
+    facts = json.loads(done.stdout)
+    print(facts)
+    return facts
+
+
+def check(facts):
+    assert max(look["state_mb"] for look in facts["looks"]) < CAP_MB
+    assert facts["gb_a_day"] < 10
+    late = [look["rss_mb"] for look in facts["looks"][len(facts["looks"]) // 2 :]]
+    slope = np.polyfit(range(len(late)), late, 1)[0]
+    assert slope * len(late) < 10  # MB over the second half
+
+
+def test_a_short_soak_is_within_its_caps(bundle_path, tmp_path):
+    check(soak(bundle_path, tmp_path / "s", 2_000))
+
+
+@pytest.mark.long
+def test_a_hundred_thousand_labels_are_within_their_caps(bundle_path, tmp_path):
+    check(soak(bundle_path, tmp_path / "s", 100_000))
