@@ -167,7 +167,14 @@ def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
     bundle = Bundle(path, manifest, trusted=trust is not None)
     try:
         _check_facts(bundle, len(files["adaptive.onnx"]))
-    except (LookupError, TypeError, ValueError, AttributeError, ConfigError, OverflowError) as error:
+    except (
+        LookupError,
+        TypeError,
+        ValueError,
+        AttributeError,
+        ConfigError,
+        OverflowError,
+    ) as error:
         raise BundleError(f"{path}/manifest.json is not whole ({error}); export it again") from None
     for name, data in files.items():
         try:

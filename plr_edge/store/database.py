@@ -43,6 +43,8 @@ _PRAGMAS = (
     "temp_store = MEMORY",
 )
 Row = tuple[Any, ...]
+# SQLite's own messages may quote damaged text, which then is no UTF-8
+_ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError)
 
 
 class Damage(Exception):
@@ -85,7 +87,7 @@ class Database:
                 if row[-1] != _checksum(row[:-1]):
                     raise Damage(f"row {row[0]!r} of {table} does not match its checksum")
                 yield row[:-1]
-        except (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError) as error:
+        except _ERRORS as error:
             raise self._failure(error) from None
 
     def readable(self, table: str) -> Iterator[Row]:
@@ -95,13 +97,13 @@ class Database:
             connection = self._open()
             (highest,) = connection.execute(f"SELECT max(rowid) FROM {table}").fetchone()
             for low in range(1, int(highest or 0) + 1):
-                with suppress(sqlite3.DatabaseError, UnicodeDecodeError):
+                with suppress(*_ERRORS):
                     row = connection.execute(
                         f"SELECT * FROM {table} WHERE rowid = ?", (low,)
                     ).fetchone()
                     if row and row[-1] == _checksum(row[:-1]):
                         yield row[:-1]
-        except sqlite3.DatabaseError:
+        except _ERRORS:
             return
 
     @contextmanager
@@ -117,7 +119,7 @@ class Database:
             self._open().execute("COMMIT")
         except BaseException as error:
             self._abandon()
-            if isinstance(error, sqlite3.Error):
+            if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
                 raise self._failure(error) from None
             raise
 
@@ -140,7 +142,7 @@ class Database:
         """Return the first value of a query that needs no checksum, such as a count."""
         try:
             row = self._open().execute(query, values).fetchone()
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             raise self._failure(error) from None
         return row[0] if row else None
 
@@ -153,7 +155,7 @@ class Database:
         """Return `ok`, or what SQLite finds wrong with its pages."""
         try:
             return str(self._open().execute("PRAGMA quick_check(1)").fetchone()[0])
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             return str(error)
 
     def _open(self) -> sqlite3.Connection:
@@ -182,7 +184,7 @@ class Database:
             except BaseException:
                 connection.close()
                 raise
-        except sqlite3.DatabaseError as error:
+        except _ERRORS as error:
             raise self._failure(error) from None
         self._connection = connection
 
