@@ -46,7 +46,7 @@ class Canary:
     @property
     def seqs(self) -> np.ndarray:
         """(n,) int64 places in the label log."""
-        return seqs_of(self.memory)
+        return seqs_of(self.memory.records())
 
     def read(self) -> tuple[np.ndarray, np.ndarray]:
         """Return latents (n, *latent shape) and taps (n, T), float32."""
@@ -70,7 +70,7 @@ def with_seq(records: np.ndarray, seqs: np.ndarray) -> np.ndarray:
     return np.concatenate([records, tail], axis=1)
 
 
-def seqs_of(memory: LatentMemory) -> np.ndarray:
-    """Return the places (n,) int64 that the records of a memory end with."""
-    tails = np.ascontiguousarray(memory.records()[:, -SEQ_BYTES:])
+def seqs_of(records: np.ndarray) -> np.ndarray:
+    """Return the places (n,) int64 that records (n, b) end with."""
+    tails = np.ascontiguousarray(records[:, -SEQ_BYTES:])
     return tails.view(np.int64).reshape(-1)

@@ -134,10 +134,13 @@ class Perception:
         self.version = int(state.facts["version"])
         return self
 
+    def engine_of(self, weights: Mapping[str, np.ndarray]) -> Engine:
+        """Build an adaptive part with other weights, beside the one that answers."""
+        return OnnxEngine(self.bundle.splice(weights), self._n_threads)
+
     def publish(self, weights: Mapping[str, np.ndarray], version: int) -> None:
         """Answer with other weights from the next batch on."""
-        self.engine = OnnxEngine(self.bundle.splice(weights), self._n_threads)
-        self.version = version
+        self.engine, self.version = self.engine_of(weights), version
 
     def see(self, frames: Sequence[Frame]) -> Seen:
         """Run frames through the engines."""

@@ -1,24 +1,25 @@
-"""A session's knowledge to the store and back: generations, then the labels taught after them."""
+"""Knowledge to the store and back: generations, then the labels taught after them."""
 
 from __future__ import annotations
 
-import copy
 import logging
+from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
 from plr_edge.bundle import Bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StateError
-from plr_edge.memory import LatentMemory
 from plr_edge.runtime.canary import Canary, seqs_of, with_seq
 from plr_edge.runtime.perception import check_state_fits
 from plr_edge.store import LEARNED, UNDONE, Label, State, Store, opened_for_reading
 
 if TYPE_CHECKING:
+    from plr_edge.runtime.knowledge import Knowledge, Taught
     from plr_edge.runtime.session import Session
 
 _log = logging.getLogger(__name__)
@@ -26,158 +27,220 @@ _CHUNK = 16
 _MANY = 64
 
 
-class Undo:
-    """What has to be put back where a batch or a generation is refused."""
+@dataclass(frozen=True)
+class Slow:
+    """What training knows.
 
-    def __init__(self, session: Session) -> None:
-        self._session = session
-        classifier = session.classifier
-        self._means = copy.deepcopy(classifier.means)
-        self._rehearsed, self._unknown_below = classifier.rehearsed, classifier.unknown_below
-        self._admission = copy.deepcopy(session.admission)
-        self._canary = session.canary.to_facts()
-        self._n_classes = len(session.classes)
-        self._engine, self._version = session.perception.engine, session.perception.version
+    Attributes:
+        upto: the last label that it learned.
+        records: (n, record_bytes + 8) uint8, of the latent memory.
+        labels: (n,) int32 class indices.
+        memory_facts: what `LatentMemory.from_arrays` needs beside them.
+        weights: in training, where they are not those that answer.
+        rows: (K, D) float32 of the cosine classifier.
+        prior: (K,) float32 label frequencies.
+        facts: `cost`, `credit_macs`, `next_publish`.
+    """
 
-    def restore(self) -> None:
-        """Put it back."""
-        session, classifier = self._session, self._session.classifier
-        classifier.means = self._means
-        classifier.rehearsed, classifier.unknown_below = self._rehearsed, self._unknown_below
-        session.admission = self._admission
-        session.canary.restore(self._canary)
-        del session.classes[self._n_classes :]
-        session.perception.engine, session.perception.version = self._engine, self._version
+    upto: int
+    records: np.ndarray
+    labels: np.ndarray
+    memory_facts: dict[str, Any]
+    weights: Mapping[str, np.ndarray] | None
+    rows: np.ndarray
+    prior: np.ndarray
+    facts: dict[str, Any]
+
+    @classmethod
+    def of(cls, session: Session) -> Slow:
+        """Return what a session's training knows; weights that are not finite are left out."""
+        weights, rows = session.learner.weights(), session.learner.classifier()
+        finite = all(np.isfinite(a).all() for a in [*weights.values(), rows])
+        same = all(np.array_equal(weights[n], a) for n, a in session.good_weights.items())
+        memory, facts = session.memory.to_arrays()
+        return cls(
+            upto=session.store.last_seq if session.store else 0,
+            records=memory["records"],
+            labels=memory["labels"],
+            memory_facts=facts,
+            weights=weights if finite and not same else None,
+            rows=rows if finite else session.good_rehearsed,
+            prior=session.learner.prior.numpy(),
+            facts={
+                "cost": vars(session.learner.cost),
+                "credit_macs": session.credit_macs,
+                "next_publish": session.next_publish,
+            },
+        )
 
 
-def save(session: Session, store: Store, reason: str) -> None:
+class Trains(Protocol):
+    """What recovery asks of `Session` and `Live` beside `Knowledge`."""
+
+    def restore_slow(self, slow: Slow) -> None:
+        """Go on training from a saved generation."""
+
+    def learn_slow(self, taught: Taught) -> None:
+        """Train on labels."""
+
+
+def save(knowledge: Knowledge, store: Store, slow: Slow, reason: str) -> None:
     """Write everything learned as a generation."""
-    memory, memory_facts = session.memory.to_arrays()
-    canary, canary_facts = session.canary.memory.to_arrays()
-    seqs, canary_seqs = seqs_of(session.memory), session.canary.seqs
+    canary, canary_facts = knowledge.canary.memory.to_arrays()
+    seqs, canary_seqs = seqs_of(slow.records), knowledge.canary.seqs
     facts = {
-        **identity(session),
-        "classes": session.classes,
-        "memory": memory_facts,
-        "canary": {**canary_facts, **session.canary.to_facts()},
-        "n_taught": session.n_taught,
-        "next_publish": session.next_publish,
-        "credit_macs": session.credit_macs,
-        "version": session.version,
-        "schedule": {"name": session.schedule.name, "shares": session.schedule.shares},
-        "cost": vars(session.learner.cost),
-        "verdict": vars(session.verdict) if session.verdict else None,
+        **identity(knowledge),
+        "classes": knowledge.classes,
+        "memory": slow.memory_facts,
+        "memory_upto": slow.upto,
+        "canary": {**canary_facts, **knowledge.canary.to_facts()},
+        "n_taught": knowledge.n_taught,
+        "version": knowledge.version,
+        "schedule": {"name": knowledge.schedule.name, "shares": knowledge.schedule.shares},
+        "slow": slow.facts,
+        "verdict": vars(knowledge.verdict) if knowledge.verdict else None,
     }
+    ridge, admission = knowledge.classifier.ridge, knowledge.admission
     arrays: dict[str, dict[str, np.ndarray]] = {
-        "adaptive": dict(session.good_weights),
-        "classifier": session.classifier.to_arrays(),
+        "adaptive": dict(knowledge.good_weights),
+        "classifier": knowledge.classifier.to_arrays(),
         "learning": {
-            **{f"ridge.{n}": a for n, a in session.classifier.ridge.learning_arrays().items()},
-            **{f"admission.{n}": a for n, a in session.admission.to_arrays().items()},
+            **{f"ridge.{n}": a for n, a in ridge.learning_arrays().items()},
+            **{f"admission.{n}": a for n, a in admission.to_arrays().items()},
             "memory.seqs": seqs,
-            "memory.labels": memory["labels"],
+            "memory.labels": slow.labels,
             "canary.seqs": canary_seqs,
             "canary.labels": canary["labels"],
-            "prior": session.learner.prior.numpy(),
+            "rows": slow.rows,
+            "prior": slow.prior,
         },
     }
-    weights, rows = session.learner.weights(), session.learner.classifier()
-    finite = all(np.isfinite(a).all() for a in [*weights.values(), rows])
-    arrays["learning"]["rows"] = rows if finite else session.good_rehearsed
-    if finite and any(not np.array_equal(weights[n], a) for n, a in session.good_weights.items()):
-        arrays["trainer"] = weights  # trained on since the last generation that was published
+    if slow.weights is not None:  # trained on since the last generation that was published
+        arrays["trainer"] = dict(slow.weights)
     in_use = [*seqs.tolist(), *canary_seqs.tolist()]
     store.publish(facts, arrays, in_use=in_use, reason=reason)
 
 
-def identity(session: Session) -> dict[str, Any]:
-    """Return what a state must have in common with a session."""
+def identity(knowledge: Knowledge) -> dict[str, Any]:
+    """Return what a state must have in common with who uses it."""
     return {
-        "bundle": session.bundle.name,
-        "frozen_sha256": session.bundle.frozen_sha256,
-        "codec": {"bits": session.config.bits, "pool": session.config.pool},
+        "bundle": knowledge.bundle.name,
+        "frozen_sha256": knowledge.bundle.frozen_sha256,
+        "codec": {"bits": knowledge.config.bits, "pool": knowledge.config.pool},
     }
 
 
-def recover(session: Session, store: Store) -> None:
+def recover(knowledge: Any, store: Store) -> int:
     """Go on from the newest generation, and learn the labels that it had not.
 
+    Args:
+        knowledge: a `Knowledge` that `Trains`.
+        store: its store.
+
+    Returns:
+        How many labels were learned again.
+
     Raises:
-        StateError: the state is damaged, or of another frozen part or codec.
+        StateError: the state is damaged, or of another frozen part, codec or later release.
     """
-    kept = store.get("identity")
-    if kept is None:
-        store.keep(identity=identity(session))
-    else:
-        check_state_fits(session.bundle, kept, store.path)
-        mine = identity(session)["codec"]
-        if kept["codec"] != mine:
-            raise StateError(
-                f"the state keeps latents at {kept['codec']['bits']} bits and pool "
-                f"{kept['codec']['pool']}; give the same --bits and --pool, or another --state"
-            )
-    if session.bundle.release < store.get("release", 0):
-        raise StateError(
-            f"{session.bundle.path} is release {session.bundle.release}; {store.path} has seen "
-            f"{store.get('release')}; use that one or a later one"
-        )
-    if session.bundle.release:
-        store.keep(release=session.bundle.release)
+    _check_identity(knowledge, store)
     if damage := store.damage():
         for text in damage.values():
             _log.warning("%s; learning again what it held", text)
         store.discard(sorted(damage), "damaged")
     saved = store.read()
+    fast, slow = 0, 0
     if saved:
-        _restore(session, store, saved)
-    missed = [x for x in store.labels(saved.upto if saved else 0) if x.status == LEARNED]
+        fast, slow = saved.upto, int(saved.facts["memory_upto"])
+        _restore(knowledge, store, saved)
+    for note in store.notes:
+        _log.warning("%s", note)
+    missed = [x for x in store.labels(min(fast, slow)) if x.status == LEARNED]
     for start in range(0, len(missed), _CHUNK):
         held = store.with_latents(missed[start : start + _CHUNK])
         if held:
-            session.replay(held)
+            taught = knowledge.relearn(held, fast)
+            knowledge.learn_slow(taught.take(np.flatnonzero(taught.seqs > slow)))
     if missed:
         store.note("recovered", f"{len(missed)} labels learned again")
-    _restore_history(session, store)
-    if len(missed) >= _MANY:  # so that a crash loop does not learn them at every start
+    _restore_history(knowledge, store)
+    return len(missed)
+
+
+def save_after_recovery(session: Session, n_missed: int) -> None:
+    """Save where many labels were learned again, so that a crash loop does not do it each time."""
+    if n_missed >= _MANY:
         with suppress(StateError):
             session.save("after recovery")
 
 
-def _restore(session: Session, store: Store, saved: State) -> None:
+def resume(bundle: Bundle, path: str | Path, n_threads: int = 1) -> Session:
+    """Open a session on a state with the codec that the state has.
+
+    Raises:
+        StateError: there is none, or it cannot be used.
+    """
+    from plr_edge.runtime.session import Session
+
+    with opened_for_reading(path) as store:
+        kept = store.get("identity")
+    codec = kept["codec"] if kept else {}
+    return Session(bundle, path, AdaptConfig(**codec, n_threads=n_threads))
+
+
+def _check_identity(knowledge: Knowledge, store: Store) -> None:
+    kept, mine, bundle = store.get("identity"), identity(knowledge), knowledge.bundle
+    if kept is None:
+        store.keep(identity=mine)
+    else:
+        check_state_fits(bundle, kept, store.path)
+        if kept["codec"] != mine["codec"]:
+            raise StateError(
+                f"the state keeps latents at {kept['codec']['bits']} bits and pool "
+                f"{kept['codec']['pool']}; give the same --bits and --pool, or another --state"
+            )
+    seen = int(store.get("release", 0))
+    if bundle.release < seen:
+        raise StateError(
+            f"{bundle.path} is release {bundle.release}; {store.path} has seen {seen}; use that "
+            "one or a later one"
+        )
+    if bundle.release > seen:
+        store.keep(release=bundle.release)
+
+
+def _restore(knowledge: Any, store: Store, saved: State) -> None:
     facts, learning = saved.facts, saved.arrays["learning"]
-    session.classes.extend(facts["classes"])
-    session.n_taught, session.version = int(facts["n_taught"]), int(facts["version"])
-    session.next_publish = float(facts["next_publish"])
-    session.credit_macs = float(facts["credit_macs"])
-    session.good_weights = saved.arrays["adaptive"]
-    session.good_rehearsed = saved.arrays["classifier"]["rehearsed"]
+    knowledge.classes.extend(facts["classes"])
+    knowledge.n_taught, knowledge.version = int(facts["n_taught"]), int(facts["version"])
+    if saved.arrays["adaptive"]:
+        knowledge.good_weights = saved.arrays["adaptive"]
+    knowledge.good_rehearsed = saved.arrays["classifier"]["rehearsed"]
     ridge, admission = (
         {n.partition(".")[2]: a for n, a in learning.items() if n.startswith(f"{part}.")}
         for part in ("ridge", "admission")
     )
-    session.classifier.restore(saved.arrays["classifier"], ridge)
-    session.admission.restore(admission)
-    _restore_memory(session, store, learning, facts["memory"])
-    _restore_canary(session.canary, store, learning, facts["canary"])
-    weights = saved.arrays.get("trainer") or session.good_weights
-    session.learner.restore(weights, learning["rows"], learning["prior"])
-    session.learner.cost = type(session.learner.cost)(**facts["cost"])
-    if session.version:
-        session.perception.publish(session.good_weights, session.version)
-
-
-def _restore_memory(
-    session: Session, store: Store, learning: dict[str, np.ndarray], facts: dict[str, Any]
-) -> None:
-    seqs, labels = learning["memory.seqs"], learning["memory.labels"]
+    knowledge.classifier.restore(saved.arrays["classifier"], ridge)
+    knowledge.admission.restore(admission)
+    _restore_canary(knowledge.canary, store, learning, facts["canary"])
+    if knowledge.version:
+        knowledge.perception.publish(knowledge.good_weights, knowledge.version)
+    seqs = learning["memory.seqs"]
     held, found = _held(store, seqs)
-    records = np.zeros((0, session.codec.record_bytes), np.uint8)
+    records = np.zeros((0, knowledge.codec.record_bytes), np.uint8)
     if held:
         records = np.stack([label.record for label in held if label.record is not None])
-    arrays = {"records": with_seq(records, seqs[found]), "labels": labels[found]}
-    budget = session.config.memory_bytes
-    session.memory = LatentMemory.from_arrays(arrays, facts, budget)
-    session.learner.memory = session.memory
+    slow = Slow(
+        upto=int(facts["memory_upto"]),
+        records=with_seq(records, seqs[found]),
+        labels=learning["memory.labels"][found],
+        memory_facts=facts["memory"],
+        weights=saved.arrays.get("trainer"),
+        rows=learning["rows"],
+        prior=learning["prior"],
+        facts=facts["slow"],
+    )
+    knowledge.restore_slow(slow)
 
 
 def _restore_canary(
@@ -202,24 +265,10 @@ def _held(store: Store, seqs: np.ndarray) -> tuple[list[Label], np.ndarray]:
     return held, found
 
 
-def _restore_history(session: Session, store: Store) -> None:
+def _restore_history(knowledge: Knowledge, store: Store) -> None:
     """Read what was answered to each label before it was learned."""
-    index = {name: i for i, name in enumerate(session.classes)}
+    index = {name: i for i, name in enumerate(knowledge.classes)}
     for label in store.labels():
         if label.status != UNDONE:
-            session.history.labels.append(index.get(label.name, -1))
-            session.history.predicted.append(index.get(label.predicted, -1))
-
-
-def resume(bundle: Bundle, path: str | Path, n_threads: int = 1) -> Session:
-    """Open a session on a state with the codec that the state has.
-
-    Raises:
-        StateError: there is none, or it cannot be used.
-    """
-    from plr_edge.runtime.session import Session
-
-    with opened_for_reading(path) as store:
-        kept = store.get("identity")
-    codec = kept["codec"] if kept else {}
-    return Session(bundle, path, AdaptConfig(**codec, n_threads=n_threads))
+            knowledge.history.labels.append(index.get(label.name, -1))
+            knowledge.history.predicted.append(index.get(label.predicted, -1))

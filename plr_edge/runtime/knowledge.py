@@ -1,0 +1,387 @@
+"""Knowledge: what answers, and what was acknowledged; without torch.
+
+Owns perception, the fast classifier, admission, the canary and the store. What trains the adaptive
+part is a subclass's business: `Session` does it in this process, `Live` in another.
+"""
+
+from __future__ import annotations
+
+import copy
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plr_edge.admission import Admission
+from plr_edge.bundle import Bundle
+from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.config import AdaptConfig
+from plr_edge.engines import Engine
+from plr_edge.gate import Verdict, judge
+from plr_edge.runtime.canary import Canary
+from plr_edge.runtime.perception import Perception, Prediction, Seen
+from plr_edge.schedule import make_schedule
+from plr_edge.store import CANARY, LEARNED, QUARANTINED, TRAIN, Label, Store
+from plr_edge.stream.base import Frame
+
+_log = logging.getLogger(__name__)
+_BATCH = 64
+
+
+@dataclass
+class History:
+    """Prequential record: what was said to each labelled frame before it was learned.
+
+    Attributes:
+        labels: class index of each frame.
+        predicted: class index answered, -1 for `unknown`.
+    """
+
+    labels: list[int] = field(default_factory=list)
+    predicted: list[int] = field(default_factory=list)
+
+    @property
+    def accuracy(self) -> float | None:
+        """Share answered rightly, first sights of a class included; None before the first."""
+        if not self.labels:
+            return None
+        return float(np.mean(np.equal(self.labels, self.predicted)))
+
+
+@dataclass(frozen=True)
+class Taught:
+    """Acknowledged labels that are to be learned, a row each.
+
+    Attributes:
+        seen: what perception made of the frames.
+        records: (n, codec.record_bytes) uint8.
+        indices: (n,) int64 class indices.
+        labels: with their places in the label log.
+    """
+
+    seen: Seen
+    records: np.ndarray
+    indices: np.ndarray
+    labels: list[Label]
+
+    def take(self, rows: np.ndarray) -> Taught:
+        """Return some rows of each."""
+        labels = [self.labels[i] for i in rows]
+        return Taught(self.seen.take(rows), self.records[rows], self.indices[rows], labels)
+
+    @property
+    def seqs(self) -> np.ndarray:
+        """(n,) int64 places in the label log."""
+        return np.array([label.seq for label in self.labels], np.int64)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What training offers to answer with.
+
+    Attributes:
+        weights: of the adaptive part by name; None where nothing was trained yet.
+        rehearsed: (K, D) float32, rows of the cosine classifier.
+        features: (n, D) float32 of the latent memory, by these weights.
+        labels: (n,) int64 class indices of the latent memory.
+    """
+
+    weights: Mapping[str, np.ndarray] | None
+    rehearsed: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def finite(self) -> bool:
+        """Whether every value is a number."""
+        arrays = [*(self.weights or {}).values(), self.rehearsed, self.features]
+        return all(np.isfinite(array).all() for array in arrays)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate after the gate, ready to be swapped in."""
+
+    candidate: Candidate
+    classifier: CombinedClassifier
+    engine: Engine | None
+    verdict: Verdict
+
+
+class Knowledge:
+    """Answer and acknowledge; subclasses say how to train."""
+
+    def __init__(self, bundle: Bundle, state: str | Path | None, config: AdaptConfig) -> None:
+        """Open the state, and build what answers; nothing is recovered yet.
+
+        Raises:
+            StateError: the state is damaged, in use or not writable.
+        """
+        self.bundle, self.config = bundle, config
+        self.schedule = make_schedule(config.schedule, bundle.levels, config.step_costs)
+        self.codec = bundle.codec(config.bits, config.pool)
+        self.classes: list[str] = []
+        self.history = History()
+        self.n_taught, self.n_quarantined, self.version = 0, 0, 0
+        self.verdict: Verdict | None = None
+        self.admission = Admission()
+        self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
+        self.good_weights: Mapping[str, np.ndarray] = {}  # empty: those of the bundle
+        self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
+        self.store: Store | None = None
+        if state is not None:
+            self.store = Store(state, label_bytes=config.label_bytes)
+        try:
+            classifier = CombinedClassifier(
+                bundle.taps_width, bundle.feature_width, config.ridge_strength
+            )
+            self.perception = Perception(
+                bundle, classifier, self.classes, n_threads=config.n_threads
+            )
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Give the state's lock back."""
+        if self.store is not None:
+            self.store.close()
+
+    @property
+    def classifier(self) -> CombinedClassifier:
+        """What answers now."""
+        return self.perception.classifier
+
+    @property
+    def perception_macs(self) -> int:
+        """Multiply-adds of answering one frame, up to the classifier."""
+        adaptive = sum(level.macs for level in self.bundle.levels[:-1])
+        return int(self.bundle.manifest["frozen_macs"]) + adaptive
+
+    def position(self, key: str) -> int:
+        """Return where the labels of a stream that was interrupted end, 0 for a fresh one."""
+        return int(self.store.get("positions", {}).get(key, 0)) if self.store else 0
+
+    def note(self, kind: str, text: str) -> None:
+        """Keep an event in the log of the state."""
+        if self.store:
+            self.store.note(kind, text)
+
+    # learning
+
+    def answer(
+        self, frames: Sequence[Frame], seen: Seen, facts: Mapping[str, Any] | None = None
+    ) -> tuple[list[Prediction], Taught | None]:
+        """Answer frames, and make the labels among them durable.
+
+        Class means learn each label before the next frame is compared to them.
+
+        Args:
+            frames: some with labels.
+            seen: what perception made of them.
+            facts: to keep with the labels.
+
+        Returns:
+            predictions, and what there is to learn.
+
+        Raises:
+            StateError: the disk refuses; nothing was learned.
+        """
+        before = Undo(self)
+        try:
+            cosines, labels = self._one_by_one(frames, seen)
+            predictions = self.perception.answer(frames, seen, cosines)
+            return predictions, self._acknowledged(seen, predictions, labels, facts)
+        except BaseException:
+            before.restore()
+            raise
+
+    def learn_fast(self, taught: Taught) -> None:
+        """Let ridge and the canary learn what was acknowledged."""
+        uses = np.array([label.use for label in taught.labels])
+        for i in np.flatnonzero(uses == CANARY):
+            seq, index = taught.labels[i].seq, int(taught.indices[i])
+            self.canary.add(taught.records[i], taught.seen.taps[i], seq, index)
+        train = uses == TRAIN
+        if train.any():
+            self.classifier.learn_ridge(taught.seen.taps[train], taught.indices[train])
+        self.n_taught += len(taught.labels)
+
+    def relearn(self, labels: Sequence[Label], fast_after: int) -> Taught:
+        """Learn labels of the log again, from their latents.
+
+        Args:
+            labels: with their latents, in the order of teaching.
+            fast_after: place in the log up to which all but training knows them already.
+        """
+        records = np.stack([label.record for label in labels if label.record is not None])
+        taps = np.stack([label.taps for label in labels if label.taps is not None])
+        latents = self.codec.decode(records)
+        seen = Seen(latents, taps.astype(np.float32), self.perception.features_of(latents))
+        indices = np.array([self.index_of(label.name) for label in labels], np.int64)
+        taught = Taught(seen, records, indices, list(labels))
+        new = np.flatnonzero(taught.seqs > fast_after)
+        for i in new:
+            index, feature = int(indices[i]), seen.features[i : i + 1]
+            self.canary.wants(index)
+            if labels[i].use == TRAIN:
+                self.admission.accept(self.classifier.means.scores_many(feature)[0], index)
+                self.classifier.means.learn_many(feature, indices[i : i + 1])
+        if len(new):
+            self.learn_fast(taught.take(new))
+        return taught
+
+    def index_of(self, name: str) -> int:
+        """Return the index of a class, adding it if it is new."""
+        if name not in self.classes:
+            self.classes.append(name)
+        return self.classes.index(name)
+
+    # publishing
+
+    def judged(self, candidate: Candidate) -> Judged:
+        """Let the canary judge a candidate; what answers now is not touched."""
+        classifier = copy.copy(self.classifier)
+        classifier.refit_means(candidate.features, candidate.labels, self.config.unknown_quantile)
+        engine = None
+        latents, taps = self.canary.read()
+        before = self._answers(self.classifier, self.perception.engine, latents, taps)
+        if candidate.weights is not None:
+            classifier.rehearsed = candidate.rehearsed
+            engine = self.perception.engine_of(candidate.weights)
+        after = self._answers(classifier, engine or self.perception.engine, latents, taps)
+        return Judged(candidate, classifier, engine, judge(self.canary.labels, before, after))
+
+    def swap_in(self, judged: Judged) -> None:
+        """Answer with a candidate that passed, from the next frame on."""
+        self.verdict = judged.verdict
+        new, now = judged.classifier, self.classifier
+        new.means.adopt_missing(now.means)  # classes taught since
+        now.means, now.unknown_below = new.means, new.unknown_below
+        if judged.engine is not None and judged.candidate.weights is not None:
+            now.rehearsed = new.rehearsed
+            self.version += 1
+            self.perception.engine, self.perception.version = judged.engine, self.version
+            self.good_weights = judged.candidate.weights
+            self.good_rehearsed = judged.candidate.rehearsed
+
+    def drop(self, reason: str) -> None:
+        """Say that a generation is not published."""
+        _log.error("generation dropped, going on from the last good one: %s", reason)
+        self.note("dropped", reason)
+
+    # inside
+
+    def _one_by_one(
+        self, frames: Sequence[Frame], seen: Seen
+    ) -> tuple[np.ndarray, dict[int, Label]]:
+        """Compare each frame to class means that have learned the labels before it.
+
+        Returns:
+            cosines: (n, K) float32.
+            labels: by frame, still without latents; frames that are not finite have none.
+        """
+        rows, labels = list[np.ndarray](), dict[int, Label]()
+        finite = _finite_rows(seen)
+        for i, frame in enumerate(frames):
+            feature = seen.features[i : i + 1]
+            row = self.classifier.means.scores_many(feature)[0]
+            rows.append(row)
+            if frame.label is None or not finite[i]:
+                continue
+            known = frame.label in self.classes
+            status, use = LEARNED, TRAIN
+            if known and self.admission.suspects(row, self.classes.index(frame.label)):
+                status = QUARANTINED
+            else:
+                index = self.index_of(frame.label)
+                use = CANARY if self.canary.wants(index) else TRAIN
+                if use == TRAIN:
+                    self.admission.accept(row, index)
+                    self.classifier.means.learn_many(feature, np.array([index]))
+            labels[i] = Label(
+                name=frame.label, predicted="", source=frame.source, time_ns=time.time_ns(),
+                status=status, use=use,
+            )  # fmt: skip
+        cosines = np.full((len(frames), len(self.classes)), -1.0, np.float32)
+        for i, row in enumerate(rows):
+            cosines[i, : len(row)] = np.where(finite[i], row, -1.0)
+        if not all(finite):
+            self.note("not finite", f"{len(frames) - sum(finite)} frames were not learned")
+        return cosines, labels
+
+    def _acknowledged(
+        self,
+        seen: Seen,
+        predictions: Sequence[Prediction],
+        labels: dict[int, Label],
+        facts: Mapping[str, Any] | None,
+    ) -> Taught | None:
+        """Put the labels of a batch on disk; returns what there is to learn of them."""
+        if not labels:
+            return None
+        rows = list(labels)
+        own = seen.take(rows)
+        records, taps = self.codec.encode(own.latents), own.taps.astype(np.float16)
+        whole = [
+            replace(labels[i], predicted=predictions[i].label, record=records[n], taps=taps[n])
+            for n, i in enumerate(rows)
+        ]
+        whole = [  # what the whole classifier recognises is no mistake
+            replace(label, status=LEARNED) if label.predicted == label.name else label
+            for label in whole
+        ]
+        first = len(self.history.labels) + 1
+        seqs = list(range(first, first + len(whole)))
+        if self.store:
+            seqs = self.store.teach(whole, **(facts or {}))
+        whole = [replace(label, seq=seq) for label, seq in zip(whole, seqs, strict=True)]
+        self.history.labels += [self._known_index(label.name) for label in whole]
+        self.history.predicted += [self._known_index(label.predicted) for label in whole]
+        learned = np.array([n for n, x in enumerate(whole) if x.status == LEARNED], np.int64)
+        self.n_quarantined += len(whole) - len(learned)
+        own = replace(own, taps=taps.astype(np.float32))
+        indices = np.array([self._known_index(label.name) for label in whole], np.int64)
+        return Taught(own, records, indices, whole).take(learned)
+
+    def _answers(
+        self, classifier: CombinedClassifier, engine: Engine, latents: np.ndarray, taps: np.ndarray
+    ) -> np.ndarray:
+        """Return the class index (n,) that is answered to each canary."""
+        if not len(latents):
+            return np.zeros(0, np.int64)
+        starts = range(0, len(latents), _BATCH)
+        features = np.concatenate([engine.run(latents[i : i + _BATCH])[0] for i in starts])
+        return classifier.answer_many(taps, features)[0].argmax(1)
+
+    def _known_index(self, label: str) -> int:
+        return self.classes.index(label) if label in self.classes else -1
+
+
+class Undo:
+    """What has to be put back where a batch is refused."""
+
+    def __init__(self, knowledge: Knowledge) -> None:
+        self._knowledge = knowledge
+        self._means = copy.deepcopy(knowledge.classifier.means)
+        self._admission = copy.deepcopy(knowledge.admission)
+        self._canary = knowledge.canary.to_facts()
+        self._n_classes = len(knowledge.classes)
+
+    def restore(self) -> None:
+        """Put it back."""
+        knowledge = self._knowledge
+        knowledge.classifier.means = self._means
+        knowledge.admission = self._admission
+        knowledge.canary.restore(self._canary)
+        del knowledge.classes[self._n_classes :]
+
+
+def _finite_rows(seen: Seen) -> list[bool]:
+    parts = (seen.latents, seen.taps, seen.features)
+    each = [np.isfinite(part.reshape(len(part), -1)).all(1) for part in parts]
+    return [bool(x) for x in np.logical_and.reduce(each)]
