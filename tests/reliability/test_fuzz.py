@@ -65,8 +65,8 @@ def fuzz_headers(n, seed):
     return accepted
 
 
-def fuzz_onnx(bundle_path, n, seed):
-    """Mutate the structure of both parts; returns the accepted ones."""
+def fuzz_onnx(bundle_path, n, seed, kept=60):
+    """Mutate the structure of a part; returns the first accepted ones."""
     rng, accepted = random.Random(seed), []
     data = (bundle_path / "adaptive.onnx").read_bytes()
     # nodes and names lie at the ends of the file, between them only weights
@@ -77,7 +77,8 @@ def fuzz_onnx(bundle_path, n, seed):
         changed += data[part.stop :]
         try:
             check_onnx(changed)
-            accepted.append(changed)
+            if len(accepted) < kept:
+                accepted.append(changed)
         except ValueError:
             pass
     return accepted
@@ -148,7 +149,7 @@ def test_mutated_safetensors_are_read_or_refused():
 
 def test_mutated_onnx_is_refused_or_handed_to_a_child(bundle_path):
     accepted = fuzz_onnx(bundle_path, 800, 0)
-    outcomes = survives(accepted[:60])
+    outcomes = survives(accepted)
     assert outcomes["hung"] == 0  # whatever it is, it happened in a child
 
 
@@ -159,9 +160,9 @@ def test_mutated_manifests_are_opened_or_refused(bundle_path, tmp_path):
 @pytest.mark.long
 def test_a_hundred_thousand_mutated_bundles(bundle_path, tmp_path):
     fuzz_headers(60_000, 1)
-    accepted = fuzz_onnx(bundle_path, 20_000, 1)
+    accepted = fuzz_onnx(bundle_path, 20_000, 1, kept=500)
     fuzz_manifests(bundle_path, tmp_path / "b", 20_000, 1)
-    outcomes = survives(accepted[:2_000])
+    outcomes = survives(accepted)
     print(len(accepted), outcomes)
     assert outcomes["hung"] == 0
 
