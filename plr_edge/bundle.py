@@ -175,7 +175,10 @@ def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
         ConfigError,
         OverflowError,
     ) as error:
-        raise BundleError(f"{path}/manifest.json is not whole ({error}); export it again") from None
+        reason = str(error)[:200]
+        raise BundleError(
+            f"{path}/manifest.json is not whole ({reason}); export it again"
+        ) from None
     for name, data in files.items():
         try:
             check_onnx(data) if name.endswith(".onnx") else read_tensors(data)

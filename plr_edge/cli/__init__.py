@@ -10,8 +10,8 @@ import click
 from plr_edge.errors import PlrEdgeError
 
 _COMMANDS = (
-    "export", "adapt", "predict", "profile", "inspect", "log", "undo", "rollback", "forget",
-    "quarantine", "repair", "schedule", "demo", "bench",
+    "export", "adapt", "predict", "run", "teach", "status", "watch", "profile", "inspect", "log",
+    "undo", "rollback", "forget", "quarantine", "repair", "schedule", "demo", "bench",
 )  # fmt: skip
 
 

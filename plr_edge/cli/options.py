@@ -23,6 +23,12 @@ trust_option = click.option(
     type=click.Path(path_type=Path),
     help="Public Ed25519 key (PEM) that must have signed the bundle.",
 )
+listen_option = click.option(
+    "--listen",
+    default="127.0.0.1:8077",
+    show_default=True,
+    help="Where `plr-edge run` serves: HOST:PORT or unix:PATH.",
+)
 threads_option = click.option(
     "--threads",
     default=1,

@@ -56,7 +56,7 @@ def try_bundle(bundle: Bundle) -> None:
     if child.returncode != 0:
         reason = (child.stderr.strip().splitlines() or [f"signal {-child.returncode}"])[-1]
         raise BundleError(f"{bundle.path} failed its trial run ({reason[:160]}); do not use it")
-    shapes = json.loads(child.stdout)
+    shapes = json.loads(child.stdout.splitlines()[-1])  # the runtime may have said something too
     if shapes != expected:
         raise BundleError(
             f"{bundle.path} returns {shapes} but promises {expected}; export it again"

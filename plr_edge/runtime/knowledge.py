@@ -162,6 +162,22 @@ class Knowledge:
         adaptive = sum(level.macs for level in self.bundle.levels[:-1])
         return int(self.bundle.manifest["frozen_macs"]) + adaptive
 
+    def reset(self) -> None:
+        """Forget everything that is not in the store."""
+        config, bundle = self.config, self.bundle
+        self.classes.clear()
+        self.history, self.admission = History(), Admission()
+        self.n_taught = self.n_quarantined = self.version = 0
+        self.verdict = None
+        self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
+        self.good_weights = {}
+        self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
+        self.perception.classifier = CombinedClassifier(
+            bundle.taps_width, bundle.feature_width, config.ridge_strength
+        )
+        self.perception.engine = self.perception.engine_of({})
+        self.perception.version = 0
+
     def position(self, key: str) -> int:
         """Return where the labels of a stream that was interrupted end, 0 for a fresh one."""
         return int(self.store.get("positions", {}).get(key, 0)) if self.store else 0

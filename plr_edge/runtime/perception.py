@@ -26,7 +26,7 @@ from plr_edge.stream.base import Frame
 
 UNKNOWN = "unknown"
 _TOP_K = 5
-_M_MMAP_THRESHOLD = -3  # of mallopt(3)
+_M_MMAP_THRESHOLD, _M_ARENA_MAX = -3, -8  # of mallopt(3)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,9 +104,7 @@ class Perception:
         self.frozen_s = self.adaptive_s = self.prepare_s = 0.0
         self._n_threads = n_threads
         try_bundle(bundle)
-        self.engine: Engine = OnnxEngine(
-            bundle.splice(weights) if weights else bundle.read("adaptive.onnx"), n_threads
-        )
+        self.engine = self.engine_of(weights or {})
         self._frozen: Engine = OnnxEngine(bundle.read("frozen.onnx"), n_threads)
 
     @classmethod
@@ -135,8 +133,9 @@ class Perception:
         return self
 
     def engine_of(self, weights: Mapping[str, np.ndarray]) -> Engine:
-        """Build an adaptive part with other weights, beside the one that answers."""
-        return OnnxEngine(self.bundle.splice(weights), self._n_threads)
+        """Build an adaptive part with other weights, or those it was exported with if none."""
+        model = self.bundle.splice(weights) if weights else self.bundle.read("adaptive.onnx")
+        return OnnxEngine(model, self._n_threads)
 
     def publish(self, weights: Mapping[str, np.ndarray], version: int) -> None:
         """Answer with other weights from the next batch on."""
@@ -206,6 +205,17 @@ def check_state_fits(bundle: Bundle, facts: Mapping[str, Any], path: Path) -> No
             f"{path} was learned with another frozen part ({facts.get('bundle')}); its "
             f"latents mean nothing to {bundle.name}; use that bundle, or another --state"
         )
+
+
+def return_memory_at_once(n_arenas: int = 2) -> None:
+    """Let glibc give large blocks back for good, and share heaps between threads.
+
+    For a process that lives long and builds engines now and then: 60 MB of PSS.
+    """
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(_M_MMAP_THRESHOLD, 64 << 10)
+        mallopt(_M_ARENA_MAX, n_arenas)
 
 
 @contextmanager

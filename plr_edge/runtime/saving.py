@@ -84,8 +84,18 @@ class Trains(Protocol):
         """Train on labels."""
 
 
-def save(knowledge: Knowledge, store: Store, slow: Slow, reason: str) -> None:
-    """Write everything learned as a generation."""
+def save(
+    knowledge: Knowledge, store: Store, slow: Slow, reason: str, upto: int | None = None
+) -> None:
+    """Write everything learned as a generation.
+
+    Args:
+        knowledge: all but training.
+        store: where to.
+        slow: training; it may lag behind.
+        reason: for the log.
+        upto: the last label that `knowledge` learned; the last of all by default.
+    """
     canary, canary_facts = knowledge.canary.memory.to_arrays()
     seqs, canary_seqs = seqs_of(slow.records), knowledge.canary.seqs
     facts = {
@@ -118,7 +128,7 @@ def save(knowledge: Knowledge, store: Store, slow: Slow, reason: str) -> None:
     if slow.weights is not None:  # trained on since the last generation that was published
         arrays["trainer"] = dict(slow.weights)
     in_use = [*seqs.tolist(), *canary_seqs.tolist()]
-    store.publish(facts, arrays, in_use=in_use, reason=reason)
+    store.publish(facts, arrays, upto=upto, in_use=in_use, reason=reason)
 
 
 def identity(knowledge: Knowledge) -> dict[str, Any]:

@@ -11,6 +11,7 @@ WAL-reset bug (before 3.51.3); no mmap, as an I/O error under a map kills the pr
 from __future__ import annotations
 
 import sqlite3
+import threading
 import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
@@ -42,6 +43,7 @@ _PRAGMAS = (
     "cache_size = -1024",
     "temp_store = MEMORY",
 )
+_FETCHED = 500
 Row = tuple[Any, ...]
 # SQLite's own messages may quote damaged text, which then is no UTF-8
 _ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError)
@@ -62,6 +64,7 @@ class Database:
             Damage: it is no longer a database.
         """
         self.file = folder / FILE
+        self._lock = threading.RLock()  # a generation may be written while labels come in
         self._connection: sqlite3.Connection | None = None
         self._connect()
 
@@ -80,15 +83,24 @@ class Database:
         """
         key = _columns(table)[0]
         try:
-            cursor = self._open().execute(
-                f"SELECT * FROM {table} {where and 'WHERE'} {where} ORDER BY {key}", values
-            )
-            for row in cursor:
+            with self._lock:
+                cursor = self._open().execute(
+                    f"SELECT * FROM {table} {where and 'WHERE'} {where} ORDER BY {key}", values
+                )
+            for row in self._fetched(cursor):
                 if row[-1] != _checksum(row[:-1]):
                     raise Damage(f"row {row[0]!r} of {table} does not match its checksum")
                 yield row[:-1]
         except _ERRORS as error:
             raise self._failure(error) from None
+
+    def _fetched(self, cursor: sqlite3.Cursor) -> Iterator[Row]:
+        while True:
+            with self._lock:
+                rows = cursor.fetchmany(_FETCHED)
+            if not rows:
+                return
+            yield from rows
 
     def readable(self, table: str) -> Iterator[Row]:
         """Read what still matches its checksum of a table, however damaged the rest is."""
@@ -113,15 +125,16 @@ class Database:
         Raises:
             StateError: the disk refuses.
         """
-        try:
-            self._open().execute("BEGIN IMMEDIATE")
-            yield self
-            self._open().execute("COMMIT")
-        except BaseException as error:
-            self._abandon()
-            if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
-                raise self._failure(error) from None
-            raise
+        with self._lock:
+            try:
+                self._open().execute("BEGIN IMMEDIATE")
+                yield self
+                self._open().execute("COMMIT")
+            except BaseException as error:
+                self._abandon()
+                if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
+                    raise self._failure(error) from None
+                raise
 
     def put(self, table: str, rows: Iterable[Row]) -> None:
         """Insert or replace rows; inside a transaction."""

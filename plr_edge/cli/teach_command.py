@@ -1,0 +1,37 @@
+"""`plr-edge teach`: name what a running robot just saw."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from plr_edge.cli.options import listen_option, state_option
+
+
+@click.command("teach")
+@click.argument("label")
+@click.argument("images", nargs=-1, type=click.Path(path_type=Path))
+@state_option
+@listen_option
+@click.option("--last", default=20, show_default=True, type=click.IntRange(1, 150),
+              help="How many of the newest frames, where no images are given.")  # fmt: skip
+def command(label: str, images: tuple[Path, ...], state: Path, listen: str, last: int) -> None:
+    """Teach LABEL from the frames just seen, or from IMAGES, to a running `plr-edge run`."""
+    import base64
+    import json
+    import secrets
+
+    from plr_edge.cli.client import ask
+    from plr_edge.errors import StreamError
+
+    body: dict[str, object] = {"label": label, "last": last, "key": secrets.token_hex(8)}
+    if images:
+        try:
+            data = [base64.b64encode(image.read_bytes()).decode() for image in images]
+        except OSError as error:
+            raise StreamError(f"cannot read {error.filename}: {error.strerror}") from None
+        body["images"] = data
+    answer = json.loads(ask(listen, "POST", "/teach", body, state).read())
+    aside = f", {answer['quarantined']} quarantined" if answer.get("quarantined") else ""
+    click.echo(f"{label}: {answer['taught']} taught{aside}")

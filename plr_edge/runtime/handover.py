@@ -1,0 +1,115 @@
+"""TrainerProcess: starts the trainer, talks to it, and starts it again; without torch.
+
+Nothing here waits for the trainer: messages go out and come in on threads of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from contextlib import suppress
+from multiprocessing.connection import Connection
+from typing import Any
+
+import numpy as np
+
+from plr_edge.runtime.messages import unpack
+
+_log = logging.getLogger(__name__)
+_MOST_DEATHS, _WITHIN_S = 5, 300.0
+_LONGEST_BACKOFF_S = 30.0
+_MAX_QUEUED = 4096
+Message = tuple[str, dict[str, Any], dict[str, np.ndarray]]
+
+
+class TrainerProcess:
+    """One child at a time; a dead one is replaced after a while, and given up after many."""
+
+    def __init__(self) -> None:
+        self.child: subprocess.Popen[bytes] | None = None
+        self.n_deaths, self.given_up = 0, False
+        self.inbox: queue.Queue[Message] = queue.Queue()
+        self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
+        self._again_at = 0.0
+        self._outbox: queue.Queue[bytes | None] = queue.Queue(_MAX_QUEUED)
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a child that runs."""
+        return self.child is not None and self.child.poll() is None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is time to start one."""
+        return not (self.alive or self.given_up) and time.monotonic() >= self._again_at
+
+    def start(self, first: bytes) -> None:
+        """Start a child, and send it its first message."""
+        ours, theirs = socket.socketpair()
+        self.child = subprocess.Popen(
+            [sys.executable, "-m", "plr_edge.runtime.trainer", str(theirs.fileno())],
+            pass_fds=[theirs.fileno()],
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,  # Ctrl-C is for perception, which then stops it
+        )
+        theirs.close()
+        connection = Connection(ours.detach())
+        self._outbox = queue.Queue(_MAX_QUEUED)
+        self._outbox.put(first)
+        for work in (self._read, self._write):
+            arguments = (connection, self._outbox) if work == self._write else (connection,)
+            threading.Thread(target=work, args=arguments, daemon=True).start()
+
+    def send(self, message: bytes) -> bool:
+        """Queue a message; False where it was lost, as to a child that died."""
+        if not self.alive:
+            return False
+        try:
+            self._outbox.put_nowait(message)
+        except queue.Full:  # a stopped child: start over with what the store has
+            self.kill()
+            return False
+        return True
+
+    def reap(self) -> bool:
+        """Notice a death, once; returns whether there was one."""
+        if self.child is None or self.child.poll() is None:
+            return False
+        now = time.monotonic()
+        _log.warning("the trainer ended (%s)", self.child.returncode)
+        self.child = None
+        self.n_deaths += 1
+        self._deaths.append(now)
+        recent = sum(now - at < _WITHIN_S for at in self._deaths)
+        self.given_up = recent >= _MOST_DEATHS
+        self._again_at = now + min(0.5 * 2**recent, _LONGEST_BACKOFF_S)
+        with suppress(queue.Full):
+            self._outbox.put_nowait(None)
+        return True
+
+    def kill(self) -> None:
+        """End the child at once; it has nothing to lose."""
+        if self.child is not None and self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
+
+    def _read(self, connection: Connection) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                try:
+                    self.inbox.put(unpack(connection.recv_bytes()))
+                except ValueError as error:
+                    _log.error("the trainer sent what cannot be used (%s)", error)
+
+    def _write(self, connection: Connection, outbox: queue.Queue[bytes | None]) -> None:
+        with suppress(OSError, BrokenPipeError):
+            while (message := outbox.get()) is not None:
+                connection.send_bytes(message)
+        with suppress(OSError):
+            connection.close()

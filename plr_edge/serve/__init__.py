@@ -1,0 +1,1 @@
+"""The local HTTP interface of `plr-edge run`; needs the extra `serve`."""
