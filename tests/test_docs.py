@@ -38,7 +38,9 @@ def test_options_and_protocols_that_are_named_exist():
 
 def test_rows_of_the_results_are_methods():
     results = (ROOT / "docs" / "results.md").read_text()
-    part = results[results.index("## CIFAR-100, class-incremental") : results.index("What this says")]
+    part = results[
+        results.index("## CIFAR-100, class-incremental") : results.index("What this says")
+    ]
     rows = re.findall(r"^\| ([^|]+?) \|", part, flags=re.MULTILINE)
     assert set(rows) - {"method", "---"} == set(SPLIT_METHODS)
 

@@ -28,9 +28,13 @@ ONLY_IN = {
         "export",
         "bench",
         "runtime/session.py",
+        "runtime/trainer.py",
     ],
 }
-PICKLES = re.compile(r"torch\.load\(|\bdill\b|\bmemmap\b|safe_open|\bpickle\b|allow_pickle=True|joblib\.load|yaml\.load\(")
+PICKLES = re.compile(
+    r"torch\.load\(|\bdill\b|\bmemmap\b|safe_open|\bpickle\b|allow_pickle=True|joblib\.load|"
+    r"yaml\.load\("
+)
 
 
 def sources():

@@ -1,4 +1,4 @@
-"""Messages between perception and trainer: JSON facts and safetensors, no pickle."""
+"""Messages between perception and trainer: JSON facts and safetensors, never code."""
 
 from __future__ import annotations
 

@@ -55,9 +55,7 @@ def test_a_state_of_another_frozen_part_is_refused(bundle_path, frames, tmp_path
     assert (state / "store.db").read_bytes() == before
 
 
-def test_a_damaged_generation_is_named_and_learned_again(
-    bundle_path, frames, tmp_path, plr_edge
-):
+def test_a_damaged_generation_is_named_and_learned_again(bundle_path, frames, tmp_path, plr_edge):
     state = tmp_path / "s"
     adapt = ("adapt", str(bundle_path), str(frames), "--state", str(state))
     assert plr_edge(*adapt).exit_code == 0

@@ -1,8 +1,8 @@
 """Runs under the preloaded shim: cuts, faults and traces of the scenario, each in a forked child.
 
-    driver.py SHIM sweep ACTION STICKY EVERY     fail or kill at every (EVERY-th) call
-    driver.py SHIM kills N SEED                  kill at random instants, on one directory
-    driver.py SHIM cuts N SEED [BROKEN]          states that a power cut may leave, about N of them
+driver.py SHIM sweep ACTION STICKY EVERY     fail or kill at every (EVERY-th) call
+driver.py SHIM kills N SEED                  kill at random instants, on one directory
+driver.py SHIM cuts N SEED [BROKEN]          states that a power cut may leave, about N of them
 """
 
 from __future__ import annotations
@@ -83,25 +83,31 @@ def sweep(shim, root: Path, action: str, sticky: bool, every: int) -> dict[str, 
     for n in range(1, n_calls + 1, every):
         work = root / "work"
         shutil.copytree(history, work)
-
-        def faulted(n: int = n) -> None:
-            shim.plr_arm(str(work).encode(), n, ACTIONS[action], int(sticky), -1)
-            scenario.cycle(work / "state", ack)
-
-        status, printed = child(faulted)
-        died = os.WIFSIGNALED(status) and action == "kill"
-        acks = scenario.parse(before) + scenario.parse(printed)
-
-        def checked() -> None:
-            scenario.check(work / "state", acks)
-            scenario.cycle(work / "state", lambda facts: None)  # and it can go on
-
-        ok = (died or status == 0) and child(checked)[0] == 0
+        ok, status = _one_fault(shim, work, n, ACTIONS[action], int(sticky), before)
         if not ok:
             failures.append({"call": n, "status": status})
         runs += 1
         shutil.rmtree(work)
     return {"calls": n_calls, "runs": runs, "failures": failures}
+
+
+def _one_fault(
+    shim, work: Path, n: int, action: int, sticky: int, before: bytes
+) -> tuple[bool, int]:
+    """Run the cycle with a fault at call `n`; then check the store, and go on with it."""
+
+    def faulted() -> None:
+        shim.plr_arm(str(work).encode(), n, action, sticky, -1)
+        scenario.cycle(work / "state", ack)
+
+    def checked() -> None:
+        scenario.check(work / "state", acks)
+        scenario.cycle(work / "state", lambda facts: None)
+
+    status, printed = child(faulted)
+    acks = scenario.parse(before) + scenario.parse(printed)
+    died = os.WIFSIGNALED(status) and action == ACTIONS["kill"]
+    return (died or status == 0) and child(checked)[0] == 0, status
 
 
 def kills(root: Path, n: int, seed: int) -> dict[str, object]:
@@ -136,7 +142,7 @@ def cuts(shim, root: Path, n: int, seed: int, broken: str) -> dict[str, object]:
     if broken:
         powercut.BROKEN[broken]()
     rng = random.Random(seed)
-    status, printed = child(lambda: scenario.cycle(root / "history" / "state", ack))
+    _, printed = child(lambda: scenario.cycle(root / "history" / "state", ack))
     history = (powercut.snapshot(root / "history"), scenario.parse(printed), 0)
     jobs: list[tuple[dict, list[dict[str, object]], int]] = [({}, [], 0), history]
     n_states, failures, seen = 0, [], set()

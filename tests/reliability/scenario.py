@@ -53,7 +53,7 @@ def cycle(path: Path, ack: Ack, n_labels: int = 8, attempt: int = 0) -> None:
         return
     try:
         for i in range(n_labels):
-            attempted(lambda: taught(store, 1 + i % 3))
+            attempted(lambda n=1 + i % 3: taught(store, n))
             if i % 3 == 2:
                 attempted(lambda: published(store))
         attempted(lambda: undone(store))

@@ -1,6 +1,6 @@
 """Teaches one label after another, saves as a board would, and looks at memory and disk.
 
-    soak.py BUNDLE STATE N_LABELS
+soak.py BUNDLE STATE N_LABELS
 """
 
 from __future__ import annotations

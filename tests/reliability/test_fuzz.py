@@ -291,8 +291,10 @@ TENSOR_ATTACKS = {
     "header beyond the end": struct.pack("<Q", 2**63) + b"{}",
     "header of 100 MB": header(b" " * (2 << 20)),
     "a million empty tensors": header({f"t{i}": entry([0], 0, 0) for i in range(5000)}),
-    "twice the same name": header(b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
-                                  b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)),
+    "twice the same name": header(
+        b'{"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]},'
+        b'"a":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}', bytes(4)
+    ),
     "name with a path": header({"../../etc/x": entry([1], 0, 4)}, bytes(4)),
     "name with NUL": header({"a\0b": entry([1], 0, 4)}, bytes(4)),
     "overlap": header({"a": entry([1], 0, 4), "b": entry([1], 0, 4)}, bytes(4)),

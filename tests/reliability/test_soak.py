@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 HERE = Path(__file__).parent
-# 4 MB of latents, 1 MB of memory with its taps, canaries, two generations of 10 MB, the log of SQLite
+# latents 4 MB, the memory's with taps, canaries, two generations of 10 MB, SQLite's log
 CAP_MB = 45
 
 

@@ -184,7 +184,7 @@ def test_directories_that_are_not_ours_are_refused(tmp_path, how):
     else:
         with Store(path) as store:
             store.keep(schema=99)
-    with pytest.raises(StateError, match="link|anybody|older version|schema 99"):
+    with pytest.raises(StateError, match=r"link|anybody|older version|schema 99"):
         Store(path)
 
 

@@ -1,0 +1,264 @@
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import numpy as np
+import pytest
+
+from plr_edge.bundle import open_bundle
+from plr_edge.config import AdaptConfig
+from plr_edge.errors import LabelError, PlrEdgeError, StreamError
+from plr_edge.governor import Budget, Governor
+from plr_edge.runtime.live import Live
+from plr_edge.runtime.robot import Robot
+from plr_edge.runtime.session import Session
+from plr_edge.store import Store
+
+
+@pytest.fixture(scope="module")
+def bundle(bundle_path):
+    return open_bundle(bundle_path)
+
+
+def make_robot(bundle, state):
+    live = Live(bundle, state, AdaptConfig())
+    return Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
+
+
+@pytest.fixture
+def robot(bundle, tmp_path):
+    made = make_robot(bundle, tmp_path / "s")
+    thread = threading.Thread(target=made.run)
+    thread.start()
+    yield made
+    made.stop()
+    thread.join(20)
+    made.live.close()
+
+
+def ask(robot, act, timeout=20):
+    return robot.call(act).result(timeout)
+
+
+def until(condition, timeout=40):
+    end = time.monotonic() + timeout
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.05)
+
+
+def objects(demo_frames, n=2):
+    names = list(dict.fromkeys(frame.label for frame in demo_frames))[:n]
+    return {name: [f.image for f in demo_frames if f.label == name] for name in names}
+
+
+def test_a_taught_object_is_known_at_once_and_consolidated_later(robot, demo_frames):
+    taught = objects(demo_frames)
+    for name, images in taught.items():
+        ask(robot, lambda n=name, i=images: robot.teach(n, images=i[:8]))
+    for name, images in taught.items():
+        answers = ask(robot, lambda i=images: robot.predict(i[8:]))
+        assert [a["top"][0][0] for a in answers].count(name) >= 3
+        assert answers[0]["version"] == 0
+    until(lambda: robot.live.version >= 1)
+    for name, images in taught.items():
+        answers = ask(robot, lambda i=images: robot.predict(i))
+        assert [a["top"][0][0] for a in answers].count(name) >= 11
+        assert answers[0]["version"] >= 1
+
+
+def test_a_trainer_that_is_killed_comes_back_and_knows_everything(robot, demo_frames):
+    for name, images in objects(demo_frames).items():
+        ask(robot, lambda n=name, i=images: robot.teach(n, images=i))
+    until(lambda: robot.live.report.get("to_go") is not None)
+    robot.live.trainer.child.send_signal(signal.SIGKILL)
+    until(lambda: robot.live.trainer.n_deaths == 1)
+    until(lambda: robot.live.trainer.alive)
+    until(lambda: robot.live.version >= 1)
+    assert ask(robot, robot.health)["trainer"]["deaths"] == 1
+
+
+def test_after_many_deaths_it_answers_without_learning_and_says_so(robot, demo_frames):
+    robot.live.trainer._again_at = 0
+    for i in range(5):
+        until(lambda: robot.live.trainer.alive)
+        robot.live.trainer.child.kill()
+        until(lambda n=i: robot.live.trainer.n_deaths == n + 1)
+        robot.live.trainer._again_at = 0
+    until(lambda: robot.state == "degraded")
+    assert "trainer" in robot.reason
+    name, images = next(iter(objects(demo_frames).items()))
+    ask(robot, lambda: robot.teach(name, images=images[:5]))
+    assert ask(robot, lambda: robot.predict(images[5:6]))[0]["top"][0][0] == name
+
+
+def test_frames_go_on_while_the_trainer_is_stopped(robot, demo_frames):
+    until(lambda: robot.live.trainer.alive)
+    robot.live.trainer.child.send_signal(signal.SIGSTOP)
+    source = iter(demo_frames * 3)
+    robot.feed(frame for frame in source if not time.sleep(0.01))
+    until(lambda: robot.n_frames + robot.n_dropped >= len(demo_frames) * 3 - 1)
+    assert robot.n_frames > 0.8 * 3 * len(demo_frames)
+    robot.live.trainer.child.send_signal(signal.SIGCONT)
+
+
+def test_the_newest_frame_wins_and_drops_are_counted(bundle, tmp_path, demo_frames):
+    robot = make_robot(bundle, tmp_path / "s")
+    robot.feed(iter(demo_frames[:10]))  # nobody takes them
+    assert (robot.n_dropped, robot._newest.source) == (9, demo_frames[9].source)
+    robot.live.close()
+
+
+def test_frames_just_seen_can_be_taught_by_count_or_stamp(robot, demo_frames):
+    stamped = [
+        type(f)(f.image, None, 1000 + i, f.source, i) for i, f in enumerate(demo_frames[:12])
+    ]
+    for frame in stamped:
+        robot.feed(iter([frame]))
+        until(lambda f=frame: robot.latest is not None and robot.latest[0] is f)
+    assert ask(robot, lambda: robot.teach("a", last=3))["taught"] == 3
+    assert ask(robot, lambda: robot.teach("b", stamp_ns=1004))["taught"] == 1
+    with pytest.raises(StreamError, match="no such frame"):
+        ask(robot, lambda: robot.teach("b", stamp_ns=7))
+    with pytest.raises(LabelError):
+        ask(robot, lambda: robot.teach("a/b"))
+    assert ask(robot, robot.classes) == [{"name": "a", "taught": 3}, {"name": "b", "taught": 1}]
+
+
+def test_a_key_teaches_once_even_after_a_restart(bundle, tmp_path, demo_frames):
+    images = [f.image for f in demo_frames[:3]]
+    for expected in (3, 3):
+        robot = make_robot(bundle, tmp_path / "s")
+        robot.teach("a", images=images, key="k1")
+        robot.teach("a", images=images, key="k1")
+        assert robot.live.store.last_seq == expected
+        robot.live.close()
+
+
+def test_undo_rebuilds_what_answers(robot, demo_frames):
+    taught = objects(demo_frames)
+    for name, images in taught.items():
+        ask(robot, lambda n=name, i=images: robot.teach(n, images=i))
+    first, second = taught
+    assert ask(robot, lambda: robot.undo(name=second)) == {"undone": 12}
+    assert [c["name"] for c in ask(robot, robot.classes)] == [first]
+    with pytest.raises(StreamError):
+        ask(robot, lambda: robot.undo(name="nobody"))
+    answer = ask(robot, lambda: robot.predict(taught[second][:1]))[0]
+    assert [name for name, _ in answer["top"]] == [first]
+    until(lambda: robot.live.trainer.alive)
+    assert robot.live.trainer.n_deaths == 0
+
+
+def test_a_refused_candidate_never_answers(robot, demo_frames, monkeypatch):
+    from plr_edge.gate import Verdict
+
+    verdict = Verdict(passed=False, reason="test", n=9, before=1.0, after=0.0, false_alarm=0.0)
+    monkeypatch.setattr("plr_edge.runtime.knowledge.judge", lambda *_: verdict)
+    for name, images in objects(demo_frames).items():
+        ask(robot, lambda n=name, i=images: robot.teach(n, images=i))
+    until(lambda: robot.live.n_dropped >= 1)
+    assert (robot.live.version, robot.live.perception.version) == (0, 0)
+
+
+def test_a_live_state_is_that_of_a_session_and_back(bundle, tmp_path, demo_frames):
+    with Session(bundle, tmp_path / "s", AdaptConfig()) as session:
+        for i in range(0, len(demo_frames), 8):
+            session.observe_many(demo_frames[i : i + 8])
+        session.finish()
+        version, n_taught = session.version, session.n_taught
+    live = Live(bundle, tmp_path / "s", AdaptConfig())
+    assert (live.version, live.n_taught, len(live.classes)) == (version, n_taught, 6)
+    end = time.monotonic() + 20
+    while not live.report and time.monotonic() < end:
+        live.poll()
+        time.sleep(0.02)
+    live.save("test", wait=True)
+    live.close()
+    with Session(bundle, tmp_path / "s", AdaptConfig()) as session:
+        answers = session.perception.predict_many(demo_frames)
+        right = [a.top[0][0] == f.label for a, f in zip(answers, demo_frames, strict=True)]
+        assert np.mean(right) > 0.95 and session.n_taught == n_taught
+
+
+def test_a_run_of_unknown_frames_asks_the_operator(robot, demo_frames, monkeypatch):
+    taught = objects(demo_frames, 3)
+    *known, strange = taught
+    for name in known:
+        ask(robot, lambda n=name: robot.teach(n, images=taught[n]))
+    ask(robot, lambda: setattr(robot.live.trainer, "given_up", True))
+    ask(robot, robot.live.trainer.kill)  # so that no new version sets the threshold anew
+    asked = []
+    robot.listeners.append(lambda kind, facts: asked.append(kind))
+    monkeypatch.setattr(robot.live.classifier, "unknown_below", 2.0)  # everything is
+    for frame in [f for f in demo_frames if f.label == strange] * 3:
+        before = robot.n_frames
+        robot.feed(iter([frame]))
+        until(lambda n=before: robot.n_frames > n)
+    assert "what is this" in asked
+
+
+def test_perception_of_a_live_robot_never_loads_torch(bundle_path, tmp_path):
+    code = (
+        "import sys\n"
+        "from plr_edge.bundle import open_bundle\n"
+        "from plr_edge.config import AdaptConfig\n"
+        "from plr_edge.runtime.live import Live\n"
+        "from plr_edge.runtime.robot import Robot\n"
+        "from plr_edge.serve.api import make_app\n"
+        f"live = Live(open_bundle({str(bundle_path)!r}), {str(tmp_path / 's')!r}, AdaptConfig())\n"
+        "live.poll(); live.close()\n"
+        "assert 'torch' not in sys.modules and 'onnx' not in sys.modules\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_sigterm_saves_and_ends_within_two_seconds(bundle_path, tmp_path, demo_frames):
+    from plr_edge.cli.client import ask as request
+
+    listen = f"unix:{tmp_path / 'api.sock'}"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "plr_edge", "run", str(bundle_path), "demo", "--state",
+         str(tmp_path / "s"), "--listen", listen, "--rate", "30"],
+        stderr=subprocess.PIPE,
+    )  # fmt: skip
+
+    def up():
+        try:
+            return request(listen, "GET", "/health").status == 200
+        except PlrEdgeError:
+            return False
+
+    until(up)
+    until(lambda: b'"frames":0,' not in request(listen, "GET", "/health").read())
+    answer = request(listen, "POST", "/teach", {"label": "a", "last": 5}, tmp_path / "s")
+    assert b'"taught"' in answer.read()
+    process.send_signal(signal.SIGTERM)
+    start = time.monotonic()
+    assert process.wait(10) == 0
+    assert time.monotonic() - start < 4  # 2 s, and as much for a busy machine
+    with Store(tmp_path / "s") as store:
+        assert (store.last_seq >= 1 and store.read() is None) or store.read().upto >= 1
+    assert os.stat(tmp_path / "s" / "token").st_mode & 0o777 == 0o600
+
+
+def test_systemd_is_told(bundle, tmp_path, monkeypatch):
+    import socket
+
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
+    listener.bind(str(tmp_path / "notify"))
+    listener.settimeout(10)
+    monkeypatch.setenv("NOTIFY_SOCKET", str(tmp_path / "notify"))
+    robot = make_robot(bundle, tmp_path / "s")
+    thread = threading.Thread(target=robot.run)
+    thread.start()
+    assert listener.recv(100) == b"READY=1"
+    assert listener.recv(200).startswith(b"WATCHDOG=1\nSTATUS=serving")
+    robot.stop()
+    while listener.recv(200) != b"STOPPING=1":
+        pass
+    thread.join()
+    robot.live.close()

@@ -1,0 +1,197 @@
+import base64
+import io
+import json
+import threading
+import time
+
+import pytest
+from PIL import Image
+
+pytest.importorskip("fastapi")
+pytest.importorskip("httpx")
+
+from fastapi.testclient import TestClient
+
+from plr_edge.bundle import open_bundle
+from plr_edge.config import AdaptConfig
+from plr_edge.errors import ConfigError
+from plr_edge.governor import Budget, Governor
+from plr_edge.runtime.live import Live
+from plr_edge.runtime.robot import STATES, Robot
+from plr_edge.serve.api import make_app
+from plr_edge.serve.server import is_loopback, parse_listen, read_token
+
+TOKEN = "secret-token"
+ADMIN = {"Authorization": f"Bearer {TOKEN}"}
+
+
+@pytest.fixture(scope="module")
+def robot(bundle_path, tmp_path_factory):
+    bundle = open_bundle(bundle_path)
+    live = Live(bundle, tmp_path_factory.mktemp("live") / "s", AdaptConfig())
+    made = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
+    thread = threading.Thread(target=made.run)
+    thread.start()
+    yield made
+    made.stop()
+    thread.join(20)
+    live.close()
+
+
+@pytest.fixture(scope="module")
+def client(robot):
+    return TestClient(make_app(robot, TOKEN))
+
+
+@pytest.fixture(scope="module")
+def pictures(demo_frames):
+    made = {}
+    for frame in demo_frames:
+        stream = io.BytesIO()
+        Image.fromarray(frame.image).save(stream, "PNG")
+        made.setdefault(frame.label, []).append(base64.b64encode(stream.getvalue()).decode())
+    return made
+
+
+def test_teach_predict_and_undo(client, robot, pictures):
+    first, second = list(pictures)[:2]
+    for name in (first, second):
+        body = {"label": name, "images": pictures[name][:8]}
+        answer = client.post("/teach", json=body, headers=ADMIN)
+        assert answer.status_code == 200 and answer.json()["taught"] == 8
+    answer = client.post("/predict", json={"images": pictures[second][8:]}).json()
+    assert [a["top"][0][0] for a in answer].count(second) >= 3
+    assert {c["name"] for c in client.get("/classes").json()} == {first, second}
+    assert client.get("/thumbnails/0.jpg").content.startswith(b"\xff\xd8")
+    answer = client.post("/undo", json={"name": second}, headers=ADMIN)
+    assert answer.json() == {"undone": 8}
+    assert client.post("/undo", json={"name": second}, headers=ADMIN).status_code == 422
+    assert client.post("/undo", json={}, headers=ADMIN).status_code == 422
+
+
+@pytest.mark.parametrize("path", ["/teach", "/undo", "/rollback", "/pause", "/resume"])
+@pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])
+def test_what_changes_something_needs_the_token(client, path, headers):
+    body = {"label": "x", "last": 1}
+    assert client.post(path, json=body, headers=headers).status_code == 401
+
+
+def test_pause_and_resume_are_seen_in_health_and_metrics(client):
+    assert client.post("/pause", headers=ADMIN).json()["state"] == "paused"
+    assert 'plr_edge_state{state="paused"} 1' in client.get("/metrics").text
+    assert client.post("/resume", headers=ADMIN).json()["state"] in STATES
+    health = client.get("/health").json()
+    assert health["power_w"] is None or health["power_w"] > 0
+    assert "plr_edge_power_watts" in client.get("/metrics").text or health["power_w"] is None
+
+
+def test_metrics_name_no_class(client, pictures):
+    text = client.get("/metrics").text
+    assert not any(name in text for name in pictures)
+    for line in text.splitlines():
+        assert line.startswith("#") or len(line.split()) == 2
+
+
+BAD_BODIES = {
+    "no JSON": b"label=x",
+    "NaN": b'{"label": "a", "last": NaN}',
+    "key twice": b'{"label": "a", "label": "b"}',
+    "deep": b"[" * 5000 + b"]" * 5000,
+    "deep and right": b'{"label": ' + b"[" * 20 + b"]" * 20 + b"}",
+    "another type": b'{"label": 7}',
+    "unknown field": b'{"label": "a", "path": "/etc/passwd"}',
+    "a number as text": b'{"label": "a", "last": "1"}',
+    "too many frames": b'{"label": "a", "last": 1000}',
+    "slash": b'{"label": "a/b", "last": 1}',
+    "no base64": b'{"label": "a", "images": ["???"]}',
+    "no image": b'{"label": "a", "images": ["aGFsbG8="]}',
+    "bad key": b'{"label": "a", "key": "../x"}',
+    "huge stamp": b'{"label": "a", "stamp_ns": 99999999999999999999999}',
+}
+
+
+@pytest.mark.parametrize("name", BAD_BODIES)
+def test_bad_bodies_are_refused_and_nothing_is_taught(client, robot, name):
+    before = robot.live.store.last_seq
+    headers = {**ADMIN, "Content-Type": "application/json"}
+    answer = client.post("/teach", content=BAD_BODIES[name], headers=headers)
+    assert answer.status_code in (400, 422), answer.text
+    assert "Traceback" not in answer.text and "/work" not in answer.text
+    assert robot.live.store.last_seq == before
+
+
+def test_large_and_encoded_bodies_are_refused_before_they_are_parsed(client):
+    large = b'{"label": "' + b"a" * (9 << 20) + b'"}'
+    assert client.post("/teach", content=large, headers=ADMIN).status_code == 413
+    headers = {**ADMIN, "Content-Encoding": "gzip"}
+    assert client.post("/teach", content=b"\x1f\x8b", headers=headers).status_code == 415
+
+
+def test_every_operation_answers_random_input_without_a_failure_of_its_own(client):
+    """Each POST of the OpenAPI description, with values of the wrong kind."""
+    values = [None, True, -1, 2**70, "", "x" * 5000, [], {}, [[]], {"a": 1}, 1.5]
+    paths = client.get("/openapi.json").json()["paths"]
+    assert {"/teach", "/predict", "/undo", "/health", "/events"} <= set(paths)
+    for path, operations in paths.items():
+        if "post" not in operations or path in ("/rollback", "/pause", "/resume"):
+            continue
+        for value in values:
+            for field in ("label", "last", "stamp_ns", "images", "key", "name"):
+                body = {"label": "a", "images": [], field: value}
+                answer = client.post(path, json=body, headers=ADMIN)
+                assert answer.status_code < 500, (path, body, answer.text)
+
+
+def test_the_page_is_one_file_without_network(client):
+    page = client.get("/").text
+    assert "teach this" in page
+    assert "http://" not in page and "https://" not in page and 'src="/' not in page
+
+
+def test_events_tell_what_is_taught(robot, pictures):
+    import asyncio
+
+    from plr_edge.serve.api import _events
+
+    async def first_event():
+        stream = _events(robot)
+        task = asyncio.ensure_future(stream.__anext__())
+        await asyncio.sleep(0.1)
+        robot.call(lambda: robot.emit("taught", {"label": "x"}))
+        text = await asyncio.wait_for(task, 5)
+        await stream.aclose()
+        return text
+
+    assert asyncio.run(first_event()) == 'event: taught\ndata: {"label": "x"}\n\n'
+    assert robot.listeners == []
+
+
+def test_addresses_are_checked_and_a_token_is_made_once(tmp_path):
+    assert parse_listen("127.0.0.1:80") == {"host": "127.0.0.1", "port": 80}
+    assert is_loopback("unix:/tmp/x") and is_loopback("[::1]:80") and not is_loopback("0.0.0.0:80")
+    for wrong in ("80", "host:", "host:x", "host:99999"):
+        with pytest.raises(ConfigError, match="HOST:PORT"):
+            parse_listen(wrong)
+    assert read_token(tmp_path) == read_token(tmp_path)
+    assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_flood_of_teaching_is_answered_and_loses_nothing(client, robot, pictures):
+    images = next(iter(pictures.values()))[:1]
+    answers = []
+
+    def flood(i):
+        body = {"label": "flood", "images": images, "key": f"f{i}"}
+        answers.append(client.post("/teach", json=body, headers=ADMIN))
+
+    before = robot.live.store.last_seq
+    threads = [threading.Thread(target=flood, args=(i,)) for i in range(40)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    codes = [a.status_code for a in answers]
+    assert set(codes) <= {200, 503}
+    assert robot.live.store.last_seq == before + codes.count(200)
+    assert json.loads(client.get("/health").text)["state"] in STATES
+    time.sleep(0)
