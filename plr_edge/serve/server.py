@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import resource
 import secrets
 import threading
 from contextlib import suppress
@@ -12,7 +13,7 @@ from typing import Any
 from plr_edge.errors import ConfigError, MissingExtraError
 
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
-_BACKLOG, _MAX_CONNECTIONS = 128, 256
+_BACKLOG, _MAX_CONNECTIONS = 512, 1500
 
 
 def read_token(path: Path) -> str:
@@ -50,6 +51,8 @@ def start_server(app: Any, listen: str) -> tuple[Any, threading.Thread]:
             "serving needs the extra `serve`: pip install 'plr-edge[serve]'"
         ) from None
     place = parse_listen(listen)
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * _MAX_CONNECTIONS), most))
     config = uvicorn.Config(
         app, **place, log_level="error", access_log=False, lifespan="off", backlog=_BACKLOG,
         limit_concurrency=_MAX_CONNECTIONS, timeout_keep_alive=5,

@@ -1,0 +1,175 @@
+"""A robot at 30 frames a second: what training costs its frames, and a trainer that is tormented.
+
+live.py BUNDLE STATE blocks N SECONDS      training on and off in turns, N pairs of blocks
+live.py BUNDLE STATE torment N             kill, stop or starve the trainer at N random moments
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import os
+import random
+import resource
+import signal
+import sys
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+
+from plr_edge.bundle import open_bundle
+from plr_edge.config import AdaptConfig
+from plr_edge.governor import Budget, Governor
+from plr_edge.runtime.live import Live
+from plr_edge.runtime.perception import return_memory_at_once
+from plr_edge.runtime.robot import Robot
+from plr_edge.stream import open_stream
+from plr_edge.stream.base import Frame
+
+RATE, DEADLINE_MS = 30.0, 33.0
+
+
+def main() -> None:
+    return_memory_at_once()
+    bundle, state, command = open_bundle(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    live = Live(bundle, state, AdaptConfig())
+    robot = Robot(live, Governor(Budget(deadline_ms=DEADLINE_MS), live.schedule, [0.02] * 5))
+    frames = list(open_stream("demo", limit_per_class=30))
+    loop = threading.Thread(target=robot.run)
+    loop.start()
+    threading.Thread(target=robot.feed, args=(paced(robot, frames),), daemon=True).start()
+    seen: list[tuple[float, float]] = []
+    robot.listeners.append(
+        lambda kind, facts: seen.append((facts["latency_ms"], facts["age_ms"]))
+        if kind == "prediction" else None
+    )  # fmt: skip
+    try:
+        taught(robot, frames)
+        facts = (
+            blocks(robot, seen, int(sys.argv[4]), float(sys.argv[5]))
+            if command == "blocks"
+            else torment(robot, seen, int(sys.argv[4]))
+        )
+    finally:
+        robot.stop()
+        loop.join()
+        live.close()
+    print(json.dumps(facts))
+
+
+def paced(robot: Robot, frames: list[Frame]):
+    """Give frames at their times; a late reader loses them, as with a camera."""
+    start = time.monotonic()
+    for i, frame in enumerate(itertools.cycle(frames)):
+        if robot.stopping.wait(max(0.0, start + i / RATE - time.monotonic())):
+            return
+        yield Frame(frame.image, None, time.time_ns(), frame.source, i)
+
+
+def taught(robot: Robot, frames: list[Frame]) -> None:
+    names = dict.fromkeys(frame.label for frame in frames)
+    for name in names:
+        images = [f.image for f in frames if f.label == name]
+        robot.call(lambda n=name, i=images: robot.teach(n, images=i)).result(60)
+    end = time.monotonic() + 60
+    while robot.live.version == 0 and time.monotonic() < end:
+        time.sleep(0.1)
+
+
+def keep_training(robot: Robot) -> None:
+    """One label, so that the trainer has something to consolidate for 400 steps."""
+    image = robot.latest[0].image
+    name = robot.live.classes[0]
+    robot.call(lambda: robot.teach(name, images=[image])).result(10)
+
+
+def blocks(robot: Robot, seen: list, n: int, seconds: float) -> dict[str, object]:
+    results: dict[bool, list[dict[str, float]]] = {True: [], False: []}
+    for i in range(2 * n):
+        on = i % 2 == 0
+        robot.call(lambda p=not on: robot.pause(p)).result(10)
+        if on:
+            keep_training(robot)
+        time.sleep(0.5)
+        dropped, begun = robot.n_dropped, resource.getrusage(resource.RUSAGE_SELF)
+        seen.clear()
+        time.sleep(seconds)
+        latencies, ages = np.array(seen).T
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        lost = robot.n_dropped - dropped
+        results[on].append(
+            {
+                "p50_ms": float(np.percentile(latencies, 50)),
+                "p99_ms": float(np.percentile(latencies, 99)),
+                "missed": float((ages > DEADLINE_MS).sum() + lost) / (len(ages) + lost),
+                "frames": len(ages),
+                "voluntary": used.ru_nvcsw - begun.ru_nvcsw,
+                "involuntary": used.ru_nivcsw - begun.ru_nivcsw,
+            }
+        )
+    medians = {
+        ("training" if on else "paused"): {
+            key: float(np.median([row[key] for row in rows])) for key in rows[0]
+        }
+        for on, rows in results.items()
+    }
+    rng = np.random.default_rng(0)
+    pairs = np.array([a["p99_ms"] - b["p99_ms"] for a, b in zip(*results.values(), strict=True)])
+    draws = np.median(rng.choice(pairs, (2000, len(pairs))), axis=1)
+    missed = [float(np.mean([r["missed"] for r in results[on]])) for on in (True, False)]
+    return {
+        **medians,
+        "added_p99_ms": float(np.median(pairs)),
+        "interval_ms": [float(x) for x in np.percentile(draws, [2.5, 97.5])],
+        "missed_training": missed[0],
+        "missed_paused": missed[1],
+        "load": os.getloadavg()[0],
+    }
+
+
+def torment(robot: Robot, seen: list, n: int) -> dict[str, object]:
+    rng, counts = random.Random(0), {"kill": 0, "stop": 0, "starve": 0}
+    time.sleep(2)
+    quiet_from, dropped = robot.n_frames, robot.n_dropped
+    time.sleep(10)
+    baseline = (robot.n_dropped - dropped) / max(robot.n_frames - quiet_from, 1)
+    start, dropped, done = robot.n_frames, robot.n_dropped, 0
+    began = time.monotonic()
+    while done < n:
+        trainer = robot.live.trainer
+        trainer._deaths.clear()  # it deserves none of them
+        trainer.given_up, trainer._again_at = False, 0.0
+        time.sleep(rng.uniform(0, 1.0))
+        child = trainer.child
+        if child is None or child.poll() is not None:
+            continue
+        kind = rng.choice(list(counts))
+        if kind == "kill":
+            child.kill()
+        elif kind == "stop":
+            child.send_signal(signal.SIGSTOP)
+            time.sleep(0.3)
+            child.send_signal(signal.SIGCONT)
+        else:  # no more memory than it has now
+            size = 1 << 20
+            resource.prlimit(child.pid, resource.RLIMIT_DATA, (size, size))
+        if rng.random() < 0.3:
+            keep_training(robot)
+        counts[kind] += 1
+        done += 1
+    n_frames, lost = robot.n_frames - start, robot.n_dropped - dropped
+    return {
+        **counts,
+        "deaths": robot.live.trainer.n_deaths,
+        "frames": n_frames,
+        "expected": round(RATE * (time.monotonic() - began)),
+        "dropped": lost,
+        "dropped_share": lost / n_frames,
+        "baseline_dropped_share": baseline,
+    }
+
+
+if __name__ == "__main__":
+    main()
