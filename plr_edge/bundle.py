@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import os
 import shutil
 import tempfile
@@ -24,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from plr_edge.bundle_check import check_facts
 from plr_edge.codec import LatentCodec
 from plr_edge.errors import BundleError, ConfigError
 from plr_edge.files import read_regular, sync_folder, write_synced
@@ -36,7 +36,6 @@ SCHEMA = 1
 FILES = ("frozen.onnx", "adaptive.onnx", "adaptive.safetensors")
 _MAX_FILE_BYTES = 1 << 30
 _MAX_MANIFEST_BYTES = 4 << 20
-_MAX_LEVELS, _MAX_WIDTH, _MAX_SIDE = 64, 1 << 24, 4096
 
 
 @dataclass(frozen=True)
@@ -166,7 +165,7 @@ def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
     files = {name: _read_verified(path / name, manifest["files"].get(name)) for name in FILES}
     bundle = Bundle(path, manifest, trusted=trust is not None)
     try:
-        _check_facts(bundle, len(files["adaptive.onnx"]))
+        check_facts(bundle, len(files["adaptive.onnx"]))
     except (
         LookupError,
         TypeError,
@@ -185,32 +184,6 @@ def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
         except ValueError as error:
             raise BundleError(f"{path / name} is refused: {error}") from None
     return bundle
-
-
-def _check_facts(bundle: Bundle, template_bytes: int) -> None:
-    manifest = bundle.manifest
-    shapes = [level.shape for level in bundle.levels]
-    if not 1 <= len(shapes) <= _MAX_LEVELS or len({level.name for level in bundle.levels}) < len(
-        shapes
-    ):
-        raise ValueError(f"it has {len(shapes)} levels, or two of one name")
-    for shape in shapes:
-        if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
-            raise ValueError(f"a level has the shape {shape}")
-    widths = [*(math.prod(shape) for shape in shapes), bundle.taps_width + 1]
-    if max(widths) > _MAX_WIDTH or min(widths) < 1 or bundle.release < 0:
-        raise ValueError(f"a level is {max(widths)} values wide")
-    if not 8 <= bundle.preprocessing.size <= _MAX_SIDE:
-        raise ValueError(f"the input is {bundle.preprocessing.size} pixels wide")
-    if type(manifest["frozen_macs"]) is not int or not isinstance(manifest["backbone"], str):
-        raise ValueError("frozen_macs or backbone is of another type")
-    at = 0
-    for _, (offset, shape) in sorted(manifest["adaptive_slots"].items(), key=lambda s: s[1][0]):
-        if type(offset) is not int or offset < at or not all(type(n) is int for n in shape):
-            raise ValueError("a weight of adaptive.onnx lies upon another")
-        at = offset + 4 * math.prod(shape)
-    if at > template_bytes:
-        raise ValueError("a weight lies beyond the end of adaptive.onnx")
 
 
 def _check_signature(path: Path, payload: bytes, trust: Path) -> None:

@@ -19,10 +19,12 @@ from typing import Any
 import numpy as np
 
 from plr_edge.errors import StateError
+from plr_edge.store.corrections import Corrections
 from plr_edge.store.database import FILE, Damage, Database, Row
 from plr_edge.store.folder import damage_as_error, locked, make_folder
 from plr_edge.store.generations import FOLDER, Arrays, State, read_group, remove_files, write_files
-from plr_edge.store.labels import LEARNED, QUARANTINED, UNDONE, Label
+from plr_edge.store.labels import Label
+from plr_edge.store.rows import blobs, meta, packed, ranges
 
 SCHEMA = 2
 _KEPT_GENERATIONS = 2
@@ -33,7 +35,7 @@ _EVENT_CHARS = 300
 _DAY_NS = 86_400 * 10**9
 
 
-class Store:
+class Store(Corrections):
     """What is learned, in a directory; only one process at a time may hold it."""
 
     def __init__(
@@ -86,7 +88,7 @@ class Store:
     def keep(self, **facts: Any) -> None:
         """Keep facts that fit JSON."""
         with self._transaction() as database:
-            database.put("meta", _meta(facts))
+            database.put("meta", meta(facts))
 
     @property
     def last_seq(self) -> int:
@@ -135,54 +137,6 @@ class Store:
                     )
         return found
 
-    def confirm(self, seqs: Sequence[int]) -> list[int]:
-        """Teach quarantined labels after all, as new ones; returns their old places."""
-        wanted = set(seqs)
-        held = self.with_latents([x for x in self.labels(status=QUARANTINED) if x.seq in wanted])
-        with self._transaction() as database:
-            database.put("labels", (replace(x, status=UNDONE).to_row(x.seq) for x in held))
-            self._note(database, "confirmed", _ranges([x.seq for x in held]))
-            self._insert(database, [replace(x, status=LEARNED) for x in held])
-        return [x.seq for x in held]
-
-    def mark(self, seqs: Sequence[int], status: str, reason: str) -> list[int]:
-        """Give labels another status; generations that learned from them are let go.
-
-        Returns:
-            The labels that changed.
-        """
-        wanted = set(seqs)
-        changed = [x for x in self.labels() if x.seq in wanted and x.status != status]
-        if not changed:
-            return []
-        touched = [x.seq for x in changed if x.status == LEARNED]
-        with self._transaction() as database:
-            database.put("labels", (replace(x, status=status).to_row(x.seq) for x in changed))
-            if touched:
-                self._drop_generations(database, min(touched), reason)
-            self._note(database, status, f"{reason}: {_ranges([x.seq for x in changed])}")
-        self._tidy()
-        return [x.seq for x in changed]
-
-    def forget(self, name: str) -> int:
-        """Delete every trace of a class: labels, latents, and generations that learned it.
-
-        Returns:
-            How many labels that were.
-        """
-        seqs = [label.seq for label in self.labels() if label.name == name]
-        if not seqs:
-            return 0
-        with self._transaction() as database:
-            database.delete("labels", seqs)
-            database.delete("latents", seqs)
-            database.put("meta", _meta({"n_deleted": self.get("n_deleted", 0) + len(seqs)}))
-            self._drop_generations(database, min(seqs), "a class was forgotten")
-            self._note(database, "forget", f"{len(seqs)} labels of one class deleted")
-        self._tidy()
-        self._database.checkpoint()
-        return len(seqs)
-
     # generations
 
     def publish(
@@ -214,7 +168,7 @@ class Store:
         upto = self.last_seq if upto is None else upto
         facts = {**facts, "upto": upto, "in_use": [int(seq) for seq in in_use]}
         try:
-            entries = write_files(self.path, number, {**arrays, "facts": {"json": _packed(facts)}})
+            entries = write_files(self.path, number, {**arrays, "facts": {"json": packed(facts)}})
         except OSError as error:
             self._tidy()
             raise StateError(
@@ -230,7 +184,7 @@ class Store:
             database.put("generations", [row])
             database.delete("generations", old[: max(0, len(old) + 1 - _KEPT_GENERATIONS)])
             database.put(
-                "meta", _meta({"last_generation": number, "written": self._written(n_bytes)})
+                "meta", meta({"last_generation": number, "written": self._written(n_bytes)})
             )
             self._note(database, "published", f"generation {number}, labels to {upto} {reason}")
         self._tidy()
@@ -252,27 +206,6 @@ class Store:
                 continue
             return State(int(number), int(upto), facts, arrays, tuple(self.notes))
         return None
-
-    def rollback(self) -> int:
-        """Go back to the generation before the newest; labels after it are set aside as undone.
-
-        Returns:
-            The number of labels set aside.
-
-        Raises:
-            StateError: there is no older generation.
-        """
-        generations = self._generations()
-        if len(generations) < 2:
-            raise StateError(f"{self.path} holds no generation older than the newest")
-        number, upto = generations[-2][:2]
-        aside = [x for x in self.labels(int(upto)) if x.status == LEARNED]
-        with self._transaction() as database:
-            database.put("labels", (replace(x, status=UNDONE).to_row(x.seq) for x in aside))
-            database.delete("generations", [generations[-1][0]])
-            self._note(database, "rollback", f"to generation {number}; {len(aside)} labels undone")
-        self._tidy()
-        return len(aside)
 
     def generations(self) -> list[dict[str, Any]]:
         """Return number, last label, time and bytes of what could be gone back to."""
@@ -301,7 +234,7 @@ class Store:
         """Let go of generations; the labels that they learned are learned again."""
         with self._transaction() as database:
             database.delete("generations", numbers)
-            self._note(database, "dropped", f"generation {_ranges(numbers)}: {reason}")
+            self._note(database, "dropped", f"generation {ranges(numbers)}: {reason}")
         self._tidy()
 
     # events and sizes
@@ -372,18 +305,12 @@ class Store:
         first = self.last_seq + 1
         seqs = list(range(first, first + len(labels)))
         pairs = list(zip(seqs, labels, strict=True))
-        n_bytes = sum(len(blob) for label in labels for blob in _blobs(label))
+        n_bytes = sum(len(blob) for label in labels for blob in blobs(label))
         database.put("labels", (label.to_row(seq) for seq, label in pairs))
-        database.put("latents", ((seq, *_blobs(label)) for seq, label in pairs))
+        database.put("latents", ((seq, *blobs(label)) for seq, label in pairs))
         counts = {"last_seq": first - 1 + len(seqs), "written": self._written(n_bytes)}
-        database.put("meta", _meta({**counts, **(facts or {})}))
+        database.put("meta", meta({**counts, **(facts or {})}))
         return seqs
-
-    def _drop_generations(self, database: Database, from_seq: int, reason: str) -> None:
-        late = [row[0] for row in database.rows("generations", "upto >= ?", (from_seq,))]
-        if late:
-            database.delete("generations", late)
-            self._note(database, "dropped", f"generation {_ranges(late)}: {reason}")
 
     def _note(self, database: Database, kind: str, text: str) -> None:
         newest = int(database.value("SELECT max(id) FROM events") or 0) + 1
@@ -424,7 +351,7 @@ class Store:
             database.delete("latents", [*gone, *old])
             database.delete("labels", old)
             if old:
-                database.put("meta", _meta({"n_deleted": self.get("n_deleted", 0) + len(old)}))
+                database.put("meta", meta({"n_deleted": self.get("n_deleted", 0) + len(old)}))
 
     def _written(self, n_bytes: int) -> dict[str, int]:
         """Return the counter of today with some bytes more."""
@@ -437,27 +364,3 @@ class Store:
     def _transaction(self) -> Iterator[Database]:
         with damage_as_error(self.path), self._database.transaction() as database:
             yield database
-
-
-def _meta(facts: Mapping[str, Any]) -> list[Row]:
-    return [(key, json.dumps(value)) for key, value in facts.items()]
-
-
-def _packed(facts: Mapping[str, Any]) -> np.ndarray:
-    return np.frombuffer(json.dumps(facts).encode(), np.uint8)
-
-
-def _blobs(label: Label) -> tuple[bytes, bytes]:
-    assert label.record is not None and label.taps is not None
-    return label.record.tobytes(), label.taps.astype(np.float16).tobytes()
-
-
-def _ranges(seqs: Sequence[int]) -> str:
-    """Write numbers as `3-7, 12`."""
-    parts: list[list[int]] = []
-    for seq in sorted(seqs):
-        if parts and seq == parts[-1][1] + 1:
-            parts[-1][1] = seq
-        else:
-            parts.append([seq, seq])
-    return ", ".join(f"{a}-{b}" if a != b else str(a) for a, b in parts)

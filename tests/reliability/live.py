@@ -95,7 +95,12 @@ def blocks(robot: Robot, seen: list, n: int, seconds: float) -> dict[str, object
         time.sleep(0.5)
         dropped, begun = robot.n_dropped, resource.getrusage(resource.RUSAGE_SELF)
         seen.clear()
-        time.sleep(seconds)
+        steps = sum(robot.live.report.get("steps_per_level", [0]))
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0:
+            time.sleep(min(left, 2.0))
+            if on:
+                keep_training(robot)
         latencies, ages = np.array(seen).T
         used = resource.getrusage(resource.RUSAGE_SELF)
         lost = robot.n_dropped - dropped
@@ -105,6 +110,7 @@ def blocks(robot: Robot, seen: list, n: int, seconds: float) -> dict[str, object
                 "p99_ms": float(np.percentile(latencies, 99)),
                 "missed": float((ages > DEADLINE_MS).sum() + lost) / (len(ages) + lost),
                 "frames": len(ages),
+                "steps": sum(robot.live.report["steps_per_level"]) - steps,
                 "voluntary": used.ru_nvcsw - begun.ru_nvcsw,
                 "involuntary": used.ru_nivcsw - begun.ru_nivcsw,
             }
