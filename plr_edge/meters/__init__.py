@@ -10,6 +10,7 @@ from pathlib import Path
 
 from plr_edge.meters.base import EnergyReading, PowerMeter
 from plr_edge.meters.board import describe_machine
+from plr_edge.meters.cgroup import cpu_quota
 from plr_edge.meters.hwmon import find_ina3221
 from plr_edge.meters.nvml import find_nvml
 from plr_edge.meters.process import cpu_seconds, process_memory
@@ -20,6 +21,7 @@ __all__ = [
     "METERS",
     "EnergyReading",
     "PowerMeter",
+    "cpu_quota",
     "cpu_seconds",
     "describe_machine",
     "find_power_meters",

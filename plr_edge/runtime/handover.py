@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 import queue
+import signal
 import socket
 import subprocess
 import sys
@@ -25,6 +26,7 @@ _log = logging.getLogger(__name__)
 _MOST_DEATHS, _WITHIN_S = 5, 300.0
 _LONGEST_BACKOFF_S = 30.0
 _MAX_QUEUED = 4096
+_SLICE_S = 0.02
 Message = tuple[str, dict[str, Any], dict[str, np.ndarray]]
 
 
@@ -38,6 +40,8 @@ class TrainerProcess:
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._again_at = 0.0
         self._outbox: queue.Queue[bytes | None] = queue.Queue(_MAX_QUEUED)
+        self._share = 1.0
+        self._limiting = False
 
     @property
     def alive(self) -> bool:
@@ -76,6 +80,31 @@ class TrainerProcess:
             self.kill()
             return False
         return True
+
+    def limit(self, share: float) -> None:
+        """Let the child run this share of the time only, in slices of milliseconds.
+
+        For a quota that perception shares with it: a training step that takes the quota of a whole
+        period would stop the frames too, however nice it is.
+        """
+        self._share = share
+        if share < 1.0 and not self._limiting:
+            self._limiting = True
+            threading.Thread(target=self._slice, daemon=True).start()
+
+    def _slice(self) -> None:
+        while self._share < 1.0:
+            child = self.child
+            run_s = _SLICE_S * self._share
+            for number, pause_s in ((signal.SIGCONT, run_s), (signal.SIGSTOP, _SLICE_S - run_s)):
+                if child is not None and child.poll() is None:
+                    with suppress(OSError):
+                        child.send_signal(number)
+                time.sleep(pause_s)
+        if self.child is not None:
+            with suppress(OSError):
+                self.child.send_signal(signal.SIGCONT)
+        self._limiting = False
 
     def reap(self) -> bool:
         """Notice a death, once; returns whether there was one."""

@@ -22,7 +22,7 @@ import numpy as np
 
 from plr_edge.errors import PlrEdgeError, StreamError
 from plr_edge.governor import Decision, Governor, Reading
-from plr_edge.meters import find_power_meters, process_memory, read_temperatures_c
+from plr_edge.meters import cpu_quota, find_power_meters, process_memory, read_temperatures_c
 from plr_edge.runtime.live import Live
 from plr_edge.runtime.perception import UNKNOWN, Prediction, Seen
 from plr_edge.store import LEARNED, UNDONE
@@ -32,6 +32,7 @@ _log = logging.getLogger(__name__)
 _RING = 150  # frames that can be taught after they were seen: five seconds
 _TICK_S = 1.0
 _IDLE_S = 0.05
+_QUOTA_MARGIN, _LEAST_SHARE = 0.5, 0.02
 _LATENCIES = 300
 _ALIKE = 0.6  # cosine of features of unknown frames that look alike; of a film, 0.63 to 0.99
 _RUN_OF_UNKNOWN = 15
@@ -65,6 +66,7 @@ class Robot:
         self.stopping = threading.Event()
         self._source_error = ""
         self._meters, _ = find_power_meters()
+        self._quota, self._cpu_s = cpu_quota(), time.process_time()
         self._last_tick, self._frames_at_tick, self._steps_at_tick = time.monotonic(), 0, 0
 
     # for other threads
@@ -322,10 +324,20 @@ class Robot:
         if before is None or before.reason.split()[0] != self.decision.reason.split()[0]:
             _log.info("%s", self.decision)
         self.live.set_budget(self._steps_per_s(), paused=self.paused)
+        self._quota, self._cpu_s = cpu_quota(), time.process_time()
+        if self._quota is not None:
+            self._share_quota(passed)
         self._last_tick, self._frames_at_tick, self._steps_at_tick = now, self.n_frames, steps
         self._update_state()
         notify(f"WATCHDOG=1\nSTATUS={self.state}, {self.frames_per_s:.0f} frames/s")
         self.emit("status", {"frames_per_s": self.frames_per_s, "power_w": self.power_w})
+
+    def _share_quota(self, passed_s: float) -> None:
+        """Leave the trainer what the cgroup's quota has left beside perception."""
+        assert self._quota is not None
+        used_s, self._cpu_s = time.process_time() - self._cpu_s, time.process_time()
+        left = _QUOTA_MARGIN * self._quota - used_s / passed_s
+        self.live.trainer.limit(min(max(left, _LEAST_SHARE), 1.0))
 
     def _steps_per_s(self) -> float:
         return self.decision.steps_per_s if self.decision else 1e6
