@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import logging
 import time
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -29,7 +30,7 @@ from plr_edge.store import CANARY, LEARNED, QUARANTINED, TRAIN, Label, Store
 from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
-_BATCH = 64
+_BATCH = 16
 
 
 @dataclass
@@ -128,6 +129,7 @@ class Knowledge:
         self.history = History()
         self.n_taught, self.n_quarantined, self.version = 0, 0, 0
         self.verdict: Verdict | None = None
+        self.share = 1.0  # of the time that judging may take
         self.admission = Admission()
         self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
         self.good_weights: Mapping[str, np.ndarray] = {}  # empty: those of the bundle
@@ -370,9 +372,12 @@ class Knowledge:
         """Return the class index (n,) that is answered to each canary."""
         if not len(latents):
             return np.zeros(0, np.int64)
-        starts = range(0, len(latents), _BATCH)
-        features = np.concatenate([engine.run(latents[i : i + _BATCH])[0] for i in starts])
-        return classifier.answer_many(taps, features)[0].argmax(1)
+        features = []
+        for i in range(0, len(latents), _BATCH):
+            start = time.thread_time()
+            features.append(engine.run(latents[i : i + _BATCH])[0])
+            time.sleep((time.thread_time() - start) * (1 / self.share - 1))
+        return classifier.answer_many(taps, np.concatenate(features))[0].argmax(1)
 
     def _known_index(self, label: str) -> int:
         return self.classes.index(label) if label in self.classes else -1

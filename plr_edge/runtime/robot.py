@@ -32,7 +32,7 @@ _log = logging.getLogger(__name__)
 _RING = 150  # frames that can be taught after they were seen: five seconds
 _TICK_S = 1.0
 _IDLE_S = 0.05
-_QUOTA_MARGIN, _LEAST_SHARE = 0.5, 0.02
+_QUOTA_MARGIN, _LEAST_SHARE = 0.7, 0.02
 _LATENCIES = 300
 _ALIKE = 0.6  # cosine of features of unknown frames that look alike; of a film, 0.63 to 0.99
 _RUN_OF_UNKNOWN = 15
@@ -324,7 +324,7 @@ class Robot:
         if before is None or before.reason.split()[0] != self.decision.reason.split()[0]:
             _log.info("%s", self.decision)
         self.live.set_budget(self._steps_per_s(), paused=self.paused)
-        self._quota, self._cpu_s = cpu_quota(), time.process_time()
+        self._quota = cpu_quota()
         if self._quota is not None:
             self._share_quota(passed)
         self._last_tick, self._frames_at_tick, self._steps_at_tick = now, self.n_frames, steps
@@ -337,7 +337,8 @@ class Robot:
         assert self._quota is not None
         used_s, self._cpu_s = time.process_time() - self._cpu_s, time.process_time()
         left = _QUOTA_MARGIN * self._quota - used_s / passed_s
-        self.live.trainer.limit(min(max(left, _LEAST_SHARE), 1.0))
+        self.live.share = min(max(left, _LEAST_SHARE), 1.0)
+        self.live.trainer.limit(self.live.share)
 
     def _steps_per_s(self) -> float:
         return self.decision.steps_per_s if self.decision else 1e6
