@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 import logging
 import time
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
