@@ -197,12 +197,15 @@ class Recipe:
         weights: a safetensors file.
         cut: the first adaptive block.
         input_size: height and width of the input.
+        static_feature: let the fast classifier read the feature of the network as exported too:
+            better on kinds of objects, dearer by a second pass of the adaptive part.
     """
 
     backbone: str = "mobilenet_v2"
     weights: Path | None = None
     cut: str | None = None
     input_size: int | None = None
+    static_feature: bool = False
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -217,7 +220,7 @@ def read_recipe(path: Path) -> Recipe:
         raise ConfigError(f"cannot read {path}: {error.strerror}; give a .toml recipe") from None
     except ValueError as error:
         raise ConfigError(f"{path} is no TOML ({' '.join(str(error).split())[:120]})") from None
-    types = {"backbone": str, "weights": str, "cut": str, "input_size": int}
+    types = {"backbone": str, "weights": str, "cut": str, "input_size": int, "static_feature": bool}
     for name, value in facts.items():
         if name not in types or type(value) is not types[name]:
             names = ", ".join(field.name for field in fields(Recipe))

@@ -28,6 +28,9 @@ _COMPARED = 64  # images on which the parts are compared with PyTorch
     "[default: block14 of mobilenet_v2, else after five sixths of the blocks]",
 )
 @click.option("--input-size", type=int, help="Height and width of the input.")
+@click.option("--static-feature", is_flag=True, default=None,
+              help="Let the fast classifier read the exported network's feature too: more accurate "
+              "on kinds of objects, a second pass of the adaptive part a frame.")  # fmt: skip
 @click.option(
     "-o",
     "--output",
@@ -79,6 +82,7 @@ def command(
     bundle, report = export.export_bundle(
         network, wanted.cut or default_cut(network), output,
         images=frames, force=force, key=sign, release=release,
+        static_feature=wanted.static_feature,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))

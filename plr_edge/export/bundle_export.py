@@ -63,6 +63,7 @@ def export_bundle(
     force: bool = False,
     key: Path | None = None,
     release: int = 0,
+    static_feature: bool = False,
 ) -> tuple[Bundle, ExportReport]:
     """Split a backbone, export both parts, compare them with PyTorch, write the bundle.
 
@@ -74,6 +75,7 @@ def export_bundle(
         force: replace a bundle that is there.
         key: private key (PEM) to sign it with.
         release: number that only grows; a state refuses to go back to a lower one.
+        static_feature: let the fast classifier read the feature of the network as exported too.
 
     Raises:
         CutError: the cut is not legal.
@@ -89,7 +91,7 @@ def export_bundle(
     )
     _, adaptive = split(folded, cut)
     levels = levels_of(folded, cut)
-    part = FrozenPart(folded, cut).eval()
+    part = FrozenPart(folded, cut, static_feature=static_feature).eval()
     x = backbone.preprocessing(list(images)[:_MAX_PARITY_IMAGES] or _embedded_images())
     outputs = ["latent", "taps"]
     files = {"frozen.onnx": module_to_onnx(part, torch.from_numpy(x[:1]), "image", outputs)}
@@ -105,7 +107,8 @@ def export_bundle(
         "levels": [asdict(level) for level in levels],
         "taps": [[name, grid] for name, grid in part.taps.items()],
         "taps_width": taps_width,
-        "frozen_macs": _frozen_macs(folded, cut),
+        "static_feature": static_feature,
+        "frozen_macs": _frozen_macs(folded, cut, static_feature),
         "latent_signed": bool(latents.min() < 0),
         "adaptive_slots": slots,
         "release": release,
@@ -136,9 +139,11 @@ def _adaptive_template(
     return splice(model, slots, weights), slots
 
 
-def _frozen_macs(backbone: Backbone, cut: str) -> int:
+def _frozen_macs(backbone: Backbone, cut: str, static_feature: bool) -> int:
     macs, _ = block_costs(backbone)
     frozen, _ = split(backbone, cut)
+    if static_feature:
+        return sum(macs.values())
     return sum(macs[name] for name, _ in frozen.named_children())
 
 

@@ -6,6 +6,7 @@ Knows torch and onnx; writes no file.
 from __future__ import annotations
 
 import contextlib
+import copy
 import io
 import logging
 import warnings
@@ -30,10 +31,18 @@ IR_VERSION = 10  # ONNX Runtime for Python 3.10 refuses 12 and above
 class FrozenPart(nn.Module):
     """The frozen blocks, and pooled copies of some of their outputs beside the latent."""
 
-    def __init__(self, backbone: Backbone, cut: str) -> None:
-        """Keep those taps of `backbone` that lie before the cut, and add one of the latent."""
+    def __init__(self, backbone: Backbone, cut: str, *, static_feature: bool = False) -> None:
+        """Keep those taps of `backbone` that lie before the cut, and add one of the latent.
+
+        Args:
+            backbone: what is split.
+            cut: its first adaptive block.
+            static_feature: also tap the feature of the whole network as it is exported, which a
+                second copy of the adaptive part computes and which never moves.
+        """
         super().__init__()
-        self.blocks, _ = split(backbone, cut)
+        self.blocks, rest = split(backbone, cut)
+        self.rest = copy.deepcopy(rest) if static_feature else None
         names = [name for name, _ in self.blocks.named_children()]
         shapes = list(block_costs(backbone)[1].values())[1:]  # of each block's output
         self.taps = {name: grid for name, grid in backbone.taps if name in names}
@@ -54,6 +63,8 @@ class FrozenPart(nn.Module):
             x = block(x)
             if name in self.taps:
                 taps.append(torch.flatten(self._pooled(name, x), 1))
+        if self.rest is not None:
+            taps.append(self.rest(x))
         return x, torch.cat(taps, 1)
 
     def _pooled(self, name: str, x: torch.Tensor) -> torch.Tensor:

@@ -161,3 +161,18 @@ def test_a_manifest_that_is_not_whole_is_refused(tmp_path):
     file.write_text("{")
     with pytest.raises(BundleError, match="export the bundle again"):
         open_bundle(tmp_path / "b")
+
+
+def test_a_static_feature_is_what_the_network_as_exported_returns(tmp_path):
+    plain, _ = export_bundle(small(), "c", tmp_path / "plain")
+    wide, _ = export_bundle(small(), "c", tmp_path / "wide", static_feature=True)
+    assert wide.taps_width == plain.taps_width + wide.feature_width
+    image = np.random.default_rng(0).standard_normal((2, 3, 32, 32)).astype(np.float32)
+    latent, taps = OnnxEngine(wide.read("frozen.onnx")).run(image)
+    feature = OnnxEngine(wide.read("adaptive.onnx")).run(latent)[0]
+    np.testing.assert_allclose(taps[:, plain.taps_width :], feature, atol=1e-5)
+    np.testing.assert_allclose(
+        taps[:, : plain.taps_width], OnnxEngine(plain.read("frozen.onnx")).run(image)[1], atol=1e-6
+    )
+    more = wide.manifest["frozen_macs"] - plain.manifest["frozen_macs"]
+    assert more == sum(level.macs for level in plain.levels[:-1])
