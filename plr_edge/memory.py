@@ -9,6 +9,7 @@ Imbalanced Data", ICML 2020, Algorithm 1).
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
 from typing import Any
 
 import numpy as np
@@ -45,6 +46,8 @@ class LatentMemory:
         self._labels = np.empty(0, np.int32)
         self._n = 0
         self._n_seen: dict[int, int] = {}
+        self._slots: dict[int, list[int]] = {}  # of each class held, ascending
+        self._held: list[int] = []  # classes held, ascending
 
     def __len__(self) -> int:
         return self._n
@@ -79,6 +82,7 @@ class LatentMemory:
         if slot is not None:
             self._records[slot] = record
             self._labels[slot] = label
+            self._enter(slot, label)
         return slot
 
     def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -94,11 +98,21 @@ class LatentMemory:
             return np.empty(0, np.int64)
         if n >= self._n:
             return np.asarray(rng.permutation(self._n))
-        counts = np.bincount(self.labels)
-        odds = 1.0 / counts[self.labels]
-        # Gumbel top-n: weighted sampling without replacement in one pass
-        keys = np.log(odds) + rng.gumbel(size=self._n)
-        return np.argpartition(keys, -n)[-n:]
+        if n > self._n // 4:
+            counts = np.bincount(self.labels)
+            odds = 1.0 / counts[self.labels]
+            # Gumbel top-n: weighted sampling without replacement in one pass
+            keys = np.log(odds) + rng.gumbel(size=self._n)
+            return np.argpartition(keys, -n)[-n:]
+        chosen: dict[int, None] = {}  # the same odds, by rejection: no look at every slot
+        while len(chosen) < n:
+            classes = rng.integers(len(self._held), size=n).tolist()
+            for c, u in zip(classes, rng.random(n).tolist(), strict=True):
+                slots = self._slots[self._held[c]]
+                chosen[slots[int(u * len(slots))]] = None
+                if len(chosen) == n:
+                    break
+        return np.fromiter(chosen, np.int64, n)
 
     def records(self, slots: np.ndarray | slice = slice(None)) -> np.ndarray:
         """Return the records of `slots`: (n, record_bytes) uint8, a copy."""
@@ -112,6 +126,7 @@ class LatentMemory:
         self._labels[: len(keep)] = self._labels[keep]
         self._n = len(keep)
         self._n_seen.pop(label, None)
+        self._index()
         return n_dropped
 
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
@@ -146,6 +161,7 @@ class LatentMemory:
         memory._records, memory._labels = records.copy(), labels.astype(np.int32)
         memory._n = len(labels)
         memory._n_seen = {int(k): int(v) for k, v in facts["n_seen"].items()}
+        memory._index()
         while memory._n > memory.capacity:
             memory._remove_one_of_largest()
         return memory
@@ -155,14 +171,46 @@ class LatentMemory:
             self._grow()
             self._n += 1
             return self._n - 1
-        counts = np.bincount(self.labels, minlength=label + 1)
-        largest = int(counts.max())
-        if counts[label] < largest:
-            victims = np.flatnonzero(counts[self.labels] == largest)
-            return int(self._rng.choice(victims))
-        own = np.flatnonzero(self.labels == label)
+        own = self._slots.get(label, [])
+        if len(own) < max(len(slots) for slots in self._slots.values()):
+            return self._victim()
         place = int(self._rng.integers(self._n_seen[label]))
-        return int(own[place]) if place < len(own) else None
+        if place >= len(own):
+            return None
+        slot = own[place]
+        self._leave(slot)
+        return slot
+
+    def _victim(self) -> int:
+        """Free a random slot of the largest class, or of one of them."""
+        most = max(len(slots) for slots in self._slots.values())
+        largest = [c for c in self._held if len(self._slots[c]) == most]
+        slots = self._slots[largest[int(self._rng.integers(len(largest)))]]
+        slot = slots[int(self._rng.integers(most))]
+        self._leave(slot)
+        return slot
+
+    def _enter(self, slot: int, label: int) -> None:
+        if label not in self._slots:
+            self._slots[label] = []
+            insort(self._held, label)
+        insort(self._slots[label], slot)
+
+    def _leave(self, slot: int) -> None:
+        label = int(self._labels[slot])
+        slots = self._slots[label]
+        del slots[bisect_left(slots, slot)]
+        if not slots:
+            del self._slots[label], self._held[bisect_left(self._held, label)]
+
+    def _index(self) -> None:
+        """Find the slots of every class anew."""
+        order = np.argsort(self.labels, kind="stable")
+        classes, starts = np.unique(self.labels[order], return_index=True)
+        parts = np.split(order, starts[1:])
+        self._held = classes.tolist()
+        parts = parts if len(order) else []
+        self._slots = {int(c): part.tolist() for c, part in zip(classes, parts, strict=True)}
 
     def _grow(self) -> None:
         if self._n < len(self._records):
@@ -174,7 +222,10 @@ class LatentMemory:
         self._records, self._labels = records, labels
 
     def _remove_one_of_largest(self) -> None:
-        counts = np.bincount(self.labels)
-        slot = int(self._rng.choice(np.flatnonzero(counts[self.labels] == counts.max())))
+        slot, last = self._victim(), self._n - 1
+        if slot != last:
+            label = int(self._labels[last])
+            self._leave(last)
+            self._records[slot], self._labels[slot] = self._records[last], label
+            self._enter(slot, label)
         self._n -= 1
-        self._records[slot], self._labels[slot] = self._records[self._n], self._labels[self._n]

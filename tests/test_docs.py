@@ -7,7 +7,6 @@ import click
 import pytest
 
 from plr_edge.bench.split import METHODS as SPLIT_METHODS
-from plr_edge.bench.streams import PROTOCOLS
 from plr_edge.cli import _COMMANDS, cli
 
 ROOT = Path(__file__).parent.parent
@@ -27,13 +26,22 @@ def test_options_and_protocols_that_are_named_exist():
     known = {
         option
         for name in _COMMANDS
-        for parameter in cli.get_command(click.Context(cli), name).params
+        for command in _with_subcommands(cli.get_command(click.Context(cli), name))
+        for parameter in command.params
         for option in parameter.opts
     }
     others = {"--system-site-packages", "--version", "--help"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", TEXT)) <= known | others
     benches = set(re.findall(r"plr-edge bench ([a-z0-9-]+)", TEXT))
-    assert benches <= {*PROTOCOLS, "cifar100", "mnist"}
+    group = cli.get_command(click.Context(cli), "bench")
+    assert benches <= set(group.list_commands(click.Context(group)))
+
+
+def _with_subcommands(command):
+    if not isinstance(command, click.Group):
+        return [command]
+    context = click.Context(command)
+    return [command.get_command(context, name) for name in command.list_commands(context)]
 
 
 def test_rows_of_the_results_are_methods():

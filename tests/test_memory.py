@@ -51,6 +51,23 @@ def test_sampling_favours_no_class():
     assert len(set(memory.sample(50, rng).tolist())) == 50
 
 
+def test_an_empty_memory_is_saved_and_comes_back():
+    again = LatentMemory.from_arrays(*LatentMemory(RECORD, 400).to_arrays())
+    assert again.add(np.zeros(RECORD, np.uint8), 3) == 0
+    assert again.sample(4, np.random.default_rng(0)).tolist() == [0]
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.integers(0, 4), min_size=40, max_size=200), st.integers(0, 4))
+def test_a_small_sample_has_different_slots_that_are_held(labels, dropped):
+    memory = filled(labels, 30 * (RECORD + 4))
+    memory.drop_class(dropped)
+    slots = memory.sample(5, np.random.default_rng(1))
+    assert len(set(slots.tolist())) == min(5, len(memory))
+    assert all(0 <= slot < len(memory) for slot in slots)
+    assert dropped not in memory.labels[slots]
+
+
 def test_what_is_saved_comes_back_and_goes_on_the_same():
     memory = filled([0, 1, 2] * 30, 40 * (RECORD + 4))
     arrays, facts = memory.to_arrays()

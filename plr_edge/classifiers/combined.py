@@ -30,7 +30,7 @@ class CombinedClassifier:
         """Start with no class."""
         self.ridge = Ridge(taps_width, ridge_strength)
         self.means = ClassMeans(feature_width)
-        self.rehearsed = np.zeros((0, feature_width), np.float32)
+        self.rehearsed: np.ndarray = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
         self._pending: list[tuple[np.ndarray, np.ndarray]] = []
 

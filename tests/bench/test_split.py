@@ -7,7 +7,7 @@ import torch
 from plr_edge.bench.split import METHODS, Profile, run_method
 from plr_edge.bench.split_data import Split
 from plr_edge.bench.split_report import summary, write_results
-from plr_edge.cli.bench_command import Rows
+from plr_edge.cli.bench_splits import Rows
 from plr_edge.gaussian_generator import GaussianGenerator
 
 TINY = Profile(hidden=(24, 16), batch=16, iterations=15, lr=3e-3)

@@ -1,0 +1,200 @@
+import itertools
+import json
+
+import numpy as np
+import pytest
+
+from plr_edge.bench import compare, compare_report
+from plr_edge.bench.contenders import contenders
+from plr_edge.bench.feature_methods import FEATURE_METHODS, NaiveBayes
+from plr_edge.bench.product_codec import FloatCodec, ProductCodec
+from plr_edge.bench.scenarios import (
+    ORDERS,
+    Pack,
+    Scenario,
+    load_parts,
+    make_task,
+)
+from plr_edge.config import AdaptConfig
+from plr_edge.export import export_bundle
+
+
+def gaussian(n_classes=8, n=30, width=16, seed=0):
+    rng = np.random.default_rng(seed)
+    means = 1.5 * rng.standard_normal((n_classes, width))
+    y = np.repeat(np.arange(n_classes), n)
+    x = (means[y] + rng.standard_normal((len(y), width))).astype(np.float32)
+    order = rng.permutation(len(y))
+    return x[order], y[order]
+
+
+@pytest.mark.parametrize("name", FEATURE_METHODS)
+def test_every_feature_method_tells_gaussians_apart_and_counts_what_it_keeps(name):
+    x, y = gaussian()
+    method = FEATURE_METHODS[name](x.shape[1])
+    for start in range(0, 160, 16):
+        method.learn_many(x[start : start + 16], y[start : start + 16])
+    right = (method.scores_many(x[160:]).argmax(1) == y[160:]).mean()
+    assert right > (0.5 if name in ("perceptron", "naive linear classifier") else 0.8)
+    assert method.n_bytes > 0
+
+
+def test_lda_and_nearest_mean_answer_as_scikit_learn_does():
+    analysis = pytest.importorskip("sklearn.discriminant_analysis")
+    neighbours = pytest.importorskip("sklearn.neighbors")
+    x, y = gaussian(width=8)
+    x /= np.linalg.norm(x, axis=1, keepdims=True)
+    for name, other in (
+        (
+            "streaming LDA",
+            analysis.LinearDiscriminantAnalysis(solver="lsqr", priors=np.full(8, 1 / 8)),
+        ),
+        ("nearest class mean", neighbours.NearestCentroid()),
+    ):
+        ours = FEATURE_METHODS[name](8)
+        ours.learn_many(x[:160], y[:160])
+        theirs = other.fit(x[:160], y[:160]).predict(x[160:])
+        assert (ours.scores_many(x[160:]).argmax(1) == theirs).mean() > 0.93
+
+
+def test_naive_bayes_scores_are_log_likelihoods():
+    x, y = gaussian(n_classes=3, width=4)
+    ours = NaiveBayes(4)
+    ours.learn_many(x, y)
+    floor = 0.1 * x.var(0).mean()
+    expected = np.stack(
+        [
+            -0.5 * (((x - x[y == c].mean(0)) ** 2 / (x[y == c].var(0) + floor)).sum(1)
+                    + np.log(x[y == c].var(0) + floor).sum())
+            for c in range(3)
+        ], 1,
+    )  # fmt: skip
+    np.testing.assert_allclose(ours.scores_many(x), expected, rtol=1e-4, atol=1e-3)
+
+
+def test_codecs_give_back_what_they_can():
+    rng = np.random.default_rng(0)
+    latents = rng.standard_normal((50, 10, 2, 2)).astype(np.float32)
+    floats = FloatCodec((10, 2, 2))
+    np.testing.assert_array_equal(floats.decode(floats.encode(latents)), latents)
+    product = ProductCodec(latents[:, :, :1, :1])  # no more rows than codes: exact
+    one = latents[:, :, :1, :1]
+    assert product.encode(one).shape == (50, product.record_bytes)
+    assert abs(product.decode(product.encode(one)) - one).mean() < 0.35 * abs(one).mean()
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory, request):
+    """A small bundle pair and the embedded films as a data set."""
+    from plr_edge.backbones import load_backbone
+    from plr_edge.stream import open_stream
+
+    folder = tmp_path_factory.mktemp("compare")
+    network = load_backbone("mobilenet_v2", input_size=64)
+    bundles = tuple(
+        export_bundle(network, "block16", folder / name, static_feature=static)[0]
+        for name, static in (("bundle-static", True), ("bundle", False))
+    )
+
+    class Films(Pack):
+        def frames(self, data, part):
+            return open_stream("demo", split=part, limit_per_class=12)
+
+    dataset = Films("films", "")
+    parts = load_parts(dataset, bundles[0], folder, folder / "cache", lambda _: None)
+    return dataset, bundles, parts, folder
+
+
+@pytest.mark.parametrize("order", ORDERS)
+def test_orders_teach_each_chosen_frame_once(order, made):
+    _, bundles, parts, _ = made
+    scenario = Scenario(dataset="films", order=order, n_experiences=4, per_class=8)
+    task = make_task(scenario, bundles, parts, 3)
+    rows = task.train.rows
+    assert len(set(rows.tolist())) == len(rows) <= 8 * len(task.classes)
+    assert len(set(task.train.labels.tolist())) == len(task.classes)
+    np.testing.assert_array_equal(task.train.labels, parts[0].labels[rows])
+    if order == "classes":
+        groups = np.split(task.train.labels, task.starts[1:])
+        assert not any(set(a) & set(b) for a, b in itertools.pairwise(groups))
+    again = make_task(scenario, bundles, parts, 3)
+    np.testing.assert_array_equal(again.train.rows, rows)
+
+
+def test_noise_puts_wrong_labels_on_its_share_of_frames(made):
+    _, bundles, parts, _ = made
+    scenario = Scenario(dataset="films", order="iid", noise=0.25)
+    task = make_task(scenario, bundles, parts, 0)
+    wrong = task.train.labels != parts[0].labels[task.train.rows]
+    n = len(wrong)
+    # 6 sigma of a binomial(n, 0.25)
+    assert abs(wrong.sum() - 0.25 * n) < 6 * (n * 0.1875) ** 0.5
+    assert wrong.any()
+
+
+@pytest.mark.parametrize("name", contenders())
+def test_every_contender_takes_its_course(name, made):
+    _, bundles, parts, _ = made
+    scenario = Scenario(dataset="films", n_experiences=3, per_class=6)
+    task = make_task(scenario, bundles, parts, 0)
+    config = AdaptConfig(memory_bytes=300_000, rehearsed_per_step=16)
+    contender = contenders()[name](task, config)
+    facts = json.loads(json.dumps(compare.Course(contender, task).run()))
+    assert 0 <= facts["variants"][""] <= 1
+    assert facts["learn_s"] > 0
+    assert facts["memory_bytes"] >= 0
+    if name in ("ridge", "plr", "fast classifier", "joint training"):
+        assert facts["variants"][""] > 0.4  # chance is 0.08
+
+
+def test_a_class_by_class_course_looks_after_1_5_and_20_frames(made):
+    _, bundles, parts, _ = made
+    scenario = Scenario(dataset="films", n_experiences=0, per_class=9)
+    task = make_task(scenario, bundles, parts, 0)
+    facts = compare.Course(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
+    assert facts["after_5"] >= facts["after_1"] > 0.3
+    assert "after_20" not in facts  # no class has so many
+
+
+def row(method, seed, accuracy, macs):
+    return {"scenario": "s", "method": method, "seed": seed, "n_frames": 10, "macs": 10 * macs,
+            "variants": {"": accuracy}, "curve": [[1, accuracy]],
+            "learn_ms_per_frame": 1.0}  # fmt: skip
+
+
+def test_the_report_marks_the_best_its_ties_and_the_front():
+    rows = [row("ridge", s, 0.50 + 0.01 * s, 1e6) for s in range(3)]
+    rows += [row("plr", s, 0.60 + 0.01 * s, 9e6) for s in range(3)]
+    rows += [row("internal replay", s, 0.599 + 0.01 * s + 0.002 * (s == 1), 20e6) for s in range(3)]
+    rows += [row("joint training", s, 0.7, 99e6) for s in range(3)]
+    lines = {line["method"]: line for line in compare_report.summary(rows, "s")}
+    assert lines["plr"]["best"] and not lines["ridge"]["best"]
+    assert not lines["joint training"]["best"]
+    assert lines["internal replay"]["best"]  # the difference is within the paired interval
+    assert lines["ridge"]["front"] and lines["plr"]["front"]
+    assert not lines["internal replay"]["front"]
+    assert "**61.0" in compare_report.markdown(rows)
+    assert compare_report.to_csv(rows).count("\n") == 13
+
+
+def test_pareto_keeps_what_nothing_beats():
+    assert compare_report.pareto([(1, 5), (2, 5), (2, 7), (3, 6)]) == [True, False, True, False]
+
+
+def test_images_of_a_part_are_those_of_its_rows(made):
+    dataset, _, parts, folder = made
+    frames = list(dataset.frames(folder, "train"))
+    got = parts[0].take(np.array([5, 2])).images.get(np.array([5, 2]))
+    np.testing.assert_array_equal(got[0], frames[5].image)
+    np.testing.assert_array_equal(got[1], frames[2].image)
+
+
+def test_a_grid_keeps_its_rows_and_goes_on(tmp_path, made, monkeypatch):
+    pytest.importorskip("joblib")
+    from plr_edge.bench.grid import in_processes
+
+    assert sorted(in_processes([(pow, (i, 2), {}) for i in range(4)], 1)) == [0, 1, 4, 9]
+    config = AdaptConfig()
+    compare.write_rows(tmp_path, config, [row("ridge", 0, 0.5, 1.0)])
+    assert len(compare.read_rows(tmp_path, config)) == 1
+    assert compare.read_rows(tmp_path, AdaptConfig(bits=8)) == []
