@@ -58,6 +58,13 @@ class Bundle:
         return f"{self.manifest['backbone']} cut before {self.manifest['cut']}"
 
     @property
+    def precision(self) -> str:
+        """Of the frozen part: fp32, fp16 or int8; int8 with its profile, as in `int8 u8s8`."""
+        profile = self.manifest.get("int8_profile")
+        precision = str(self.manifest.get("precision", "fp32"))
+        return f"{precision} {profile}" if profile else precision
+
+    @property
     def release(self) -> int:
         """Number that only grows from one signed bundle of a kind to the next."""
         return int(self.manifest.get("release", 0))

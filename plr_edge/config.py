@@ -199,6 +199,7 @@ class Recipe:
         input_size: height and width of the input.
         static_feature: let the fast classifier read the feature of the network as exported too:
             better on kinds of objects, dearer by a second pass of the adaptive part.
+        precision: of the frozen part: fp32, fp16 or int8.
     """
 
     backbone: str = "mobilenet_v2"
@@ -206,6 +207,7 @@ class Recipe:
     cut: str | None = None
     input_size: int | None = None
     static_feature: bool = False
+    precision: str = "fp32"
 
 
 def read_recipe(path: Path) -> Recipe:
@@ -220,7 +222,8 @@ def read_recipe(path: Path) -> Recipe:
         raise ConfigError(f"cannot read {path}: {error.strerror}; give a .toml recipe") from None
     except ValueError as error:
         raise ConfigError(f"{path} is no TOML ({' '.join(str(error).split())[:120]})") from None
-    types = {"backbone": str, "weights": str, "cut": str, "input_size": int, "static_feature": bool}
+    types = {"backbone": str, "weights": str, "cut": str, "input_size": int, "static_feature": bool,
+             "precision": str}  # fmt: skip
     for name, value in facts.items():
         if name not in types or type(value) is not types[name]:
             names = ", ".join(field.name for field in fields(Recipe))

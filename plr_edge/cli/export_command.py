@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 _COMPARED = 64  # images on which the parts are compared with PyTorch
+_CALIBRATED = 96
 
 
 @click.command("export")
@@ -28,6 +29,12 @@ _COMPARED = 64  # images on which the parts are compared with PyTorch
     "[default: block14 of mobilenet_v2, else after five sixths of the blocks]",
 )
 @click.option("--input-size", type=int, help="Height and width of the input.")
+@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]),
+              help="Of the frozen part.  [default: fp32]")  # fmt: skip
+@click.option("--calibrate", help="Stream for the scales of int8.  [default: the embedded one]")
+@click.option("--int8-profile", type=click.Choice(["u8s8", "s8s8"]),
+              help="Types of activations and weights: u8s8 for x86 processors, s8s8 for TensorRT "
+              "and Arm.  [default: what suits this machine]")  # fmt: skip
 @click.option("--static-feature", is_flag=True, default=None,
               help="Let the fast classifier read the exported network's feature too: more accurate "
               "on kinds of objects, a second pass of the adaptive part a frame.")  # fmt: skip
@@ -51,6 +58,8 @@ def command(
     output: Path,
     list_cuts: bool,
     images: str | None,
+    calibrate: str | None,
+    int8_profile: str | None,
     force: bool,
     sign: Path | None,
     release: int,
@@ -77,24 +86,29 @@ def command(
         else:
             _print_cuts(network.name, cuts)
         return
-    few = islice(open_stream(images, split="all"), _COMPARED) if images else ()
-    frames = [frame.image for frame in few]
+    frames, calibration = (
+        [frame.image for frame in islice(open_stream(stream, split=split), n)] if stream else []
+        for stream, split, n in ((images, "all", _COMPARED), (calibrate, "train", _CALIBRATED))
+    )
     bundle, report = export.export_bundle(
         network, wanted.cut or default_cut(network), output,
         images=frames, force=force, key=sign, release=release,
-        static_feature=wanted.static_feature,
+        static_feature=wanted.static_feature, precision=wanted.precision,
+        calibration=calibration, int8_profile=int8_profile,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
         return
     n_bytes = sum(entry["bytes"] for entry in bundle.manifest["files"].values())
     click.echo(
-        f"wrote {output}: {bundle.name}, latent {bundle.latent_shape}, {n_bytes / 1e6:.1f} MB"
+        f"wrote {output}: {bundle.name}, {bundle.precision}, latent {bundle.latent_shape}, "
+        f"{n_bytes / 1e6:.1f} MB"
     )
     click.echo(
         f"against PyTorch on {report.n_images} real images: latent max abs "
         f"{report.latent_max_abs:.1e} (values up to {report.latent_max_value:.1f}), "
-        f"cosine {report.latent_cosine:.7f}, top-1 agreement {report.top1_agreement:.1%}"
+        f"cosine {report.latent_cosine:.7f} (mean {report.mean_cosine:.7f}), "
+        f"top-1 agreement {report.top1_agreement:.1%}"
     )
 
 

@@ -39,6 +39,7 @@ def _bundle_facts(bundle: Any) -> dict[str, Any]:
         "whole": True,
         "backbone": bundle.manifest["backbone"],
         "cut": bundle.manifest["cut"],
+        "precision": bundle.precision,
         "input_size": bundle.preprocessing.size,
         "latent": list(bundle.latent_shape),
         "taps": bundle.taps_width,

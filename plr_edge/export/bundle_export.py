@@ -10,7 +10,6 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -21,14 +20,25 @@ from torch import nn
 from plr_edge.backbones.base import Backbone, fold_batch_norm
 from plr_edge.bundle import Bundle, splice, write_bundle
 from plr_edge.engines.onnx_engine import OnnxEngine
-from plr_edge.errors import BundleError
+from plr_edge.errors import BundleError, ConfigError
+from plr_edge.export.precision import (
+    LIMITS,
+    PRECISIONS,
+    HalfPart,
+    cosines,
+    default_int8_profile,
+    quantised,
+)  # fmt: skip
 from plr_edge.export.split import block_costs, levels_of, split
 from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
 
-MAX_RELATIVE_ERROR = 1e-3  # of the largest value; float32 engines measure about 1e-6
-MIN_COSINE = 0.9999
-MIN_TOP1_AGREEMENT = 0.99
 _MAX_PARITY_IMAGES = 64
+_MAX_CALIBRATION = 96
+_ADVICE = {
+    "fp32": "look for layers that depend on the batch or on training mode",
+    "fp16": "values may be beyond what float16 holds; export in fp32",
+    "int8": "calibrate on images like those of the robot (--calibrate), or export in fp16",
+}
 _PARITY_BATCH = 8
 
 
@@ -41,6 +51,7 @@ class ExportReport:
         latent_max_abs: largest absolute difference of a latent's value.
         latent_max_value: largest absolute value of a latent, to read the former against.
         latent_cosine: smallest cosine between the two latents of an image.
+        mean_cosine: the same, mean over images.
         feature_max_abs: the same difference after frozen and adaptive part.
         top1_agreement: share of images on which both give the same top-1 class: the pretraining
             classifier's where the backbone has one, else the largest value of the feature.
@@ -50,6 +61,7 @@ class ExportReport:
     latent_max_abs: float
     latent_max_value: float
     latent_cosine: float
+    mean_cosine: float
     feature_max_abs: float
     top1_agreement: float
 
@@ -64,6 +76,9 @@ def export_bundle(
     key: Path | None = None,
     release: int = 0,
     static_feature: bool = False,
+    precision: str = "fp32",
+    calibration: Sequence[np.ndarray] = (),
+    int8_profile: str | None = None,
 ) -> tuple[Bundle, ExportReport]:
     """Split a backbone, export both parts, compare them with PyTorch, write the bundle.
 
@@ -76,11 +91,18 @@ def export_bundle(
         key: private key (PEM) to sign it with.
         release: number that only grows; a state refuses to go back to a lower one.
         static_feature: let the fast classifier read the feature of the network as exported too.
+        precision: of the frozen part: fp32, fp16 or int8; the adaptive part stays in fp32.
+        calibration: (H, W, 3) uint8 to choose the scales of int8 by, other ones than `images`;
+            those of the embedded stream by default.
+        int8_profile: see `default_int8_profile`, which is the default.
 
     Raises:
         CutError: the cut is not legal.
         BundleError: the exported parts differ from PyTorch, or the disk refuses.
+        ConfigError: there is no such precision.
     """
+    if precision not in PRECISIONS:
+        raise ConfigError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
     split(backbone, cut)  # refuse an illegal cut before any work
     folded = Backbone(
         name=backbone.name,
@@ -92,21 +114,25 @@ def export_bundle(
     _, adaptive = split(folded, cut)
     levels = levels_of(folded, cut)
     part = FrozenPart(folded, cut, static_feature=static_feature).eval()
-    x = backbone.preprocessing(list(images)[:_MAX_PARITY_IMAGES] or _embedded_images())
-    outputs = ["latent", "taps"]
-    files = {"frozen.onnx": module_to_onnx(part, torch.from_numpy(x[:1]), "image", outputs)}
+    x = backbone.preprocessing(list(images)[:_MAX_PARITY_IMAGES] or _embedded_images("test"))
+    profile = (int8_profile or default_int8_profile()) if precision == "int8" else None
+    frozen, n_float = _frozen_model(part, backbone, precision, calibration, profile)
+    files = {"frozen.onnx": frozen}
     weights = {name: t.detach().numpy() for name, t in adaptive.state_dict().items()}
     files["adaptive.onnx"], slots = _adaptive_template(adaptive, levels[0].shape, weights)
     files["adaptive.safetensors"] = save_safetensors(weights)
-    report, latents, taps_width = _compare(backbone, cut, files, x)
-    _refuse_if_far(report)
+    report, latents = _compare(backbone, cut, files, x)
+    _refuse_if_far(report, precision)
     manifest = {
         "backbone": backbone.name,
         "cut": cut,
         "preprocessing": backbone.preprocessing.to_dict(),
         "levels": [asdict(level) for level in levels],
         "taps": [[name, grid] for name, grid in part.taps.items()],
-        "taps_width": taps_width,
+        "taps_width": part.taps_width,
+        "precision": precision,
+        "int8_profile": profile,
+        "float_convolutions": n_float,
         "static_feature": static_feature,
         "frozen_macs": _frozen_macs(folded, cut, static_feature),
         "latent_signed": bool(latents.min() < 0),
@@ -120,6 +146,21 @@ def export_bundle(
         },
     }
     return write_bundle(Path(path), files, manifest, force=force, key=key), report
+
+
+def _frozen_model(
+    part: FrozenPart, backbone: Backbone, precision: str, calibration: Sequence[np.ndarray],
+    profile: str | None,
+) -> tuple[bytes, int]:  # fmt: skip
+    size = backbone.preprocessing.size
+    with torch.no_grad():
+        part.taps_width = part(torch.zeros(1, 3, size, size))[1].shape[1]
+    module = HalfPart(part) if precision == "fp16" else part
+    model = module_to_onnx(module, torch.zeros(1, 3, size, size), "image", ["latent", "taps"])
+    if profile is None:
+        return model, 0
+    images = list(calibration)[:_MAX_CALIBRATION] or _embedded_images("train", _MAX_CALIBRATION)
+    return quantised(model, backbone.preprocessing(images), profile)
 
 
 def _adaptive_template(
@@ -147,16 +188,16 @@ def _frozen_macs(backbone: Backbone, cut: str, static_feature: bool) -> int:
     return sum(macs[name] for name, _ in frozen.named_children())
 
 
-def _embedded_images() -> list[np.ndarray]:
+def _embedded_images(split: str, n: int = _MAX_PARITY_IMAGES) -> list[np.ndarray]:
     from plr_edge.stream import open_stream
 
-    frames = list(open_stream("demo", split="all", limit_per_class=_MAX_PARITY_IMAGES // 12))
-    return [frame.image for frame in frames][:_MAX_PARITY_IMAGES]
+    frames = list(open_stream("demo", split=split, limit_per_class=n // 12))
+    return [frame.image for frame in frames][:n]
 
 
 def _compare(
     backbone: Backbone, cut: str, files: dict[str, bytes], x: np.ndarray
-) -> tuple[ExportReport, np.ndarray, int]:
+) -> tuple[ExportReport, np.ndarray]:
     """Run both parts as a board would, and the unfolded, undivided network beside them."""
     frozen, _ = split(backbone, cut)
     with torch.no_grad():
@@ -168,15 +209,17 @@ def _compare(
     outputs = [frozen_engine.run(x[i : i + _PARITY_BATCH]) for i in range(0, len(x), _PARITY_BATCH)]
     ours = np.concatenate([output[0] for output in outputs])
     ours_features = torch.from_numpy(adaptive_engine.run(ours)[0])
+    similar = cosines(ours, latents)
     report = ExportReport(
         n_images=len(x),
         latent_max_abs=float(np.abs(ours - latents).max()),
         latent_max_value=float(np.abs(latents).max()),
-        latent_cosine=_min_cosine(ours, latents),
+        latent_cosine=float(similar.min()),
+        mean_cosine=float(similar.mean()),
         feature_max_abs=float((ours_features - features).abs().max()),
         top1_agreement=float((_top1(backbone, ours_features) == reference).float().mean()),
     )
-    return report, latents, outputs[0][1].shape[1]
+    return report, latents
 
 
 def _top1(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
@@ -185,23 +228,19 @@ def _top1(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
         return scores.argmax(1)
 
 
-def _min_cosine(a: np.ndarray, b: np.ndarray) -> float:
-    a, b = a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64)
-    norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return float(((a * b).sum(1) / np.maximum(norms, 1e-30)).min())
-
-
-def _refuse_if_far(report: ExportReport) -> None:
-    problems: list[str] = []
-    limit = MAX_RELATIVE_ERROR * max(report.latent_max_value, 1e-6)
-    checks: dict[str, Any] = {
+def _refuse_if_far(report: ExportReport, precision: str) -> None:
+    limits = LIMITS[precision]
+    limit = limits.relative_error * max(report.latent_max_value, 1e-6)
+    checks = {
         f"latent differs by up to {report.latent_max_abs:.2g}": report.latent_max_abs <= limit,
-        f"latent cosine is {report.latent_cosine:.6f}": report.latent_cosine >= MIN_COSINE,
-        f"top-1 agrees on {report.top1_agreement:.1%}": report.top1_agreement >= MIN_TOP1_AGREEMENT,
+        f"latent cosine is {report.latent_cosine:.6f}": report.latent_cosine >= limits.cosine,
+        f"top-1 agrees on {report.top1_agreement:.1%}": (
+            report.top1_agreement >= limits.top1_agreement
+        ),
     }
     problems = [text for text, passed in checks.items() if not passed]
     if problems:
         raise BundleError(
             f"the exported parts do not match PyTorch ({'; '.join(problems)}); nothing was "
-            "written; look for layers that depend on the batch or on training mode"
+            f"written; {_ADVICE[precision]}"
         )

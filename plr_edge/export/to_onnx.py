@@ -43,6 +43,7 @@ class FrozenPart(nn.Module):
         super().__init__()
         self.blocks, rest = split(backbone, cut)
         self.rest = copy.deepcopy(rest) if static_feature else None
+        self.taps_width = 0  # told when it is exported
         names = [name for name, _ in self.blocks.named_children()]
         shapes = list(block_costs(backbone)[1].values())[1:]  # of each block's output
         self.taps = {name: grid for name, grid in backbone.taps if name in names}

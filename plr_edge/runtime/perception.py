@@ -203,7 +203,8 @@ def check_state_fits(bundle: Bundle, facts: Mapping[str, Any], path: Path) -> No
     if facts.get("frozen_sha256") != bundle.frozen_sha256:
         raise StateError(
             f"{path} was learned with another frozen part ({facts.get('bundle')}); its "
-            f"latents mean nothing to {bundle.name}; use that bundle, or another --state"
+            f"latents mean nothing to {bundle.name} in {bundle.precision}; use that bundle, or "
+            "another --state"
         )
 
 

@@ -176,3 +176,51 @@ def test_a_static_feature_is_what_the_network_as_exported_returns(tmp_path):
     )
     more = wide.manifest["frozen_macs"] - plain.manifest["frozen_macs"]
     assert more == sum(level.macs for level in plain.levels[:-1])
+
+
+@pytest.mark.parametrize("precision", ["fp16", "int8"])
+def test_a_precision_is_in_the_graph_and_edges_stay_float32(precision, tmp_path):
+    rng = np.random.default_rng(0)
+    images = [rng.integers(0, 256, (40, 40, 3), np.uint8) for _ in range(24)]
+    plain, _ = export_bundle(small(), "c", tmp_path / "plain", images=images[:8])
+    bundle, report = export_bundle(
+        small(), "c", tmp_path / "b", precision=precision, images=images[:8],
+        calibration=images[8:],
+    )  # fmt: skip
+    assert bundle.precision.startswith(precision)
+    assert 0.95 < report.latent_cosine <= report.mean_cosine <= 1.0 + 1e-9
+    model = onnx.load_from_string(bundle.read("frozen.onnx"))
+    assert [(o.domain, o.version) for o in model.opset_import] == [("", 18)]
+    assert model.ir_version == 10
+    kinds = [node.op_type for node in model.graph.node]
+    if precision == "fp16":
+        assert kinds.count("Cast") >= 2
+    else:
+        assert kinds.count("QuantizeLinear") > 0
+    x = bundle.preprocessing(images[:3])
+    ours, theirs = (OnnxEngine(b.read("frozen.onnx")).run(x)[0] for b in (bundle, plain))
+    assert ours.dtype == np.float32
+    assert not np.array_equal(ours, theirs)
+    assert bundle.frozen_sha256 != plain.frozen_sha256
+
+
+def test_a_variant_that_is_too_far_off_is_not_written(tmp_path, monkeypatch):
+    from plr_edge.export import precision
+
+    strict = precision.Limits(1.0, 0.9999999, 0.0)
+    monkeypatch.setitem(precision.LIMITS, "int8", strict)
+    with pytest.raises(BundleError, match="cosine is 0.*--calibrate"):
+        export_bundle(small(), "c", tmp_path / "b", precision="int8")
+    assert not (tmp_path / "b").exists()
+
+
+def test_latents_of_two_precisions_never_mix_in_a_state(tmp_path):
+    from plr_edge.errors import StateError
+    from plr_edge.runtime.perception import check_state_fits
+
+    plain, _ = export_bundle(small(), "c", tmp_path / "plain")
+    half, _ = export_bundle(small(), "c", tmp_path / "half", precision="fp16")
+    facts = {"frozen_sha256": plain.frozen_sha256, "bundle": plain.name}
+    check_state_fits(plain, facts, tmp_path)
+    with pytest.raises(StateError, match="fp16"):
+        check_state_fits(half, facts, tmp_path)
