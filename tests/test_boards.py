@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from fake_boards import BUILDERS, make_board
 
 from plr_edge.boards import boards, detect_board, jetpacks, load_board
 from plr_edge.errors import ConfigError
@@ -89,3 +90,13 @@ def test_tensorrt_needs_a_jetpack_with_python_3_10() -> None:
     assert able == {"orin-nano-4gb", "orin-nano-8gb", "orin-nx", "agx-orin", "agx-thor"}
     assert able == {board.name for board in boards() if board.engine == "tensorrt"}
     assert [release.name for release in jetpacks() if not release.runs_tensorrt] == ["4.6", "5.1"]
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_tree_of_a_board_is_recognised_as_that_board(tmp_path: Path, name: str) -> None:
+    board = detect_board(make_board(name, tmp_path).root)
+    assert board is not None and board.name == name
+
+
+def test_every_board_has_a_tree() -> None:
+    assert set(BUILDERS) == {board.name for board in boards()}
