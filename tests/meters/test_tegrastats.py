@@ -14,8 +14,8 @@ from plr_edge.meters.tegrastats import find_tegrastats, parse_rails_mw
 LINES = {
     "TX2, L4T 28": (
         "RAM 2135/7855MB (lfb 1057x4MB) CPU [2%@2035,0%@2035,off,off,2%@2036] "
-        "EMC_FREQ 1%@1866 GR3D_FREQ 0%@1300 APE 150 MTS fg 0% bg 0% BCPU@30C PMIC@100C VDD_IN 3104/4029 "
-        "VDD_CPU 291/730 VDD_GPU 145/207 VDD_SOC 727/746 VDD_WIFI 0/180 VDD_DDR 1248/1375",
+        "EMC_FREQ 1%@1866 GR3D_FREQ 0%@1300 APE 150 MTS fg 0% bg 0% BCPU@30C PMIC@100C "
+        "VDD_IN 3104/4029 VDD_CPU 291/730 VDD_GPU 145/207 VDD_SOC 727/746 VDD_WIFI 0/180 VDD_DDR 1248/1375",
         {"VDD_IN": 3104, "VDD_CPU": 291, "VDD_GPU": 145, "VDD_SOC": 727, "VDD_WIFI": 0,
          "VDD_DDR": 1248},
     ),
