@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from plr_edge.errors import ConfigError
 from plr_edge.schedule import Schedule
 
-_MARGIN = 0.95  # of a budget that is aimed at
-_NEAR = 0.1  # of a budget: nearer to the margin than this, the rate rises more slowly
+_AIM = 0.93  # of a budget
+_MARGIN = 0.95  # of a budget, beyond which training gives way
+_NEAR = 0.1  # of a budget: nearer to the aim than this, the rate rises more slowly
 _HYSTERESIS_C = 5.0
 _MOST_STEPS_PER_S = 200.0
 _LEAST_STEPS_PER_S = 0.05
@@ -140,11 +141,11 @@ class Governor:
     def _headroom(self, reading: Reading) -> float:
         """Return 1 far below every limit, and less near one, down to 0 where it is aimed at."""
         rooms = [
-            (_MARGIN * limit - value) / (_NEAR * limit)
+            (_AIM * limit - value) / (_NEAR * limit)
             for value, limit, _ in self._readings(reading)
             if value is not None
         ]
-        return min([1.0, *rooms])
+        return max(0.0, min([1.0, *rooms]))
 
     def _exceeded(self, reading: Reading) -> str:
         for value, limit, unit in self._readings(reading):
