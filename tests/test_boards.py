@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 from fake_boards import BUILDERS, make_board
 
-from plr_edge.boards import boards, detect_board, jetpacks, load_board
+from plr_edge.boards import boards, detect_board, find_jetpack, jetpacks, load_board
 from plr_edge.errors import ConfigError
+from plr_edge.meters import describe_machine
 
 GIB_KB = 1 << 20
 
@@ -100,3 +101,21 @@ def test_tree_of_a_board_is_recognised_as_that_board(tmp_path: Path, name: str) 
 
 def test_every_board_has_a_tree() -> None:
     assert set(BUILDERS) == {board.name for board in boards()}
+
+
+@pytest.mark.parametrize(
+    ("l4t", "name"),
+    [("36.4.3", "6.1"), ("36.3.0", "6.0"), ("32.7.4", "4.6"), ("35.4.1", "5.1"), ("38.2.0", "7.0"),
+     ("39.2.1", "7.2"), ("36.40.1", None), ("34.1", None), ("", None)],
+)  # fmt: skip
+def test_jetpack_is_found_by_l4t(l4t: str, name: str | None) -> None:
+    found = find_jetpack(l4t)
+    assert (found.name if found else None) == name
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_jetpack_of_a_tree_is_one_that_runs_on_its_board(tmp_path: Path, name: str) -> None:
+    fake = make_board(name, tmp_path)
+    l4t = describe_machine(fake.root).get("l4t_release")
+    assert (l4t is not None) == bool(fake.board.jetpacks)
+    assert l4t is None or find_jetpack(str(l4t)) in fake.board.jetpacks

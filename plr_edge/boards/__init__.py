@@ -20,7 +20,16 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-__all__ = ["Board", "BoardBudget", "JetPack", "boards", "detect_board", "jetpacks", "load_board"]
+__all__ = [
+    "Board",
+    "BoardBudget",
+    "JetPack",
+    "boards",
+    "detect_board",
+    "find_jetpack",
+    "jetpacks",
+    "load_board",
+]
 
 _HERE = Path(__file__).parent
 _JETPACKS = _HERE / "jetpacks.toml"
@@ -34,7 +43,7 @@ class JetPack:
 
     Attributes:
         name: such as `6.2`.
-        l4t: beginnings of the L4T releases that belong to it, such as `36.4.3`.
+        l4t: beginnings of the L4T releases that belong to it, such as `36.4`.
         ubuntu: release of Ubuntu.
         python: of the system, and so of its TensorRT.
         cuda: version.
@@ -133,6 +142,14 @@ def jetpacks() -> tuple[JetPack, ...]:
     """Return the releases of JetPack, oldest first."""
     facts = tomllib.loads(_JETPACKS.read_text(encoding="utf-8"))
     return tuple(JetPack(**{**f, "l4t": tuple(f["l4t"])}) for f in facts["jetpack"])
+
+
+def find_jetpack(l4t_release: str) -> JetPack | None:
+    """Return the JetPack of a release of L4T, such as `36.4.3`; None where it is not known."""
+    for release in jetpacks():
+        if any(f"{l4t_release}.".startswith(f"{start}.") for start in release.l4t):
+            return release
+    return None
 
 
 @cache
