@@ -2,7 +2,8 @@
 
 Training gives way first: a budget that is exceeded, a deadline that is missed or a board that is
 hot halves the rate at once; it comes back by a tenth a second (additive increase, multiplicative
-decrease, as congestion control does it).
+decrease, as congestion control does it), the slower the nearer it is to a limit. A budget whose
+reading is gone counts as exceeded: what cannot be seen cannot be kept.
 """
 
 from __future__ import annotations
@@ -13,7 +14,9 @@ from dataclasses import dataclass
 from plr_edge.errors import ConfigError
 from plr_edge.schedule import Schedule
 
-_MARGIN = 0.95  # of a budget that is aimed at
+_AIM = 0.93  # of a budget
+_MARGIN = 0.95  # of a budget, beyond which training gives way
+_NEAR = 0.1  # of a budget: nearer to the aim than this, the rate rises more slowly
 _HYSTERESIS_C = 5.0
 _MOST_STEPS_PER_S = 200.0
 _LEAST_STEPS_PER_S = 0.05
@@ -49,7 +52,7 @@ class Reading:
     Attributes:
         power_w: mean of the whole board.
         temp_c: of the hottest sensor.
-        latency_ms: 99th percentile over frames.
+        latency_ms: 99th percentile over frames; None where no frame came.
         pressure: share of the time in which something waited for a processor, 0..1.
         steps_per_s: training steps done.
     """
@@ -104,17 +107,17 @@ class Governor:
             self._rate = max(done * 0.5 ** max(dt_s, 0.1), _LEAST_STEPS_PER_S)
         else:
             reason = self._limit_name()
-            self._rate = min(max(self._rate, _LEAST_STEPS_PER_S) + 0.1 * ceiling * dt_s, ceiling)
+            rise = 0.1 * ceiling * dt_s * self._headroom(reading)
+            self._rate = min(max(self._rate, _LEAST_STEPS_PER_S) + rise, ceiling)
         hot, limit = reading.temp_c, self.budget.max_temp_c
         if hot is not None and limit is not None and hot > limit + _HYSTERESIS_C:
             self._rate, reason = 0.0, f"{hot:.0f} C, limit {limit:.0f} C"
         return Decision(self._rate, self.schedule.shares, reason)
 
     def _ceiling(self) -> float:
-        most = _MOST_STEPS_PER_S
-        if self.budget.duty_share is not None and self._mean_step_s() > 0:
-            most = min(most, self.budget.duty_share / self._mean_step_s())
-        return most
+        share = 1.0 if self.budget.duty_share is None else self.budget.duty_share
+        mean_step_s = self._mean_step_s()
+        return min(_MOST_STEPS_PER_S, share / mean_step_s) if mean_step_s > 0 else _MOST_STEPS_PER_S
 
     def _mean_step_s(self) -> float:
         return sum(f * s for f, s in zip(self.schedule.shares, self.step_s, strict=True))
@@ -125,15 +128,30 @@ class Governor:
             return f"at a duty of {budget.duty_share:.0%}"
         return f"at {budget.power_w:g} W" if budget.power_w is not None else "no budget"
 
-    def _exceeded(self, reading: Reading) -> str:
+    def _readings(self, reading: Reading) -> list[tuple[float | None, float, str]]:
+        """Pair what was read with its limit, for the limits that there are."""
         budget = self.budget
-        checks = [
+        pairs = [
             (reading.power_w, budget.power_w, "W"),
             (reading.temp_c, budget.max_temp_c, "C"),
             (reading.latency_ms, budget.deadline_ms, "ms"),
         ]
-        for value, limit, unit in checks:
-            if value is not None and limit is not None and value > _MARGIN * limit:
+        return [(value, limit, unit) for value, limit, unit in pairs if limit is not None]
+
+    def _headroom(self, reading: Reading) -> float:
+        """Return 1 far below every limit, and less near one, down to 0 where it is aimed at."""
+        rooms = [
+            (_AIM * limit - value) / (_NEAR * limit)
+            for value, limit, _ in self._readings(reading)
+            if value is not None
+        ]
+        return max(0.0, min([1.0, *rooms]))
+
+    def _exceeded(self, reading: Reading) -> str:
+        for value, limit, unit in self._readings(reading):
+            if value is None and unit != "ms":  # no frames, no latency; power and heat never rest
+                return f"nothing to read beside the limit of {limit:g} {unit}"
+            if value is not None and value > _MARGIN * limit:
                 return f"{value:.1f} {unit} of {limit:g} {unit}"
         if reading.pressure is not None and reading.pressure > 0.5:
             return f"processors waited for {reading.pressure:.0%} of the time"

@@ -43,6 +43,14 @@ def plr_edge():
     return run_cli
 
 
+@pytest.fixture
+def fake_board(tmp_path: Path):
+    """Make the tree of a board by its name; see `fake_boards`."""
+    from fake_boards import make_board
+
+    return lambda name: make_board(name, tmp_path / name)
+
+
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave the long forms out unless they are asked for by name."""
     if "long" not in (config.option.markexpr or ""):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ from plr_edge.cli.options import bundle_argument, state_option, threads_option, 
 @click.option("--listen", default="127.0.0.1:8077", show_default=True,
               help="HOST:PORT or unix:PATH of the HTTP interface.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(0.1, 1000), help="Frames/s of a film.")
+@click.option("--board", help="Take the budgets that are not given from this board; `auto` asks "
+              "the machine which it is.")  # fmt: skip
 @click.option("--power", help="Budget of the board, such as 7W.")
 @click.option("--duty", help="Budget of training, such as 30% of a core.")
 @click.option("--deadline", help="Of a frame, such as 33ms.")
@@ -34,7 +37,6 @@ def command(bundle: Path, source: str, state: Path, listen: str, **options: Any)
     SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a folder to
     watch, or `none`.
     """
-    import logging
     import signal
     import threading
     from dataclasses import replace
@@ -51,6 +53,7 @@ def command(bundle: Path, source: str, state: Path, listen: str, **options: Any)
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     return_memory_at_once()
+    options = with_board(options)
     budget = make_budget(options)
     config = AdaptConfig(n_threads=options["threads"], allow_code=options["allow_code"])
     if options["schedule"]:
@@ -85,6 +88,39 @@ def command(bundle: Path, source: str, state: Path, listen: str, **options: Any)
         live.close()
 
 
+def with_board(options: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
+    """Fill the budgets that were not given from `--board`.
+
+    Raises:
+        ConfigError: there is no such board, or `auto` cannot tell which it is.
+    """
+    from plr_edge.boards import boards, detect_board, load_board
+    from plr_edge.errors import ConfigError
+
+    if options["board"] is None:
+        return options
+    board = detect_board(root) if options["board"] == "auto" else load_board(options["board"])
+    if board is None:
+        raise ConfigError(
+            "--board auto: this machine does not say which board it is; name one of "
+            + ", ".join(board.name for board in boards())
+        )
+    budget = board.budget
+    defaults = {
+        "power": (budget.power_w, 1, "W"),
+        "duty": (budget.duty_share, 100, "%"),
+        "deadline": (budget.deadline_ms, 1, "ms"),
+        "max_temp": (budget.max_temp_c, 1, "C"),
+        "memory": (budget.memory_bytes, 1e-6, "MB"),
+    }
+    logging.getLogger(__name__).info("board: %s", board.title)
+    return options | {
+        name: f"{value * factor:g}{unit}"
+        for name, (value, factor, unit) in defaults.items()
+        if value is not None and options[name] is None
+    }
+
+
 def make_budget(options: dict[str, Any]) -> Any:
     """Turn options into a `Budget`, refusing what this machine cannot measure."""
     from plr_edge.errors import ConfigError
@@ -93,10 +129,16 @@ def make_budget(options: dict[str, Any]) -> Any:
 
     power, temperature = _number(options["power"], "W"), _number(options["max_temp"], "C")
     meters, reasons = find_power_meters()
-    if power is not None and not meters:
-        raise ConfigError(f"--power needs a meter, and there is none here: {'; '.join(reasons)}")
+    reasons += [f"{meter.name}: no total" for meter in meters if not meter.has_total]
+    if power is not None and not any(meter.has_total for meter in meters):
+        raise ConfigError(
+            f"a power budget of {power:g} W needs a meter, and there is none here: "
+            f"{'; '.join(reasons)}"
+        )
     if temperature is not None and not read_temperatures_c():
-        raise ConfigError("--max-temp needs a sensor, and there is none that can be read here")
+        raise ConfigError(
+            f"a limit of {temperature:g} C needs a sensor, and there is none that can be read here"
+        )
     duty = _number(options["duty"], "%")
     return Budget(
         power_w=power,

@@ -11,21 +11,29 @@ from pathlib import Path
 from plr_edge.meters.base import EnergyReading, PowerMeter
 from plr_edge.meters.board import describe_machine
 from plr_edge.meters.cgroup import cpu_quota
+from plr_edge.meters.gpu import GpuState, read_gpu
 from plr_edge.meters.hwmon import find_ina3221
+from plr_edge.meters.idle import NetEnergy, measure_idle, net_energy
 from plr_edge.meters.nvml import find_nvml
 from plr_edge.meters.process import cpu_seconds, process_memory
 from plr_edge.meters.rapl import find_rapl
+from plr_edge.meters.tegrastats import find_tegrastats
 from plr_edge.meters.thermal import read_temperatures_c
 
 __all__ = [
     "METERS",
     "EnergyReading",
+    "GpuState",
+    "NetEnergy",
     "PowerMeter",
     "cpu_quota",
     "cpu_seconds",
     "describe_machine",
     "find_power_meters",
+    "measure_idle",
+    "net_energy",
     "process_memory",
+    "read_gpu",
     "read_temperatures_c",
 ]
 
@@ -34,6 +42,7 @@ METERS: dict[str, Callable[[Path], PowerMeter | str]] = {
     "ina3221": find_ina3221,
     "rapl": find_rapl,
     "nvml": find_nvml,
+    "tegrastats": find_tegrastats,
 }
 
 

@@ -68,6 +68,11 @@ class PowerMeter(ABC):
         self._thread: threading.Thread | None = None
         self._running = False
 
+    @property
+    def has_total(self) -> bool:
+        """Whether there are rails that add up to a total, and all of them can be read."""
+        return bool(self.total_rails) and set(self.total_rails) <= set(self.rails)
+
     @abstractmethod
     def _reset(self) -> None:
         """Forget the measurement before."""

@@ -13,17 +13,19 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from plr_edge.meters._files import read_text
+from plr_edge.meters._files import read_int, read_text
+from plr_edge.meters.gpu import read_gpu
 
 NVPMODEL_TIMEOUT_S = 2.0
+ALARMING = ("ina3221", "rpi_volt")  # chips of desktops have alarms that nobody connected
 
 
 def describe_machine(root: Path = Path("/")) -> dict[str, str | int]:
     """Return what is known of: arch, python, cpu_model, n_cores, memory_bytes, board_model,
-    l4t_release, power_mode, cpu_governor.
+    l4t_release, power_mode, cpu_governor, clocks, gpu_freq_hz, fan_pwm, fan_profile, throttled_by.
 
     Args:
-        root: where /proc, /sys and /etc lie; nvpmodel is asked only below the real root.
+        root: where /proc, /sys, /etc and /var lie; nvpmodel is asked only below the real root.
     """
     readers: dict[str, Callable[[Path], str | int | None]] = {
         "cpu_model": _cpu_model,
@@ -33,6 +35,11 @@ def describe_machine(root: Path = Path("/")) -> dict[str, str | int]:
         "l4t_release": _l4t_release,
         "power_mode": _power_mode,
         "cpu_governor": _cpu_governor,
+        "clocks": _clocks,
+        "gpu_freq_hz": lambda root: getattr(read_gpu(root / "sys"), "freq_hz", None),
+        "fan_pwm": _fan_pwm,
+        "fan_profile": _fan_profile,
+        "throttled_by": _throttled_by,
     }
     # platform.processor() is empty on many Linux builds
     facts: dict[str, str | int] = {
@@ -41,7 +48,7 @@ def describe_machine(root: Path = Path("/")) -> dict[str, str | int]:
     }
     for key, reader in readers.items():
         value = reader(root)
-        if value:
+        if value is not None and value != "":
             facts[key] = value
     return facts
 
@@ -80,9 +87,13 @@ def _cpu_governor(root: Path) -> str | None:
 
 
 def _power_mode(root: Path) -> str | None:
-    """Ask `nvpmodel -q`; where it wants root, or takes long, the mode is not known."""
+    """Ask `nvpmodel -q`; where it wants root, or is not there, read what it left behind."""
+    return (_asked_power_mode() if root == Path("/") else None) or _kept_power_mode(root)
+
+
+def _asked_power_mode() -> str | None:
     command = shutil.which("nvpmodel", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
-    if root != Path("/") or command is None:
+    if command is None:
         return None
     try:
         result = subprocess.run(
@@ -95,6 +106,66 @@ def _power_mode(root: Path) -> str | None:
     except (OSError, subprocess.SubprocessError, UnicodeError):
         return None
     return parse_nvpmodel(result.stdout) if result.returncode == 0 else None
+
+
+def _kept_power_mode(root: Path) -> str | None:
+    """Return the name of the mode whose number stands in nvpmodel's state."""
+    number = re.search(r"pmode:(\d+)", read_text(root / "var/lib/nvpmodel/status") or "")
+    conf = read_text(root / "etc/nvpmodel.conf") or ""
+    for found in re.finditer(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(?:MODE_)?(\S+)", conf):
+        if number and int(found[1]) == int(number[1]):
+            return found[2]
+    return None
+
+
+def _clocks(root: Path) -> str | None:
+    """Say whether the clocks are held, as `jetson_clocks` does: lowest and highest are the same."""
+    cpus = root / "sys/devices/system/cpu"
+    limits = [
+        (read_int(folder / "scaling_min_freq"), read_int(folder / "scaling_max_freq"))
+        for folder in cpus.glob("cpu[0-9]*/cpufreq")
+    ]
+    gpu = read_gpu(root / "sys")
+    if gpu is not None:
+        limits.append((gpu.min_freq_hz, gpu.max_freq_hz))
+    if not limits or any(None in pair for pair in limits):
+        return None
+    return "held" if all(low == high for low, high in limits) else "free"
+
+
+def _fan_pwm(root: Path) -> int | None:
+    """Return how hard the fan is driven, 0..255."""
+    for chip in sorted((root / "sys/class/hwmon").glob("*")):
+        if (read_text(chip / "name") or "") in ("pwmfan", "tegra_pwmfan"):
+            return read_int(chip / "pwm1")
+    return None
+
+
+def _fan_profile(root: Path) -> str | None:
+    text = read_text(root / "etc/nvfancontrol.conf") or ""
+    match = re.search(r"^\s*FAN_DEFAULT_PROFILE\s+(\w+)", text, re.MULTILINE)
+    return match[1] if match else None
+
+
+def _throttled_by(root: Path) -> str | None:
+    """Name what lowers the clocks now: cooling devices that act, and alarms of the rails."""
+    acting = []
+    for device in sorted((root / "sys/class/thermal").glob("cooling_device*")):
+        kind = read_text(device / "type") or device.name
+        if (
+            not re.search("fan|TCC Offset", kind, re.IGNORECASE)
+            and (read_int(device / "cur_state") or 0) > 0
+        ):
+            acting.append(kind)
+    for alarm in sorted((root / "sys/class/hwmon").glob("*/*_alarm")):
+        if read_text(alarm.parent / "name") not in ALARMING:
+            continue
+        channel, _, what = alarm.name.partition("_")
+        if (read_int(alarm) or 0) > 0:
+            number = re.sub(r"\D", "", channel)
+            label = read_text(alarm.parent / f"in{number}_label") or channel
+            acting.append(f"{label} {what.removesuffix('_alarm')}")
+    return ", ".join(acting) or None
 
 
 def parse_nvpmodel(text: str) -> str | None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from plr_edge.boards import boards
 from plr_edge.meters._files import read_int, read_text
 from plr_edge.meters.base import Clock, PowerMeter
 from plr_edge.meters.sampling import SAMPLE_EVERY_S, IntegratingMeter
@@ -19,15 +20,6 @@ ReadMw = Callable[[], "float | None"]
 
 DRIVERS = ("ina3221", "ina3221x", "ina238")  # ina3221x: older NVIDIA kernels
 SUM_OF_SHUNTS = 7  # in7 of the INA3221 is no rail
-INPUT_RAILS = {  # one rail that feeds all others
-    "VDD_IN": "VDD_IN is the input of the module; the carrier is not included",
-    "POM_5V_IN": "POM_5V_IN is the input of the module; the carrier is not included",
-    "VIN": "VIN includes anything behind the shunt of the carrier",
-}
-SUMMED_RAILS = {  # boards without one
-    "AGX Orin": ("VDD_GPU_SOC", "VDD_CPU_CV", "VIN_SYS_5V0", "VDDQ_VDD2_1V8AO"),
-    "AGX Xavier": ("GPU", "CPU", "SOC", "CV", "VDDRQ", "SYS5V"),
-}
 SHARED_RAIL = "VDD_CPU_GPU_CV"
 
 
@@ -87,7 +79,7 @@ def _ina238_rails(chip: Path) -> Iterator[tuple[str, ReadMw]]:
 
 def _iio_rails(sysfs: Path) -> Iterator[tuple[str, ReadMw]]:
     """Yield the rails of JetPack 4, whose driver gives milliwatts."""
-    for device in sorted((sysfs / "bus/i2c/drivers/ina3221x").glob("*/iio:device*")):
+    for device in sorted((sysfs / "bus/i2c/drivers/ina3221x").glob("*/iio*device*")):
         for path in sorted(device.glob("rail_name_*")):
             label = read_text(path)
             if label and _usable(label):
@@ -109,13 +101,14 @@ def _rails(sysfs: Path) -> dict[str, ReadMw]:
 
 
 def total_of(rails: tuple[str, ...]) -> tuple[tuple[str, ...], str]:
-    """Return the rails that add up to the total of the board, and a note; () where none do."""
-    for rail, note in INPUT_RAILS.items():
-        if rail in rails:
-            return (rail,), note
-    for board, parts in SUMMED_RAILS.items():
-        if set(parts) == set(rails):
-            return parts, f"{board} has no rail for the total: sum of rails, below a wall meter"
+    """Return the rails that add up to the total of a known board, and a note; () where none do.
+
+    One rail that feeds all others is believed wherever it is; a sum only where no rail is missing.
+    """
+    for board in boards():
+        parts = board.total_rails
+        if parts and (parts[0] in rails if len(parts) == 1 else set(parts) == set(rails)):
+            return parts, board.power_note
     return (), "no total: these rails are not known to add up to a board"
 
 

@@ -13,6 +13,7 @@ from plr_edge.meters._files import read_int, read_text
 from plr_edge.meters.base import Clock, PowerMeter
 from plr_edge.meters.sampling import COUNT_EVERY_S, CountingMeter
 
+UNNAMED = "unnamed"  # a zone whose name cannot be read
 NOTE = "processor packages and their memory only, not the machine"
 UDEV_RULE = (
     'SUBSYSTEM=="powercap", ACTION=="add", '
@@ -28,7 +29,7 @@ def _zones(sysfs: Path) -> dict[str, Path]:
     """Map rail names, a part below its package as `package-0/core`, to their folders."""
     zones: dict[str, Path] = {}
     for path in sorted((sysfs / "class" / "powercap").glob("intel-rapl:*")):
-        name = read_text(path / "name") or path.name
+        name = read_text(path / "name") or f"{UNNAMED} {path.name}"
         parent, _, _ = path.name.rpartition(":")
         if parent != "intel-rapl":
             name = f"{read_text(path.parent / parent / 'name') or parent}/{name}"
@@ -37,10 +38,14 @@ def _zones(sysfs: Path) -> dict[str, Path]:
 
 
 def _total_rails(rails: dict[str, Path]) -> tuple[str, ...]:
-    """Packages and their memory; cores lie inside a package, psys around all of them."""
+    """Packages and their memory; cores lie inside a package, psys around all of them.
+
+    Nothing adds up where a zone does not say what it is.
+    """
     packages = [r for r in rails if r.startswith("package") and "/" not in r]
     memory = [r for r in rails if r.partition("/")[2] == "dram"]
-    return tuple(packages + memory) if packages else ()
+    unnamed = any(UNNAMED in rail for rail in rails)
+    return tuple(packages + memory) if packages and not unnamed else ()
 
 
 def find_rapl(

@@ -313,7 +313,8 @@ class Robot:
         reading = Reading(
             power_w=self._read_power(),
             temp_c=max(read_temperatures_c().values(), default=None),
-            latency_ms=_percentile(sorted(self.latencies_ms), 0.99),
+            # old ones say nothing of now: a robot that sees nothing has time to consolidate
+            latency_ms=_percentile(sorted(self.latencies_ms), 0.99) if self.frames_per_s else None,
             pressure=_pressure(),
             steps_per_s=max(0.0, (steps - self._steps_at_tick) / passed),
         )

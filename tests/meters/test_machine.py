@@ -7,12 +7,17 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+from fake_boards import BUILDERS
+
 from plr_edge.meters import (
     METERS,
+    GpuState,
     cpu_seconds,
     describe_machine,
     find_power_meters,
     process_memory,
+    read_gpu,
     read_temperatures_c,
 )
 from plr_edge.meters.board import parse_nvpmodel
@@ -99,3 +104,55 @@ def test_every_kind_is_a_meter_or_a_reason_in_one_line(tmp_path: Path) -> None:
 def test_meters_load_neither_torch_nor_onnx() -> None:
     code = "import sys, plr_edge.meters; sys.exit(bool({'torch', 'onnx'} & set(sys.modules)))"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+JETSONS = [name for name in BUILDERS if name not in ("raspberry-pi-5", "desktop")]
+
+
+@pytest.mark.parametrize("name", JETSONS)
+def test_load_and_clock_of_the_gpu_are_read(fake_board, name: str) -> None:
+    gpu = read_gpu(fake_board(name).sysfs)
+    assert gpu == GpuState(
+        load_share=0.375, freq_hz=306_000_000, min_freq_hz=306_000_000, max_freq_hz=624_750_000
+    )
+
+
+def test_gpu_that_is_absent_is_none_and_parts_of_it_too(fake_board) -> None:
+    fake = fake_board("orin-nx")
+    (fake.sysfs / "devices/platform/17000000.gpu/load").unlink()
+    gpu = read_gpu(fake.sysfs)
+    assert gpu is not None and gpu.load_share is None and gpu.freq_hz == 306_000_000
+    assert read_gpu(fake_board("raspberry-pi-5").sysfs) is None
+
+
+def test_state_of_a_jetson_is_described(fake_board) -> None:
+    fake = fake_board("orin-nano-4gb")
+    facts = describe_machine(fake.root)
+    assert facts["power_mode"] == "7W_AI" and facts["clocks"] == "free"
+    assert facts["fan_pwm"] == 0  # stands still, which is known
+    assert "throttled_by" not in facts and "fan_profile" not in facts
+    for path in fake.sysfs.glob("devices/system/cpu/cpu*/cpufreq/scaling_min_freq"):
+        path.write_text("1510400\n")
+    assert describe_machine(fake.root)["clocks"] == "free"
+    (fake.sysfs / "class/devfreq/17000000.gpu/min_freq").write_text("624750000\n")
+    write(fake.root / "etc/nvfancontrol.conf", "<FAN 1>\n\tFAN_DEFAULT_PROFILE cool\n")
+    facts = describe_machine(fake.root)
+    assert (facts["clocks"], facts["fan_profile"]) == ("held", "cool")
+
+
+def test_throttling_is_named_and_a_fan_that_turns_is_none(fake_board) -> None:
+    fake = fake_board("orin-nano-8gb")
+    for number in (1, 2):  # GPU and fan
+        (fake.sysfs / f"class/thermal/cooling_device{number}/cur_state").write_text("2\n")
+    assert describe_machine(fake.root)["throttled_by"] == "gpu-throttle-alert"
+    chip = fake.sysfs / "bus/i2c/drivers/ina3221/1-0040/hwmon/hwmon1"
+    (chip / "curr1_crit_alarm").write_text("1\n")
+    facts = describe_machine(fake.root)
+    assert facts["throttled_by"] == "gpu-throttle-alert, VDD_IN crit"
+
+
+def test_power_mode_that_is_not_in_the_table_is_absent(fake_board) -> None:
+    fake = fake_board("agx-thor")
+    assert describe_machine(fake.root)["power_mode"] == "120W"
+    (fake.root / "var/lib/nvpmodel/status").write_text("pmode:0009\n")
+    assert "power_mode" not in describe_machine(fake.root)

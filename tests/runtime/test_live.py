@@ -262,3 +262,23 @@ def test_systemd_is_told(bundle, tmp_path, monkeypatch):
         pass
     thread.join()
     robot.live.close()
+
+
+def test_a_robot_that_sees_nothing_uses_its_time_to_consolidate(bundle, tmp_path):
+    """Frames that were too slow hold training back, but only as long as frames come."""
+    live = Live(bundle, tmp_path / "s", AdaptConfig())
+    try:
+        steps_s = [0.01] * len(bundle.levels)
+        robot = Robot(live, Governor(Budget(deadline_ms=33), live.schedule, steps_s))
+        robot.latencies_ms.extend([50.0] * 300)
+        rates = []
+        for n_new_frames in (30, 30, 30, 0, 0, 0):
+            robot.n_frames += n_new_frames
+            robot._last_tick -= 1.0
+            robot._tick()
+            rates.append(robot.decision.steps_per_s)
+        assert rates[2] < rates[1] < rates[0] < 100
+        assert rates[3] < rates[4] < rates[5]
+        assert "no budget" in robot.decision.reason
+    finally:
+        live.close()
