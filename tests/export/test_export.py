@@ -209,7 +209,7 @@ def test_a_variant_that_is_too_far_off_is_not_written(tmp_path, monkeypatch):
 
     strict = precision.Limits(1.0, 0.9999999, 0.0)
     monkeypatch.setitem(precision.LIMITS, "int8", strict)
-    with pytest.raises(BundleError, match="cosine is 0.*--calibrate"):
+    with pytest.raises(BundleError, match=r"cosine is 0.*--calibrate"):
         export_bundle(small(), "c", tmp_path / "b", precision="int8")
     assert not (tmp_path / "b").exists()
 
