@@ -114,8 +114,8 @@ def _parse(trt: Any, network: Any, log: Any, model: bytes) -> None:
     parser = trt.OnnxParser(network, log)
     if parser.parse(model):
         return
-    errors = [parser.get_error(i) for i in range(parser.num_errors)]
-    said = [f"node {error.node()}: {' '.join(error.desc().split())}" for error in errors]
+    complaints = [parser.get_error(i) for i in range(parser.num_errors)]
+    said = [f"node {one.node()}: {' '.join(one.desc().split())}" for one in complaints]
     more = f" and {len(said) - _MOST_PARSER_ERRORS} more" if len(said) > _MOST_PARSER_ERRORS else ""
     raise EngineError(
         f"TensorRT {trt.__version__} cannot parse this part "

@@ -82,7 +82,7 @@ def log_of(trt: Any) -> Any:
     `logging`; `why()` is the errors in one line.
     """
 
-    class Log(trt.ILogger):  # type: ignore[misc, name-defined]
+    class Log(trt.ILogger):  # type: ignore[misc]
         def __init__(self) -> None:
             trt.ILogger.__init__(self)
             self.errors: list[str] = []
