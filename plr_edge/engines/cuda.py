@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 import numpy as np
@@ -102,14 +102,19 @@ def describe_device() -> Device:
     if torch is not None:
         from plr_edge.engines.cuda_torch import torch_device
 
-        device = torch_device(torch)
-    else:
-        from plr_edge.engines.cuda_python import python_device
+        return torch_device(torch)
+    from plr_edge.engines.cuda_python import python_device
 
-        device = python_device()
-    if device.integrated:  # CUDA leaves out what the page cache would give back
-        device = replace(device, free_bytes=int(psutil.virtual_memory().available))
-    return device
+    return python_device()
+
+
+def free_board_bytes() -> int:
+    """Return the free memory of a board whose GPU has none of its own.
+
+    CUDA would leave out what the page cache gives back, and make a context of some 300 MB to say
+    it, just before a build needs them.
+    """
+    return int(psutil.virtual_memory().available)
 
 
 def _torch() -> Any:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.engines.cuda import Device, Memory
+from plr_edge.engines.cuda import Device, Memory, free_board_bytes
 from plr_edge.errors import EngineError
 
 
@@ -29,7 +29,10 @@ def python_device() -> Device:
     runtime = _runtime()
     (index,) = _checked(runtime.cudaGetDevice())
     (facts,) = _checked(runtime.cudaGetDeviceProperties(index))
-    free, _ = _checked(runtime.cudaMemGetInfo())
+    if facts.integrated:
+        free = free_board_bytes()
+    else:
+        free, _ = _checked(runtime.cudaMemGetInfo())
     name = facts.name.decode("utf-8", "replace").strip("\0")
     capability = f"{facts.major}.{facts.minor}"
     return Device(name, capability, facts.totalGlobalMem, free, bool(facts.integrated))

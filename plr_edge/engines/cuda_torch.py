@@ -7,16 +7,16 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.engines.cuda import Device, Memory
+from plr_edge.engines.cuda import Device, Memory, free_board_bytes
 from plr_edge.errors import EngineError
 
 
 def torch_device(torch: Any) -> Device:
     """Return the facts of the GPU in use."""
     facts = torch.cuda.get_device_properties(torch.cuda.current_device())
-    free, total = torch.cuda.mem_get_info()
-    capability = f"{facts.major}.{facts.minor}"
-    return Device(str(facts.name), capability, int(total), int(free), bool(facts.is_integrated))
+    free = free_board_bytes() if facts.is_integrated else int(torch.cuda.mem_get_info()[0])
+    capability, total = f"{facts.major}.{facts.minor}", int(facts.total_memory)
+    return Device(str(facts.name), capability, total, free, bool(facts.is_integrated))
 
 
 class _Tensor:

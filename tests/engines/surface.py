@@ -1,7 +1,8 @@
 """What plr_edge uses of TensorRT, cuda-python and torch, read from its source with `ast`.
 
 No types are written in the source, so the names of variables are the types: `NAMES` says which.
-What this misses is found elsewhere: the fakes have exactly these names, and every line runs on them.
+What this misses is found elsewhere: the fakes have exactly these names, and every line runs on
+them.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ import gc
 import json
 import sys
 import threading
+import time
 
 import numpy as np
 import pytest
@@ -142,6 +143,13 @@ def test_the_stream_is_its_own_and_everything_is_given_back(fake10, make_plan, w
 
 def test_threads_take_turns(fake10, onnx, make_plan):
     engine, results = TensorRTEngine(make_plan(), outputs=OUTPUTS), {}
+    synchronize = engine._cuda.synchronize
+
+    def late():
+        time.sleep(0.005)  # another thread would now change the shape of what is queued
+        synchronize()
+
+    engine._cuda.synchronize = late
 
     def work(n):
         for _ in range(5):
@@ -255,11 +263,15 @@ def test_free_memory_of_a_board_is_what_the_kernel_calls_available(fake10, monke
     available = cuda_module.psutil.virtual_memory()._replace(available=777)
     monkeypatch.setattr(cuda_module.psutil, "virtual_memory", lambda: available)
     fake10.gpu("Orin,8.7,7900000000,1")
+    fake10.cuda_fails("cudaMemGetInfo")  # it is not asked: that would cost a context
     assert cuda_module.describe_device().free_bytes == 777
+    fake10.cuda_fails("")
     fake10.gpu("NVIDIA A2,8.6,16000000000,0")
     assert cuda_module.describe_device() == cuda_module.Device(
         "NVIDIA A2", "8.6", 16_000_000_000, 8_000_000_000, False
     )
+    fake10.torch().fail.add("board")
+    assert cuda_module.describe_device().free_bytes == 777
 
 
 def test_without_cuda_python_and_torch_the_error_says_what_to_install(

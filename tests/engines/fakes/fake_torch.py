@@ -97,7 +97,9 @@ def graph(cuda_graph, pool=None, stream=None, capture_error_mode="global"):
 
 
 def _properties(device):
-    return SimpleNamespace(name="NVIDIA H200", major=9, minor=0, is_integrated=0)
+    return SimpleNamespace(
+        name="NVIDIA H200", major=9, minor=0, total_memory=140 << 30, is_integrated="board" in fail
+    )
 
 
 cuda = SimpleNamespace(
