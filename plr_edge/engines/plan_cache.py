@@ -135,7 +135,7 @@ def open_plan(
             if data is not None:
                 return Plan(data, path, kept, None)
         wanted = {**machine, **_settings(kept), **given}
-        _logger.info("building %s: %s", path, reason)
+        _logger.warning("building a TensorRT plan, which takes minutes: %s", reason)
         facts = _built(bundle, path, wanted, device)
         data, damage = _read_plan(path, facts)
         if data is None:

@@ -105,7 +105,6 @@ def jetson(tmp_path, revision):
 def test_a_plan_is_built_again_only_where_something_differs_and_the_reason_names_it(
     fake10, bundle, in_process, tmp_path, caplog
 ):
-    caplog.set_level("INFO", logger="plr_edge")
     root = jetson(tmp_path, "4.3")
 
     def reason(changed=bundle, **options):
@@ -198,7 +197,6 @@ def test_a_plan_that_tensorrt_refuses_is_built_anew_once(fake10, bundle, in_proc
     fake10.fault("stale-plan")
     open_plan(bundle)
     fake10.fault()
-    caplog.set_level("INFO", logger="plr_edge")
     assert load_tensorrt_engine(bundle).max_batch == 16
     assert "TensorRT refuses the plan (the engine plan file is not compatible)" in caplog.text
     assert open_plan(bundle).reason is None
@@ -353,7 +351,7 @@ def test_a_child_that_says_nothing_or_ends_badly_is_told_apart(monkeypatch):
     assert ended(1, "warning\nTensorRT finds no GPU\n") == "TensorRT finds no GPU"
 
 
-def test_the_command_builds_runs_and_says_why(fake, bundle_path, plr_edge):
+def test_the_command_builds_runs_and_says_why(fake, bundle_path, plr_edge, caplog):
     def facts(*options):
         result = plr_edge("build-engine", str(bundle_path), *options, "--json")
         assert result.exit_code == 0, result.output
@@ -368,6 +366,9 @@ def test_the_command_builds_runs_and_says_why(fake, bundle_path, plr_edge):
     again = facts("--max-batch", "8")
     assert again["reason"] == "max_batch was 4, now 8" and again["workspace_bytes"] == 64_000_000
     assert facts("--force")["reason"] == "--force was given"
+    with_reason = plr_edge("build-engine", str(bundle_path), "--max-batch", "2")
+    assert "which takes minutes: max_batch was 8, now 2" in caplog.text  # before it starts
+    assert "max_batch was 8, now 2" in with_reason.stdout
     text = plr_edge("build-engine", str(bundle_path)).stdout
     assert "the plan that is there fits" in text and "build_s" in text
 
