@@ -16,6 +16,8 @@ ONLY_IN = {
     "click": ["cli"],
     "onnx": ["export"],
     "onnxruntime": ["engines/onnx_engine.py"],
+    "tensorrt": ["engines/tensorrt_versions.py"],
+    "cuda": ["engines/cuda_python.py"],
     "sqlite3": ["store/database.py"],
     "cryptography": ["signing.py"],
     "torch": [

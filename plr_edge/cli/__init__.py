@@ -11,7 +11,8 @@ from plr_edge.errors import PlrEdgeError
 
 _COMMANDS = (
     "export", "adapt", "predict", "run", "teach", "status", "watch", "profile", "inspect", "log",
-    "undo", "rollback", "forget", "quarantine", "repair", "schedule", "demo", "bench",
+    "undo", "rollback", "forget", "quarantine", "repair", "build-engine", "schedule", "demo",
+    "bench",
 )  # fmt: skip
 
 
@@ -30,7 +31,7 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name not in _COMMANDS:
             return None
-        module = importlib.import_module(f"plr_edge.cli.{cmd_name}_command")
+        module = importlib.import_module(f"plr_edge.cli.{cmd_name.replace('-', '_')}_command")
         return module.command
 
     def invoke(self, ctx: click.Context) -> Any:
