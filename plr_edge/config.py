@@ -56,6 +56,8 @@ class AdaptConfig:
         chunk: frames that pass through the engines together; live streams use 1.
         seed: of everything random.
         n_threads: of the engines and of torch.
+        engine: of the frozen part: `onnx` or `tensorrt`.
+        providers: of ONNX Runtime, best first: `cpu`, `cuda`, `tensorrt`.
     """
 
     schedule: str = "progressive"
@@ -81,6 +83,8 @@ class AdaptConfig:
     chunk: int = 16
     seed: int = 0
     n_threads: int = 1
+    engine: str = "onnx"
+    providers: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         for name in (

@@ -11,8 +11,8 @@ from plr_edge.errors import PlrEdgeError
 
 _COMMANDS = (
     "export", "adapt", "predict", "run", "teach", "status", "watch", "profile", "inspect", "log",
-    "undo", "rollback", "forget", "quarantine", "repair", "build-engine", "schedule", "demo",
-    "bench",
+    "undo", "rollback", "forget", "quarantine", "repair", "build-engine", "verify", "schedule",
+    "demo", "bench",
 )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ import click
 
 from plr_edge.cli.options import (
     bundle_argument,
+    engine_options,
     stream_argument,
     stream_options,
     threads_option,
@@ -45,6 +46,7 @@ from plr_edge.cli.options import (
 )
 @click.option("--seed", type=int, help="Of everything random.")
 @threads_option
+@engine_options
 @trust_option
 @stream_options
 @click.option("--allow-code", is_flag=True,
@@ -86,7 +88,12 @@ def make_config(bundle: Any, options: dict[str, Any]) -> Any:
     from plr_edge.config import AdaptConfig, parse_bytes
     from plr_edge.profiling import read_step_costs
 
-    config = AdaptConfig(memory_bytes=parse_bytes(options["memory"]), n_threads=options["threads"])
+    config = AdaptConfig(
+        memory_bytes=parse_bytes(options["memory"]),
+        n_threads=options["threads"],
+        engine=options["engine"],
+        providers=options["providers"],
+    )
     given = {
         "bits": int(options["bits"]) if options["bits"] else None,
         "pool": options["pool"],

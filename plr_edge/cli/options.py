@@ -38,6 +38,22 @@ threads_option = click.option(
 )
 
 
+def engine_options(command: F) -> F:
+    """Add what runs the frozen part."""
+    for option in (
+        click.option("--providers", default="", callback=_split,
+                     help="Of ONNX Runtime, best first: cpu, cuda, tensorrt.  [default: cpu]"),
+        click.option("--engine", default="onnx", show_default=True,
+                     type=click.Choice(["onnx", "tensorrt"]), help="Of the frozen part."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+def _split(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in value.split(",") if name.strip())
+
+
 def stream_options(command: F) -> F:
     """Add the options of a stream."""
     for option in (

@@ -9,6 +9,7 @@ import click
 
 from plr_edge.cli.options import (
     bundle_argument,
+    engine_options,
     state_option,
     stream_argument,
     stream_options,
@@ -29,6 +30,7 @@ from plr_edge.cli.options import (
     help="Answer `unknown` to frames unlike anything learned.",
 )
 @threads_option
+@engine_options
 @trust_option
 @stream_options
 def command(
@@ -37,6 +39,8 @@ def command(
     state: Path,
     unknown: str,
     threads: int,
+    engine: str,
+    providers: tuple[str, ...],
     trust: Path | None,
     **options: Any,
 ) -> None:
@@ -49,7 +53,14 @@ def command(
     from plr_edge.stream import open_stream
 
     opened = open_bundle(bundle, trust)
-    perception = Perception.from_state(opened, state, n_threads=threads, unknown=unknown == "on")
+    perception = Perception.from_state(
+        opened,
+        state,
+        n_threads=threads,
+        unknown=unknown == "on",
+        engine=engine,
+        providers=providers,
+    )
     frames = open_stream(stream, **options)
     n_frames = 0
     for n_frames, frame in enumerate(frames, start=1):  # noqa: B007

@@ -9,7 +9,13 @@ from typing import Any
 
 import click
 
-from plr_edge.cli.options import bundle_argument, state_option, threads_option, trust_option
+from plr_edge.cli.options import (
+    bundle_argument,
+    engine_options,
+    state_option,
+    threads_option,
+    trust_option,
+)
 
 
 @click.command("run")
@@ -30,6 +36,7 @@ from plr_edge.cli.options import bundle_argument, state_option, threads_option, 
 @click.option("--schedule", help="Of the levels; see `plr-edge schedule`.")
 @click.option("--allow-code", is_flag=True, help="Import what an unsigned bundle names.")
 @threads_option
+@engine_options
 @trust_option
 def command(bundle: Path, source: str, state: Path, listen: str, **options: Any) -> None:
     """Answer SOURCE as it comes, and teach it by HTTP, by `plr-edge teach` or on the page.
@@ -55,7 +62,12 @@ def command(bundle: Path, source: str, state: Path, listen: str, **options: Any)
     return_memory_at_once()
     options = with_board(options)
     budget = make_budget(options)
-    config = AdaptConfig(n_threads=options["threads"], allow_code=options["allow_code"])
+    config = AdaptConfig(
+        n_threads=options["threads"],
+        engine=options["engine"],
+        providers=options["providers"],
+        allow_code=options["allow_code"],
+    )
     if options["schedule"]:
         config = replace(config, schedule=options["schedule"])
     limit = parse_bytes(options["memory"]) if options["memory"] else None

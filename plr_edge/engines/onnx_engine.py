@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import onnxruntime
 
-from plr_edge.errors import EngineError
+from plr_edge.errors import ConfigError, EngineError
+
+_PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "tensorrt": "TensorrtExecutionProvider",
+}
 
 
 class OnnxEngine:
@@ -35,6 +43,12 @@ class OnnxEngine:
             raise EngineError(
                 f"ONNX Runtime cannot load this part ({_one_line(error)}); export the bundle again"
             ) from None
+        missing = [name for name in providers if name not in self._session.get_providers()]
+        if missing:  # ONNX Runtime falls back without a word that reaches Python
+            raise EngineError(
+                f"ONNX Runtime could not start {missing[0]}; its libraries do not fit this "
+                "machine's; choose --providers cpu, or install what fits"
+            )
         self._input = self._session.get_inputs()[0].name
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
@@ -49,6 +63,26 @@ class OnnxEngine:
             raise EngineError(
                 f"ONNX Runtime failed on a batch of {batch.shape} ({_one_line(error)})"
             ) from None
+
+
+def provider_names(names: Sequence[str]) -> tuple[str, ...]:
+    """Return ONNX Runtime's names of providers given as `cpu`, `cuda` or `tensorrt`.
+
+    Raises:
+        ConfigError: there is no such provider.
+        EngineError: the installed ONNX Runtime was built without it.
+    """
+    available = set(onnxruntime.get_available_providers()) & set(_PROVIDERS.values())
+    for name in names:
+        if name not in _PROVIDERS:
+            raise ConfigError(f"no provider {name!r}; there are {', '.join(_PROVIDERS)}")
+        if _PROVIDERS[name] not in available:
+            held = ", ".join(sorted(key for key, value in _PROVIDERS.items() if value in available))
+            raise EngineError(
+                f"this ONNX Runtime has no provider {name}, only {held}; on JetPack 7 "
+                "`pip install onnxruntime-gpu` in place of onnxruntime brings it"
+            )
+    return tuple(_PROVIDERS[name] for name in names)
 
 
 def _one_line(error: Exception) -> str:

@@ -141,7 +141,12 @@ class Knowledge:
                 bundle.taps_width, bundle.feature_width, config.ridge_strength
             )
             self.perception = Perception(
-                bundle, classifier, self.classes, n_threads=config.n_threads
+                bundle,
+                classifier,
+                self.classes,
+                n_threads=config.n_threads,
+                engine=config.engine,
+                providers=config.providers,
             )
         except BaseException:
             self.close()

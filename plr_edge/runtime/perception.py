@@ -18,6 +18,7 @@ import numpy as np
 from plr_edge.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.engines import Engine
+from plr_edge.engines.choice import make_frozen_engine
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.engines.trial import try_bundle
 from plr_edge.errors import StateError
@@ -97,6 +98,8 @@ class Perception:
         n_threads: int = 1,
         unknown: bool = True,
         weights: Mapping[str, np.ndarray] | None = None,
+        engine: str = "onnx",
+        providers: Sequence[str] = (),
     ) -> None:
         """Build the engines of a bundle, with learned weights or those it was exported with."""
         self.bundle, self.classifier, self.classes = bundle, classifier, classes
@@ -105,11 +108,18 @@ class Perception:
         self._n_threads = n_threads
         try_bundle(bundle)
         self.engine = self.engine_of(weights or {})
-        self._frozen: Engine = OnnxEngine(bundle.read("frozen.onnx"), n_threads)
+        self._frozen = make_frozen_engine(bundle, engine, providers, n_threads)
 
     @classmethod
     def from_state(
-        cls, bundle: Bundle, path: str | Path, *, n_threads: int = 1, unknown: bool = True
+        cls,
+        bundle: Bundle,
+        path: str | Path,
+        *,
+        n_threads: int = 1,
+        unknown: bool = True,
+        engine: str = "onnx",
+        providers: Sequence[str] = (),
     ) -> Perception:
         """Answer with the newest generation of a state.
 
@@ -128,6 +138,8 @@ class Perception:
                 n_threads=n_threads,
                 unknown=unknown,
                 weights=state.arrays["adaptive"] if state.facts["version"] else None,
+                engine=engine,
+                providers=providers,
             )
         self.version = int(state.facts["version"])
         return self

@@ -1,0 +1,49 @@
+"""Which engine runs the frozen part: a registry; what is special is imported when it is chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from plr_edge.bundle import Bundle
+from plr_edge.engines import Engine
+from plr_edge.errors import ConfigError
+
+
+def _onnx(bundle: Bundle, providers: Sequence[str], n_threads: int) -> Engine:
+    from plr_edge.engines.onnx_engine import OnnxEngine, provider_names
+
+    return OnnxEngine(bundle.read("frozen.onnx"), n_threads, provider_names(providers))
+
+
+def _tensorrt(bundle: Bundle, providers: Sequence[str], n_threads: int) -> Engine:
+    from plr_edge.engines.plan_cache import load_tensorrt_engine
+
+    if providers:
+        raise ConfigError("providers are those of ONNX Runtime; leave them out with tensorrt")
+    return load_tensorrt_engine(bundle)
+
+
+ENGINES: dict[str, Callable[[Bundle, Sequence[str], int], Engine]] = {
+    "onnx": _onnx,
+    "tensorrt": _tensorrt,
+}
+
+
+def make_frozen_engine(
+    bundle: Bundle, engine: str = "onnx", providers: Sequence[str] = (), n_threads: int = 1
+) -> Engine:
+    """Build the engine of a bundle's frozen part.
+
+    Args:
+        bundle: whose frozen part it is.
+        engine: `onnx` for ONNX Runtime, `tensorrt` for a plan that is built where none fits.
+        providers: of ONNX Runtime, best first: `cpu`, `cuda`, `tensorrt`; the processor if none.
+        n_threads: of ONNX Runtime on the processor.
+
+    Raises:
+        ConfigError: there is no such engine or provider.
+        EngineError: it is not installed, or cannot run the part.
+    """
+    if engine not in ENGINES:
+        raise ConfigError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
+    return ENGINES[engine](bundle, providers, n_threads)
