@@ -15,7 +15,7 @@ PACKAGE = Path(plr_edge.__file__).parent
 ONLY_IN = {
     "click": ["cli"],
     "onnx": ["export"],
-    "onnxruntime": ["engines/onnx_engine.py"],
+    "onnxruntime": ["engines/onnx_engine.py", "export/precision.py"],
     "tensorrt": ["engines/tensorrt_versions.py"],
     "cuda": ["engines/cuda_python.py"],
     "sqlite3": ["store/database.py"],
