@@ -105,9 +105,15 @@ def open_plan(
         root: where /etc lies.
 
     Raises:
-        EngineError: TensorRT or the GPU cannot be used, or the build fails.
+        EngineError: TensorRT or the GPU cannot be used, the build fails, or the part is int8 of a
+            kind that TensorRT does not take.
         BundleError: frozen.onnx is no longer what the manifest says.
     """
+    if bundle.manifest.get("int8_profile") == "u8s8":  # TensorRT has no unsigned activations
+        raise EngineError(
+            f"{bundle.path} is int8 for x86 processors (u8s8); TensorRT needs signed activations: "
+            "export with --int8-profile s8s8"
+        )
     trt, device = load_tensorrt(), describe_device()
     bundle.read("frozen.onnx")  # verified again
     machine = {

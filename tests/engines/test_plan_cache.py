@@ -69,6 +69,16 @@ def test_each_version_is_told_of_precision_in_its_own_way(fake, bundle, in_proce
         assert built["flags"] == []
 
 
+def test_an_int8_part_with_unsigned_activations_is_refused(fake10, bundle, in_process):
+    def variant(profile):
+        facts = {"precision": "int8", "int8_profile": profile}
+        return dataclasses.replace(bundle, manifest={**bundle.manifest, **facts})
+
+    with pytest.raises(EngineError, match="--int8-profile s8s8"):
+        open_plan(variant("u8s8"))
+    assert open_plan(variant("s8s8")).facts["precision"] == "int8"
+
+
 def test_the_profile_goes_from_one_frame_to_the_largest_batch(fake10, bundle, in_process):
     built = how_it_was_built(open_plan(bundle))
     assert built["input"] == "image"
