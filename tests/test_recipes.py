@@ -64,4 +64,4 @@ def test_an_option_overrides_the_recipe(tmp_path, plr_edge):
         "export", "--recipe", recipe, "--cut", "classifier", "-o", str(tmp_path / "b")
     )
     assert result.exit_code == 0, result.output
-    assert "cut before classifier, latent (1280,)" in result.output
+    assert "cut before classifier, fp32, latent (1280,)" in result.output
