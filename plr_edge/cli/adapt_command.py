@@ -69,8 +69,11 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         split=options["split"],
         strict=options["strict"],
         limit_per_class=options["limit_per_class"],
+        topic=options["topic"],
+        labels=options["labels"],
     )
-    key = None if stream == "-" else f"{stream}#{options['split']}"
+    part = options["topic"] or options["split"]
+    key = None if stream == "-" else f"{stream}#{part}"
     with Session(opened, state, config) as session, AdaptProgress(frames.n_frames) as progress:
         summary = adapt(session, frames, key=key, on_chunk=progress.update)
     if options["as_json"]:

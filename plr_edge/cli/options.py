@@ -69,6 +69,8 @@ def stream_options(command: F) -> F:
             type=click.IntRange(1),
             help="Of an image pack, take the first so many of each class.",
         ),
+        click.option("--topic", help="Of the images of a ROS bag; needed where it has several."),
+        click.option("--labels", help="Topic that labels the images of a ROS bag."),
     ):
         command = option(command)
     return command

@@ -27,6 +27,7 @@ from plr_edge.cli.options import (
 @click.option("--rate", type=click.FloatRange(0.1, 1000), help="Frames/s of a film.")
 @click.option("--board", help="Take the budgets that are not given from this board; `auto` asks "
               "the machine which it is.")  # fmt: skip
+@click.option("--topic", help="Of the images of a ROS bag; needed where it has several.")
 @click.option("--power", help="Budget of the board, such as 7W.")
 @click.option("--duty", help="Budget of training, such as 30% of a core.")
 @click.option("--deadline", help="Of a frame, such as 33ms.")
@@ -41,8 +42,8 @@ from plr_edge.cli.options import (
 def command(bundle: Path, source: str, state: Path, listen: str, **options: Any) -> None:
     """Answer SOURCE as it comes, and teach it by HTTP, by `plr-edge teach` or on the page.
 
-    SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a folder to
-    watch, or `none`.
+    SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a ROS 2
+    bag, a folder to watch, or `none`.
     """
     import signal
     import threading
@@ -82,7 +83,9 @@ def command(bundle: Path, source: str, state: Path, listen: str, **options: Any)
         ]
         step_s = [3 * 64 * (total - b + 1) / 5e9 for b in below]  # until it is measured
         robot = Robot(live, Governor(budget, live.schedule, step_s))
-        frames = None if source == "none" else open_live(source, robot.stopping, options["rate"])
+        frames = None
+        if source != "none":
+            frames = open_live(source, robot.stopping, options["rate"], options["topic"])
         token = read_token(state)
         server, thread = start_server(make_app(robot, token), listen)
         for number in (signal.SIGINT, signal.SIGTERM):

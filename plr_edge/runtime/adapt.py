@@ -70,7 +70,7 @@ def adapt(
     if not session.classes and not stopped:
         raise StreamError(
             f"none of {n_frames} frames has a label, and nothing was learned before; give labels "
-            "by folders, a .csv or `path<TAB>label` lines"
+            "by folders, a .csv, `path<TAB>label` lines or --labels of a ROS bag"
         )
     _keep_position(session, key, position if stopped else 0)
     if stopped:

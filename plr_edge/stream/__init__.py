@@ -1,4 +1,4 @@
-"""Streams of frames: folders, lists of files, image packs, videos, paths on standard input."""
+"""Streams of frames: folders, lists, image packs, videos, ROS bags, paths on standard input."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Frame", "Skipped", "Stream", "check_label", "decode_image", "open_st
 
 _KINDS = (
     "a folder of class/image, a folder of images, a .csv, a .txt, an image pack (.npz), a video, "
-    "`-` for paths on standard input, or `demo`"
+    "a ROS 2 bag (.mcap, .db3 or its folder), `-` for paths on standard input, or `demo`"
 )
 
 
@@ -26,25 +26,33 @@ def open_stream(
     limit_per_class: int | None = None,
     stdin: Iterable[str] | None = None,
     order: str = "given",
+    topic: str | None = None,
+    labels: str | None = None,
 ) -> Stream:
     """Open a finite source of frames.
 
     Args:
-        spec: path of a folder, .csv, .txt, image pack or video; `-`; or `demo`, the embedded
-            stream.
+        spec: path of a folder, .csv, .txt, image pack, video or ROS bag; `-`; or `demo`, the
+            embedded stream.
         split: part of an image pack; other sources have none.
         strict: stop at an unreadable image instead of skipping it.
         limit_per_class: take the first so many of each class; what has no label is all taken.
         stdin: what `-` reads, line by line; standard input by default.
         order: `given`, or `time` to sort a folder or .csv by stamp; other sources keep theirs.
+        topic: of the images of a ROS bag; may be left out where there is one.
+        labels: topic of a ROS bag that labels them, see `plr_edge.stream.bag`.
 
     Raises:
         StreamError: there is no such source, or it holds no frame.
         MissingExtraError: it needs an optional library.
     """
-    from plr_edge.stream import folder, listed, packs, video
+    from plr_edge.stream import bag, folder, listed, packs, video
 
     _check_options(split, limit_per_class, order)
+    if str(spec) != "-" and bag.is_bag(path := _existing(spec)):
+        return bag.open_bag(path, strict, limit_per_class, topic=topic, labels=labels)
+    if topic or labels:
+        raise StreamError(f"--topic and --labels are for ROS bags; {one_line(spec)} is none")
     if str(spec) == "-":
         return folder.open_lines(sys.stdin if stdin is None else stdin, strict, limit_per_class)
     path = _existing(spec)

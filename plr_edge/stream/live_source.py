@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 
 from plr_edge.errors import MissingExtraError, StreamError
+from plr_edge.stream.bag import is_bag
 from plr_edge.stream.base import Frame
 from plr_edge.stream.decode import decode_image
 
@@ -23,7 +24,9 @@ _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 _FAILURES_IN_A_ROW = 50
 
 
-def open_live(source: str, stop: threading.Event, rate: float | None = None) -> Iterator[Frame]:
+def open_live(
+    source: str, stop: threading.Event, rate: float | None = None, topic: str | None = None
+) -> Iterator[Frame]:
     """Open a source that gives frames as they come.
 
     Args:
@@ -31,6 +34,7 @@ def open_live(source: str, stop: threading.Event, rate: float | None = None) -> 
             watch, or a stream of `open_stream` played at a rate.
         stop: ends the iteration.
         rate: frames a second of a stream; its stamps, or 30, by default.
+        topic: of the images of a ROS bag; may be left out where there is one.
 
     Raises:
         StreamError: there is no such source.
@@ -39,9 +43,9 @@ def open_live(source: str, stop: threading.Event, rate: float | None = None) -> 
     if source.isdigit() or source.startswith(("/dev/video", "rtsp://")) or " ! " in source:
         return _camera(source, stop)
     path = Path(source)
-    if path.is_dir() and not any(p.is_dir() for p in path.iterdir()):
+    if not is_bag(path) and path.is_dir() and not any(p.is_dir() for p in path.iterdir()):
         return _watched(path, stop)
-    return _played(source, stop, rate)
+    return _played(source, stop, rate, topic)
 
 
 def _camera(source: str, stop: threading.Event) -> Iterator[Frame]:
@@ -104,10 +108,12 @@ def _watched(path: Path, stop: threading.Event) -> Iterator[Frame]:
             index += 1
 
 
-def _played(source: str, stop: threading.Event, rate: float | None) -> Iterator[Frame]:
+def _played(
+    source: str, stop: threading.Event, rate: float | None, topic: str | None
+) -> Iterator[Frame]:
     from plr_edge.stream import open_stream
 
-    stream = open_stream(source)
+    stream = open_stream(source, topic=topic)
 
     def frames() -> Iterator[Frame]:
         start, last_ns, due = time.monotonic(), None, 0.0
