@@ -153,16 +153,19 @@ def test_events_tell_what_is_taught(robot, pictures):
 
     from plr_edge.serve.api import _events
 
-    async def first_event():
+    async def until_taught():
         stream = _events(robot)
         task = asyncio.ensure_future(stream.__anext__())
-        await asyncio.sleep(0.1)
+        while not robot.listeners:
+            await asyncio.sleep(0.01)
         robot.call(lambda: robot.emit("taught", {"label": "x"}))
-        text = await asyncio.wait_for(task, 5)
+        texts = [await asyncio.wait_for(task, 5)]
+        while "event: taught" not in texts[-1]:  # the robot tells its status every second
+            texts.append(await asyncio.wait_for(stream.__anext__(), 5))
         await stream.aclose()
-        return text
+        return texts
 
-    assert asyncio.run(first_event()) == 'event: taught\ndata: {"label": "x"}\n\n'
+    assert asyncio.run(until_taught())[-1] == 'event: taught\ndata: {"label": "x"}\n\n'
     assert robot.listeners == []
 
 
