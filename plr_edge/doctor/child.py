@@ -234,7 +234,8 @@ PROBES: dict[str, Callable[..., None]] = {
 
 def _one_line(error: Exception) -> str:
     text = " ".join(str(error).split())[:500]
-    return text if isinstance(error, PlrEdgeError) else f"{type(error).__name__}: {text}"
+    name = "" if isinstance(error, PlrEdgeError) else type(error).__name__
+    return ": ".join(filter(None, [name, text]))
 
 
 def main(name: str, *arguments: str) -> None:

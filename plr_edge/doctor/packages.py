@@ -69,19 +69,20 @@ def _numpy_fails(setup: Setup) -> Finding | None:
 
 def _numpy_of_another_abi(setup: Setup) -> Finding | None:
     """Find packages that were built for another NumPy; some of them only warn."""
-    fit, mends = [], set()
+    misfits, mends = [], set()
     for probe in ("torch", "tensorrt", "onnxruntime", "opencv"):
         answer = setup.answer(probe)
         keys = ("error", "numpy_error", "said")
         mend = numpy_mend(setup, " ".join(str(answer.get(key, "")) for key in keys))
         if mend:
-            fit.append(f"{probe} {answer.get('version') or ''}".strip())
+            misfits.append(f"{probe} {answer.get('version') or ''}".strip())
             mends.add(mend)
     if not mends:
         return None
     version = setup.answer("numpy").get("version")
     return broken(
-        f"{', '.join(fit)} was built for another NumPy than {version}: no array can be handed over",
+        f"built for another NumPy than {version}, so that no array can be handed over: "
+        f"{', '.join(misfits)}",
         sorted(mends)[0],
     )
 

@@ -8,12 +8,16 @@ from __future__ import annotations
 
 import os
 import shutil
+import site
+import subprocess
+import sys
+import venv
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
-from doctor_setups import DIST, PIP, SITE, Machine, gpu_computer, healthy
+from doctor_setups import DIST, EXECUTABLE, PIP, SITE, Machine, gpu_computer, healthy
 from fake_boards import BUILDERS
 
 from plr_edge.doctor.base import ABSENT, ADVICE, BROKEN, OK
@@ -294,8 +298,8 @@ CASES: dict[str, Case] = {
     "onnxruntime for a GPU that is not here": (PC, runtime_without_cuda, {"ONNX Runtime": (
         ADVICE, "no NVIDIA GPU here either", f"&& {PIP} install onnxruntime")}),
     "packages built for NumPy 1": (ORIN, newer_numpy, {
-        "NumPy": (BROKEN, "torch 2.5.0a0+872d972e41.nv24.08, opencv was built for another NumPy "
-                  "than 2.2.6", f"{PIP} install 'numpy<2'"),
+        "NumPy": (BROKEN, "another NumPy than 2.2.6, so that no array can be handed over: "
+                  "torch 2.5.0a0+872d972e41.nv24.08, opencv", f"{PIP} install 'numpy<2'"),
         "OpenCV": (BROKEN, "numpy.core.multiarray failed", f"{PIP} install 'numpy<2'")}),
     "a package built for a newer NumPy": (
         PC, crash("opencv", "RuntimeError: module was compiled against NumPy C-API version 0x10"),
@@ -355,6 +359,8 @@ def test_fault_and_mend_are_named_and_nothing_else_is_said(tmp_path: Path, name:
         assert found in findings[check].found
         assert mend in (findings[check].mend or "")
         assert findings[check].mend or status in (OK, ABSENT)
+        if (findings[check].mend or "").startswith(("sudo ", "sed ", "export ", EXECUTABLE)):
+            assert subprocess.run(["sh", "-n", "-c", str(findings[check].mend)]).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -399,3 +405,21 @@ def test_board_that_nobody_knows(tmp_path: Path) -> None:
     finding = m.examine()["board"]
     assert finding.status == ADVICE and "Radxa ROCK 5B" in finding.found
     assert finding.mend is not None and "--duty" in finding.mend
+
+
+def test_mended_virtual_environment_sees_the_systems_packages(tmp_path: Path) -> None:
+    venv.create(tmp_path / "v", with_pip=False)
+    m = healthy("orin-nx", tmp_path / "m")
+    isolated_venv(m)
+    m.tell("python", prefix=str(tmp_path / "v"))
+
+    def sees_system() -> bool:
+        folder = subprocess.run(
+            [tmp_path / "v/bin/python", "-c", "import sys; print(sys.path)"],
+            capture_output=True, text=True, check=True,
+        ).stdout  # fmt: skip
+        return site.getsitepackages([sys.base_prefix])[0] in folder
+
+    assert not sees_system()
+    subprocess.run(["sh", "-c", str(m.examine()["TensorRT"].mend)], check=True)
+    assert sees_system()
