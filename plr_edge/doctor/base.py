@@ -49,7 +49,7 @@ class Setup:
         board: which it is; None where it does not say.
         jetpack: of its L4T release; None on other machines, and where it is not known.
         answers: of the probes in `child`, by name.
-        free_bytes: of the places that plr-edge writes to, by what they are for.
+        free_bytes: of the folders that plr-edge writes to, which need not be there yet.
         unwritable: those of them that refuse to be written.
         locked: device files that this user may not open.
         state: directory of what is learned, where one was given.

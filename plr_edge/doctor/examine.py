@@ -57,15 +57,15 @@ def examine(
         asked = {name: pool.submit(ask, name, *given) for name, given in questions.items()}
         facts, board = describe_machine(root), detect_board(root)
         answers = {name: future.result() for name, future in asked.items()}
-    places = [_existing(path) for path in (state or Path.cwd(), user_cache_path("plr-edge"))]
+    places = [path.absolute() for path in (state, user_cache_path("plr-edge")) if path]
     setup = Setup(
         root=root,
         facts=facts,
         board=board,
         jetpack=find_jetpack(str(facts.get("l4t_release", ""))),
         answers=answers,
-        free_bytes={path: shutil.disk_usage(path).free for path in places},
-        unwritable=frozenset(path for path in places if not os.access(path, os.W_OK)),
+        free_bytes={path: shutil.disk_usage(_existing(path)).free for path in places},
+        unwritable=frozenset(path for path in places if not os.access(_existing(path), os.W_OK)),
         locked=_locked(root),
         state=state,
     )
@@ -84,7 +84,6 @@ def judge(setup: Setup) -> list[Finding]:
 
 def _existing(path: Path) -> Path:
     """Return the folder, or the first above it that is there."""
-    path = path.absolute()
     return next(folder for folder in (path, *path.parents) if os.path.exists(folder))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from pathlib import Path
 
@@ -119,14 +120,18 @@ def _disk_unwritable(setup: Setup) -> Finding | None:
     if not setup.unwritable:
         return None
     places = " ".join(str(path) for path in sorted(setup.unwritable))
-    return broken(f"this user may not write to {places}", f'sudo chown -R "$USER" {places}')
+    return broken(
+        f"this user may not write to {places}",
+        f'sudo mkdir -p {places} && sudo chown -R "$USER" {places}',
+    )
 
 
 def _disk_full(setup: Setup) -> Finding | None:
     place, free = _tightest(setup)
     if place is None or free >= _COMFORTABLE_BYTES:
         return None
-    mend = f"du -xh {place} | sort -h | tail  # says what takes most; delete some of it"
+    disk = next(path for path in (place, *place.parents) if os.path.ismount(path))
+    mend = f"sudo du -xh --max-depth=3 {disk} | sort -h | tail  # says what to delete"
     if free < _TO_KEEP_BYTES:
         return broken(f"{size(free)} free for {place}: what is learned cannot be kept", mend)
     return advice(f"{size(free)} free for {place}", mend)
