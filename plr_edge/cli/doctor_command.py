@@ -16,11 +16,15 @@ _STYLES = {"ok": "green", "advice": "yellow", "broken": "bold red", "absent": "d
 
 @click.command("doctor")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--state", type=click.Path(path_type=Path), help="Is this one whole, too?")
+@click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    help="Directory of what is learned, to be checked, too.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 @click.pass_context
 def command(context: click.Context, bundle: Path | None, state: Path | None, as_json: bool) -> None:
-    """Say what this machine has, and what mends what does not work; exit code 1 if anything does.
+    """Say what this machine has, what is broken, and what mends it; exit code 1 if anything is.
 
     Board, JetPack, Python, packages, GPU, meters, memory, disk; with BUNDLE and --state, whether
     they are whole and run here. Nothing is changed. Advice, and what is absent, is exit code 0.

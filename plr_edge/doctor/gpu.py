@@ -36,11 +36,11 @@ def _tensorrt_missing(setup: Setup) -> Finding | None:
         return None
     if setup.jetpack is not None and setup.jetpack.runs_tensorrt:
         return advice(
-            f"TensorRT is not installed, though JetPack {setup.jetpack.name} brings it",
+            f"TensorRT is not installed, though JetPack {setup.jetpack.title} brings it",
             "sudo apt-get install tensorrt python3-libnvinfer",
         )
     if setup.jetpack is not None:
-        return absent(f"none for Python {setup.python} on JetPack {setup.jetpack.name}")
+        return absent(f"none for Python {setup.python} on JetPack {setup.jetpack.title}")
     if setup.has_gpu:
         return absent("not installed", f"{setup.pip} install 'plr-edge[tensorrt]'")
     return absent("not installed, and there is no NVIDIA GPU")
@@ -57,7 +57,7 @@ def _tensorrt_of_pip(setup: Setup) -> Finding | None:
         mend = f"{mend} && {setup.to_see_system()}"
     return broken(
         f"TensorRT {setup.answer('tensorrt').get('version') or ''} of pip is made for servers and "
-        f"knows no Jetson; JetPack {jetpack.name} brings {jetpack.tensorrt}".replace("  ", " "),
+        f"knows no Jetson; JetPack {jetpack.title} brings {jetpack.tensorrt}".replace("  ", " "),
         mend,
     )
 
@@ -188,7 +188,7 @@ def _torch_of_another_cuda(setup: Setup) -> Finding | None:
         return None
     return broken(
         f"torch {answer['version']} is built for CUDA {answer['cuda']}, but JetPack "
-        f"{setup.jetpack.name} has {setup.jetpack.cuda}: pip has replaced JetPack's build",
+        f"{setup.jetpack.title} has {setup.jetpack.cuda}: pip has replaced JetPack's build",
         _torch_wheel(setup),
     )
 

@@ -104,7 +104,7 @@ def _jetpack(setup: Setup) -> Finding | None:
 
 def _release(setup: Setup) -> str:
     assert setup.jetpack is not None
-    return f"JetPack {setup.jetpack.name} (L4T {setup.facts['l4t_release']})"
+    return f"JetPack {setup.jetpack.title} (L4T {setup.facts['l4t_release']})"
 
 
 def _other_python(setup: Setup) -> Finding | None:
@@ -112,7 +112,7 @@ def _other_python(setup: Setup) -> Finding | None:
     if jetpack is None or not jetpack.runs_tensorrt or jetpack.python == setup.python:
         return None
     return advice(
-        f"Python {setup.python}, but JetPack {jetpack.name} builds TensorRT, OpenCV and its CUDA "
+        f"Python {setup.python}, but JetPack {jetpack.title} builds TensorRT, OpenCV and its CUDA "
         f"packages for {jetpack.python}: they cannot be loaded here",
         setup.to_see_system(),
     )

@@ -207,7 +207,7 @@ CASES: dict[str, Case] = {
     "torch without kernels for the GPU": (ORIN, no_kernels, {"torch": (
         BROKEN, "no kernels for Orin (sm_87), only for sm_80, sm_90", f"torch {INDEX}")}),
     "torch replaced by pip": (ORIN, replaced_torch, {"torch": (
-        BROKEN, "built for CUDA 13.0, but JetPack 6.1 has 12.6", f"torch {INDEX}")}),
+        BROKEN, "built for CUDA 13.0, but JetPack 6.1 to 6.2.2 has 12.6", f"torch {INDEX}")}),
     "torch crashes when imported": (ORIN, crash("torch", SEGV), {"torch": (
         BROKEN, "torch cannot be used: it crashed (SIGSEGV)", f"torch {INDEX}")}),
     "torch without its BLAS": (
@@ -222,7 +222,7 @@ CASES: dict[str, Case] = {
         "torch": (OK, "processors only", ""),
         "CUDA for Python": (ABSENT, "not needed", "")}),
     "a Python that is not JetPack's": (ORIN, python_3_12, {
-        "Python": (ADVICE, "Python 3.12, but JetPack 6.1 builds", "/usr/bin/python3 -m venv"),
+        "Python": (ADVICE, "Python 3.12, but JetPack 6.1 to 6.2.2", "/usr/bin/python3 -m venv"),
         "TensorRT": (BROKEN, "hidden", "/usr/bin/python3 -m venv --system-site-packages"),
         "CUDA for Python": (ABSENT, "not needed", "")}),
     "an L4T that nobody knows": (ORIN, writes(
