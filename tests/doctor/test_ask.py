@@ -30,7 +30,7 @@ cuda, version, zeros, ones = _Gpu, _Version, lambda n: _Zeros, lambda *s, device
 """
 
 
-def tried(folder: Path, module: str, code: str, probe: str, timeout_s: float = 30) -> dict:
+def tried(folder: Path, module: str, code: str, probe: str, timeout_s: float = 120) -> dict:
     """Ask a probe about a package that is this code."""
     write(folder / f"{module}/__init__.py", code)
     return ask(probe, path=[str(folder), *STDLIB_AND_US], timeout_s=timeout_s)
@@ -60,7 +60,7 @@ def test_package_that_cannot_be_imported_is_an_answer(tmp_path: Path, code: str,
 
 def test_package_that_hangs_is_ended(tmp_path: Path) -> None:
     answer = tried(tmp_path, "cv2", "import time; time.sleep(60)", "opencv", timeout_s=4)
-    assert answer["error"] == "no answer within 4 s when asked to import it"
+    assert answer["error"].startswith("no answer within 4 s")
 
 
 def test_what_a_package_prints_is_no_answer(tmp_path: Path) -> None:
