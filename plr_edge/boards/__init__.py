@@ -48,6 +48,7 @@ class JetPack:
         python: of the system, and so of its TensorRT.
         cuda: version.
         tensorrt: version that it brings.
+        last: name of the last release that is the same in all of this; empty where it is the only.
     """
 
     name: str
@@ -56,6 +57,12 @@ class JetPack:
     python: str
     cuda: str
     tensorrt: str
+    last: str = ""
+
+    @property
+    def title(self) -> str:
+        """For people: `6.1 to 6.2.2`."""
+        return f"{self.name} to {self.last}" if self.last else self.name
 
     @property
     def runs_tensorrt(self) -> bool:

@@ -12,7 +12,7 @@ from plr_edge.errors import PlrEdgeError
 _COMMANDS = (
     "export", "adapt", "predict", "run", "teach", "status", "watch", "profile", "inspect", "log",
     "undo", "rollback", "forget", "quarantine", "repair", "build-engine", "verify", "schedule",
-    "demo", "bench",
+    "doctor", "demo", "bench",
 )  # fmt: skip
 
 

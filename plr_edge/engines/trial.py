@@ -25,8 +25,12 @@ _CPU_S, _WALL_S = 20, 60
 _FILES = 256
 
 
-def try_bundle(bundle: Bundle) -> None:
+def try_bundle(bundle: Bundle, *, again: bool = False) -> None:
     """Run both parts once on zeros, unless these very bytes have passed before.
+
+    Args:
+        bundle: to try.
+        again: run them even so.
 
     Raises:
         BundleError: they crash, never end, want too much memory, or return something else.
@@ -40,7 +44,7 @@ def try_bundle(bundle: Bundle) -> None:
     key = hashlib.sha256(json.dumps([digests, expected, parts]).encode()).hexdigest()
     passed = user_cache_path("plr-edge") / "tried" / key
     with suppress(OSError):
-        if passed.is_file():
+        if passed.is_file() and not again:
             return
     job = json.dumps([[str(bundle.path / name), sha, list(shape)]
                       for (name, shape), sha in zip(parts, digests, strict=True)])  # fmt: skip

@@ -111,11 +111,14 @@ def _asked_power_mode() -> str | None:
 def _kept_power_mode(root: Path) -> str | None:
     """Return the name of the mode whose number stands in nvpmodel's state."""
     number = re.search(r"pmode:(\d+)", read_text(root / "var/lib/nvpmodel/status") or "")
+    return power_modes(root).get(int(number[1])) if number else None
+
+
+def power_modes(root: Path = Path("/")) -> dict[int, str]:
+    """Return the names of nvpmodel's modes by their number; empty where there are none."""
     conf = read_text(root / "etc/nvpmodel.conf") or ""
-    for found in re.finditer(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(?:MODE_)?(\S+)", conf):
-        if number and int(found[1]) == int(number[1]):
-            return found[2]
-    return None
+    modes = re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(?:MODE_)?(\S+)", conf)
+    return {int(number): name for number, name in modes}
 
 
 def _clocks(root: Path) -> str | None:

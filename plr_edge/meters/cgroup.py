@@ -1,10 +1,13 @@
-"""How much processor time the cgroup of this process may use; versions 1 and 2."""
+"""What the cgroup of this process may use: processors and memory; versions 1 and 2."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
-from plr_edge.meters._files import read_text
+from plr_edge.meters._files import read_int, read_text
+
+_UNLIMITED_BYTES = 1 << 62  # version 1 says a number near 2^63 where nothing limits
 
 
 def cpu_quota(proc: Path = Path("/proc"), sysfs: Path = Path("/sys")) -> float | None:
@@ -14,22 +17,35 @@ def cpu_quota(proc: Path = Path("/proc"), sysfs: Path = Path("/sys")) -> float |
         proc: root of /proc.
         sysfs: root of /sys.
     """
-    quotas = []
+    quotas = [_quota_of(folder) for folder in _folders("cpu", proc, sysfs)]
+    return min((quota for quota in quotas if quota is not None), default=None)
+
+
+def memory_left_bytes(proc: Path = Path("/proc"), sysfs: Path = Path("/sys")) -> int | None:
+    """Return what the tightest limit on memory leaves, None where nothing limits it.
+
+    Args:
+        proc: root of /proc.
+        sysfs: root of /sys.
+    """
+    left = [_memory_left_of(folder) for folder in _folders("memory", proc, sysfs)]
+    return min((n for n in left if n is not None), default=None)
+
+
+def _folders(controller: str, proc: Path, sysfs: Path) -> Iterator[Path]:
+    """Yield the folder of this process in the tree of a controller, and those above it."""
     for line in (read_text(proc / "self" / "cgroup") or "").splitlines():
         _, controllers, path = line.split(":", 2)
-        names = controllers.split(",")
-        if "cpu" in names:
-            root = sysfs / "fs" / "cgroup" / "cpu"
+        if controller in controllers.split(","):
+            root = sysfs / "fs" / "cgroup" / controller
         elif not controllers:
             root = sysfs / "fs" / "cgroup"
         else:
             continue
         folder = root / path.lstrip("/")
         while folder == root or root in folder.parents:
-            quotas.append(_quota_of(folder))
+            yield folder
             folder = folder.parent
-    limits = [quota for quota in quotas if quota is not None]
-    return min(limits) if limits else None
 
 
 def _quota_of(folder: Path) -> float | None:
@@ -41,3 +57,23 @@ def _quota_of(folder: Path) -> float | None:
     if not all(value.isdigit() for value in both) or int(both[1]) == 0:
         return None  # `max`, -1 or no such file
     return int(both[0]) / int(both[1])
+
+
+def _memory_left_of(folder: Path) -> int | None:
+    """Return the limit less what is in use and cannot be dropped, of one folder."""
+    for most, used in (
+        ("memory.max", "memory.current"),
+        ("memory.limit_in_bytes", "memory.usage_in_bytes"),
+    ):
+        limit, in_use = read_int(folder / most), read_int(folder / used)
+        if limit is not None and in_use is not None and limit < _UNLIMITED_BYTES:
+            return max(limit - in_use + _droppable_bytes(folder), 0)
+    return None
+
+
+def _droppable_bytes(folder: Path) -> int:
+    """Return the pages of files that the kernel gives back first."""
+    lines = (read_text(folder / "memory.stat") or "").splitlines()
+    stat = dict(line.split(" ", 1) for line in lines if " " in line)
+    text = stat.get("inactive_file", stat.get("total_inactive_file", "0"))
+    return int(text) if text.isdigit() else 0

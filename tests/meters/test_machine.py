@@ -156,3 +156,24 @@ def test_power_mode_that_is_not_in_the_table_is_absent(fake_board) -> None:
     assert describe_machine(fake.root)["power_mode"] == "120W"
     (fake.root / "var/lib/nvpmodel/status").write_text("pmode:0009\n")
     assert "power_mode" not in describe_machine(fake.root)
+
+
+@pytest.mark.parametrize("name", BUILDERS)
+def test_without_any_one_file_what_it_said_is_absent_and_nothing_else_changes(
+    fake_board, name: str
+) -> None:
+    fake = fake_board(name)
+    machine, zones_c, gpu = (
+        describe_machine(fake.root), read_temperatures_c(fake.sysfs), read_gpu(fake.sysfs)
+    )  # fmt: skip
+    for file in fake.files():
+        text = file.read_bytes()
+        file.unlink()
+        assert describe_machine(fake.root).items() <= machine.items(), file
+        assert read_temperatures_c(fake.sysfs).items() <= zones_c.items(), file
+        without = read_gpu(fake.sysfs)
+        if gpu is not None and without is not None:
+            pairs = zip(vars(without).values(), vars(gpu).values(), strict=True)
+            assert all(value in (None, before) for value, before in pairs), file
+        file.write_bytes(text)
+    assert describe_machine(fake.root) == machine
