@@ -12,7 +12,7 @@ import numpy as np
 
 from plr_edge import report
 from plr_edge.bench.contenders import OURS
-from plr_edge.errors import MissingExtraError
+from plr_edge.errors import ConfigError, MissingExtraError
 from plr_edge.files import replace_file
 from plr_edge.meters.board import describe_machine
 
@@ -44,6 +44,21 @@ def write_results(output: Path, rows: list[Row]) -> None:
         report.write_report(output / "compare.html", "plr-edge bench compare", _sections(rows))
     except MissingExtraError:
         return
+
+
+def put_between_marks(file: Path, name: str, text: str) -> None:
+    """Replace what stands between `<!-- NAME -->` and `<!-- /NAME -->` in a Markdown file.
+
+    Raises:
+        ConfigError: the file has no such marks.
+    """
+    old = file.read_text(encoding="utf-8") if file.is_file() else ""
+    first, last = f"<!-- {name} -->", f"<!-- /{name} -->"
+    before, found, rest = old.partition(first)
+    _, ended, after = rest.partition(last)
+    if not found or not ended:
+        raise ConfigError(f"{file} has no lines {first} and {last}; put them where tables belong")
+    replace_file(file, f"{before}{first}\n{text.strip()}\n{last}{after}".encode())
 
 
 def summary(rows: list[Row], scenario: str) -> list[Row]:

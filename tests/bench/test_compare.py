@@ -5,16 +5,13 @@ import numpy as np
 import pytest
 
 from plr_edge.bench import compare, compare_report
+from plr_edge.bench.closed_forms import NaiveBayes
 from plr_edge.bench.contenders import contenders
-from plr_edge.bench.feature_methods import FEATURE_METHODS, NaiveBayes
+from plr_edge.bench.course import Course
+from plr_edge.bench.datasets import Pack, load_parts
+from plr_edge.bench.feature_methods import FEATURE_METHODS
 from plr_edge.bench.product_codec import FloatCodec, ProductCodec
-from plr_edge.bench.scenarios import (
-    ORDERS,
-    Pack,
-    Scenario,
-    load_parts,
-    make_task,
-)
+from plr_edge.bench.scenarios import ORDERS, Scenario, make_task
 from plr_edge.config import AdaptConfig
 from plr_edge.export import export_bundle
 
@@ -139,7 +136,7 @@ def test_every_contender_takes_its_course(name, made):
     task = make_task(scenario, bundles, parts, 0)
     config = AdaptConfig(memory_bytes=300_000, rehearsed_per_step=16)
     contender = contenders()[name](task, config)
-    facts = json.loads(json.dumps(compare.Course(contender, task).run()))
+    facts = json.loads(json.dumps(Course(contender, task).run()))
     assert 0 <= facts["variants"][""] <= 1
     assert facts["learn_s"] > 0
     assert facts["memory_bytes"] >= 0
@@ -151,7 +148,7 @@ def test_a_class_by_class_course_looks_after_1_5_and_20_frames(made):
     _, bundles, parts, _ = made
     scenario = Scenario(dataset="films", n_experiences=0, per_class=9)
     task = make_task(scenario, bundles, parts, 0)
-    facts = compare.Course(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
+    facts = Course(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
     assert facts["after_5"] >= facts["after_1"] > 0.3
     assert "after_20" not in facts  # no class has so many
 
