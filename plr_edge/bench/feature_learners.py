@@ -15,8 +15,8 @@ _MEMORY_BYTES = 8_000_000
 class FeatureMemory:
     """A class-balanced memory of features in float32, under the same bytes as latents have."""
 
-    def __init__(self, width: int, seed: int = 0) -> None:
-        self.held = LatentMemory(4 * width, _MEMORY_BYTES, seed)
+    def __init__(self, width: int, n_bytes: int = _MEMORY_BYTES) -> None:
+        self.held = LatentMemory(4 * width, n_bytes, seed=0)
         self._width = width
 
     def add_many(self, features: np.ndarray, labels: np.ndarray) -> None:
@@ -39,8 +39,10 @@ class NearestNeighbours:
 
     macs = 0  # nothing is computed to learn; answering costs D for each one held
 
-    def __init__(self, width: int) -> None:
-        self._memory = FeatureMemory(width)
+    def __init__(
+        self, width: int, *, choices: tuple[int, ...] = _NEIGHBOURS, n_bytes: int = _MEMORY_BYTES
+    ) -> None:
+        self._memory, self._choices = FeatureMemory(width, n_bytes), choices
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Learn; see `FeatureMethod`."""
@@ -58,12 +60,12 @@ class NearestNeighbours:
 
     def _best_k(self, x: np.ndarray, y: np.ndarray) -> int:
         held = np.arange(len(y)) % _HELD_BACK_EVERY == 0
-        if held.sum() < 20:
-            return 1
+        if held.sum() < 20 or len(self._choices) == 1:
+            return self._choices[0]
         rows = np.flatnonzero(held)[:200]
         right = {
             k: float((self._votes(x[rows], x[~held], y[~held], k).argmax(1) == y[rows]).mean())
-            for k in _NEIGHBOURS
+            for k in self._choices
         }
         return max(right, key=lambda k: right[k])
 
