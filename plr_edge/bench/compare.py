@@ -10,9 +10,9 @@ from typing import Any
 
 from plr_edge.backbones import load_backbone
 from plr_edge.bench.contenders import TooSlow, contenders
-from plr_edge.bench.course import Course, PeakMemory, Row
+from plr_edge.bench.course import Course, PeakMemory, Row, final_accuracy
 from plr_edge.bench.datasets import find_dataset, load_parts
-from plr_edge.bench.scenarios import Scenario, make_task
+from plr_edge.bench.scenarios import Scenario, Task, make_task
 from plr_edge.bundle import Bundle, open_bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.export import export_bundle
@@ -21,7 +21,12 @@ from plr_edge.files import replace_file
 TUNING_SEED = 99
 TUNING_SCENARIO = Scenario(dataset="cifar100", per_class=5)
 _GRID = (0.33, 1.0, 3.0)  # times the setting's default
+_TESTED_IN_TUNING = 1000
 Say = Callable[[str], None]
+
+
+def _silent(text: str) -> None:
+    return
 
 
 def make_bundles(output: Path, say: Say) -> tuple[Bundle, Bundle]:
@@ -35,6 +40,13 @@ def make_bundles(output: Path, say: Say) -> tuple[Bundle, Bundle]:
             export_bundle(network, "block14", path, static_feature=static)
         made.append(open_bundle(path))
     return made[0], made[1]
+
+
+def make_one(scenario: Scenario, seed: int, data: Path, output: Path, say: Say = _silent) -> Task:
+    """Return a scenario in one seed's order, run through the frozen part on the way if need be."""
+    bundles = make_bundles(output, say)
+    parts = load_parts(find_dataset(scenario.dataset), bundles[0], data, output / "cache", say)
+    return make_task(scenario, bundles, parts, seed)
 
 
 def run_one(
@@ -89,9 +101,8 @@ def run_grid(
     """
     from plr_edge.bench.grid import in_processes
 
-    bundles = make_bundles(output, say)
     for name in dict.fromkeys(scenario.dataset for scenario in scenarios):
-        load_parts(find_dataset(name), bundles[0], data, output / "cache", say)
+        make_one(Scenario(dataset=name), 0, data, output, say)
     rows = read_rows(output, config)
     tuned = read_tuned(output)
     done = {(row["scenario"], row["method"], row["seed"]) for row in rows}
@@ -121,15 +132,16 @@ def tune(*, data: Path, output: Path, config: AdaptConfig, say: Say) -> dict[str
     choose; the choice holds for every scenario.
     """
     own = read_tuned(output)
+    task = make_one(TUNING_SCENARIO, TUNING_SEED, data, output)
     for name, (setting, default) in TUNABLE.items():
         if name in own:
             continue
         tried = {}
-        for factor in _GRID:
-            value = factor * default
-            row = run_one(name, TUNING_SCENARIO, TUNING_SEED, data=data, output=output,
-                          config=config, tuned={setting: value})  # fmt: skip
-            tried[value] = max(row.get("variants", {"": 0.0}).values())
+        for value in (factor * default for factor in _GRID):
+            contender = contenders()[name](
+                task, replace(config, seed=TUNING_SEED), **{setting: value}
+            )
+            tried[value] = final_accuracy(contender, task, _TESTED_IN_TUNING)
             say(f"tuning {name:<30} {setting} {value:.2g}  {tried[value]:6.1%}")
         own[name] = {setting: max(tried, key=lambda value: tried[value])}
         replace_file(output / "tuned.json", json.dumps(own, indent=1).encode())

@@ -129,6 +129,11 @@ class Task:
     starts: tuple[int, ...]
     frozen_s: float
 
+    @property
+    def experiences(self) -> list[tuple[int, int]]:
+        """First frame of each experience, and that behind its last."""
+        return list(zip(self.starts, [*self.starts[1:], len(self.train.labels)], strict=True))
+
 
 def make_task(
     scenario: Scenario,

@@ -27,17 +27,15 @@ def command(
 ) -> None:  # fmt: skip
     """Simulate robots that saw different classes and exchange statistics, latents or weights."""
     from plr_edge.bench import fleet, fleet_report
-    from plr_edge.bench.compare import make_bundles
+    from plr_edge.bench.compare import make_one
     from plr_edge.bench.compare_report import put_between_marks
-    from plr_edge.bench.datasets import find_dataset, load_parts
-    from plr_edge.bench.scenarios import Scenario, make_task
+    from plr_edge.bench.scenarios import Scenario
     from plr_edge.config import AdaptConfig, parse_bytes
 
-    bundles = make_bundles(output, click.echo)
-    parts = load_parts(find_dataset(dataset), bundles[0], data, output / "cache", click.echo)
     rows: list[fleet.Row] = []
     for seed in range(seeds):
-        task = make_task(Scenario(dataset=dataset, per_class=frames), bundles, parts, seed)
+        scenario = Scenario(dataset=dataset, per_class=frames)
+        task = make_one(scenario, seed, data, output, click.echo)
         config = AdaptConfig(memory_bytes=parse_bytes(memory), seed=seed)
         rows += fleet.run_fleets(task, robots, config, click.echo)
         what = f"{dataset} x {frames}, {robots} robots, {seed + 1} seed{'s' * (seed > 0)}"

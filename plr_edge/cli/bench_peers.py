@@ -31,24 +31,20 @@ def command(
     """
     import json
 
-    from plr_edge.bench.compare import make_bundles
+    from plr_edge.bench.compare import make_one
     from plr_edge.bench.compare_report import put_between_marks
-    from plr_edge.bench.datasets import find_dataset, load_parts
     from plr_edge.bench.peers import comparison
     from plr_edge.bench.peers.environments import PEERS
-    from plr_edge.bench.scenarios import Scenario, make_task
+    from plr_edge.bench.scenarios import Scenario
     from plr_edge.errors import ConfigError
     from plr_edge.files import replace_file
 
     for name in peers:
         if name not in PEERS:
             raise ConfigError(f"no peer {name!r}; there are {', '.join(PEERS)}")
-    cache = output / "cache"
-    bundles = make_bundles(output, click.echo)
-    parts = load_parts(find_dataset(dataset), bundles[0], data, cache, click.echo)
-    task = make_task(Scenario(dataset=dataset, per_class=frames), bundles, parts, 0)
+    task = make_one(Scenario(dataset=dataset, per_class=frames), 0, data, output, click.echo)
     features = comparison.features_of(task)
-    rows = comparison.compare(features, peers or tuple(PEERS), cache, click.echo)
+    rows = comparison.compare(features, peers or tuple(PEERS), output / "cache", click.echo)
     replace_file(output / "peers.json", json.dumps({"task": task.name, "rows": rows}).encode())
     what = (f"{task.name}: {len(features.y)} frames, the last layer of the exported network "
             f"({features.x.shape[1]} values)")  # fmt: skip

@@ -8,12 +8,10 @@ from plr_edge.bench import compare, compare_report
 from plr_edge.bench.closed_forms import NaiveBayes
 from plr_edge.bench.contenders import contenders
 from plr_edge.bench.course import Course
-from plr_edge.bench.datasets import Pack, load_parts
 from plr_edge.bench.feature_methods import FEATURE_METHODS
 from plr_edge.bench.product_codec import FloatCodec, ProductCodec
 from plr_edge.bench.scenarios import ORDERS, Scenario, make_task
 from plr_edge.config import AdaptConfig
-from plr_edge.export import export_bundle
 
 
 def gaussian(n_classes=8, n=30, width=16, seed=0):
@@ -78,28 +76,6 @@ def test_codecs_give_back_what_they_can():
     one = latents[:, :, :1, :1]
     assert product.encode(one).shape == (50, product.record_bytes)
     assert abs(product.decode(product.encode(one)) - one).mean() < 0.35 * abs(one).mean()
-
-
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, request):
-    """A small bundle pair and the embedded films as a data set."""
-    from plr_edge.backbones import load_backbone
-    from plr_edge.stream import open_stream
-
-    folder = tmp_path_factory.mktemp("compare")
-    network = load_backbone("mobilenet_v2", input_size=64)
-    bundles = tuple(
-        export_bundle(network, "block16", folder / name, static_feature=static)[0]
-        for name, static in (("bundle-static", True), ("bundle", False))
-    )
-
-    class Films(Pack):
-        def frames(self, data, part):
-            return open_stream("demo", split=part, limit_per_class=12)
-
-    dataset = Films("films", "")
-    parts = load_parts(dataset, bundles[0], folder, folder / "cache", lambda _: None)
-    return dataset, bundles, parts, folder
 
 
 @pytest.mark.parametrize("order", ORDERS)

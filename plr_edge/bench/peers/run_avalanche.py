@@ -77,7 +77,10 @@ def _experiences(features: Features, size: int) -> list[Any]:
         y = torch.from_numpy(features.y[start : start + size].astype(np.int64))
         data = make_avalanche_dataset(
             torch.utils.data.TensorDataset(x, y),
-            data_attributes=[DataAttribute(y.tolist(), "targets")],
+            data_attributes=[
+                DataAttribute(y.tolist(), "targets"),
+                DataAttribute([0] * len(y), "targets_task_labels", use_in_getitem=True),
+            ],
         )
         sets.append(as_classification_dataset(data))
     return list(benchmark_from_datasets(train=sets).train_stream)
