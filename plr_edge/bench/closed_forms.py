@@ -15,7 +15,7 @@ _STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # of ridge, in units of its width
 _SHRINKAGES = (1e-3, 0.01, 0.1, 0.3, 0.6, 0.9)  # of LDA
 _HELD_BACK_EVERY = 10
 _FEWEST_HELD = 20
-_TUNE_GROWTH = 1.5  # of the samples, until a setting is chosen anew
+_TUNE_GROWTH = 2.0  # of the samples, until a setting is chosen anew
 _RANDOM_FEATURES = 2000
 
 

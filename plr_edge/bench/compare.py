@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import json
+import shlex
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -17,11 +20,13 @@ from plr_edge.bundle import Bundle, open_bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.export import export_bundle
 from plr_edge.files import replace_file
+from plr_edge.meters.board import describe_machine
 
 TUNING_SEED = 99
 TUNING_SCENARIO = Scenario(dataset="cifar100", per_class=5)
 _GRID = (0.33, 1.0, 3.0)  # times the setting's default
 _TESTED_IN_TUNING = 1000
+_COMPUTES = ("plr-edge", "torch", "onnxruntime", "numpy")
 Say = Callable[[str], None]
 
 
@@ -181,9 +186,17 @@ def read_rows(output: Path, config: AdaptConfig) -> list[Row]:
 
 
 def write_rows(output: Path, config: AdaptConfig, rows: list[Row]) -> None:
-    """Keep all rows."""
-    text = json.dumps({"config": _plain(config), "rows": rows}, indent=1)
+    """Keep all rows, with the machine, the versions and the command of the newest."""
+    about = {"machine": describe_machine(), **describe_run()}
+    text = json.dumps({"config": _plain(config), **about, "rows": rows}, indent=1)
     replace_file(output / "compare.json", text.encode())
+
+
+def describe_run() -> dict[str, str]:
+    """Return versions of what computes, and the command line."""
+    versions = {name: importlib.metadata.version(name) for name in _COMPUTES}
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    return {"python": sys.version.split()[0], **versions, "command": command}
 
 
 def _plain(config: AdaptConfig) -> Any:

@@ -20,7 +20,7 @@ from plr_edge.metrics import backward_transfer, forgetting
 _CHUNK = 16
 _MOST_EVALUATED = 400  # held-out frames after each experience
 _MOST_FINAL = 4000  # at the end
-_MOST_SAID_FIRST = 100  # chunks that are answered before they are learned
+_MOST_SAID_FIRST = 30  # chunks that are answered before they are learned
 _FIRST_FRAMES = (1, 5, 20)
 _EACH_OF_A_CLASS = 10  # held-out frames of a class that has just been met
 _MOST_EXPERIENCES = 20  # after which the matrix is filled in

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from plr_edge import report
-from plr_edge.bench.compare_report import half_interval
+from plr_edge.bench.compare_summary import half_interval
 from plr_edge.errors import MissingExtraError
 from plr_edge.files import replace_file
 

@@ -68,7 +68,7 @@ def command(
         wanted, methods or every, range(1 if quick else seeds), data=data, output=output,
         config=config, jobs=jobs, say=click.echo, backend="ray" if cluster else "loky",
     )  # fmt: skip
-    compare_report.write_results(output, rows)
+    compare_report.write_results(output, rows, compare.describe_run())
     if markdown:
         compare_report.put_between_marks(markdown, "compare", compare_report.markdown(rows))
     click.echo(compare_report.markdown(rows))

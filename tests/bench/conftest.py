@@ -7,7 +7,7 @@ from plr_edge.stream import open_stream
 
 @pytest.fixture(scope="session")
 def made(tmp_path_factory):
-    """A small bundle pair and the embedded films as a data set: data set, bundles, parts, folder."""
+    """The embedded films as a data set, with small bundles: data set, bundles, parts, folder."""
     from plr_edge.backbones import load_backbone
 
     folder = tmp_path_factory.mktemp("compare")

@@ -13,7 +13,7 @@ from plr_edge.bench.peers.torchvision_import import make_importable
 
 make_importable()
 from capymoa.classifier import KNN, NaiveBayes  # noqa: E402
-from capymoa.instance import LabeledInstance  # noqa: E402
+from capymoa.core import LabeledInstance  # noqa: E402
 from capymoa.ocl.strategy import NCM, SLDA  # noqa: E402
 from capymoa.stream import Schema  # noqa: E402
 
