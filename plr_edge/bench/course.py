@@ -57,7 +57,8 @@ def final_accuracy(contender: Contender, task: Task, n_tested: int) -> float:
             contender.learn(task.train.take(np.arange(at, min(at + _CHUNK, end))))
         contender.new_experience()
     contender.finish()
-    test = task.test.take(np.arange(0, len(task.test.labels), len(task.test.labels) // n_tested))
+    n = len(task.test.labels)
+    test = task.test.take(np.arange(0, n, max(1, n // n_tested)))
     return max(float((a == test.labels).mean()) for a in contender.answers(test).values())
 
 

@@ -1,17 +1,23 @@
 import itertools
 import json
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from plr_edge.bench import compare, compare_report, compare_summary
+from plr_edge.bench import contenders as contenders_module
 from plr_edge.bench.closed_forms import NaiveBayes
 from plr_edge.bench.contenders import contenders
 from plr_edge.bench.course import Course
+from plr_edge.bench.datasets import find_dataset
 from plr_edge.bench.feature_methods import FEATURE_METHODS
 from plr_edge.bench.product_codec import FloatCodec, ProductCodec
-from plr_edge.bench.scenarios import ORDERS, Scenario, make_task
+from plr_edge.bench.scenarios import ORDERS, Scenario, choose, make_task
 from plr_edge.config import AdaptConfig
+from plr_edge.errors import ConfigError
 
 
 def gaussian(n_classes=8, n=30, width=16, seed=0):
@@ -129,6 +135,93 @@ def test_a_class_by_class_course_looks_after_1_5_and_20_frames(made):
     assert "after_20" not in facts  # no class has so many
 
 
+class Late(contenders_module.Contender):
+    """Learns nothing until the end of an experience."""
+
+    def __init__(self):
+        self.waiting = 0
+
+    @property
+    def n_waiting(self):
+        return self.waiting
+
+    def learn(self, part):
+        self.waiting += len(part.labels)
+
+    def new_experience(self):
+        time.sleep(0.02)
+        self.waiting = 0
+
+    def answers(self, part):
+        return {"": np.zeros(len(part.labels), int)}
+
+    def costs(self):
+        return {}
+
+
+def test_seconds_until_learned_include_waiting_for_the_experience_to_end(made):
+    _, bundles, parts, _ = made
+    scenario = Scenario(dataset="films", n_experiences=2, per_class=8)
+    task = replace(make_task(scenario, bundles, parts, 0), frozen_s=0.01)
+    facts = Course(Late(), task).run()
+    n = len(task.train.labels) // 2  # the first chunk of 16 waits for n frames, the last for 16
+    assert facts["learned_after_s"] == pytest.approx(0.02 + 0.01 * (n + 16) / 2, rel=0.2)
+    at_once = Course(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
+    assert 0.01 < at_once["learned_after_s"] < 16 * 0.01 + 0.1
+
+
+def test_tuning_takes_the_best_of_three_and_is_remembered(tmp_path, made, monkeypatch):
+    _, bundles, parts, _ = made
+    task = make_task(Scenario(dataset="films", per_class=4), bundles, parts, compare.TUNING_SEED)
+    monkeypatch.setattr(compare, "make_one", lambda *_: task)
+    monkeypatch.setattr(compare, "TUNABLE", {"naive Bayes": ("floor", 0.1)})
+    said = []
+    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig(), "say": said.append}
+    tuned = compare.tune(**where)
+    accuracies = {float(line.split()[-2]): line.split()[-1] for line in said}
+    best = max(accuracies, key=lambda value: float(accuracies[value].rstrip("%")))
+    assert tuned["naive Bayes"]["floor"] == pytest.approx(best, rel=0.1)
+    assert compare.tune(**where) == tuned and len(said) == 3
+
+
+def test_a_folder_is_a_data_set_of_which_every_fourth_frame_is_held_out(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("mug", "drill"):
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            image = Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8))
+            image.save(tmp_path / name / f"{i}.png")
+    folder = find_dataset(str(tmp_path))
+    taught, held = (list(folder.frames(tmp_path, part)) for part in ("train", "test"))
+    assert (len(taught), len(held)) == (12, 4)
+    assert {frame.source for frame in taught}.isdisjoint(frame.source for frame in held)
+    before = folder.version(tmp_path)
+    (tmp_path / "mug" / "0.png").unlink()
+    assert folder.version(tmp_path) != before
+    with pytest.raises(ConfigError, match="or a folder of class/image"):
+        find_dataset("no-such-thing")
+
+
+def test_options_of_a_stream_give_all_combinations():
+    listed = choose(False)
+    assert {scenario.order for scenario in listed} == {"classes", "blocks", "iid", "long tail"}
+    assert {s.noise for s in listed} == {0.0, 0.1, 0.2}
+    assert {1, 5, 20, None} <= {s.per_class for s in listed}
+    some = choose(False, ["mnist"], ["iid", "blocks"], [1, None], 5, [0.0, 0.2])
+    assert len(set(some)) == 8 and {s.n_experiences for s in some} == {5}
+    with pytest.raises(ConfigError, match="long tail"):
+        choose(False, orders=["sorted"])
+
+
+def test_tables_replace_only_what_stands_between_their_marks(tmp_path):
+    file = tmp_path / "page.md"
+    file.write_text("before\n<!-- compare -->\nold\n<!-- /compare -->\nafter\n")
+    compare_report.put_between_marks(file, "compare", "new\n")
+    assert file.read_text() == "before\n<!-- compare -->\nnew\n<!-- /compare -->\nafter\n"
+    with pytest.raises(ConfigError, match="peers"):
+        compare_report.put_between_marks(file, "peers", "x")
+
+
 def row(method, seed, accuracy, macs):
     return {"scenario": "s", "method": method, "seed": seed, "n_frames": 10, "macs": 10 * macs,
             "variants": {"": accuracy}, "curve": [[1, accuracy]],
@@ -146,7 +239,9 @@ def test_the_report_marks_the_best_its_ties_and_the_front():
     assert lines["internal replay"]["tied"]  # the difference is within the paired interval
     assert lines["ridge"]["front"] and lines["plr"]["front"]
     assert not lines["internal replay"]["front"]
-    assert "**61.0" in compare_report.markdown(rows)
+    table = compare_report.markdown(rows)
+    assert "| * plr | **61.0 ± 2.5** |" in table and "| internal replay | 61.0 ± 2.5 = |" in table
+    assert "`plr` minus `internal replay`, the best that is not ours:" in table
     assert compare_report.to_csv(rows).count("\n") == 13
 
 

@@ -31,7 +31,7 @@ def _plain_lda(width: int) -> StreamingLda:
 OURS: dict[str, Callable[[int], Any]] = {
     "nearest class mean": NearestMean,
     "streaming LDA": _plain_lda,
-    "naive Bayes": lambda width: NaiveBayes(width, floor=1e-6),
+    "naive Bayes": NaiveBayes,
     "k nearest neighbours": lambda width: NearestNeighbours(width, choices=(5,), n_bytes=10**8),
     "feature replay": Softmax,
 }
