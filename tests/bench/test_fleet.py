@@ -55,7 +55,7 @@ def test_draws_have_the_mean_and_the_spread_of_their_class():
     assert abs(drawn.mean(0) - statistics.means[2]).max() < 6 * 1.5 * spread / 4000**0.5
 
 
-@pytest.mark.parametrize("overlap", fleet.OVERLAPS)
+@pytest.mark.parametrize("overlap", ["disjoint", "overlapping"])
 def test_each_class_is_seen_by_as_many_robots_as_asked(overlap, made):
     _, bundles, parts, _ = made
     task = make_task(Scenario(dataset="films", per_class=6), bundles, parts, 0)
@@ -67,15 +67,17 @@ def test_each_class_is_seen_by_as_many_robots_as_asked(overlap, made):
 
 def test_sharing_beats_isolation_and_costs_bytes(made, monkeypatch):
     _, bundles, parts, folder = made
-    for name, value in (("_STEPS", 20), ("_LATENTS_EACH", (2,)), ("_ROUNDS", (1,))):
+    for name, value in (("_STEPS", 6), ("_LATENTS_EACH", (2,)), ("_ROUNDS", (1,))):
         monkeypatch.setattr(fleet, name, value)
-    task = make_task(Scenario(dataset="films", per_class=8), bundles, parts, 0)
+    monkeypatch.setattr(fleet, "OVERLAPS", {"disjoint": 1})
+    monkeypatch.setattr(fleet, "_MOST_TESTED", 60)
+    task = make_task(Scenario(dataset="films", per_class=6), bundles, parts, 0)
     rows = fleet.run_fleets(task, 2, AdaptConfig(memory_bytes=300_000), lambda _: None)
     lines = {(x["sent"], x["answers"]): x for x in fleet_report.summary(rows, "disjoint")}
     alone = lines["isolation", "fast"]["accuracy %"]
     assert lines["statistics of the taps", "fast (ridge)"]["accuracy %"] > alone + 20
     one = lines["one robot saw everything", "fast"]["accuracy %"]
-    assert abs(lines["statistics of the taps", "fast (ridge)"]["accuracy %"] - one) < 3
+    assert abs(lines["statistics of the taps", "fast (ridge)"]["accuracy %"] - one) < 4
     for (sent, _), line in lines.items():
         if "robot saw" not in sent:
             assert (line["kB a robot"] > 0) == (sent != "isolation")
