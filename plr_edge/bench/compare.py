@@ -159,7 +159,7 @@ TUNABLE = {
     "naive linear classifier": ("lr", 0.1),
     "feature replay": ("lr", 0.1),
     "naive fine-tuning": ("blocks_lr", 0.002),
-    "raw replay, whole network": ("lr", 0.003),
+    "raw replay, whole network": ("lr", 0.002),
     "AR1-like latent replay": ("lr", 0.003),
     "REMIND-like (PQ latents)": ("blocks_lr", 0.002),
     "internal replay": ("blocks_lr", 0.002),
