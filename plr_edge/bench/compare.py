@@ -157,7 +157,7 @@ def tune(*, data: Path, output: Path, config: AdaptConfig, say: Say) -> dict[str
 TUNABLE = {
     "naive Bayes": ("floor", 0.1),
     "naive linear classifier": ("lr", 0.1),
-    "feature replay": ("lr", 0.1),
+    "feature replay": ("lr", 0.3),
     "naive fine-tuning": ("blocks_lr", 0.002),
     "raw replay, whole network": ("lr", 0.002),
     "AR1-like latent replay": ("lr", 0.003),

@@ -10,6 +10,7 @@ from plr_edge.memory import LatentMemory
 _HELD_BACK_EVERY = 10
 _NEIGHBOURS = (1, 5, 15)
 _MEMORY_BYTES = 8_000_000
+_MORE_STEPS = 3  # from the memory alone, after the one with the new samples
 
 
 class FeatureMemory:
@@ -123,7 +124,7 @@ class Softmax:
     Continual Learning for Embedded Devices", CoLLAs 2022.
     """
 
-    def __init__(self, width: int, *, n_rehearsed: int = 64, lr: float = 0.1) -> None:
+    def __init__(self, width: int, *, n_rehearsed: int = 64, lr: float = 0.3) -> None:
         self._weights: np.ndarray = np.zeros((0, width + 1), np.float32)
         self._momentum: np.ndarray = self._weights.copy()
         self._lr, self._n_rehearsed = lr, n_rehearsed
@@ -137,13 +138,18 @@ class Softmax:
         self._weights = np.pad(self._weights, ((0, missing), (0, 0)))
         self._momentum = np.pad(self._momentum, ((0, missing), (0, 0)))
         x = unit(features)
-        for _ in range(4 if self._n_rehearsed else 1):
-            slots = self._memory.held.sample(self._n_rehearsed, self._rng)
-            held = self._memory.features(slots)
-            self._step(np.concatenate([x, held]), np.concatenate(
-                [labels, self._memory.held.labels[slots]]).astype(np.int64))  # fmt: skip
+        held = self._memory.held.sample(self._n_rehearsed, self._rng)
+        self._step(
+            np.concatenate([x, self._memory.features(held)]),
+            np.concatenate([labels, self._memory.held.labels[held]]).astype(np.int64),
+        )
         if self._n_rehearsed:
             self._memory.add_many(x, labels)
+            for _ in range(_MORE_STEPS):
+                held = self._memory.held.sample(self._n_rehearsed + len(x), self._rng)
+                self._step(
+                    self._memory.features(held), self._memory.held.labels[held].astype(np.int64)
+                )
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return logits; see `FeatureMethod`."""

@@ -43,7 +43,7 @@ class FeatureMethod(Protocol):
 
 
 def _naive_softmax(width: int, **tuned: Any) -> Any:
-    return Softmax(width, n_rehearsed=0, **tuned)
+    return Softmax(width, n_rehearsed=0, **{"lr": 0.1, **tuned})
 
 
 FEATURE_METHODS: dict[str, Callable[..., Any]] = {

@@ -6,7 +6,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +24,14 @@ class Features:
         y: (n,) int64 class indices.
         test_x: (m, D) float32.
         test_y: (m,) int64.
+        starts: first frame of each experience, for what hears of them.
     """
 
     x: np.ndarray
     y: np.ndarray
     test_x: np.ndarray
     test_y: np.ndarray
+    starts: tuple[int, ...] = (0,)
 
     @property
     def n_classes(self) -> int:
@@ -39,22 +41,24 @@ class Features:
     def unit(self) -> Features:
         """Return the same with rows of length 1."""
         x, test = (a / np.linalg.norm(a, axis=1, keepdims=True) for a in (self.x, self.test_x))
-        return Features(x, self.y, test, self.test_y)
+        return replace(self, x=x, test_x=test)
 
     def first_tests(self, n: int) -> Features:
         """Return the same with about `n` of the held-out features, evenly taken."""
         every = max(1, len(self.test_y) // n)
-        return Features(self.x, self.y, self.test_x[::every], self.test_y[::every])
+        return replace(self, test_x=self.test_x[::every], test_y=self.test_y[::every])
 
     def write(self, file: Path) -> None:
         """Write an .npz."""
-        np.savez(file, x=self.x, y=self.y, test_x=self.test_x, test_y=self.test_y)
+        np.savez(file, x=self.x, y=self.y, test_x=self.test_x, test_y=self.test_y,
+                 starts=np.array(self.starts))  # fmt: skip
 
 
 def read(file: Path) -> Features:
     """Read what `Features.write` wrote."""
     with np.load(file, allow_pickle=False) as kept:
-        return Features(kept["x"], kept["y"], kept["test_x"], kept["test_y"])
+        arrays = (kept[name] for name in ("x", "y", "test_x", "test_y"))
+        return Features(*arrays, tuple(kept["starts"].tolist()))
 
 
 def row(

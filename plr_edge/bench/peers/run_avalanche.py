@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -40,7 +42,7 @@ def streaming_lda(features: Features) -> dict[str, Any]:
         input_size=features.x.shape[1], num_classes=features.n_classes,
         train_mb_size=len(features.y), evaluator=_silent(),
     )  # fmt: skip
-    experience = _experiences(features, len(features.y))[0]
+    experience = _experiences(replace(features, starts=(0,)))[0]
     return row(
         "streaming LDA", features, lambda: strategy.train(experience),
         lambda: _answers(strategy.predict, features.test_x),
@@ -48,20 +50,24 @@ def streaming_lda(features: Features) -> dict[str, Any]:
 
 
 def replay(features: Features) -> dict[str, Any]:
-    """Naive with ReplayPlugin on a linear layer: every chunk an experience of four epochs."""
+    """Naive with ReplayPlugin on a linear layer, four epochs an experience.
+
+    Its loader goes on through an epoch until the larger of experience and memory is used up, and
+    draws the smaller again: a chunk as an experience would be trained on many times over.
+    """
     unit = features.unit()
-    scaled = Features(16 * _with_one(unit.x), unit.y, 16 * _with_one(unit.test_x), unit.test_y)
+    scaled = replace(unit, x=16 * _with_one(unit.x), test_x=16 * _with_one(unit.test_x))
     capacity = 8_000_000 // (4 * features.x.shape[1] + 4)
     model = torch.nn.Linear(scaled.x.shape[1], features.n_classes, bias=False)
     torch.nn.init.zeros_(model.weight)
     buffer = ClassBalancedBuffer(max_size=capacity, adaptive_size=True)
     plugin = ReplayPlugin(capacity, batch_size=CHUNK, batch_size_mem=64, storage_policy=buffer)
     strategy = Naive(
-        model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1 / 256, momentum=0.9),
+        model=model, optimizer=torch.optim.SGD(model.parameters(), lr=0.1 / 16, momentum=0.9),
         criterion=torch.nn.CrossEntropyLoss(), train_mb_size=CHUNK, train_epochs=4,
         evaluator=_silent(), plugins=[plugin],
     )  # fmt: skip
-    experiences = _experiences(scaled, CHUNK)
+    experiences = _experiences(scaled)
 
     def learn() -> None:
         for experience in experiences:
@@ -70,11 +76,11 @@ def replay(features: Features) -> dict[str, Any]:
     return row("feature replay", scaled, learn, lambda: _answers(model, scaled.test_x))
 
 
-def _experiences(features: Features, size: int) -> list[Any]:
+def _experiences(features: Features) -> list[Any]:
     sets = []
-    for start in range(0, len(features.y), size):
-        x = torch.from_numpy(np.ascontiguousarray(features.x[start : start + size]))
-        y = torch.from_numpy(features.y[start : start + size].astype(np.int64))
+    for start, end in itertools.pairwise([*features.starts, len(features.y)]):
+        x = torch.from_numpy(np.ascontiguousarray(features.x[start:end]))
+        y = torch.from_numpy(features.y[start:end].astype(np.int64))
         data = make_avalanche_dataset(
             torch.utils.data.TensorDataset(x, y),
             data_attributes=[
