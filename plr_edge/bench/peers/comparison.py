@@ -87,7 +87,7 @@ def run_ours(name: str, features: Features, n_answered: int) -> Row:
 def markdown(rows: list[Row], what: str) -> str:
     """Return a table; methods within a point of the peer's are those that agree."""
     lines = [
-        f"{what}; microseconds a frame to learn and to answer, one thread.",
+        f"{what}; microseconds of CPU a frame to learn and to answer.",
         "",
         "| package | method | its accuracy % | ours % | learn: its, ours | answer: its, ours |",
         "|---|---|---|---|---|---|",
