@@ -57,8 +57,8 @@ class Features:
 def read(file: Path) -> Features:
     """Read what `Features.write` wrote."""
     with np.load(file, allow_pickle=False) as kept:
-        arrays = (kept[name] for name in ("x", "y", "test_x", "test_y"))
-        return Features(*arrays, tuple(kept["starts"].tolist()))
+        starts = tuple(kept["starts"].tolist())
+        return Features(kept["x"], kept["y"], kept["test_x"], kept["test_y"], starts)
 
 
 def row(
