@@ -34,7 +34,8 @@ ONLY_IN = {
     ],
 }
 PICKLES = re.compile(
-    r"torch\.load\(|\bdill\b|\bmemmap\b|safe_open|\bpickle\b|allow_pickle=True|joblib\.load|"
+    r"torch\.load\(|\bimport dill\b|\bdill\.|\bmemmap\b|safe_open|\bpickle\b|"
+    r"allow_pickle=True|joblib\.load|"
     r"yaml\.load\("
 )
 

@@ -13,8 +13,9 @@ from typing import Any
 
 import numpy as np
 
+from plr_edge.bench.datasets import Part
 from plr_edge.bench.feature_methods import FEATURE_METHODS
-from plr_edge.bench.scenarios import Part, Task
+from plr_edge.bench.scenarios import Task
 from plr_edge.classifiers.class_means import unit
 from plr_edge.config import AdaptConfig
 from plr_edge.runtime.perception import Seen
@@ -30,7 +31,14 @@ class TooSlow(Exception):
 
 
 class Contender(ABC):
-    """A method that learns from a stream and answers with class indices."""
+    """A method that learns from a stream and answers with class indices.
+
+    Attributes:
+        n_taught: frames handed over.
+        n_waiting: frames of these that it only gathered so far.
+    """
+
+    n_waiting = 0
 
     def __init__(self, task: Task, config: AdaptConfig) -> None:
         self.task, self.config = task, config
@@ -61,11 +69,18 @@ class ClosedForm(Contender):
     """A classifier over the feature of the exported network, or over the taps beside it."""
 
     def __init__(
-        self, task: Task, config: AdaptConfig, *, method: str, read: str = "feature"
+        self,
+        task: Task,
+        config: AdaptConfig,
+        *,
+        method: str,
+        read: str = "feature",
+        **tuned: Any,
     ) -> None:
         super().__init__(task, config)
         self._read = read
-        self._classifier: Any = FEATURE_METHODS[method](self._x(task.test.seen).shape[1])
+        width = self._x(task.test.seen).shape[1]
+        self._classifier: Any = FEATURE_METHODS[method](width, **tuned)
 
     def learn(self, part: Part) -> None:
         """Learn a chunk; see `Contender`."""
@@ -145,7 +160,7 @@ class PlrEdge(Contender):
 
 def contenders() -> Mapping[str, Callable[[Task, AdaptConfig], Contender]]:
     """Return every method by name; the ceiling `joint training` is the last."""
-    from plr_edge.bench import rehearsers
+    from plr_edge.bench import ar1, gaussian_rehearsal, raw_replay, rehearsers
 
     made: dict[str, Callable[[Task, AdaptConfig], Contender]] = {}
     for name in FEATURE_METHODS:
@@ -154,15 +169,15 @@ def contenders() -> Mapping[str, Callable[[Task, AdaptConfig], Contender]]:
     made["fast classifier"] = _with(PlrEdge, train_ratio=0.0)
     made["fast classifier, static"] = _with(PlrEdge, train_ratio=0.0, static_feature=True)
     made["naive fine-tuning"] = rehearsers.Naive
-    made["raw replay, whole network"] = rehearsers.RawReplay
-    made["AR1-like latent replay"] = rehearsers.Ar1
+    made["raw replay, whole network"] = raw_replay.RawReplay
+    made["AR1-like latent replay"] = ar1.Ar1
     made["REMIND-like (PQ latents)"] = rehearsers.remind
     made["internal replay"] = _with(PlrEdge, schedule="internal", **INTERNAL)
     made["plr (default budget)"] = _with(PlrEdge)
     made["plr (default budget), static"] = _with(PlrEdge, static_feature=True)
     made["plr"] = _with(PlrEdge, **PLR)
     made["plr, static"] = _with(PlrEdge, static_feature=True, **PLR)
-    made["plr, generated"] = rehearsers.generated
+    made["plr, generated"] = gaussian_rehearsal.Generated
     made["joint training"] = rehearsers.Joint
     return made
 
@@ -170,6 +185,12 @@ def contenders() -> Mapping[str, Callable[[Task, AdaptConfig], Contender]]:
 PLR = {"train_ratio": 1.48}
 INTERNAL = {"train_ratio": 3.0, "blocks_lr": 0.001}
 OURS = ("fast classifier", "plr")  # names of our settings begin so
+SLOW = (
+    "raw replay, whole network",
+    "AR1-like latent replay",
+    "REMIND-like (PQ latents)",
+    "plr, generated",
+)
 
 
 def _with(cls: Callable[..., Contender], **options: Any) -> Callable[..., Contender]:

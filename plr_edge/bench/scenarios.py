@@ -1,127 +1,20 @@
-"""Scenarios of the comparison: which frames are taught, in which order, with which labels.
-
-Frames pass through the frozen part once; what it returns is kept as plain arrays that every
-process maps. Knows streams and bundles, no method.
-"""
+"""Scenarios of the comparison: which frames are taught, in which order, with which labels."""
 
 from __future__ import annotations
 
-import json
-import shutil
-import time
-from collections.abc import Callable, Iterable
+import itertools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
-from typing import Protocol
 
 import numpy as np
 
+from plr_edge.bench.datasets import DATASETS, Part, find_dataset
 from plr_edge.bundle import Bundle
-from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.errors import ConfigError, StreamError
-from plr_edge.runtime.perception import Perception, Seen
-from plr_edge.stream import Frame, open_stream
+from plr_edge.errors import ConfigError
 
-_CHUNK = 16
-_PARTS = ("latents", "taps", "features")
 _LONG_TAIL = 50.0  # frames of the most frequent class for each one of the rarest
 _BLOCKS = 2  # visits of a class in the ordering `blocks`
-Say = Callable[[str], None]
-
-
-class Dataset(Protocol):
-    """Frames with labels; a new data set is one class like `Pack`."""
-
-    @property
-    def name(self) -> str:
-        """For people and for files."""
-        ...
-
-    def frames(self, data: Path, part: str) -> Iterable[Frame]:
-        """Yield the frames of `part`, `train` or `test`, classes in a fixed order."""
-        ...
-
-
-@dataclass(frozen=True)
-class Pack:
-    """A folder that `open_stream` reads, with two splits.
-
-    Attributes:
-        name: of the data set.
-        folder: below the data folder.
-        train: split that is taught.
-        test: split that is held out.
-        limit_per_class: of the taught frames.
-    """
-
-    name: str
-    folder: str
-    train: str = "train"
-    test: str = "test"
-    limit_per_class: int | None = None
-
-    def frames(self, data: Path, part: str) -> Iterable[Frame]:
-        """Yield frames; see `Dataset`."""
-        path = data / self.folder
-        if not path.exists():
-            raise StreamError(f"there is no {path}; give the folder of the image packs with --data")
-        split, limit = (self.train, self.limit_per_class) if part == "train" else (self.test, None)
-        return open_stream(path, split=split, limit_per_class=limit)
-
-
-DATASETS: dict[str, Dataset] = {
-    pack.name: pack
-    for pack in (
-        Pack("cifar100", "cifar100"),
-        Pack("grocery", "grocery"),
-        Pack("fruits", "fruits-turntable"),
-        Pack("fruits-axes", "fruits-turntable", train="axis0", test="axis1"),
-        Pack("eth80", "eth80"),
-        Pack("mnist", "mnist", limit_per_class=100),
-    )
-}
-
-
-class Images:
-    """Images of a split, decoded when they are asked for, then kept."""
-
-    def __init__(self, make: Callable[[], Iterable[Frame]]) -> None:
-        self._make = make
-        self._held: dict[int, np.ndarray] = {}
-
-    def get(self, rows: np.ndarray) -> list[np.ndarray]:
-        """Return the images, (H, W, 3) uint8, of rows of the split."""
-        missing = set(rows.tolist()) - self._held.keys()
-        if missing:
-            for i, frame in enumerate(self._make()):
-                if i in missing:
-                    self._held[i] = frame.image
-        return [self._held[int(row)] for row in rows]
-
-
-@dataclass(frozen=True)
-class Part:
-    """What the frozen part returned for frames of a split.
-
-    Attributes:
-        seen: latents, features of the network as exported, and taps (n, T + D) of a bundle with a
-            static feature.
-        labels: (n,) class indices, in the order of first appearance in the data set.
-        rows: (n,) places in the split.
-        images: of the split.
-    """
-
-    seen: Seen
-    labels: np.ndarray
-    rows: np.ndarray
-    images: Images
-
-    def take(self, rows: np.ndarray | slice) -> Part:
-        """Return frames in another order, in memory."""
-        return replace(
-            self, seen=self.seen.take(rows), labels=self.labels[rows], rows=self.rows[rows]
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -129,7 +22,7 @@ class Scenario:
     """A data set, an order, a number of frames a class, and a share of wrong labels.
 
     Attributes:
-        dataset: a name in `DATASETS`.
+        dataset: what `find_dataset` knows.
         order: `iid`; `classes`, in experiences of new classes; `blocks`, every class visited
             twice, its frames in their own order; `long tail`, classes in experiences, the first
             one `_LONG_TAIL` times as frequent as the last.
@@ -150,7 +43,66 @@ class Scenario:
         order = {"classes": f"{self.n_experiences or 'class by class'}"}.get(self.order, self.order)
         frames = "all" if self.per_class is None else str(self.per_class)
         noise = f" noise {self.noise:.0%}" if self.noise else ""
-        return f"{self.dataset} {order} x {frames}{noise}"
+        return f"{Path(self.dataset).stem} {order} x {frames}{noise}"
+
+
+QUICK = (
+    Scenario(dataset="grocery", per_class=5),
+    Scenario(dataset="fruits-axes", per_class=5),
+    Scenario(dataset="eth80", n_experiences=0, per_class=20),
+    Scenario(dataset="mnist", n_experiences=5, per_class=20),
+)
+FULL = (
+    Scenario(dataset="cifar100", per_class=20),
+    Scenario(dataset="grocery", per_class=20),
+    Scenario(dataset="grocery"),
+    Scenario(dataset="fruits", order="blocks"),
+    Scenario(dataset="fruits-axes", order="blocks"),
+    Scenario(dataset="eth80", n_experiences=0, per_class=20),
+    Scenario(dataset="mnist", n_experiences=5, per_class=20),
+    Scenario(dataset="cifar100"),
+    Scenario(dataset="cifar100", per_class=1),
+    Scenario(dataset="cifar100", per_class=5),
+    Scenario(dataset="cifar100", n_experiences=20, per_class=20),
+    Scenario(dataset="cifar100", n_experiences=0, per_class=20),
+    Scenario(dataset="cifar100", order="iid", per_class=20),
+    Scenario(dataset="cifar100", order="blocks", per_class=20),
+    Scenario(dataset="cifar100", order="long tail", per_class=100),
+    Scenario(dataset="cifar100", per_class=20, noise=0.1),
+    Scenario(dataset="cifar100", per_class=20, noise=0.2),
+    Scenario(dataset="grocery", per_class=1),
+    Scenario(dataset="grocery", per_class=5),
+)
+
+
+def choose(
+    quick: bool,
+    datasets: Sequence[str] = (),
+    orders: Sequence[str] = (),
+    frames: Sequence[int | None] = (),
+    experiences: int | None = None,
+    noises: Sequence[float] = (),
+) -> tuple[Scenario, ...]:
+    """Return the scenarios of the page, or all combinations of what is given.
+
+    Raises:
+        ConfigError: there is no such data set or order.
+    """
+    for name in datasets:
+        find_dataset(name)
+    for order in orders:
+        _check_order(order)
+    listed = QUICK if quick else FULL
+    others = any(name not in DATASETS for name in datasets)
+    if not (orders or frames or noises or others or experiences is not None):
+        return tuple(one for one in listed if not datasets or one.dataset in datasets)
+    names = datasets or tuple(dict.fromkeys(one.dataset for one in listed))
+    return tuple(
+        Scenario(dataset=name, order=order, per_class=n, noise=noise,
+                 n_experiences=10 if experiences is None else experiences)
+        for name, order, n, noise in itertools.product(
+            names, orders or ("classes",), frames or (20,), noises or (0.0,))
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -177,35 +129,10 @@ class Task:
     starts: tuple[int, ...]
     frozen_s: float
 
-
-def load_parts(
-    dataset: Dataset, bundle: Bundle, data: Path, cache: Path, say: Say
-) -> tuple[Part, Part, list[str], float]:
-    """Run both splits through a bundle's engines once, or map what an earlier run kept.
-
-    Returns:
-        The taught and the held-out part, names of the classes, seconds a frame.
-
-    Raises:
-        StreamError: the data set is not there.
-    """
-    folder = cache / f"{dataset.name}-{bundle.frozen_sha256[:12]}"
-    if not (folder / "facts.json").is_file():
-        say(f"running {dataset.name} through {bundle.name}")
-        unfinished = folder.with_name(folder.name + ".partial")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        unfinished.mkdir(parents=True)
-        _keep(dataset, bundle, data, unfinished)
-        shutil.rmtree(folder, ignore_errors=True)
-        unfinished.rename(folder)
-    facts = json.loads((folder / "facts.json").read_text())
-    parts = []
-    for split in ("train", "test"):
-        arrays = [np.load(folder / f"{split}_{name}.npy", mmap_mode="r") for name in _PARTS]
-        labels = np.load(folder / f"{split}_labels.npy")
-        images = Images(partial(dataset.frames, data, split))
-        parts.append(Part(Seen(*arrays), labels, np.arange(len(labels)), images))
-    return parts[0], parts[1], facts["classes"], facts["frozen_s"]
+    @property
+    def experiences(self) -> list[tuple[int, int]]:
+        """First frame of each experience, and that behind its last."""
+        return list(zip(self.starts, [*self.starts[1:], len(self.train.labels)], strict=True))
 
 
 def make_task(
@@ -220,8 +147,7 @@ def make_task(
         ConfigError: there is no such order.
     """
     train, test, classes, frozen_s = parts
-    if scenario.order not in ORDERS:
-        raise ConfigError(f"no order {scenario.order!r}; there are {', '.join(ORDERS)}")
+    _check_order(scenario.order)
     rng = np.random.default_rng([seed, 7])
     rank = rng.permutation(len(classes))
     chosen = _limited(train.labels, scenario.per_class, rng)
@@ -236,6 +162,11 @@ def make_task(
         scenario.name, *bundles, replace(ordered, labels=labels), test, classes,
         tuple(int(start) for start in starts), frozen_s,
     )  # fmt: skip
+
+
+def _check_order(order: str) -> None:
+    if order not in ORDERS:
+        raise ConfigError(f"no order {order!r}; there are {', '.join(ORDERS)}")
 
 
 def _limited(labels: np.ndarray, limit: int | None, rng: np.random.Generator) -> np.ndarray:
@@ -287,28 +218,3 @@ def _long_tail(labels: np.ndarray, rows: np.ndarray, rank: np.ndarray, n: int,
 ORDERS: dict[str, Order] = {
     "iid": _iid, "classes": _by_classes, "blocks": _blocks, "long tail": _long_tail,
 }  # fmt: skip
-
-
-def _keep(dataset: Dataset, bundle: Bundle, data: Path, folder: Path) -> None:
-    perception = Perception(bundle, CombinedClassifier(bundle.taps_width, bundle.feature_width), [])
-    classes: dict[str, int] = {}
-    n_frames, start = 0, time.perf_counter()
-    for part in ("train", "test"):
-        seen: list[Seen] = []
-        labels: list[int] = []
-        chunk: list[Frame] = []
-        for frame in dataset.frames(data, part):
-            labels.append(classes.setdefault(str(frame.label), len(classes)))
-            chunk.append(frame)
-            if len(chunk) == _CHUNK:
-                seen.append(perception.see(chunk))
-                chunk = []
-        if chunk:
-            seen.append(perception.see(chunk))
-        for name in _PARTS:
-            array = np.concatenate([getattr(one, name) for one in seen])
-            np.save(folder / f"{part}_{name}.npy", array)
-        np.save(folder / f"{part}_labels.npy", np.array(labels))
-        n_frames += len(labels)
-    facts = {"classes": list(classes), "frozen_s": (time.perf_counter() - start) / n_frames}
-    (folder / "facts.json").write_text(json.dumps(facts))

@@ -27,7 +27,7 @@ class StreamingLda:
         self.sums = np.zeros((0, width), np.float64)
         self.counts = np.zeros(0, np.int64)
         self.scatter = np.zeros((width, width), np.float64)
-        self._fitted: tuple[np.ndarray, np.ndarray] | None = None
+        self._fitted: tuple[float, np.ndarray, np.ndarray] | None = None
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Learn a batch; see `Classifier`."""
@@ -48,12 +48,13 @@ class StreamingLda:
         return np.asarray(scores, dtype=np.float32)
 
     def _fit(self) -> tuple[np.ndarray, np.ndarray]:
-        if self._fitted is None:
+        if self._fitted is None or self._fitted[0] != self.shrinkage:
             n = int(self.counts.sum())
             means = self.sums / np.maximum(self.counts, 1)[:, None]
             within = (self.scatter - means.T @ (means * self.counts[:, None])) / max(n, 1)
             scale = max(float(np.trace(within)) / len(within), 1e-12)
             mixed = (1 - self.shrinkage) * within + self.shrinkage * scale * np.eye(len(within))
             weights = np.linalg.solve(mixed, means.T)  # (D, K)
-            self._fitted = weights, -0.5 * np.einsum("kd,dk->k", means, weights)
-        return self._fitted
+            bias = -0.5 * np.einsum("kd,dk->k", means, weights)
+            self._fitted = self.shrinkage, weights, bias
+        return self._fitted[1:]

@@ -51,10 +51,10 @@ _SPLIT_OPTIONS = [
 
 
 def _run(protocol: str, methods: tuple[str, ...], **options: Any) -> None:
-    from plr_edge.bench import split, streams
+    from plr_edge.bench import split, stream_methods
     from plr_edge.errors import ConfigError
 
-    known = streams.METHODS if protocol in STREAMS else split.METHODS
+    known = stream_methods.METHODS if protocol in STREAMS else split.METHODS
     for name in methods:
         if name not in known:
             raise ConfigError(f"no method {name!r}; there are {', '.join(known)}")
@@ -66,7 +66,8 @@ def _run_streams(protocol: str, methods: tuple[str, ...], options: Row) -> None:
     from dataclasses import replace
 
     from plr_edge.backbones import load_backbone
-    from plr_edge.bench.streams import PROTOCOLS, load_parts, make_task, run_method
+    from plr_edge.bench.stream_methods import run_method
+    from plr_edge.bench.streams import PROTOCOLS, load_parts, make_task
     from plr_edge.bundle import open_bundle
     from plr_edge.config import AdaptConfig, parse_bytes
     from plr_edge.export import export_bundle

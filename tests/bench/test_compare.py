@@ -1,22 +1,23 @@
 import itertools
 import json
+import time
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from PIL import Image
 
-from plr_edge.bench import compare, compare_report
+from plr_edge.bench import compare, compare_report, compare_summary
+from plr_edge.bench import contenders as contenders_module
+from plr_edge.bench.closed_forms import NaiveBayes
 from plr_edge.bench.contenders import contenders
-from plr_edge.bench.feature_methods import FEATURE_METHODS, NaiveBayes
+from plr_edge.bench.course import Course
+from plr_edge.bench.datasets import find_dataset
+from plr_edge.bench.feature_methods import FEATURE_METHODS
 from plr_edge.bench.product_codec import FloatCodec, ProductCodec
-from plr_edge.bench.scenarios import (
-    ORDERS,
-    Pack,
-    Scenario,
-    load_parts,
-    make_task,
-)
+from plr_edge.bench.scenarios import ORDERS, Scenario, choose, make_task
 from plr_edge.config import AdaptConfig
-from plr_edge.export import export_bundle
+from plr_edge.errors import ConfigError
 
 
 def gaussian(n_classes=8, n=30, width=16, seed=0):
@@ -83,28 +84,6 @@ def test_codecs_give_back_what_they_can():
     assert abs(product.decode(product.encode(one)) - one).mean() < 0.35 * abs(one).mean()
 
 
-@pytest.fixture(scope="module")
-def made(tmp_path_factory, request):
-    """A small bundle pair and the embedded films as a data set."""
-    from plr_edge.backbones import load_backbone
-    from plr_edge.stream import open_stream
-
-    folder = tmp_path_factory.mktemp("compare")
-    network = load_backbone("mobilenet_v2", input_size=64)
-    bundles = tuple(
-        export_bundle(network, "block16", folder / name, static_feature=static)[0]
-        for name, static in (("bundle-static", True), ("bundle", False))
-    )
-
-    class Films(Pack):
-        def frames(self, data, part):
-            return open_stream("demo", split=part, limit_per_class=12)
-
-    dataset = Films("films", "")
-    parts = load_parts(dataset, bundles[0], folder, folder / "cache", lambda _: None)
-    return dataset, bundles, parts, folder
-
-
 @pytest.mark.parametrize("order", ORDERS)
 def test_orders_teach_each_chosen_frame_once(order, made):
     _, bundles, parts, _ = made
@@ -139,7 +118,7 @@ def test_every_contender_takes_its_course(name, made):
     task = make_task(scenario, bundles, parts, 0)
     config = AdaptConfig(memory_bytes=300_000, rehearsed_per_step=16)
     contender = contenders()[name](task, config)
-    facts = json.loads(json.dumps(compare.Course(contender, task).run()))
+    facts = json.loads(json.dumps(Course(contender, task).run()))
     assert 0 <= facts["variants"][""] <= 1
     assert facts["learn_s"] > 0
     assert facts["memory_bytes"] >= 0
@@ -151,9 +130,96 @@ def test_a_class_by_class_course_looks_after_1_5_and_20_frames(made):
     _, bundles, parts, _ = made
     scenario = Scenario(dataset="films", n_experiences=0, per_class=9)
     task = make_task(scenario, bundles, parts, 0)
-    facts = compare.Course(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
+    facts = Course(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
     assert facts["after_5"] >= facts["after_1"] > 0.3
     assert "after_20" not in facts  # no class has so many
+
+
+class Late(contenders_module.Contender):
+    """Learns nothing until the end of an experience."""
+
+    def __init__(self):
+        self.waiting = 0
+
+    @property
+    def n_waiting(self):
+        return self.waiting
+
+    def learn(self, part):
+        self.waiting += len(part.labels)
+
+    def new_experience(self):
+        time.sleep(0.02)
+        self.waiting = 0
+
+    def answers(self, part):
+        return {"": np.zeros(len(part.labels), int)}
+
+    def costs(self):
+        return {}
+
+
+def test_seconds_until_learned_include_waiting_for_the_experience_to_end(made):
+    _, bundles, parts, _ = made
+    scenario = Scenario(dataset="films", n_experiences=2, per_class=8)
+    task = replace(make_task(scenario, bundles, parts, 0), frozen_s=0.01)
+    facts = Course(Late(), task).run()
+    n = len(task.train.labels) // 2  # the first chunk of 16 waits for n frames, the last for 16
+    assert facts["learned_after_s"] == pytest.approx(0.02 + 0.01 * (n + 16) / 2, rel=0.2)
+    at_once = Course(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
+    assert 0.01 < at_once["learned_after_s"] < 16 * 0.01 + 0.1
+
+
+def test_tuning_takes_the_best_of_three_and_is_remembered(tmp_path, made, monkeypatch):
+    _, bundles, parts, _ = made
+    task = make_task(Scenario(dataset="films", per_class=4), bundles, parts, compare.TUNING_SEED)
+    monkeypatch.setattr(compare, "make_one", lambda *_: task)
+    monkeypatch.setattr(compare, "TUNABLE", {"naive Bayes": ("floor", 0.1)})
+    said = []
+    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig(), "say": said.append}
+    tuned = compare.tune(**where)
+    accuracies = {float(line.split()[-2]): line.split()[-1] for line in said}
+    best = max(accuracies, key=lambda value: float(accuracies[value].rstrip("%")))
+    assert tuned["naive Bayes"]["floor"] == pytest.approx(best, rel=0.1)
+    assert compare.tune(**where) == tuned and len(said) == 3
+
+
+def test_a_folder_is_a_data_set_of_which_every_fourth_frame_is_held_out(tmp_path):
+    rng = np.random.default_rng(0)
+    for name in ("mug", "drill"):
+        (tmp_path / name).mkdir()
+        for i in range(8):
+            image = Image.fromarray(rng.integers(0, 255, (8, 8, 3), np.uint8))
+            image.save(tmp_path / name / f"{i}.png")
+    folder = find_dataset(str(tmp_path))
+    taught, held = (list(folder.frames(tmp_path, part)) for part in ("train", "test"))
+    assert (len(taught), len(held)) == (12, 4)
+    assert {frame.source for frame in taught}.isdisjoint(frame.source for frame in held)
+    before = folder.version(tmp_path)
+    (tmp_path / "mug" / "0.png").unlink()
+    assert folder.version(tmp_path) != before
+    with pytest.raises(ConfigError, match="or a folder of class/image"):
+        find_dataset("no-such-thing")
+
+
+def test_options_of_a_stream_give_all_combinations():
+    listed = choose(False)
+    assert {scenario.order for scenario in listed} == {"classes", "blocks", "iid", "long tail"}
+    assert {s.noise for s in listed} == {0.0, 0.1, 0.2}
+    assert {1, 5, 20, None} <= {s.per_class for s in listed}
+    some = choose(False, ["mnist"], ["iid", "blocks"], [1, None], 5, [0.0, 0.2])
+    assert len(set(some)) == 8 and {s.n_experiences for s in some} == {5}
+    with pytest.raises(ConfigError, match="long tail"):
+        choose(False, orders=["sorted"])
+
+
+def test_tables_replace_only_what_stands_between_their_marks(tmp_path):
+    file = tmp_path / "page.md"
+    file.write_text("before\n<!-- compare -->\nold\n<!-- /compare -->\nafter\n")
+    compare_report.put_between_marks(file, "compare", "new\n")
+    assert file.read_text() == "before\n<!-- compare -->\nnew\n<!-- /compare -->\nafter\n"
+    with pytest.raises(ConfigError, match="peers"):
+        compare_report.put_between_marks(file, "peers", "x")
 
 
 def row(method, seed, accuracy, macs):
@@ -167,18 +233,20 @@ def test_the_report_marks_the_best_its_ties_and_the_front():
     rows += [row("plr", s, 0.60 + 0.01 * s, 9e6) for s in range(3)]
     rows += [row("internal replay", s, 0.599 + 0.01 * s + 0.002 * (s == 1), 20e6) for s in range(3)]
     rows += [row("joint training", s, 0.7, 99e6) for s in range(3)]
-    lines = {line["method"]: line for line in compare_report.summary(rows, "s")}
+    lines = {line["method"]: line for line in compare_summary.summary(rows, "s")}
     assert lines["plr"]["best"] and not lines["ridge"]["best"]
     assert not lines["joint training"]["best"]
-    assert lines["internal replay"]["best"]  # the difference is within the paired interval
+    assert lines["internal replay"]["tied"]  # the difference is within the paired interval
     assert lines["ridge"]["front"] and lines["plr"]["front"]
     assert not lines["internal replay"]["front"]
-    assert "**61.0" in compare_report.markdown(rows)
+    table = compare_report.markdown(rows)
+    assert "| * plr | **61.0 ± 2.5** |" in table and "| internal replay | 61.0 ± 2.5 = |" in table
+    assert "`plr` minus `internal replay`, the best that is not ours:" in table
     assert compare_report.to_csv(rows).count("\n") == 13
 
 
 def test_pareto_keeps_what_nothing_beats():
-    assert compare_report.pareto([(1, 5), (2, 5), (2, 7), (3, 6)]) == [True, False, True, False]
+    assert compare_summary.pareto([(1, 5), (2, 5), (2, 7), (3, 6)]) == [True, False, True, False]
 
 
 def test_images_of_a_part_are_those_of_its_rows(made):
