@@ -6,26 +6,25 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from plr_edge.generator import correlated_noise, noise_macs
+
+_SHRINKAGE = 10.0  # samples that the common deviation counts for beside those of a class
+
 
 class GaussianGenerator:
-    """Latents of level 1 from class means and one covariance that all classes share; no training.
+    """Latents of level 1 from class means, class deviations and one covariance; no training.
 
-    What streaming LDA knows, used to sample: sums over samples, so no class disturbs another.
+    What streaming LDA knows, and the deviation of each value in each class, used to sample: sums
+    over samples, so no class disturbs another.
     """
 
-    def __init__(self, width: int, rank: int = 256) -> None:
-        """Make a generator of latents (width,) that knows no class yet.
-
-        Args:
-            width: D.
-            rank: directions of the covariance that samples follow; what is left of it is added to
-                each value by itself.
-        """
-        self.rank = min(rank, width)
-        self.rest = torch.zeros(width)  # (D,) deviation beyond these directions
-        self.sums, self.counts = torch.zeros(0, width), torch.zeros(0)
+    def __init__(self, width: int) -> None:
+        """Make a generator of latents (width,) that knows no class yet."""
+        self.sums, self.squares = torch.zeros(0, width), torch.zeros(0, width)
+        self.counts = torch.zeros(0)
         self.scatter = torch.zeros(width, width)
-        self.root = torch.zeros(0, width)  # (rank, D) of the covariance, made by `freeze`
+        self.means, self.deviations = torch.zeros(0, width), torch.zeros(0, width)
+        self.noise = torch.zeros(0, width)  # made by `freeze`, of unit deviation
 
     @property
     def n_classes(self) -> int:
@@ -35,42 +34,49 @@ class GaussianGenerator:
     @property
     def n_bytes(self) -> int:
         """Bytes of its sums."""
-        return 4 * (self.sums.numel() + self.counts.numel() + self.scatter.numel())
+        kept = (self.sums, self.squares, self.counts, self.scatter)
+        return sum(array.numel() * array.element_size() for array in kept)
 
     def grow(self, n_classes: int) -> list[nn.Parameter]:
         """Make room for classes; nothing here is trained."""
         missing = n_classes - self.n_classes
         self.sums = functional.pad(self.sums, (0, 0, 0, missing))
+        self.squares = functional.pad(self.squares, (0, 0, 0, missing))
         self.counts = functional.pad(self.counts, (0, missing))
         return []
 
     def learn_many(self, latents: torch.Tensor, labels: torch.Tensor) -> None:
         """Add latents (n, D) to the sums of their classes (n,)."""
         self.sums.index_add_(0, labels, latents)
+        self.squares.index_add_(0, labels, latents**2)
         self.counts.index_add_(0, labels, torch.ones(len(labels)))
         self.scatter += latents.T @ latents
 
-    def freeze(self) -> None:
-        """Make what sampling needs; call it before sampling from a copy."""
-        means = self._means()
-        within = self.scatter - means.T @ (means * self.counts[:, None])
-        values, vectors = torch.linalg.eigh(within / self.counts.sum().clamp(min=1))
-        roots = (vectors * values.clamp(min=0).sqrt()).T  # (D, D), eigenvalues ascending
-        self.root = roots[-self.rank :]
-        self.rest = (roots[: -self.rank] ** 2).sum(0).sqrt()
+    def freeze(self, draw: torch.Generator | None = None) -> int:
+        """Make what sampling needs; call it before sampling.
+
+        Returns:
+            Multiply-adds of doing so.
+        """
+        counts = self.counts.clamp(min=1)[:, None]
+        self.means = self.sums / counts
+        between = self.means.T @ (self.means * self.counts[:, None])
+        within = (self.scatter - between) / self.counts.sum().clamp(min=1)
+        common = within.diagonal().clamp(min=1e-9)  # (D,) variances
+        own = (self.squares / counts - self.means**2).clamp(min=0)
+        variances = (counts * own + _SHRINKAGE * common) / (counts + _SHRINKAGE)
+        self.deviations = variances.sqrt()
+        self.noise = correlated_noise(within, draw) / common.sqrt()
+        return noise_macs(len(within)) + self.n_classes * len(within) ** 2
 
     def sample_levels(
         self, classes: torch.Tensor, level: int = 0, draw: torch.Generator | None = None
     ) -> list[torch.Tensor]:
         """Draw latents (n, D) of the classes asked for; there is no deeper level."""
         assert level == 0
-        noise = torch.randn(len(classes), len(self.root), generator=draw) @ self.root
-        noise += torch.randn(noise.shape, generator=draw) * self.rest
-        return [self._means()[classes] + noise]
+        drawn = torch.randint(len(self.noise), (len(classes),), generator=draw)
+        return [self.means[classes] + self.deviations[classes] * self.noise[drawn]]
 
     def decode_macs(self, level: int) -> int:
         """Multiply-adds of drawing one sample."""
-        return self.sums.shape[1] * (self.rank + 1)
-
-    def _means(self) -> torch.Tensor:
-        return self.sums / self.counts.clamp(min=1)[:, None]
+        return self.sums.shape[1]

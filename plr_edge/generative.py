@@ -84,7 +84,8 @@ class GenerativeLearner:
             for network in self._old:
                 if isinstance(network, nn.Module):
                     network.requires_grad_(False)
-            self._old[1].freeze()
+            with self._part("decode"):
+                self.macs["decode"] += self._old[1].freeze(self._draw)
         self.experience += 1
         new = [*self.classifier.grow(n_classes), *self.generator.grow(n_classes)]
         new = [parameter for parameter in new if parameter.requires_grad]
@@ -136,7 +137,7 @@ class GenerativeLearner:
             with self._part("generator"):
                 answers = functional.one_hot(y, self.generator.n_classes).float()
                 self.generator.track(features, answers)
-                macs = self.generator.encode_macs + self.generator.stage_macs(0)
+                macs = self.generator.encode_macs + self.generator.decode_macs(0)
                 self.macs["generator"] += len(y) * (macs + sum(w**2 for w in self.widths))
         self.n_steps += 1
 
@@ -257,7 +258,7 @@ class GenerativeLearner:
             answers = functional.softmax(answers / self.config.temperature, dim=1)
         context = functional.pad(answers, (0, generator.n_classes - answers.shape[1]))
         kept = features[-(len(self.levels) - lowest) :]
-        macs = generator.encode_macs + generator.stage_macs(lowest)
+        macs = generator.encode_macs + generator.decode_macs(lowest)
         self.macs["generator"] += len(answers) * 3 * macs
         return generator.loss(generator.encode(encoded), kept, context, self.config.kl_weight)
 

@@ -17,6 +17,7 @@ from torch.nn import functional
 _LOG_2PI = math.log(2 * math.pi)
 _MASS_DECAY = 0.95  # a step, of the samples that a fitted mode remembers
 _TRACKING = 0.05  # of the newest batch, in the running covariances
+_N_NOISE = 4096  # vectors of noise that samples pick from
 _LEAST_MASS = 1.5  # samples of a class in a batch below which its mode stays where it is
 
 
@@ -73,9 +74,10 @@ class LatentGenerator(nn.Module):
             [nn.Linear(narrow, wide) for wide, narrow in pairs]
             + [nn.Linear(z_width, self.widths[-1])]
         )
+        # modes of the prior, a (k, z) tensor for each call of `grow`
         self.means, self.log_vars = nn.ParameterList(), nn.ParameterList()
         self.covariances = [torch.zeros(w, w) for w in self.widths] if residual else []
-        self.roots: list[torch.Tensor] = []  # of the covariances, made by `freeze`
+        self.noise: list[torch.Tensor] = []  # (_N_NOISE, D) of each level, made by `freeze`
         self.n_tracked = 0
         self.masses = torch.zeros(0)  # (K,) recent samples of each class, for fitted modes
         self.masks: list[torch.Tensor] = [torch.zeros(0, width) for width in self.widths]
@@ -83,7 +85,7 @@ class LatentGenerator(nn.Module):
     @property
     def n_classes(self) -> int:
         """Classes that it can be asked for."""
-        return len(self.means)
+        return sum(len(means) for means in self.means)
 
     @property
     def n_bytes(self) -> int:
@@ -92,17 +94,18 @@ class LatentGenerator(nn.Module):
 
     def grow(self, n_classes: int) -> list[nn.Parameter]:
         """Add prior modes and masks until there are `n_classes`; returns the new parameters."""
+        missing = n_classes - self.n_classes
+        if missing <= 0:
+            return []
+        draw = torch.Generator().manual_seed(self.seed * 100_003 + self.n_classes)
         new = []
-        for label in range(self.n_classes, n_classes):
-            draw = torch.Generator().manual_seed(self.seed * 100_003 + label)
-            for parameters in (self.means, self.log_vars):
-                start = torch.randn(self.z_width, generator=draw)
-                parameter = nn.Parameter(start, requires_grad=not self.fitted_modes)
-                parameters.append(parameter)
-                new.append(parameter)
-            for i, width in enumerate(self.widths):
-                mask = (torch.rand(1, width, generator=draw) >= self.gated_share).float()
-                self.masks[i] = torch.cat([self.masks[i], mask])
+        for parameters in (self.means, self.log_vars):
+            start = torch.randn(missing, self.z_width, generator=draw)
+            new.append(nn.Parameter(start, requires_grad=not self.fitted_modes))
+            parameters.append(new[-1])
+        for i, width in enumerate(self.widths):
+            mask = (torch.rand(missing, width, generator=draw) >= self.gated_share).float()
+            self.masks[i] = torch.cat([self.masks[i], mask])
         return new
 
     def encode(self, feature: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,20 +165,23 @@ class LatentGenerator(nn.Module):
             means, log_vars = self._modes()
             z = means[classes] + torch.exp(0.5 * log_vars[classes]) * noise
         features = self.decode(z, functional.one_hot(classes, self.n_classes).float(), level)
-        for i, root in enumerate(self.roots[level:], level):
-            noisy = (
-                features[i - level] + torch.randn(len(classes), len(root), generator=draw) @ root
-            )
+        for i, noise in enumerate(self.noise[level:], level):
+            drawn = torch.randint(len(noise), (len(classes),), generator=draw)
+            noisy = features[i - level] + noise[drawn]
             features[i - level] = functional.relu(noisy) if i else noisy
         return features
 
     @torch.no_grad()
-    def freeze(self) -> None:
-        """Make what sampling needs of the covariances; call it before sampling from a copy."""
-        self.roots = []
-        for covariance in self.covariances if self.n_tracked else []:
-            values, vectors = torch.linalg.eigh(covariance)
-            self.roots.append((vectors * values.clamp(min=0).sqrt()).T)  # (D, D)
+    def freeze(self, draw: torch.Generator | None = None) -> int:
+        """Make the noise that samples carry; call it before sampling from a copy.
+
+        Returns:
+            Multiply-adds of doing so.
+        """
+        if not self.n_tracked:
+            return 0
+        self.noise = [correlated_noise(covariance, draw) for covariance in self.covariances]
+        return sum(noise_macs(width) for width in self.widths)
 
     @torch.no_grad()
     def track(self, targets: Sequence[torch.Tensor], context: torch.Tensor) -> None:
@@ -231,12 +237,7 @@ class LatentGenerator(nn.Module):
         return functional.interpolate(maps, size=shape[1:], mode="nearest")
 
     def decode_macs(self, level: int) -> int:
-        """Multiply-adds of decoding one sample to a level, its noise included."""
-        noise = sum(width**2 for width in self.widths[level:]) if self.residual else 0
-        return self.stage_macs(level) + noise
-
-    def stage_macs(self, level: int) -> int:
-        """Multiply-adds of the decoder's stages down to a level, for one sample."""
+        """Multiply-adds of decoding one sample to a level."""
         return sum(_macs(stage) for stage in list(self.stages)[level:])
 
     @property
@@ -248,20 +249,22 @@ class LatentGenerator(nn.Module):
     @torch.no_grad()
     def _fit_modes(self, mean: torch.Tensor, log_var: torch.Tensor, context: torch.Tensor) -> None:
         """Move each mode towards the moments of its class's codes; the first batch sets them."""
-        self.masses = functional.pad(self.masses, (0, self.n_classes - len(self.masses)))
         mass = context.sum(0)  # (K,)
-        for label in torch.nonzero(mass > _LEAST_MASS).flatten().tolist():
-            share = context[:, label, None] / mass[label]
-            centre = (share * mean).sum(0)
-            spread = (share * ((mean - centre) ** 2 + log_var.exp())).sum(0)
-            self.masses[label] = _MASS_DECAY * self.masses[label] + mass[label]
-            rate = float(mass[label] / self.masses[label])
-            log_spread = torch.log(spread + 1e-6)
-            self.means[label].lerp_(centre, rate)
-            self.log_vars[label].lerp_(log_spread, rate)
+        share = (context / mass.clamp(min=1e-9)).T  # (K, n)
+        centre = share @ mean
+        spread = (share @ (mean**2 + log_var.exp()) - centre**2).clamp(min=0)
+        self.masses = functional.pad(self.masses, (0, self.n_classes - len(self.masses)))
+        met = mass > _LEAST_MASS
+        self.masses = torch.where(met, _MASS_DECAY * self.masses + mass, self.masses)
+        rates = torch.where(met, mass / self.masses.clamp(min=1e-9), torch.zeros(()))[:, None]
+        for modes, target in ((self.means, centre), (self.log_vars, torch.log(spread + 1e-6))):
+            sizes = [len(mode) for mode in modes]
+            parts = zip(modes, torch.split(target, sizes), torch.split(rates, sizes), strict=True)
+            for mode, own, rate in parts:
+                mode.lerp_(own, rate)
 
     def _modes(self) -> tuple[torch.Tensor, torch.Tensor]:
-        return torch.stack(list(self.means)), torch.stack(list(self.log_vars))
+        return torch.cat(list(self.means)), torch.cat(list(self.log_vars))
 
     def _log_prior(self, z: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         if not self.conditional_prior:
@@ -270,6 +273,24 @@ class LatentGenerator(nn.Module):
         k = context.shape[1]
         each = _log_normal(z[:, None], means[None, :k], log_vars[None, :k])  # (n, K)
         return torch.logsumexp(each + torch.log(context + 1e-30), dim=1)
+
+
+def correlated_noise(covariance: torch.Tensor, draw: torch.Generator | None) -> torch.Tensor:
+    """Draw (_N_NOISE, D) vectors of a covariance (D, D), to be picked from at random.
+
+    Picking costs nothing; drawing anew costs D^2 multiply-adds a sample.
+    """
+    ridge = 1e-5 * float(covariance.diagonal().mean()) + 1e-12
+    root, failed = torch.linalg.cholesky_ex(covariance + ridge * torch.eye(len(covariance)))
+    if failed:
+        values, vectors = torch.linalg.eigh(covariance)
+        root = vectors * values.clamp(min=0).sqrt()
+    return torch.randn(_N_NOISE, len(root), generator=draw) @ root.T
+
+
+def noise_macs(width: int) -> int:
+    """Multiply-adds of `correlated_noise`: the root and the products."""
+    return width**3 // 3 + _N_NOISE * width**2
 
 
 def _log_normal(z: torch.Tensor, mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
