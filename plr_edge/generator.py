@@ -271,7 +271,10 @@ class LatentGenerator(nn.Module):
             return _log_normal(z, torch.zeros_like(z), torch.zeros_like(z))
         means, log_vars = self._modes()
         k = context.shape[1]
-        each = _log_normal(z[:, None], means[None, :k], log_vars[None, :k])  # (n, K)
+        precisions = torch.exp(-log_vars[:k])
+        scaled = means[:k] * precisions
+        squares = z**2 @ precisions.T - 2 * z @ scaled.T + (means[:k] * scaled).sum(1)  # (n, K)
+        each = -0.5 * (squares + (log_vars[:k] + _LOG_2PI).sum(1))
         return torch.logsumexp(each + torch.log(context + 1e-30), dim=1)
 
 
