@@ -144,6 +144,8 @@ class Trainer:
             "step_s": seconds / n if n else None,
             "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "to_go": self._to_go,
+            "latents": len(self._learner.memory),
+            "latents_bytes": self._learner.memory.n_bytes,
         }
         self._connection.send_bytes(pack("report", facts, {}))
 
