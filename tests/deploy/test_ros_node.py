@@ -13,7 +13,7 @@ from PIL import Image
 
 pytest.importorskip("rosbags", reason="rosbags is not installed: pip install 'plr-edge[ros]'")
 
-from plr_edge.errors import StateError
+from plr_edge.errors import EngineError, StateError
 from plr_edge.store import Store
 from tests.deploy import fake_rclpy
 from tests.stream.bags import NS, classification, header, image_message, typestore, write_bag
@@ -35,6 +35,7 @@ def load_node():
 @pytest.fixture
 def world(monkeypatch, bundle_path, tmp_path):
     made = fake_rclpy.install(monkeypatch)
+    monkeypatch.setattr("plr_edge.runtime.robot._pressure", lambda: None)  # of a busy machine
     made.overrides = {"model_file_path": str(bundle_path), "state_path": str(tmp_path / "state")}
     return made
 
@@ -62,7 +63,7 @@ def stamp_of(i):
     return START + i * NS // 30
 
 
-def pictures(demo_frames, n_objects=2, n=10):
+def pictures(demo_frames, n_objects=2, n=8):
     names = list(dict.fromkeys(frame.label for frame in demo_frames))[:n_objects]
     return [f for name in names for f in [f for f in demo_frames if f.label == name][:n]]
 
@@ -105,28 +106,28 @@ def test_a_node_learns_forgets_and_remembers_through_its_whole_life(
     assert node.trigger_activate() == SUCCESS
     assert world.wait_for(lambda: world.of("/label_info"))[0].class_map == []
     answers = [show(world, image) for image in images]
-    assert [best(answer) for answer in answers] == [None] * 20
+    assert [best(answer) for answer in answers] == [None] * 16
     assert answers[3].header.stamp == images[3].header.stamp
     assert answers[3].header.frame_id == "camera"
 
     for i, frame in enumerate(shown):
         world.deliver("/plr_edge/teach", classification(STORE, stamp_of(i), (frame.label, 1.0)))
-    taught = world.wait_for(lambda: len(world.of("/plr_edge/taught")) == 20 and world.published)
+    taught = world.wait_for(lambda: len(world.of("/plr_edge/taught")) == 16 and world.published)
     assert [best(message) for at, message in taught if at == "/plr_edge/taught"] == [
         frame.label for frame in shown
     ]
     assert [c.class_name for c in world.of("/label_info")[-1].class_map] == [first, second]
     right = [best(show(world, m)) == f.label for m, f in zip(images, shown, strict=True)]
-    assert sum(right) >= 17
+    assert sum(right) >= 13
     answer = show(world, images[0])
     assert 0 < answer.results[-1].score <= answer.results[0].score <= 1
 
     world.wait_for(lambda: node.adapter.robot.live.version >= 1)
     done, message = world.call("/plr_edge/save")
-    assert (done, message) == (True, "a generation is written; 20 labels are on disk")
+    assert (done, message) == (True, "a generation is written; 16 labels are on disk")
     show(world, images[0])
     world.deliver("/plr_edge/teach", classification(STORE, 0, (second, 1.0)))  # a mistake
-    world.wait_for(lambda: len(world.of("/plr_edge/taught")) == 21)
+    world.wait_for(lambda: len(world.of("/plr_edge/taught")) == 17)
     assert world.call("/plr_edge/save")[0]
     assert world.call("/plr_edge/rollback") == (
         True, "back at the generation before; 1 label undone",
@@ -149,7 +150,7 @@ def test_a_node_learns_forgets_and_remembers_through_its_whole_life(
     assert node.trigger_cleanup() == SUCCESS
     assert not world.services and not world.publishers
     with Store(tmp_path / "state") as store:
-        assert store.last_seq == 21
+        assert store.last_seq == 17
 
     assert node.trigger_configure() == SUCCESS and node.trigger_activate() == SUCCESS
     assert best(show(world, images[0])) == first
@@ -200,7 +201,7 @@ def test_compressed_images_and_a_label_without_a_stamp(world, node, demo_frames)
         ({"cpus": "4095"}, "cpus is '4095'; there are"),
         ({"engine": "coral"}, "no engine 'coral'"),
         ({"schedule": "sometimes"}, "sometimes"),
-        ({"trust": "/no.pem"}, "no.pem"),
+        ({"trust": "/no.pem"}, "is not signed"),
     ],
 )
 def test_a_parameter_that_is_wrong_is_named_and_can_be_mended(world, overrides, words):
@@ -246,12 +247,16 @@ def test_parameters_reach_the_engine_and_the_budgets(world, monkeypatch):
 
 def test_a_plan_is_built_while_configuring(world, node, monkeypatch):
     asked = []
-    monkeypatch.setattr(
-        "plr_edge.engines.plan_cache.open_plan", lambda bundle, **given: asked.append(given)
-    )
+
+    def opened(bundle, **given):
+        asked.append(given)
+        raise EngineError("no GPU here")
+
+    monkeypatch.setattr("plr_edge.engines.plan_cache.open_plan", opened)
     node.get_parameter("engine").value = "tensorrt"
-    assert node.trigger_configure() == FAILURE  # there is no TensorRT to load it
+    assert node.trigger_configure() == FAILURE
     assert asked == [{"max_batch": None, "workspace_bytes": None, "why": None}]
+    assert texts(world, "error") == ["no GPU here"]
 
 
 def test_what_cannot_be_used_is_logged_and_shows_in_the_diagnostics(world, node, demo_frames):
