@@ -17,7 +17,7 @@ setup(
     install_requires=["setuptools"],
     zip_safe=True,
     maintainer="plr-edge contributors",
-    maintainer_email="plr-edge@users.noreply.github.com",
+    maintainer_email="maintainers@plr-edge.invalid",
     description="A lifecycle node that learns new classes in the field with plr-edge.",
     license="Apache-2.0",
     entry_points={"console_scripts": [f"plr_edge_node = {NAME}.node:main"]},

@@ -186,10 +186,6 @@ class Robot:
         self.emit("taught", answer)
         return answer
 
-    def frame_of(self, stamp_ns: int | None) -> Frame | None:
-        """Return the frame of a stamp, or the newest, of those that can be taught."""
-        return next((f for _, f, _ in reversed(self._ring) if stamp_ns in (None, f.stamp_ns)), None)
-
     def predict(self, images: list[np.ndarray]) -> list[dict[str, Any]]:
         """Answer images that came by the API."""
         frames = [Frame(image, None, time.time_ns(), "api", 0) for image in images]

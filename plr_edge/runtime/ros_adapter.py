@@ -81,16 +81,13 @@ class RosAdapter:
         bundle: str | Path,
         state: str | Path,
         options: RobotOptions,
-        types: Any,
-        publish: Callable[[str, Any], None],
-        *,
+        *arguments: Any,
         plan: Mapping[str, Any] | None = None,
-        now_ns: Callable[[], int] = time.time_ns,
-        failed: Callable[[str], None] = lambda reason: None,
+        **named: Any,
     ) -> RosAdapter:
         """Load engines and state, which may take minutes, and start the robot.
 
-        Arguments are those of `make_robot` and `__init__`; `plan` holds, with TensorRT, what
+        What is not for `make_robot` is for `__init__`; but `plan` holds, with TensorRT, what
         `open_plan` takes: `max_batch`, `workspace_bytes`, `why`.
 
         Raises:
@@ -101,8 +98,7 @@ class RosAdapter:
             from plr_edge.engines.plan_cache import open_plan
 
             open_plan(opened, **(plan or {}))
-        robot = make_robot(opened, Path(state), options)
-        return cls(robot, types, publish, now_ns=now_ns, failed=failed)
+        return cls(make_robot(opened, Path(state), options), *arguments, **named)
 
     # what a lifecycle node asks for
 
@@ -180,7 +176,7 @@ class RosAdapter:
     def save(self) -> str:
         """Write a generation, if training made one."""
         answer = self._asked(self.robot.save)
-        what = "a generation is written" if answer["saved"] else "there is no generation to write"
+        what = "a generation is written" if answer["saved"] else "no generation was written"
         return f"{what}; {answer['taught']} labels are on disk"
 
     def pause(self) -> str:
@@ -224,16 +220,18 @@ class RosAdapter:
         known = prediction.top if prediction.label != UNKNOWN else ()
         hypothesis = self._types.ObjectHypothesis
         results = [hypothesis(class_id=name, score=float(share)) for name, share in known]
-        self._send("classification", self._classification(frame, results))
+        header = self._header(frame.stamp_ns, getattr(frame, "frame_id", ""))
+        self._send("classification", self._types.Classification(header=header, results=results))
 
     def _teach(self, label: str, stamp_ns: int) -> None:
-        frame = self.robot.frame_of(stamp_ns or None)
+        newest = self.robot.latest[0] if self.robot.latest else None
         answer = self.robot.teach(label, stamp_ns=stamp_ns or None, source="ros")
         if answer["quarantined"]:
             _log.warning("%s looks like a mistake; `plr-edge quarantine` shows it", one_line(label))
-        assert frame is not None  # else it would have been refused
-        result = self._types.ObjectHypothesis(class_id=label, score=1.0)
-        self._send("taught", self._classification(frame, [result]))
+        assert newest is not None  # else it would have been refused
+        header = self._header(stamp_ns or newest.stamp_ns, getattr(newest, "frame_id", ""))
+        results = [self._types.ObjectHypothesis(class_id=label, score=1.0)]
+        self._send("taught", self._types.Classification(header=header, results=results))
 
     def _tell_classes(self) -> None:
         classes = self.robot.live.classes[:_MOST_CLASSES]
@@ -244,9 +242,8 @@ class RosAdapter:
                 for index, name in enumerate(classes)
             ]
             header = self._header(self._now_ns(), "")
-            self._send(
-                "label_info", self._types.LabelInfo(header=header, class_map=known, threshold=0.0)
-            )
+            message = self._types.LabelInfo(header=header, class_map=known, threshold=0.0)
+            self._send("label_info", message)
 
     def _diagnostics(self) -> Any:
         silent_s = time.monotonic() - self._heard_at if self._active else 0.0
@@ -260,10 +257,6 @@ class RosAdapter:
             n_refused=self._n_refused,
         )
 
-    def _classification(self, frame: Frame, results: list[Any]) -> Any:
-        header = self._header(frame.stamp_ns, getattr(frame, "frame_id", ""))
-        return self._types.Classification(header=header, results=results)
-
     def _header(self, stamp_ns: int, frame_id: str) -> Any:
         stamp = self._types.Time(sec=stamp_ns // _NS, nanosec=stamp_ns % _NS)
         return self._types.Header(stamp=stamp, frame_id=frame_id)
@@ -275,8 +268,6 @@ class RosAdapter:
             self._publish(topic, message)
         except Exception as error:  # rclpy has many kinds of them, once its context is gone
             self._fail(error)
-
-    # inside
 
     def _set_training(self) -> str:
         paused = self._paused or not self._active

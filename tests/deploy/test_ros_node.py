@@ -35,7 +35,7 @@ def load_node():
 @pytest.fixture
 def world(monkeypatch, bundle_path, tmp_path):
     made = fake_rclpy.install(monkeypatch)
-    monkeypatch.setattr("plr_edge.runtime.robot._pressure", lambda: None)  # of a busy machine
+    monkeypatch.setattr("plr_edge.runtime.robot._pressure", lambda: None, raising=False)
     made.overrides = {"model_file_path": str(bundle_path), "state_path": str(tmp_path / "state")}
     return made
 
@@ -122,7 +122,9 @@ def test_a_node_learns_forgets_and_remembers_through_its_whole_life(
     answer = show(world, images[0])
     assert 0 < answer.results[-1].score <= answer.results[0].score <= 1
 
-    world.wait_for(lambda: node.adapter.robot.live.version >= 1)
+    live = node.adapter.robot.live
+    world.wait_for(lambda: live.version >= 1)
+    assert Path(f"/proc/{live.trainer.child.pid}/oom_score_adj").read_text() == "800\n"
     done, message = world.call("/plr_edge/save")
     assert (done, message) == (True, "a generation is written; 16 labels are on disk")
     show(world, images[0])
@@ -285,20 +287,20 @@ def test_what_cannot_be_used_is_logged_and_shows_in_the_diagnostics(world, node,
     assert world.call("/plr_edge/undo")[0] is False
     assert world.call("/plr_edge/rollback")[0] is False
     done, message = world.call("/plr_edge/save")
-    assert (done, message) == (True, "there is no generation to write; 0 labels are on disk")
+    assert (done, message) == (True, "no generation was written; 0 labels are on disk")
 
 
 def test_training_pauses_for_the_user_and_while_inactive(world, node):
     node.trigger_configure()
     robot = node.adapter.robot
-    assert robot.paused
+    assert robot.state == "paused"
     node.trigger_activate()
-    assert not robot.paused
+    assert robot.state != "paused"
     assert world.call("/plr_edge/pause") == (True, "paused")
     node.trigger_deactivate()
     node.trigger_activate()
-    assert robot.paused
-    assert world.call("/plr_edge/resume")[0] and not robot.paused
+    assert robot.state == "paused"
+    assert world.call("/plr_edge/resume")[0] and robot.state != "paused"
 
 
 def test_an_exception_in_a_transition_is_told(world, node, monkeypatch):
@@ -338,7 +340,7 @@ def test_ctrl_c_keeps_what_was_taught(world, monkeypatch, tmp_path, demo_frames)
 
 def test_a_robot_that_fails_ends_the_process_and_says_why(world, monkeypatch, demo_frames):
     thread, result, node = run_main(world, monkeypatch)
-    monkeypatch.setattr(node.adapter.robot.live.perception, "see", lambda frames: 1 / 0)
+    monkeypatch.setattr(node.adapter.robot, "_see", lambda frame: 1 / 0)
     world.deliver("/image", image_message(STORE, START, demo_frames[0].image))
     thread.join(30)
     assert result == [1]
