@@ -1,6 +1,7 @@
 #!/bin/sh
 # Install plr-edge on a board, with its units; run it again to upgrade. What is learned is never touched.
 set -eu
+umask 022
 
 usage() {
     cat <<'TEXT'
@@ -152,8 +153,10 @@ install_files() {
 }
 
 change_system() {
-    if on_system useradd && ! getent passwd plr-edge > /dev/null; then
-        useradd --system --user-group --home-dir /var/lib/plr-edge --shell /usr/sbin/nologin plr-edge
+    if on_system useradd; then
+        getent group render > /dev/null || groupadd --system render
+        getent passwd plr-edge > /dev/null ||
+            useradd --system --user-group --home-dir /var/lib/plr-edge --shell /usr/sbin/nologin plr-edge
     fi
     if on_system udevadm; then
         udevadm control --reload || true
