@@ -115,6 +115,7 @@ class RosAdapter:
 
     def close(self) -> None:
         """Write what was learned, and free engines, trainer and state."""
+        self._active = False
         if self._listen in self.robot.listeners:
             self.robot.listeners.remove(self._listen)
         self.robot.stop()

@@ -16,6 +16,7 @@ pytest.importorskip("rosbags", reason="rosbags is not installed: pip install 'pl
 from plr_edge.errors import EngineError, StateError
 from plr_edge.store import Store
 from tests.deploy import fake_rclpy
+from tests.deploy.fake_messages import Trigger, from_bag
 from tests.stream.bags import NS, classification, header, image_message, typestore, write_bag
 
 STORE = typestore()
@@ -301,6 +302,19 @@ def test_training_pauses_for_the_user_and_while_inactive(world, node):
     node.trigger_activate()
     assert robot.state == "paused"
     assert world.call("/plr_edge/resume")[0] and robot.state != "paused"
+
+
+def test_what_is_still_on_its_way_after_cleanup_does_no_harm(world, node, demo_frames):
+    node.trigger_configure()
+    node.trigger_activate()
+    image, teach = (s.callback for s in world.subscriptions)
+    undo = world.services["/plr_edge/undo"].callback
+    node.trigger_deactivate()
+    node.trigger_cleanup()
+    image(from_bag(image_message(STORE, START, demo_frames[0].image)))
+    teach(from_bag(classification(STORE, START, ("mug", 1.0))))
+    response = undo(Trigger.Request(), Trigger.Response())
+    assert (response.success, response.message) == (False, "the node is not configured")
 
 
 def test_an_exception_in_a_transition_is_told(world, node, monkeypatch):

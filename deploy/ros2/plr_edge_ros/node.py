@@ -204,7 +204,9 @@ class PlrEdgeNode(LifecycleNode):
 
     def serve(self, name, request, response):
         """Answer a std_srvs/Trigger."""
-        response.success, response.message = self.adapter.serve(name)
+        adapter = self.adapter  # a call may still be on its way while the node is cleaned up
+        answer = adapter.serve(name) if adapter else (False, "the node is not configured")
+        response.success, response.message = answer
         return response
 
     def end(self, reason):
@@ -270,7 +272,7 @@ def main(args=None):
     except (KeyboardInterrupt, ExternalShutdownException):
         pass
     finally:
-        executor.shutdown()
+        executor.shutdown(timeout_sec=2.0)
         node.free()
         node.destroy_node()
         rclpy.try_shutdown()
