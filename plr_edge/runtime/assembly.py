@@ -125,7 +125,7 @@ def make_budget(options: RobotOptions) -> Budget:
     """
     from plr_edge.meters import find_power_meters, read_temperatures_c
 
-    power, temperature = _number(options.power, "W"), _number(options.max_temp, "C")
+    power, temperature = number_of(options.power, "W"), number_of(options.max_temp, "C")
     meters, reasons = find_power_meters()
     reasons += [f"{meter.name}: no total" for meter in meters if not meter.has_total]
     if power is not None and not any(meter.has_total for meter in meters):
@@ -137,16 +137,21 @@ def make_budget(options: RobotOptions) -> Budget:
         raise ConfigError(
             f"a limit of {temperature:g} C needs a sensor, and there is none that can be read here"
         )
-    duty = _number(options.duty, "%")
+    duty = number_of(options.duty, "%")
     return Budget(
         power_w=power,
         duty_share=None if duty is None else duty / 100,
-        deadline_ms=_number(options.deadline, "ms"),
+        deadline_ms=number_of(options.deadline, "ms"),
         max_temp_c=temperature,
     )
 
 
-def _number(text: str | None, unit: str) -> float | None:
+def number_of(text: str | None, unit: str) -> float | None:
+    """Read an amount such as `7W`; None where none was given.
+
+    Raises:
+        ConfigError: it is no amount of this unit.
+    """
     if text is None:
         return None
     match = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*{re.escape(unit)}\s*", text, re.IGNORECASE)
