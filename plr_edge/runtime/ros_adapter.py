@@ -100,8 +100,6 @@ class RosAdapter:
             open_plan(opened, **(plan or {}))
         return cls(make_robot(opened, Path(state), options), *arguments, **named)
 
-    # what a lifecycle node asks for
-
     def activate(self) -> None:
         """Go on learning, and tell the classes to whoever listens."""
         self._active, self._told, self._heard_at = True, None, time.monotonic()
@@ -121,8 +119,6 @@ class RosAdapter:
         self.robot.stop()
         self._thread.join()
         self.robot.live.close()
-
-    # messages in
 
     def image(self, message: Any) -> None:
         """Take a sensor_msgs/Image or CompressedImage; one that cannot be read is counted."""
@@ -157,9 +153,15 @@ class RosAdapter:
         if label is None:
             _log.warning("not taught: the message names no class; ~/undo takes a label back")
             return
-        self.robot.call(lambda: self._teach(label, stamp_ns)).add_done_callback(_log_refusal)
+        frames: list[Frame] = []  # the newest, when the robot comes to it
 
-    # requests
+        def act() -> Any:
+            frames.extend(self.robot.latest[:1] if self.robot.latest else ())
+            return self.robot.teach(label, stamp_ns=stamp_ns or None, source="ros")
+
+        self.robot.call(act).add_done_callback(
+            lambda done: self._taught(done, label, stamp_ns, frames)
+        )
 
     def serve(self, name: str) -> tuple[bool, str]:
         """Do what a std_srvs/Trigger of `SERVICES` asks for; returns success and message."""
@@ -224,13 +226,20 @@ class RosAdapter:
         header = self._header(frame.stamp_ns, getattr(frame, "frame_id", ""))
         self._send("classification", self._types.Classification(header=header, results=results))
 
-    def _teach(self, label: str, stamp_ns: int) -> None:
-        newest = self.robot.latest[0] if self.robot.latest else None
-        answer = self.robot.teach(label, stamp_ns=stamp_ns or None, source="ros")
-        if answer["quarantined"]:
+    def _taught(self, done: Future[Any], label: str, stamp_ns: int, newest: list[Frame]) -> None:
+        if done.cancelled():
+            return
+        error = done.exception()
+        if isinstance(error, PlrEdgeError):
+            _log.warning("not taught: %s", error)
+        elif error is not None:
+            _log.error("not taught", exc_info=error)
+        if error is not None:
+            return
+        if done.result()["quarantined"]:
             _log.warning("%s looks like a mistake; `plr-edge quarantine` shows it", one_line(label))
-        assert newest is not None  # else it would have been refused
-        header = self._header(stamp_ns or newest.stamp_ns, getattr(newest, "frame_id", ""))
+        frame = newest[0]  # without one it would have been refused
+        header = self._header(stamp_ns or frame.stamp_ns, getattr(frame, "frame_id", ""))
         results = [self._types.ObjectHypothesis(class_id=label, score=1.0)]
         self._send("taught", self._types.Classification(header=header, results=results))
 
@@ -287,14 +296,5 @@ class RosAdapter:
 
 
 def _undone(answer: dict[str, Any]) -> str:
-    return "1 label undone" if answer["undone"] == 1 else f"{answer['undone']} labels undone"
-
-
-def _log_refusal(future: Future[Any]) -> None:
-    if future.cancelled():
-        return
-    error = future.exception()
-    if isinstance(error, PlrEdgeError):
-        _log.warning("not taught: %s", error)
-    elif error is not None:
-        _log.error("not taught", exc_info=error)
+    n = answer["undone"]
+    return "1 label undone" if n == 1 else f"{n} labels undone"
