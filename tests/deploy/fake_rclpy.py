@@ -57,7 +57,7 @@ class World:
         """Return what was published there."""
         return [message for at, message in self.published if at == topic]
 
-    def wait_for(self, condition, timeout=60):
+    def wait_for(self, condition, timeout=240):
         """Wait until a condition holds that messages bring about; returns what it returns."""
         end = time.monotonic() + timeout
         with self.heard:
