@@ -9,6 +9,8 @@ _HOMES = {
     "AdaptConfig": "plr_edge.config",
     "Perception": "plr_edge.runtime.perception",
     "PlrEdgeError": "plr_edge.errors",
+    "RobotOptions": "plr_edge.runtime.assembly",
+    "RosAdapter": "plr_edge.runtime.ros_adapter",
     "Session": "plr_edge.runtime.session",
     "adapt": "plr_edge.runtime.adapt",
     "export_bundle": "plr_edge.export",

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import re
 from pathlib import Path
 from typing import Any
 
@@ -47,42 +46,17 @@ def command(bundle: Path, source: str, state: Path, listen: str, **options: Any)
     """
     import signal
     import threading
-    from dataclasses import replace
+    from dataclasses import fields
 
-    from plr_edge.bundle import open_bundle
-    from plr_edge.config import AdaptConfig, parse_bytes
-    from plr_edge.governor import Governor
-    from plr_edge.runtime.live import Live
-    from plr_edge.runtime.perception import return_memory_at_once
-    from plr_edge.runtime.robot import Robot
+    from plr_edge.runtime.assembly import RobotOptions, make_robot
     from plr_edge.serve.api import make_app
     from plr_edge.serve.server import is_loopback, read_token, start_server
     from plr_edge.stream.live_source import open_live
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
-    return_memory_at_once()
-    options = with_board(options)
-    budget = make_budget(options)
-    config = AdaptConfig(
-        n_threads=options["threads"],
-        engine=options["engine"],
-        providers=options["providers"],
-        allow_code=options["allow_code"],
-    )
-    if options["schedule"]:
-        config = replace(config, schedule=options["schedule"])
-    limit = parse_bytes(options["memory"]) if options["memory"] else None
-    cpus = [int(c) for c in options["cpus"].split(",")] if options["cpus"] else None
-    live = Live(open_bundle(bundle, options["trust"]), state, config,
-                cpus=cpus, memory_limit_bytes=limit)  # fmt: skip
+    chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
+    robot = make_robot(bundle, state, RobotOptions(**chosen))
     try:
-        total = sum(level.macs for level in live.bundle.levels)
-        below = [
-            sum(level.macs for level in live.bundle.levels[:i])
-            for i in range(len(live.bundle.levels))
-        ]
-        step_s = [3 * 64 * (total - b + 1) / 5e9 for b in below]  # until it is measured
-        robot = Robot(live, Governor(budget, live.schedule, step_s))
         frames = None
         if source != "none":
             frames = open_live(source, robot.stopping, options["rate"], options["topic"])
@@ -100,75 +74,4 @@ def command(bundle: Path, source: str, state: Path, listen: str, **options: Any)
         server.should_exit = True
         thread.join(timeout=1.5)
     finally:
-        live.close()
-
-
-def with_board(options: dict[str, Any], root: Path = Path("/")) -> dict[str, Any]:
-    """Fill the budgets that were not given from `--board`.
-
-    Raises:
-        ConfigError: there is no such board, or `auto` cannot tell which it is.
-    """
-    from plr_edge.boards import boards, detect_board, load_board
-    from plr_edge.errors import ConfigError
-
-    if options["board"] is None:
-        return options
-    board = detect_board(root) if options["board"] == "auto" else load_board(options["board"])
-    if board is None:
-        raise ConfigError(
-            "--board auto: this machine does not say which board it is; name one of "
-            + ", ".join(board.name for board in boards())
-        )
-    budget = board.budget
-    defaults = {
-        "power": (budget.power_w, 1, "W"),
-        "duty": (budget.duty_share, 100, "%"),
-        "deadline": (budget.deadline_ms, 1, "ms"),
-        "max_temp": (budget.max_temp_c, 1, "C"),
-        "memory": (budget.memory_bytes, 1e-6, "MB"),
-    }
-    logging.getLogger(__name__).info("board: %s", board.title)
-    return options | {
-        name: f"{value * factor:g}{unit}"
-        for name, (value, factor, unit) in defaults.items()
-        if value is not None and options[name] is None
-    }
-
-
-def make_budget(options: dict[str, Any]) -> Any:
-    """Turn options into a `Budget`, refusing what this machine cannot measure."""
-    from plr_edge.errors import ConfigError
-    from plr_edge.governor import Budget
-    from plr_edge.meters import find_power_meters, read_temperatures_c
-
-    power, temperature = _number(options["power"], "W"), _number(options["max_temp"], "C")
-    meters, reasons = find_power_meters()
-    reasons += [f"{meter.name}: no total" for meter in meters if not meter.has_total]
-    if power is not None and not any(meter.has_total for meter in meters):
-        raise ConfigError(
-            f"a power budget of {power:g} W needs a meter, and there is none here: "
-            f"{'; '.join(reasons)}"
-        )
-    if temperature is not None and not read_temperatures_c():
-        raise ConfigError(
-            f"a limit of {temperature:g} C needs a sensor, and there is none that can be read here"
-        )
-    duty = _number(options["duty"], "%")
-    return Budget(
-        power_w=power,
-        duty_share=None if duty is None else duty / 100,
-        deadline_ms=_number(options["deadline"], "ms"),
-        max_temp_c=temperature,
-    )
-
-
-def _number(text: str | None, unit: str) -> float | None:
-    from plr_edge.errors import ConfigError
-
-    if text is None:
-        return None
-    match = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*{re.escape(unit)}\s*", text, re.IGNORECASE)
-    if not match:
-        raise ConfigError(f"{text[:40]!r} is no amount; write it like 7{unit}")
-    return float(match[1])
+        robot.live.close()

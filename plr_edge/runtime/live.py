@@ -140,19 +140,25 @@ class Live(Knowledge):
             if new and (late or new >= _SAVE_EVERY_LABELS):
                 self.save("on time")
 
-    def save(self, reason: str, *, wait: bool = False) -> None:
+    def save(self, reason: str, *, wait: bool = False) -> bool:
         """Write a generation on a thread of its own.
 
         Args:
             reason: for the log.
             wait: until it is written.
+
+        Returns:
+            False where there is nothing to write yet, the day's writing is spent, something else
+            is being written, or the disk refuses while we wait.
         """
+        while wait and self._working:
+            time.sleep(0.001)
         store, slow = self.store, self._slow
         self._saved_at = time.monotonic()
         if store is None or slow is None or self._working:
-            return
+            return False
         if not wait and store.written_today > self.config.write_bytes_per_day:
-            return
+            return False
         self._saved_seq = store.last_seq
         frozen = copy.copy(self)  # of what changes while it is written
         frozen.perception = copy.copy(self.perception)
@@ -161,16 +167,18 @@ class Live(Knowledge):
         frozen.classes = list(self.classes)
         upto = store.last_seq
 
-        def work() -> None:
+        def work() -> bool:
             try:
                 saving.save(frozen, store, slow, reason, upto=upto)
             except PlrEdgeError as error:
                 _log.error("%s", error)
+                return False
+            return True
 
         if wait:
-            work()
-        else:
-            self._in_background(work, lambda: None)
+            return work()
+        self._in_background(work, lambda: None)
+        return True
 
     def _start_trainer(self) -> None:
         slow = self._slow
@@ -258,7 +266,7 @@ class Live(Knowledge):
         arrays = {"rows": self.good_rehearsed, **named(self.good_weights, "weights")}
         self.trainer.send(pack("restore", {}, arrays))
 
-    def _in_background(self, work: Callable[[], None], then: Callable[[], None]) -> None:
+    def _in_background(self, work: Callable[[], object], then: Callable[[], None]) -> None:
         self._working = True
 
         def run() -> None:

@@ -79,14 +79,18 @@ class Robot:
             self._condition.notify()
         return future
 
+    def put(self, frame: Frame) -> None:
+        """Leave a frame for the loop; one that was not taken yet is dropped."""
+        with self._condition:
+            self.n_dropped += self._newest is not None
+            self._newest = frame
+            self._condition.notify()
+
     def feed(self, source: Iterator[Frame]) -> None:
         """Read a source to its end on this thread, leaving the newest frame for the loop."""
         try:
             for frame in source:
-                with self._condition:
-                    self.n_dropped += self._newest is not None
-                    self._newest = frame
-                    self._condition.notify()
+                self.put(frame)
                 if self.stopping.is_set():
                     return
         except PlrEdgeError as error:
@@ -227,6 +231,11 @@ class Robot:
         self._update_state()
         return self.health()
 
+    def save(self) -> dict[str, Any]:
+        """Write a generation now, if there is one; labels are on disk already."""
+        saved = self.live.save("on request", wait=True)
+        return {"saved": saved, "version": self.live.version, "taught": self.live.n_taught}
+
     def health(self) -> dict[str, Any]:
         """Return the state of the whole, for people and machines."""
         live = self.live
@@ -246,6 +255,7 @@ class Robot:
             "latency_ms_p50": _percentile(latencies, 0.5),
             "latency_ms_p99": _percentile(latencies, 0.99),
             "power_w": self.power_w,
+            "energy_j": self.energy_j,
             "rss_bytes": process_memory().get("rss_bytes"),
             "canary": vars(live.verdict) if live.verdict else None,
             "generations_dropped": live.n_dropped,

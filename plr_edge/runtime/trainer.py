@@ -10,7 +10,9 @@ import os
 import resource
 import sys
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,7 @@ _OFFER_EVERY_S = 5.0
 _CONSOLIDATE_STEPS = 400  # after the last label; then there is nothing more to gain
 _REPORT_EVERY_S = 0.5
 _LONGEST_WAIT_S = 0.2
+_OOM_SCORE = "800"  # of -1000..1000
 
 
 class Trainer:
@@ -144,6 +147,8 @@ class Trainer:
             "step_s": seconds / n if n else None,
             "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
             "to_go": self._to_go,
+            "latents": len(self._learner.memory),
+            "latents_bytes": self._learner.memory.n_bytes,
         }
         self._connection.send_bytes(pack("report", facts, {}))
 
@@ -155,6 +160,8 @@ def main(fd: int) -> None:
         kind, facts, arrays = unpack(connection.recv_bytes())
         assert kind == "start"
         os.nice(int(facts["nice"]))
+        with suppress(OSError):  # where memory is short, the kernel takes the trainer first
+            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
         if facts.get("cpus"):
             os.sched_setaffinity(0, facts["cpus"])
         if facts.get("memory_limit_bytes"):

@@ -6,12 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from plr_edge.cli.run_command import make_budget, with_board
 from plr_edge.config import parse_bytes
 from plr_edge.errors import ConfigError
 from plr_edge.meters.sampling import IntegratingMeter
-
-NONE_GIVEN = dict.fromkeys(("board", "power", "duty", "deadline", "max_temp", "memory"))
+from plr_edge.runtime.assembly import RobotOptions, make_budget, with_board
 
 
 def meter(rails: tuple[str, ...], total: tuple[str, ...]) -> IntegratingMeter:
@@ -27,15 +25,15 @@ def machine(monkeypatch: pytest.MonkeyPatch, *meters: IntegratingMeter, hot: boo
 
 def test_budgets_that_are_not_given_come_from_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, meter(("VDD_IN",), ("VDD_IN",)))
-    options = with_board({**NONE_GIVEN, "board": "orin-nano-4gb", "power": "7W"})
+    options = with_board(RobotOptions(board="orin-nano-4gb", power="7W"))
     budget = make_budget(options)
     assert (budget.power_w, budget.duty_share) == (7, 0.5)
     assert (budget.deadline_ms, budget.max_temp_c) == (33, 80)
-    assert parse_bytes(options["memory"]) == 1_000_000_000
+    assert parse_bytes(options.memory) == 1_000_000_000
 
 
 def test_without_the_option_nothing_is_limited() -> None:
-    assert with_board(dict(NONE_GIVEN)) == NONE_GIVEN
+    assert with_board(RobotOptions()) == RobotOptions()
 
 
 @pytest.mark.parametrize(
@@ -48,24 +46,24 @@ def test_power_budget_of_a_board_is_refused_where_nothing_measures_it(
 ) -> None:
     machine(monkeypatch, *meters)
     with pytest.raises(ConfigError, match=r"power budget of 30 W needs a meter"):
-        make_budget(with_board({**NONE_GIVEN, "board": "agx-orin"}))
+        make_budget(with_board(RobotOptions(board="agx-orin")))
 
 
 def test_limit_of_temperature_is_refused_without_a_sensor(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, hot=False)
     with pytest.raises(ConfigError, match=r"limit of 75 C needs a sensor"):
-        make_budget(with_board({**NONE_GIVEN, "board": "raspberry-pi-5"}))
+        make_budget(with_board(RobotOptions(board="raspberry-pi-5")))
 
 
 def test_auto_on_a_machine_that_does_not_say_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"does not say which board.*orin-nano-4gb"):
-        with_board({**NONE_GIVEN, "board": "auto"}, tmp_path)
+        with_board(RobotOptions(board="auto"), tmp_path)
 
 
 def test_auto_takes_the_board_of_the_device_tree(tmp_path: Path) -> None:
     (tmp_path / "proc/device-tree").mkdir(parents=True)
     (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi 5 Model B Rev 1.0\0")
-    assert with_board({**NONE_GIVEN, "board": "auto"}, tmp_path)["max_temp"] == "75C"
+    assert with_board(RobotOptions(board="auto"), tmp_path).max_temp == "75C"
 
 
 def test_unknown_board_is_one_line(plr_edge, tmp_path: Path) -> None:
