@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from plr_edge.classifiers.class_means import ClassMeans, unit
+from plr_edge.classifiers.class_means import ClassMeans, fit_means, unit
 from plr_edge.classifiers.ridge import Ridge
 
 _YOUNG = 24  # samples below which ridge has too little to go by
@@ -60,22 +60,10 @@ class CombinedClassifier:
         self.ridge.settle(growth)
 
     def refit_means(self, features: np.ndarray, labels: np.ndarray, quantile: float) -> None:
-        """Fit class means, and the threshold of `unknown`, to remembered samples.
-
-        Args:
-            features: (n, D), adapted.
-            labels: (n,) class indices.
-            quantile: share of the samples that may fall below the threshold, each compared with
-                the mean of the others of its class.
-        """
-        old, self.means = self.means, ClassMeans(features.shape[1])
-        self.means.learn_many(features, labels)
-        self.means.adopt_missing(old)
-        x = unit(features)
-        others = self.means.sums[labels] - x
-        alone = self.means.counts[labels] < 2
-        similarity = (unit(others) * x).sum(axis=1)[~alone]
-        self.unknown_below = float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
+        """Take over what `fit_means` fits; classes that it does not know are kept."""
+        means, self.unknown_below = fit_means(features, labels, quantile)
+        means.adopt_missing(self.means)
+        self.means = means
 
     def answer_many(
         self, taps: np.ndarray, features: np.ndarray, cosines: np.ndarray | None = None

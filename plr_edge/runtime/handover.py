@@ -40,6 +40,7 @@ class TrainerProcess:
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._again_at = 0.0
         self._outbox: queue.Queue[bytes | None] = queue.Queue(_MAX_QUEUED)
+        self.held = False  # where it is limited: has none of the time for now
         self._share = 1.0
         self._limiting = False
 
@@ -53,8 +54,13 @@ class TrainerProcess:
         """Whether it is time to start one."""
         return not (self.alive or self.given_up) and time.monotonic() >= self._again_at
 
-    def start(self, first: bytes) -> None:
-        """Start a child, and send it its first message."""
+    @property
+    def n_unread(self) -> int:
+        """Messages that the child has not been sent yet."""
+        return self._outbox.qsize()
+
+    def start(self) -> None:
+        """Start a child; it waits for its first message."""
         ours, theirs = socket.socketpair()
         self.child = subprocess.Popen(
             [sys.executable, "-m", "plr_edge.runtime.trainer", str(theirs.fileno())],
@@ -65,7 +71,6 @@ class TrainerProcess:
         theirs.close()
         connection = Connection(ours.detach())
         self._outbox = queue.Queue(_MAX_QUEUED)
-        self._outbox.put(first)
         for work in (self._read, self._write):
             arguments = (connection, self._outbox) if work == self._write else (connection,)
             threading.Thread(target=work, args=arguments, daemon=True).start()
@@ -95,9 +100,9 @@ class TrainerProcess:
     def _slice(self) -> None:
         while self._share < 1.0:
             child = self.child
-            run_s = _SLICE_S * self._share
+            run_s = 0.0 if self.held else _SLICE_S * self._share
             for number, pause_s in ((signal.SIGCONT, run_s), (signal.SIGSTOP, _SLICE_S - run_s)):
-                if child is not None and child.poll() is None:
+                if pause_s and child is not None and child.poll() is None:
                     with suppress(OSError):
                         child.send_signal(number)
                 time.sleep(pause_s)

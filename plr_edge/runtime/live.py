@@ -17,19 +17,22 @@ from typing import Any
 import numpy as np
 
 from plr_edge.bundle import Bundle
+from plr_edge.classifiers.class_means import ClassMeans
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import PlrEdgeError
 from plr_edge.runtime import saving
+from plr_edge.runtime.briefing import Briefing
 from plr_edge.runtime.canary import with_seq
 from plr_edge.runtime.handover import Message, TrainerProcess
-from plr_edge.runtime.knowledge import Candidate, Judged, Knowledge, Taught
+from plr_edge.runtime.judging import Candidate, Judged
+from plr_edge.runtime.knowledge import Knowledge, Taught
 from plr_edge.runtime.messages import group, named, pack
-from plr_edge.store import LEARNED, TRAIN
+from plr_edge.store import TRAIN
 
 _log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 300.0
 _SAVE_EVERY_LABELS = 500
-_CHUNK = 64
+_SLICE_S = 0.003  # of briefing a trainer between two frames
 
 
 class Live(Knowledge):
@@ -45,7 +48,7 @@ class Live(Knowledge):
         cpus: list[int] | None = None,
         memory_limit_bytes: int | None = None,
     ) -> None:
-        """Go on from a state, and start the trainer.
+        """Go on from a state; `poll` starts the trainer.
 
         Args:
             bundle: from `open_bundle`.
@@ -62,16 +65,20 @@ class Live(Knowledge):
         self.trainer = TrainerProcess()
         self.report: dict[str, Any] = {}
         self.n_dropped = 0
+        self.n_steps = [0] * len(bundle.levels)  # done since the start, by level
+        self.steps_s = [0.0] * len(bundle.levels)  # processor time that they took
         self._limits = {"nice": nice, "cpus": cpus, "memory_limit_bytes": memory_limit_bytes}
         self._slow: saving.Slow | None = None
+        self._briefing: Briefing | None = None
         self._budget: dict[str, Any] = {"steps_per_s": 1e6, "paused": False}
+        self._offer: Message | None = None  # the newest candidate that nobody looked at
         self._ready: list[Callable[[], None]] = []  # results of background work, for `poll`
         self._working = False
-        self._saved_at, self._saved_seq = time.monotonic(), 0
+        self._saved_at, self._saved_seq, self._saved_version = time.monotonic(), 0, 0
         try:
             assert self.store is not None
             saving.recover(self, self.store)
-            self._saved_seq = self.store.last_seq
+            self._saved_seq, self._saved_version = self.store.last_seq, self.version
         except BaseException:
             self.close()
             raise
@@ -81,8 +88,7 @@ class Live(Knowledge):
         trainer = getattr(self, "trainer", None)
         if trainer is not None:
             trainer.kill()
-        while getattr(self, "_working", False):
-            time.sleep(0.01)
+            self._await_work()
         super().close()
 
     def reopen(self) -> None:
@@ -93,17 +99,27 @@ class Live(Knowledge):
         assert self.store is not None
         self.trainer.kill()
         self.trainer.child = None  # no death: it was told to go
-        while self._working:
-            time.sleep(0.001)
+        self._await_work()
         self._ready.clear()
-        self._slow, self.report = None, {}
+        self._slow, self._briefing, self._offer, self.report = None, None, None, {}
         self.reset()
         saving.recover(self, self.store)
 
+    @property
+    def busy(self) -> bool:
+        """Whether `poll` has more to do at once, if no frame waits."""
+        return self._briefing is not None and not self._briefing.over
+
+    @property
+    def unsaved(self) -> bool:
+        """Whether something was learned that no generation on disk holds."""
+        assert self.store is not None
+        return (self.store.last_seq, self.version) != (self._saved_seq, self._saved_version)
+
     def learn_slow(self, taught: Taught) -> None:
-        """Hand labels over to the trainer."""
+        """Hand labels over to the trainer; one that is still being briefed comes to them."""
         train = np.flatnonzero([label.use == TRAIN for label in taught.labels])
-        if not len(train):
+        if self._briefing is None or not self._briefing.over or not len(train):
             return
         own = taught.take(train)
         arrays = {
@@ -118,119 +134,117 @@ class Live(Knowledge):
         self._slow = slow
 
     def set_budget(self, steps_per_s: float, *, paused: bool = False, **schedule: Any) -> None:
-        """Tell the trainer how much it may do."""
+        """Tell the trainer how much it may do, and at which levels."""
         budget = {"steps_per_s": min(steps_per_s, 1e6), "paused": paused, **schedule}
         if budget != self._budget:
             self._budget = budget
-            self.trainer.send(pack("budget", budget, {}))
+            if self._briefing is not None and self._briefing.begun:  # it was told the old one
+                self.trainer.send(pack("budget", budget, {}))
 
     def poll(self) -> None:
         """Take in what happened elsewhere; call it between two frames."""
         while self._ready:
             self._ready.pop(0)()
         if self.trainer.reap():
+            self._briefing = None
             self.note("trainer", f"died, for the {self.trainer.n_deaths}. time")
         if self.trainer.wanted:
             self._start_trainer()
+        if self._briefing is not None:
+            self._briefing.go_on(_SLICE_S)
         while not self.trainer.inbox.empty():
             self._take(self.trainer.inbox.get())
+        if self._offer is not None and not self._working:
+            (_, facts, arrays), self._offer = self._offer, None
+            self._consider(facts, arrays)
         if self.store and not self._working:
-            new = self.store.last_seq - self._saved_seq
             late = time.monotonic() - self._saved_at > _SAVE_EVERY_S
-            if new and (late or new >= _SAVE_EVERY_LABELS):
+            many = self.store.last_seq - self._saved_seq >= _SAVE_EVERY_LABELS
+            if many or (late and self.unsaved):
                 self.save("on time")
 
-    def save(self, reason: str, *, wait: bool = False) -> None:
+    def save(self, reason: str, *, wait: bool = False) -> bool:
         """Write a generation on a thread of its own.
 
         Args:
             reason: for the log.
             wait: until it is written.
+
+        Returns:
+            False where there is nothing to write yet, the day's writing is spent, something else
+            is being written, or the disk refuses while we wait.
         """
+        if wait:
+            self._await_work()
         store, slow = self.store, self._slow
         self._saved_at = time.monotonic()
         if store is None or slow is None or self._working:
-            return
+            return False
         if not wait and store.written_today > self.config.write_bytes_per_day:
-            return
-        self._saved_seq = store.last_seq
+            return False
+        self._saved_seq, self._saved_version = upto, _ = store.last_seq, self.version
         frozen = copy.copy(self)  # of what changes while it is written
         frozen.perception = copy.copy(self.perception)
         frozen.perception.classifier = copy.deepcopy(self.classifier)
         frozen.admission, frozen.canary = copy.deepcopy((self.admission, self.canary))
         frozen.classes = list(self.classes)
-        upto = store.last_seq
 
-        def work() -> None:
+        def work() -> bool:
             try:
                 saving.save(frozen, store, slow, reason, upto=upto)
             except PlrEdgeError as error:
                 _log.error("%s", error)
+                return False
+            return True
 
         if wait:
-            work()
-        else:
-            self._in_background(work, lambda: None)
+            return work()
+        self._in_background(work, lambda: None)
+        return True
 
     def _start_trainer(self) -> None:
+        assert self.store is not None
+        self.trainer.start()
         slow = self._slow
-        arrays: dict[str, np.ndarray] = {}
         facts: dict[str, Any] = {
             "bundle": str(self.bundle.path),
             "config": {**asdict(self.config), "step_costs": self.config.step_costs,
                        "allow_code": self.config.allow_code or self.bundle.trusted},
             "upto": slow.upto if slow else 0,
-            "memory": slow.memory_facts if slow else None,
             "trained": self.version > 0,
             **self._limits,
         }  # fmt: skip
-        if slow:
-            facts["cost"] = slow.facts["cost"]
-            arrays = {
-                "memory.records": slow.records, "memory.labels": slow.labels,
-                "rows": slow.rows, "prior": slow.prior,
-                **named(slow.weights or self.good_weights, "weights"),
-            }  # fmt: skip
-        self.trainer.start(pack("start", facts, arrays))
-        self.trainer.send(pack("budget", self._budget, {}))
-        self._tell_again(slow.upto if slow else 0)
-
-    def _tell_again(self, upto: int) -> None:
-        """Hand over the labels that a new trainer does not know."""
-        assert self.store is not None
-        missed = [x for x in self.store.labels(upto) if x.status == LEARNED and x.use == TRAIN]
-        for start in range(0, len(missed), _CHUNK):
-            held = self.store.with_latents(missed[start : start + _CHUNK])
-            if not held:
-                continue
-            seqs = np.array([label.seq for label in held], np.int64)
-            records = np.stack([label.record for label in held if label.record is not None])
-            arrays = {
-                "records": with_seq(records, seqs),
-                "indices": np.array([self.index_of(label.name) for label in held], np.int64),
-                "features": np.zeros((0,), np.float32),
-            }
-            self.trainer.send(pack("learn", {"upto": int(seqs[-1])}, arrays))
+        weights = (slow.weights if slow else None) or self.good_weights
+        self._briefing = Briefing(
+            self.trainer, self.store, self.index_of, slow, facts, named(weights, "weights"),
+            lambda: self._budget,
+        )  # fmt: skip
 
     def _take(self, message: Message) -> None:
-        kind, facts, arrays = message
+        kind, facts, _ = message
         if kind == "report":
+            new = zip(facts.pop("steps"), facts.pop("steps_s"), strict=True)
+            for level, (steps, seconds) in enumerate(new):
+                self.n_steps[level] += steps
+                self.steps_s[level] += seconds
             self.report = facts
         elif kind == "diverged":
             self._refuse("training diverged")
-        elif kind == "candidate" and not self._working:
-            self._consider(facts, arrays)
+        elif kind == "candidate":
+            self._offer = message
 
     def _consider(self, facts: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
         """Build and judge a candidate beside the one that answers."""
+        means = ClassMeans(self.bundle.feature_width)
+        means.sums, means.counts = arrays["means.sums"], arrays["means.counts"]
         weights = group(arrays, "weights")
-        labels = arrays["memory.labels"].astype(np.int64)
-        candidate = Candidate(weights, arrays["rows"], arrays["features"], labels)
+        candidate = Candidate(weights, arrays["rows"], means, float(facts["unknown_below"]))
         results: list[Judged] = []
+        exam = self.exam()
 
         def work() -> None:
             try:
-                results.append(self.judged(candidate))
+                results.append(self.judged(candidate, exam))
             except PlrEdgeError as error:
                 _log.error("a candidate cannot be judged (%s)", error)
 
@@ -245,7 +259,7 @@ class Live(Knowledge):
             self.note("published", f"version {self.version}: {results[0].verdict.reason}")
             slow_facts = {"cost": facts["cost"], "credit_macs": 0.0, "next_publish": 64.0}
             self._slow = saving.Slow(
-                upto=int(facts["upto"]), records=arrays["memory.records"],
+                upto=int(facts["upto"]), seqs=arrays["memory.seqs"],
                 labels=arrays["memory.labels"], memory_facts=facts["memory"], weights=None,
                 rows=arrays["rows"], prior=arrays["prior"], facts=slow_facts,
             )  # fmt: skip
@@ -258,14 +272,18 @@ class Live(Knowledge):
         arrays = {"rows": self.good_rehearsed, **named(self.good_weights, "weights")}
         self.trainer.send(pack("restore", {}, arrays))
 
-    def _in_background(self, work: Callable[[], None], then: Callable[[], None]) -> None:
-        self._working = True
+    def _in_background(self, work: Callable[[], object], then: Callable[[], None]) -> None:
+        self._working = self.trainer.held = True  # the work takes the trainer's time, not frames'
 
         def run() -> None:
             try:
                 work()
             finally:
-                self._working = False
                 self._ready.append(then)
+                self._working = self.trainer.held = False
 
         threading.Thread(target=run, daemon=True).start()
+
+    def _await_work(self) -> None:
+        while self._working:
+            time.sleep(0.001)

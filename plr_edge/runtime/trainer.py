@@ -16,10 +16,12 @@ from typing import Any
 import numpy as np
 
 from plr_edge.bundle import open_bundle
+from plr_edge.classifiers.class_means import fit_means
 from plr_edge.config import AdaptConfig
 from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
-from plr_edge.runtime.canary import SEQ_BYTES
+from plr_edge.meters.process import process_memory
+from plr_edge.runtime.canary import SEQ_BYTES, seqs_of
 from plr_edge.runtime.messages import group, named, pack, unpack
 from plr_edge.runtime.session import adaptive_blocks
 from plr_edge.schedule import Schedule, make_schedule
@@ -55,7 +57,8 @@ class Trainer:
             self._learner.cost = type(self._learner.cost)(**facts["cost"])
         self._steps_per_s, self._allowance, self._paused = float("inf"), 0.0, False
         self._offered_at = self._reported_at = self._refilled_at = time.monotonic()
-        self._steps_since_offer, self._step_s = 0, [0.0, 0.0]
+        self._steps_since_offer = 0
+        self._n_steps, self._steps_s = [0] * len(levels), [0.0] * len(levels)  # since the report
 
     def run(self) -> None:
         """Train until the connection ends."""
@@ -101,8 +104,9 @@ class Trainer:
             self._steps_since_offer = 0
 
     def _step(self) -> None:
-        start = time.monotonic()
-        if self._learner.step() is None:
+        start = time.process_time()  # not of the clock: it may be held back in between
+        level = self._learner.step()
+        if level is None:
             if self._learner.diverged:
                 self._connection.send_bytes(pack("diverged", {}, {}))
                 self._learner.diverged, self._to_go = False, 0
@@ -111,40 +115,47 @@ class Trainer:
         self._to_go -= 1
         self._allowance -= 1
         self._steps_since_offer += 1
-        self._step_s[0] += time.monotonic() - start
-        self._step_s[1] += 1
+        self._n_steps[level] += 1
+        self._steps_s[level] += time.process_time() - start
 
     def _offer(self) -> None:
         learner, memory = self._learner, self._learner.memory
-        held, facts = memory.to_arrays()
-        slots = np.arange(len(memory))
-        features = learner.features_at(len(learner.levels) - 1, slots)
+        self._offered_at, self._steps_since_offer = time.monotonic(), 0
+        deepest = learner.features_at(len(learner.levels) - 1, np.arange(len(memory)))
+        labels = memory.labels.astype(np.int64)
+        means, unknown_below = fit_means(deepest, labels, self._config.unknown_quantile)
+        weights = learner.weights()
         arrays = {
-            "memory.records": held["records"],
-            "memory.labels": held["labels"],
             "rows": learner.classifier(),
             "prior": learner.prior.numpy(),
-            "features": features,
-            **named(learner.weights(), "weights"),
+            "means.sums": means.sums,
+            **named(weights, "weights"),
         }
-        all_finite = all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f")
-        self._offered_at, self._steps_since_offer = time.monotonic(), 0
-        if not all_finite:
+        if not all(np.isfinite(array).all() for array in arrays.values()):
             self._connection.send_bytes(pack("diverged", {}, {}))
             return
-        facts = {"memory": facts, "upto": self._upto, "cost": vars(learner.cost),
-                 "trained": self._trained}  # fmt: skip
+        held, memory_facts = memory.to_arrays()
+        arrays |= {
+            "means.counts": means.counts,
+            "memory.seqs": seqs_of(held["records"]),
+            "memory.labels": held["labels"],
+        }
+        facts = {"memory": memory_facts, "upto": self._upto, "cost": vars(learner.cost),
+                 "trained": self._trained, "unknown_below": unknown_below}  # fmt: skip
         self._connection.send_bytes(pack("candidate", facts, arrays))
 
     def _report(self) -> None:
-        seconds, n = self._step_s
-        self._reported_at, self._step_s = time.monotonic(), [0.0, 0.0]
+        levels, memory = len(self._n_steps), self._learner.memory
         facts = {
-            "steps_per_level": self._learner.cost.steps_per_level,
-            "step_s": seconds / n if n else None,
-            "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "steps": self._n_steps,
+            "steps_s": self._steps_s,
+            "rss_bytes": process_memory().get("rss_bytes"),
             "to_go": self._to_go,
+            "latents": len(memory),
+            "latents_bytes": memory.n_bytes,
         }
+        self._reported_at = time.monotonic()
+        self._n_steps, self._steps_s = [0] * levels, [0.0] * levels
         self._connection.send_bytes(pack("report", facts, {}))
 
 

@@ -43,7 +43,7 @@ def ask(robot, act, timeout=20):
     return robot.call(act).result(timeout)
 
 
-def until(condition, timeout=40):
+def until(condition, timeout=120):  # a niced trainer on a busy machine takes its time
     end = time.monotonic() + timeout
     while not condition():
         assert time.monotonic() < end, "waited too long"
@@ -99,7 +99,7 @@ def test_frames_go_on_while_the_trainer_is_stopped(robot, demo_frames):
     until(lambda: robot.live.trainer.alive)
     robot.live.trainer.child.send_signal(signal.SIGSTOP)
     source = iter(demo_frames * 3)
-    robot.feed(frame for frame in source if not time.sleep(0.01))
+    robot.feed(frame for frame in source if not time.sleep(0.03))
     until(lambda: robot.n_frames + robot.n_dropped >= len(demo_frames) * 3 - 1)
     assert robot.n_frames > 0.8 * 3 * len(demo_frames)
     robot.live.trainer.child.send_signal(signal.SIGCONT)
@@ -157,7 +157,7 @@ def test_a_refused_candidate_never_answers(robot, demo_frames, monkeypatch):
     from plr_edge.gate import Verdict
 
     verdict = Verdict(passed=False, reason="test", n=9, before=1.0, after=0.0, false_alarm=0.0)
-    monkeypatch.setattr("plr_edge.runtime.knowledge.judge", lambda *_: verdict)
+    monkeypatch.setattr("plr_edge.runtime.judging.judge", lambda *_: verdict)
     for name, images in objects(demo_frames).items():
         ask(robot, lambda n=name, i=images: robot.teach(n, images=i))
     until(lambda: robot.live.n_dropped >= 1)
@@ -264,22 +264,23 @@ def test_systemd_is_told(bundle, tmp_path, monkeypatch):
     robot.live.close()
 
 
-def test_a_robot_that_sees_nothing_uses_its_time_to_consolidate(bundle, tmp_path, monkeypatch):
+def test_a_robot_that_sees_nothing_uses_its_time_to_consolidate(bundle, tmp_path):
     """Frames that were too slow hold training back, but only as long as frames come."""
-    monkeypatch.setattr("plr_edge.runtime.robot._pressure", lambda: None)  # a busy machine's own
     live = Live(bundle, tmp_path / "s", AdaptConfig())
     try:
         steps_s = [0.01] * len(bundle.levels)
         robot = Robot(live, Governor(Budget(deadline_ms=33), live.schedule, steps_s))
-        robot.latencies_ms.extend([50.0] * 300)
+        for _ in range(300):
+            robot.counts.saw("camera", unknown=False, latency_ms=50.0, age_ms=50.0)
         rates = []
         for n_new_frames in (30, 30, 30, 0, 0, 0):
             robot.n_frames += n_new_frames
-            robot._last_tick -= 1.0
+            robot.overseer._last -= 1.0
             robot._tick()
-            rates.append(robot.decision.steps_per_s)
+            rates.append(robot.overseer.decision.steps_per_s)
         assert rates[2] < rates[1] < rates[0] < 100
         assert rates[3] < rates[4] < rates[5]
-        assert "no budget" in robot.decision.reason
+        assert "no budget" in robot.overseer.decision.reason
+        assert (robot.counts.n_late, robot.counts.percentile_ms(0.99)) == (300, 50.0)
     finally:
         live.close()
