@@ -32,7 +32,7 @@ class CombinedClassifier:
         self.means = ClassMeans(feature_width)
         self.rehearsed: np.ndarray = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
-        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
+        self.pending: list[tuple[np.ndarray, np.ndarray]] = []
 
     @property
     def n_classes(self) -> int:
@@ -46,16 +46,16 @@ class CombinedClassifier:
 
     def learn_ridge(self, taps: np.ndarray, labels: np.ndarray) -> None:
         """Let ridge learn a batch, when enough has come; class means never wait."""
-        self._pending.append((taps, labels))
-        n_pending = sum(len(y) for _, y in self._pending)
+        self.pending.append((taps, labels))
+        n_pending = sum(len(y) for _, y in self.pending)
         if n_pending >= min(_MOST_PENDING, self.ridge.counts.sum() / 8):
             self.settle(_GROWTH)
 
     def settle(self, growth: float = 1.0) -> None:
         """Let ridge catch up with what it was taught; see `Ridge.settle`."""
-        if self._pending:
-            taps, labels = (np.concatenate(part) for part in zip(*self._pending, strict=True))
-            self._pending.clear()
+        if self.pending:
+            taps, labels = (np.concatenate(part) for part in zip(*self.pending, strict=True))
+            self.pending.clear()
             self.ridge.learn_many(taps, labels)
         self.ridge.settle(growth)
 
@@ -85,7 +85,8 @@ class CombinedClassifier:
         seen = cosines > -1.0  # (n, K)
         total = near = _standardised(cosines, seen)
         if self.means.counts.sum() >= _YOUNG:
-            fast = _instead(near, self.ridge.fitted_scores(taps), self.ridge.fitted_counts >= _FEW)
+            ridge = self.ridge.fitted  # once: another thread may replace it
+            fast = _instead(near, ridge.scores(taps), ridge.counts >= _FEW)
             rehearsed = unit(features) @ unit(self.rehearsed).T
             total = fast + _instead(fast, rehearsed, np.abs(self.rehearsed).sum(axis=1) > 0)
         total = np.where(seen, _SHARPNESS * total, -np.inf)

@@ -51,10 +51,15 @@ def command(
     SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a ROS 2
     bag, a folder to watch, or `none`.
     """
+    import os
     import signal
     import sys
     import threading
+
     from dataclasses import replace
+
+    # before NumPy is loaded: a fit of the classifier shall not take the frames' processor too
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options["threads"]))
 
     from plr_edge.bundle import open_bundle
     from plr_edge.config import AdaptConfig, parse_bytes

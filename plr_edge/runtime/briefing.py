@@ -1,25 +1,30 @@
-"""Briefing: what a new trainer has to know, read from the store a little at a time.
+"""Briefing: what a new trainer has to know, read from the store on a thread of its own.
 
-Forty thousand labels take seconds to read; frames are answered in between.
+Forty thousand labels take seconds to read; frames are answered and labels taught meanwhile.
 """
 
 from __future__ import annotations
 
+import logging
+import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
 import numpy as np
 
+from plr_edge.errors import PlrEdgeError
 from plr_edge.runtime.canary import with_seq
 from plr_edge.runtime.handover import TrainerProcess
 from plr_edge.runtime.messages import pack
 from plr_edge.runtime.saving import Slow, records_of
 from plr_edge.store import LEARNED, TRAIN, Label, Store
 
-_CHUNK = 32  # labels, 2 ms
+_log = logging.getLogger(__name__)
+_CHUNK = 32  # labels
 _MOST_UNREAD = 64  # messages that a trainer may lag behind
+_PAUSE_S = 0.01
 
 
 class Briefing:
@@ -29,69 +34,98 @@ class Briefing:
         self,
         trainer: TrainerProcess,
         store: Store,
-        index_of: Callable[[str], int],
+        classes: Sequence[str],
+        last_seq: Callable[[], int],
         slow: Slow | None,
         facts: Mapping[str, Any],
         weights: Mapping[str, np.ndarray],
-        budget: Callable[[], Mapping[str, Any]],
     ) -> None:
-        """Say nothing yet.
+        """Begin.
 
         Args:
             trainer: that was just started.
             store: of the labels.
-            index_of: index of a class.
+            classes: names by index; it may grow.
+            last_seq: the last label that was taken in; later ones come by `tell`.
             slow: of the newest generation; None where there is none.
             facts: of the message `start`.
             weights: to go on from, named as in that message.
-            budget: what the trainer may do, asked at the end of the first message.
         """
-        self.begun = False  # the first message was sent
-        self.over = False  # the trainer knows every label
-        self._trainer, self._store, self._index_of = trainer, store, index_of
-        self._slow, self._facts, self._weights = slow, facts, weights
-        self._budget = budget
-        self._rest = self._all()
+        self._trainer, self._store, self._classes = trainer, store, classes
+        self._last_seq, self._slow, self._facts, self._weights = last_seq, slow, facts, weights
+        self._lock = threading.Lock()
+        self._begun = self._over = self._cancelled = False
+        self._waiting: list[tuple[int, bytes]] = []
+        threading.Thread(target=self._run, daemon=True).start()
 
-    def go_on(self, seconds: float) -> None:
-        """Tell more, for so long."""
-        until = time.monotonic() + seconds
-        unread = self._trainer.n_unread
-        while not self.over and unread < _MOST_UNREAD and time.monotonic() < until:
-            self.over = next(self._rest, None) is None
+    def tell(self, upto: int, message: bytes) -> None:
+        """Send a message, in its turn.
 
-    def _all(self) -> Iterator[bool]:
+        Args:
+            upto: the last label in it; 0 where it holds none, and need not wait for any.
+            message: from `pack`.
+        """
+        with self._lock:
+            if self._over or (self._begun and not upto):
+                self._send(message)
+            else:
+                self._waiting.append((upto, message))
+
+    def cancel(self) -> None:
+        """Say nothing more: the trainer is gone."""
+        with self._lock:
+            self._cancelled = True
+
+    def _send(self, message: bytes) -> None:
+        if not self._cancelled:
+            self._trainer.send(message)
+
+    def _run(self) -> None:
+        try:
+            self._begin()
+            told = self._slow.upto if self._slow else 0
+            while labels := list(islice(self._untold(told), _CHUNK)):
+                told = labels[-1].seq
+                self._tell(labels)
+                while self._trainer.n_unread > _MOST_UNREAD and not self._cancelled:
+                    time.sleep(_PAUSE_S)
+                if self._cancelled:
+                    return
+            with self._lock:
+                for upto, message in self._waiting:
+                    if upto > told:
+                        self._send(message)
+                self._waiting.clear()
+                self._over = True
+        except PlrEdgeError as error:  # a trainer that knows too little would make things worse
+            _log.error("the trainer cannot be told what it needs (%s)", error)
+            self._trainer.kill()
+
+    def _begin(self) -> None:
         arrays: dict[str, np.ndarray] = {}
-        if self._slow:
-            records, found = [np.zeros((0, self._record_bytes), np.uint8)], [np.zeros(0, np.int64)]
-            for start in range(0, len(self._slow.seqs), _CHUNK):
-                seqs = self._slow.seqs[start : start + _CHUNK]
-                more, at = records_of(self._store, seqs, self._record_bytes)
-                records.append(more)
-                found.append(at + start)
-                yield True
-            arrays = {
-                "memory.records": np.concatenate(records),
-                "memory.labels": self._slow.labels[np.concatenate(found)],
-                "rows": self._slow.rows, "prior": self._slow.prior, **self._weights,
-            }  # fmt: skip
-        memory = self._slow.memory_facts if self._slow else None
-        cost = {"cost": self._slow.facts["cost"]} if self._slow else {}
-        self._trainer.send(pack("start", {**self._facts, **cost, "memory": memory}, arrays))
-        self._trainer.send(pack("budget", self._budget(), {}))
-        self.begun = True
-        told = self._slow.upto if self._slow else 0
-        while labels := list(islice(self._untold(told), _CHUNK)):
-            told = labels[-1].seq
-            self._tell(labels)
-            yield True
-
-    @property
-    def _record_bytes(self) -> int:
-        return int(self._slow.memory_facts["record_bytes"]) if self._slow else 0
+        facts = {**self._facts, "memory": None}
+        if slow := self._slow:
+            record_bytes = int(slow.memory_facts["record_bytes"])
+            records, found = records_of(self._store, slow.seqs, record_bytes)
+            arrays = {"memory.records": records, "memory.labels": slow.labels[found],
+                      "rows": slow.rows, "prior": slow.prior, **self._weights}  # fmt: skip
+            facts |= {"memory": slow.memory_facts, "cost": slow.facts["cost"]}
+        first = pack("start", facts, arrays)
+        with self._lock:
+            self._send(first)
+            for upto, message in self._waiting:
+                if not upto:
+                    self._send(message)
+            self._waiting = [(upto, message) for upto, message in self._waiting if upto]
+            self._begun = True
 
     def _untold(self, after: int) -> Iterator[Label]:
-        return (x for x in self._store.labels(after) if x.status == LEARNED and x.use == TRAIN)
+        last = self._last_seq()
+        for label in self._store.labels(after):
+            if label.seq > last:
+                return
+            if label.status == LEARNED and label.use == TRAIN:
+                yield label
 
     def _tell(self, labels: list[Label]) -> None:
         held = self._store.with_latents(labels)
@@ -101,7 +135,9 @@ class Briefing:
         records = np.stack([label.record for label in held if label.record is not None])
         arrays = {
             "records": with_seq(records, seqs),
-            "indices": np.array([self._index_of(label.name) for label in held], np.int64),
+            "indices": np.array([self._classes.index(label.name) for label in held], np.int64),
             "features": np.zeros((0,), np.float32),
         }
-        self._trainer.send(pack("learn", {"upto": int(seqs[-1])}, arrays))
+        message = pack("learn", {"upto": int(seqs[-1])}, arrays)
+        with self._lock:
+            self._send(message)

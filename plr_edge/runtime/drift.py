@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from plr_edge.runtime.perception import Seen
+from plr_edge.runtime.perception import Looked
 from plr_edge.stream.base import Frame
 
 _MINUTES = 60
@@ -77,24 +77,29 @@ class Glimpse:
 
     Attributes:
         sequence: number of the frame since the start.
-        frame: with a thumbnail in the place of its image.
-        seen: one row.
+        looked: what the frozen part made of it, and the frame with a thumbnail for its image.
+        feature: (D,) float32, of the version of then.
     """
 
     sequence: int
-    frame: Frame
-    seen: Seen
+    looked: Looked
+    feature: np.ndarray
 
     @classmethod
-    def of(cls, sequence: int, frame: Frame, seen: Seen) -> Glimpse:
+    def of(cls, sequence: int, looked: Looked, feature: np.ndarray) -> Glimpse:
         """Keep a frame; its image is not."""
-        return cls(sequence, replace(frame, image=thumbnail(frame.image)), seen)
+        small = replace(looked.frames[0], image=thumbnail(looked.frames[0].image))
+        return cls(sequence, replace(looked, frames=(small,)), feature)
+
+    @property
+    def frame(self) -> Frame:
+        """The frame, with a thumbnail for its image."""
+        return self.looked.frames[0]
 
     @property
     def n_bytes(self) -> int:
         """Bytes of it."""
-        seen = self.seen
-        arrays = (self.frame.image, seen.latents, seen.taps, seen.features)
+        arrays = (self.frame.image, self.looked.latents, self.looked.taps, self.feature)
         return sum(array.nbytes for array in arrays)
 
 
@@ -110,8 +115,7 @@ class Strangers:
 
     def look(self, glimpse: Glimpse, *, unknown: bool) -> Glimpse | None:
         """Take in a frame; returns it where it completes a run."""
-        feature = glimpse.seen.features[0]
-        unit = feature / max(float(np.linalg.norm(feature)), 1e-9)
+        unit = glimpse.feature / max(float(np.linalg.norm(glimpse.feature)), 1e-9)
         if not unknown or (self._run and float(unit @ self._run[-1][1]) < _ALIKE):
             self._run.clear()
         if not unknown:

@@ -14,32 +14,39 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
 
-import numpy as np
-
-from plr_edge.runtime.messages import unpack
+from plr_edge.runtime.messages import Message, opened, unpack
 
 _log = logging.getLogger(__name__)
 _MOST_DEATHS, _WITHIN_S = 5, 300.0
 _LONGEST_BACKOFF_S = 30.0
 _MAX_QUEUED = 4096
 _SLICE_S = 0.02
-Message = tuple[str, dict[str, Any], dict[str, np.ndarray]]
+# Nice before torch is loaded. A process group of its own, for Ctrl-C is for perception; but no
+# session, which Linux may give as much of the processor as perception's (autogroup), however nice.
+_START = """import os, sys
+os.setpgrp()
+os.nice(int(sys.argv[2]))
+from plr_edge.runtime.trainer import main
+main(int(sys.argv[1]))"""
 
 
 class TrainerProcess:
     """One child at a time; a dead one is replaced after a while, and given up after many."""
 
-    def __init__(self) -> None:
+    def __init__(self, nice: int = 10) -> None:
+        """Start nothing yet; `nice` is of the children."""
+        self._nice = nice
         self.child: subprocess.Popen[bytes] | None = None
         self.n_deaths, self.given_up = 0, False
         self.inbox: queue.Queue[Message] = queue.Queue()
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._again_at = 0.0
         self._outbox: queue.Queue[bytes | None] = queue.Queue(_MAX_QUEUED)
+        self.wake: Callable[[], None] = lambda: None  # called when something came
         self.held = False  # where it is limited: has none of the time for now
         self._share = 1.0
         self._limiting = False
@@ -63,10 +70,9 @@ class TrainerProcess:
         """Start a child; it waits for its first message."""
         ours, theirs = socket.socketpair()
         self.child = subprocess.Popen(
-            [sys.executable, "-m", "plr_edge.runtime.trainer", str(theirs.fileno())],
+            [sys.executable, "-c", _START, str(theirs.fileno()), str(self._nice)],
             pass_fds=[theirs.fileno()],
             stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for perception, which then stops it
         )
         theirs.close()
         connection = Connection(ours.detach())
@@ -133,11 +139,24 @@ class TrainerProcess:
             self.child.kill()
             self.child.wait()
 
+    def dismiss(self) -> None:
+        """End the child at once, without counting a death."""
+        self.kill()
+        self.child = None
+        with suppress(queue.Full):
+            self._outbox.put_nowait(None)
+        while not self.inbox.empty():
+            self.inbox.get()
+
     def _read(self, connection: Connection) -> None:
         with suppress(EOFError, OSError):
             while True:
                 try:
-                    self.inbox.put(unpack(connection.recv_bytes()))
+                    kind, facts, arrays = unpack(connection.recv_bytes())
+                    if kind == "parcel":
+                        kind, facts, arrays = opened(facts["place"])
+                    self.inbox.put((kind, facts, arrays))
+                    self.wake()
                 except ValueError as error:
                     _log.error("the trainer sent what cannot be used (%s)", error)
 

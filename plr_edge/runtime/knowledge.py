@@ -160,6 +160,38 @@ class Knowledge:
         if self.store:
             self.store.note(kind, text)
 
+    # drafts: learning while this one answers
+
+    def draft(self) -> Knowledge:
+        """Return one that can acknowledge labels on another thread; `adopt` takes it over."""
+        other = copy.copy(self)
+        other.classes = list(self.classes)
+        other.perception = copy.copy(self.perception)
+        other.perception.classes = other.classes
+        other.perception.classifier = copy.copy(self.classifier)
+        other.classifier.means = self.classifier.means.copy()
+        other.admission, other.canary = copy.deepcopy(self.admission), self.canary.draft()
+        return other
+
+    def adopt(self, draft: Knowledge) -> None:
+        """Go on with what a draft acknowledged; nothing else was, meanwhile."""
+        self.classes.extend(draft.classes[len(self.classes) :])
+        self.classifier.means = draft.classifier.means
+        self.admission, self.n_quarantined = draft.admission, draft.n_quarantined
+        self.canary.restore(draft.canary.to_facts())
+
+    def become(self, draft: Knowledge) -> None:
+        """Answer as a draft does that began anew."""
+        self.classes[:] = draft.classes
+        self.perception.classifier, self.perception.engine = (
+            draft.classifier,
+            draft.perception.engine,
+        )
+        self.perception.version = draft.perception.version
+        for name in ("history", "admission", "canary", "n_taught", "n_quarantined", "version",
+                     "verdict", "good_weights", "good_rehearsed", "fell_back"):  # fmt: skip
+            setattr(self, name, getattr(draft, name))
+
     # learning
 
     def answer(
@@ -197,8 +229,12 @@ class Knowledge:
             self.canary.add(taught.records[i], taught.seen.taps[i], seq, index)
         train = uses == TRAIN
         if train.any():
-            self.classifier.learn_ridge(taught.seen.taps[train], taught.indices[train])
+            self.learn_ridge(taught.seen.taps[train], taught.indices[train])
         self.n_taught += len(taught.labels)
+
+    def learn_ridge(self, taps: np.ndarray, labels: np.ndarray) -> None:
+        """Let ridge learn a batch: (n, T) taps, (n,) class indices."""
+        self.classifier.learn_ridge(taps, labels)
 
     def relearn(self, labels: Sequence[Label], fast_after: int) -> Taught:
         """Learn labels of the log again, from their latents.

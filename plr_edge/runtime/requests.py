@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import time
 from abc import ABC, abstractmethod
-from collections import Counter, OrderedDict
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future
 from dataclasses import replace
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
@@ -15,10 +16,11 @@ from plr_edge.errors import StateError, StreamError
 from plr_edge.runtime.counts import ANSWERED, Counts
 from plr_edge.runtime.drift import Glimpse, Strangers, thumbnail
 from plr_edge.runtime.live import Live
-from plr_edge.runtime.perception import UNKNOWN, Looked, Seen
+from plr_edge.runtime.perception import UNKNOWN, Looked
 from plr_edge.store import LEARNED, UNDONE
 from plr_edge.stream.base import Frame, check_label
 
+T = TypeVar("T")
 _KEYS = 64  # of teaching that are remembered, also over a restart
 _HTTP = "http"  # the kind of source that images of requests are
 
@@ -32,14 +34,11 @@ class Requests(ABC):
     disk_trouble: str
     thumbnails: dict[str, np.ndarray]
     ring: Sequence[Glimpse]
+    keys: dict[str, dict[str, Any]]  # of teaching, the newest last, and what was answered
 
     @abstractmethod
     def emit(self, kind: str, facts: dict[str, Any]) -> None:
         """Tell the listeners."""
-
-    @abstractmethod
-    def rebuild(self) -> None:
-        """Open the knowledge anew on the same state, with the trainer told from the start."""
 
     def look(
         self, images: Sequence[np.ndarray], source: str = "api", stamp_ns: int | None = None
@@ -60,7 +59,7 @@ class Requests(ABC):
         sequence: int | None = None, key: str | None = None,
         images: Sequence[np.ndarray] | None = None, looked: Sequence[Looked] | None = None,
         source: str = "api",
-    ) -> dict[str, Any]:  # fmt: skip
+    ) -> Future[dict[str, Any]]:  # fmt: skip
         """Teach frames just seen, one of them, a run that was asked about, or images.
 
         Args:
@@ -74,27 +73,25 @@ class Requests(ABC):
             looked: what `look` made of images, instead.
             source: who teaches.
 
+        Returns:
+            What was taught, once it is durable and answers; or a StateError: the disk refuses, and
+            nothing was taught.
+
         Raises:
             LabelError: the label cannot be used.
             StreamError: there is no such frame.
-            StateError: the disk refuses; nothing was taught.
         """
         check_label(label)
-        if key is not None and (done := self._keys.get(key)):
-            return done
+        if key is not None and key in self.keys:
+            return _at_once(self.keys[key])
         if images is not None:
             looked = self.look(images, source)
-        if looked is not None:
-            chosen = [(x.frames[0], self.live.perception.finish(x)) for x in looked]
-        else:
-            chosen = [(g.frame, g.seen) for g in self._chosen(last, stamp_ns, sequence)]
-        if not chosen:
-            seconds = "the newest frames" if self.ring else "frames, once there are some,"
-            raise StreamError(f"no such frame; {seconds} can be taught")
-        answer = self._taught(label, chosen, source, key)
-        self.strangers.asked.pop(sequence or -1, None)
-        self.emit("taught", answer)
-        return answer
+        if looked is None:
+            looked = [glimpse.looked for glimpse in self._chosen(last, stamp_ns, sequence)]
+        if not looked:
+            which = "the newest frames" if self.ring else "frames, once there are some,"
+            raise StreamError(f"no such frame; {which} can be taught")
+        return self._taught(label, looked, source, key, sequence)
 
     def predict(
         self, images: Sequence[np.ndarray] = (), looked: Sequence[Looked] | None = None
@@ -117,44 +114,56 @@ class Requests(ABC):
         counts: Counter[int] = Counter(self.live.history.labels)
         return [{"name": n, "taught": counts[i]} for i, n in enumerate(list(self.live.classes))]
 
-    def undo(self, *, last: int | None = None, name: str | None = None) -> dict[str, Any]:
-        """Mark labels as undone; what answers is rebuilt from those that are left.
+    def undo(self, *, last: int | None = None, name: str | None = None) -> Future[dict[str, Any]]:
+        """Mark labels as undone; what answers is rebuilt beside it from those that are left.
 
-        Raises:
-            StreamError: there are none.
+        Returns:
+            How many, once they no longer answer; or a StreamError: there are none.
         """
         store = self.live.store
         assert store is not None
-        labels = [x for x in store.labels() if x.status == LEARNED and name in (None, x.name)]
-        seqs = [x.seq for x in labels][-last:] if last else [x.seq for x in labels]
-        if not seqs:
-            raise StreamError("no such label; GET /classes lists what was taught")
-        store.mark(seqs, UNDONE, "undone through the API")
-        self.rebuild()
-        answer = {"undone": len(seqs)}
-        self.emit("undone", answer)
-        return answer
 
-    def rollback(self) -> dict[str, Any]:
+        def change() -> int:
+            labels = [x for x in store.labels() if x.status == LEARNED and name in (None, x.name)]
+            seqs = [x.seq for x in labels][-last:] if last else [x.seq for x in labels]
+            if not seqs:
+                raise StreamError("no such label; GET /classes lists what was taught")
+            return len(store.mark(seqs, UNDONE, "undone through the API"))
+
+        return self._undone(change)
+
+    def rollback(self) -> Future[dict[str, Any]]:
         """Go back to the generation before the newest.
 
-        Raises:
-            StreamError: there is none.
+        Returns:
+            How many labels that undoes, once they no longer answer; or a StreamError: there is no
+            such generation.
         """
         store = self.live.store
         assert store is not None
-        if len(store.generations()) < 2:
-            raise StreamError("there is no generation older than the newest")
-        n_aside = store.rollback()
-        self.rebuild()
-        answer = {"undone": n_aside}
-        self.emit("undone", answer)
-        return answer
 
-    def save(self) -> dict[str, Any]:
+        def change() -> int:
+            if len(store.generations()) < 2:
+                raise StreamError("there is no generation older than the newest")
+            return store.rollback()
+
+        return self._undone(change)
+
+    def save(self) -> Future[dict[str, Any]]:
         """Write a generation now, if there is one; labels are on disk already."""
-        saved = self.live.save("on request", wait=True)
-        return {"saved": saved, "version": self.live.version, "taught": self.live.n_taught}
+        return _then(
+            self.live.save("on request"),
+            lambda saved: {
+                "saved": saved, "version": self.live.version, "taught": self.live.n_taught,
+            },
+        )  # fmt: skip
+
+    def _undone(self, change: Callable[[], int]) -> Future[dict[str, Any]]:
+        def tell(n: int) -> dict[str, Any]:
+            self.emit("undone", {"undone": n})
+            return {"undone": n}
+
+        return _then(self.live.restart_after(change), tell)
 
     def _chosen(self, last: int, stamp_ns: int | None, sequence: int | None) -> list[Glimpse]:
         ring = list(self.ring)
@@ -166,46 +175,84 @@ class Requests(ABC):
         return ring[-last:]
 
     def _taught(
-        self, label: str, chosen: list[tuple[Frame, Seen]], source: str, key: str | None
-    ) -> dict[str, Any]:
+        self, label: str, looked: Sequence[Looked], source: str, key: str | None,
+        sequence: int | None,
+    ) -> Future[dict[str, Any]]:  # fmt: skip
         """Acknowledge and learn frames; returns the answer to the request."""
         live = self.live
-        frames = [replace(f, label=label, source=f"{source} {f.source}") for f, _ in chosen]
-        parts = zip(*((s.latents, s.taps, s.features) for _, s in chosen), strict=True)
-        seen = Seen(*(np.concatenate(part) for part in parts))
+        seen = [frame for one in looked for frame in one.frames]
+        frames = [replace(f, label=label, source=f"{source} {f.source}") for f in seen]
         before = live.n_quarantined
-        first = live.store.last_seq + 1 if live.store else 0
-        answer = {"taught": len(frames), "first": first, "label": label}
+        answer = {"taught": len(frames), "first": live.last_seq + 1, "label": label}
+        keys = {**self.keys, key: answer} if key is not None else self.keys
+        self.keys = dict(list(keys.items())[-_KEYS:])
+        facts = {} if key is None else {"keys": self.keys}
+
+        def tell(_: object) -> dict[str, Any]:
+            self.disk_trouble = ""
+            answer["quarantined"] = live.n_quarantined - before
+            self.thumbnails.setdefault(label, thumbnail(frames[-1].image))
+            self.strangers.asked.pop(sequence or -1, None)
+            self.emit("taught", answer)
+            return answer
+
+        def refused(error: Exception) -> None:
+            self.keys.pop(key or "", None)
+            if isinstance(error, StateError):
+                self.disk_trouble = f"labels are refused: {error}"
+
+        return _then(live.teach(frames, looked, facts), tell, refused)
+
+
+def _at_once(value: T) -> Future[T]:
+    future: Future[T] = Future()
+    future.set_result(value)
+    return future
+
+
+def _then(
+    done: Future[Any],
+    make: Callable[[Any], T],
+    refused: Callable[[Exception], None] = lambda _: None,
+) -> Future[T]:
+    """Return what `make` makes of a result, or the error, which `refused` is told of."""
+    outcome: Future[T] = Future()
+
+    def take(done: Future[Any]) -> None:
         try:
-            _, taught = live.answer(frames, seen, self._with_key(key, answer))
-        except StateError as error:
-            self.disk_trouble = f"labels are refused: {error}"
-            raise
-        self.disk_trouble = ""
-        if taught and taught.labels:
-            live.learn_fast(taught)
-            live.classifier.settle()
-            live.learn_slow(taught)
-        answer["quarantined"] = live.n_quarantined - before
-        if key is not None:
-            self._keys[key] = answer
-            while len(self._keys) > _KEYS:
-                self._keys.popitem(last=False)
-        self.thumbnails.setdefault(label, thumbnail(frames[-1].image))
-        return answer
+            outcome.set_result(make(done.result()))
+        except Exception as error:
+            refused(error)
+            outcome.set_exception(error)
 
-    def _with_key(self, key: str | None, answer: dict[str, Any]) -> dict[str, Any]:
-        """Return what is to be kept in the same transaction as the labels."""
-        if key is None:
-            return {}
-        return {"keys": [*list(self._keys.items())[-_KEYS + 1 :], (key, answer)]}
+    done.add_done_callback(take)
+    return outcome
 
-    @property
-    def _keys(self) -> OrderedDict[str, dict[str, Any]]:
-        """The newest keys and what was answered to them."""
-        if self._kept_keys is None:
-            kept = self.live.store.get("keys", []) if self.live.store else []
-            self._kept_keys = OrderedDict((key, answer) for key, answer in kept)
-        return self._kept_keys
 
-    _kept_keys: OrderedDict[str, dict[str, Any]] | None = None
+class Request:
+    """Something to do between two frames, and what comes of it."""
+
+    def __init__(self, act: Callable[[], Any], changes: bool) -> None:
+        """Do nothing yet; `changes` says whether it changes what was taught."""
+        self.changes, self.outcome = changes, Future[Any]()
+        self._act = act
+
+    def answer(self) -> None:
+        """Do it; the outcome comes now, or when a future that it returned is done."""
+        if not self.outcome.set_running_or_notify_cancel():
+            return
+        try:
+            result = self._act()
+        except Exception as error:
+            self.outcome.set_exception(error)
+            return
+        if isinstance(result, Future):
+            result.add_done_callback(self._pass_on)
+        else:
+            self.outcome.set_result(result)
+
+    def _pass_on(self, done: Future[Any]) -> None:
+        if (error := done.exception()) is not None:
+            self.outcome.set_exception(error)
+        else:
+            self.outcome.set_result(done.result())

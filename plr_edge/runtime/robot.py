@@ -22,10 +22,11 @@ from plr_edge.governor import Governor
 from plr_edge.runtime import counts
 from plr_edge.runtime.counts import Counts
 from plr_edge.runtime.drift import Drift, Glimpse, Strangers
+from plr_edge.runtime.health import health_of
 from plr_edge.runtime.live import Live
 from plr_edge.runtime.overseer import Overseer
-from plr_edge.runtime.perception import UNKNOWN, Prediction, Seen
-from plr_edge.runtime.requests import Requests
+from plr_edge.runtime.perception import UNKNOWN, Prediction
+from plr_edge.runtime.requests import Request, Requests
 from plr_edge.runtime.sensors import Sensors
 from plr_edge.runtime.states import STARTING, Condition, state_of
 from plr_edge.runtime.systemd import notify
@@ -58,21 +59,29 @@ class Robot(Requests):
         self.stopping = threading.Event()
         self._condition = threading.Condition()
         self._newest: Frame | None = None
-        self._requests: deque[tuple[Callable[[], Any], Future[Any]]] = deque()
+        self._woken = False
+        self._requests: deque[Request] = deque()
         self._source: Any = None
         self._kind, self._source_trouble = "stream", ""
         self._started, self.began_ns = False, time.time_ns()
         self._last_tick = time.monotonic()
+        self.keys = dict(live.store.get("keys", {})) if live.store else {}
+        live.wake = live.trainer.wake = self._wake
 
     # for other threads
 
-    def call(self, act: Callable[[], Any]) -> Future[Any]:
-        """Have something done between two frames."""
-        future: Future[Any] = Future()
+    def call(self, act: Callable[[], Any], *, changes: bool = True) -> Future[Any]:
+        """Have something done between two frames.
+
+        Args:
+            act: what; where it returns a future, that one's result is waited for.
+            changes: whether it changes what was taught: such requests wait for one another.
+        """
+        request = Request(act, changes)
         with self._condition:
-            self._requests.append((act, future))
+            self._requests.append(request)
             self._condition.notify()
-        return future
+        return request.outcome
 
     def put(self, frame: Frame) -> None:
         """Leave a frame for the loop; one that was not taken yet is dropped."""
@@ -119,17 +128,13 @@ class Robot(Requests):
             if frame is not None:
                 self._see(frame)
             if request is not None:
-                _answer(*request)
+                request.answer()
             self._poll()
             if time.monotonic() - self._last_tick >= _TICK_S:
                 self._tick()
         self._update_state()
         notify("STOPPING=1")
-        for _, future in self._requests:
-            future.cancel()
-        self.live.trainer.kill()
-        if self.live.unsaved:
-            self.live.save("at the end", wait=True)
+        self._end()
         self.sensors.stop()
 
     @property
@@ -144,51 +149,12 @@ class Robot(Requests):
 
     def health(self) -> dict[str, Any]:
         """Return the state of the whole, for people and machines; any thread may ask."""
-        live, overseer = self.live, self.overseer
-        return {
-            "state": self.state,
-            "reason": self.reason,
-            "version": live.version,
-            "classes": len(live.classes),
-            "taught": live.n_taught,
-            "quarantined": live.n_quarantined,
-            "frames": self.n_frames,
-            "dropped": self.n_dropped,
-            "failed": self.counts.total(counts.FAILED),
-            "unknown": self.n_unknown,
-            "unknown_ratio": self.drift.unknown_ratio,
-            "unknown_per_hour": self.drift.unknown_per_hour,
-            "confidence_per_hour": self.drift.confidence_per_hour,
-            "asked": list(self.strangers.asked),
-            "frames_per_s": round(overseer.frames_per_s, 2),
-            "latency_ms_p50": self.counts.percentile_ms(0.5),
-            "latency_ms_p99": self.counts.percentile_ms(0.99),
-            "late": self.counts.n_late,
-            "power_w": self.sensors.now.power_w,
-            "energy_j": self.sensors.energy_j,
-            "rss_bytes": self.sensors.now.memory_bytes.get("rss"),
-            "canary": vars(live.verdict) if live.verdict else None,
-            "generations_dropped": live.n_dropped,
-            "trainer": {
-                "alive": live.trainer.alive,
-                "deaths": live.trainer.n_deaths,
-                "steps_per_level": list(live.n_steps),
-                **live.report,
-            },
-            "governor": str(overseer.decision) if overseer.decision else None,
-            "state_bytes": overseer.state_bytes,
-            "written_today_bytes": overseer.written_bytes,
-        }
+        return health_of(self)
 
     def emit(self, kind: str, facts: dict[str, Any]) -> None:
         """Tell the listeners; they must not wait."""
         for listener in list(self.listeners):
             listener(kind, facts)
-
-    def rebuild(self) -> None:
-        """Open the knowledge anew on the same state, with the trainer told from the start."""
-        self.live.reopen()
-        self.ring.clear()
 
     def pause(self, paused: bool) -> dict[str, Any]:
         """Stop training, or go on; teaching and answering are not touched."""
@@ -199,13 +165,38 @@ class Robot(Requests):
 
     # inside
 
-    def _next(self) -> tuple[Frame | None, tuple[Callable[[], Any], Future[Any]] | None]:
+    def _next(self) -> tuple[Frame | None, Request | None]:
         """Wait for something to do, not for long; a frame comes before requests."""
         with self._condition:
-            if self._newest is None and not self._requests:
-                self._condition.wait(0 if self.live.busy else _IDLE_S)
-            frame, self._newest = self._newest, None
-            return frame, self._requests.popleft() if self._requests else None
+            if self._newest is None and self._chosen_request() is None and not self._woken:
+                self._condition.wait(_IDLE_S)
+            frame, self._newest, self._woken = self._newest, None, False
+            request = self._chosen_request()
+            if request is not None:
+                self._requests.remove(request)
+            return frame, request
+
+    def _chosen_request(self) -> Request | None:
+        """Return the oldest request that need not wait for a change under way."""
+        free = (r for r in self._requests if not (r.changes and self.live.changing))
+        return next(free, None)
+
+    def _wake(self) -> None:
+        with self._condition:
+            self._woken = True
+            self._condition.notify()
+
+    def _end(self) -> None:
+        """Let the trainer go, finish the change under way, and save."""
+        for request in self._requests:
+            request.outcome.cancel()
+        self.live.trainer.dismiss()
+        self.live.share = 1.0
+        while self.live.changing:
+            self._poll()
+            time.sleep(0.001)
+        if self.live.unsaved:
+            self.live.save("at the end").result()
 
     def _poll(self) -> None:
         try:
@@ -216,7 +207,8 @@ class Robot(Requests):
     def _see(self, frame: Frame) -> None:
         start = time.perf_counter()
         try:
-            seen = self.live.perception.see([frame])
+            looked = self.live.perception.look([frame])
+            seen = self.live.perception.finish(looked)
             (prediction,) = self.live.perception.answer([frame], seen)
         except Exception as error:  # whatever is wrong with a frame, it costs that frame alone
             self.counts.count(self._kind, counts.FAILED)
@@ -232,21 +224,21 @@ class Robot(Requests):
         self.latest = (frame, prediction)
         facts = {**prediction.to_dict(), "sequence": self.n_frames, "age_ms": round(age_ms, 1)}
         self.emit("prediction", facts)
-        self._remember(frame, seen, prediction, unknown)
+        glimpse = Glimpse.of(self.n_frames, looked, seen.features[0])
+        self._remember(glimpse, prediction, unknown)
 
-    def _remember(self, frame: Frame, seen: Seen, prediction: Prediction, unknown: bool) -> None:
+    def _remember(self, glimpse: Glimpse, prediction: Prediction, unknown: bool) -> None:
         """Keep what teaching may ask for; ask the operator about what comes again and again."""
         confidence, now_s = prediction.confidence, time.monotonic()
         self.drift.add(unknown=unknown, confidence=confidence, now_s=now_s)
-        glimpse = Glimpse.of(self.n_frames, frame, seen)
         while self.ring and (len(self.ring) + 1) * glimpse.n_bytes > _RING_BYTES:
             self.ring.popleft()
         self.ring.append(glimpse)
         if self.strangers.look(glimpse, unknown=unknown):
             facts = {
                 "sequence": self.n_frames,
-                "stamp_ns": frame.stamp_ns,
-                "source": frame.source,
+                "stamp_ns": prediction.stamp_ns,
+                "source": prediction.source,
                 "frames": Strangers.RUN,
                 "thumbnail": f"/asked/{self.n_frames}.jpg",
             }
@@ -285,12 +277,3 @@ class Robot(Requests):
         self.state, self.reason = state_of(condition)
         if (self.state, self.reason) != before:
             self.emit("state", {"state": self.state, "reason": self.reason})
-
-
-def _answer(act: Callable[[], Any], future: Future[Any]) -> None:
-    if not future.set_running_or_notify_cancel():
-        return
-    try:
-        future.set_result(act())
-    except Exception as error:
-        future.set_exception(error)

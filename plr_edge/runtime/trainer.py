@@ -1,6 +1,6 @@
 """The trainer process: latents in, candidates out; torch. May be killed at any instant.
 
-Started as `python -m plr_edge.runtime.trainer FD`. Knows no store and no frame: what it forgets
+Started by `TrainerProcess`. Knows no store and no frame: what it forgets
 when it dies, perception tells it again.
 """
 
@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import time
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -22,7 +22,7 @@ from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
 from plr_edge.meters.process import process_memory
 from plr_edge.runtime.canary import SEQ_BYTES, seqs_of
-from plr_edge.runtime.messages import group, named, pack, unpack
+from plr_edge.runtime.messages import Parcel, group, named, pack, unpack
 from plr_edge.runtime.session import adaptive_blocks
 from plr_edge.schedule import Schedule, make_schedule
 
@@ -30,6 +30,7 @@ _OFFER_EVERY_S = 5.0
 _CONSOLIDATE_STEPS = 400  # after the last label; then there is nothing more to gain
 _REPORT_EVERY_S = 0.5
 _LONGEST_WAIT_S = 0.2
+_OOM_SCORE = "800"
 
 
 class Trainer:
@@ -58,6 +59,7 @@ class Trainer:
         self._steps_per_s, self._allowance, self._paused = float("inf"), 0.0, False
         self._offered_at = self._reported_at = self._refilled_at = time.monotonic()
         self._steps_since_offer = 0
+        self._parcel: Parcel | None = None
         self._n_steps, self._steps_s = [0] * len(levels), [0.0] * len(levels)  # since the report
 
     def run(self) -> None:
@@ -142,7 +144,10 @@ class Trainer:
         }
         facts = {"memory": memory_facts, "upto": self._upto, "cost": vars(learner.cost),
                  "trained": self._trained, "unknown_below": unknown_below}  # fmt: skip
-        self._connection.send_bytes(pack("candidate", facts, arrays))
+        if self._parcel is not None:
+            self._parcel.close()
+        self._parcel = Parcel(pack("candidate", facts, arrays))
+        self._connection.send_bytes(pack("parcel", {"place": self._parcel.place}, {}))
 
     def _report(self) -> None:
         levels, memory = len(self._n_steps), self._learner.memory
@@ -165,7 +170,8 @@ def main(fd: int) -> None:
     try:
         kind, facts, arrays = unpack(connection.recv_bytes())
         assert kind == "start"
-        os.nice(int(facts["nice"]))
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write(_OOM_SCORE)  # where memory runs out, this process goes before perception
         if facts.get("cpus"):
             os.sched_setaffinity(0, facts["cpus"])
         if facts.get("memory_limit_bytes"):
@@ -176,7 +182,3 @@ def main(fd: int) -> None:
         return  # perception is gone
     finally:
         connection.close()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

@@ -11,6 +11,7 @@ import secrets
 import time
 from collections.abc import Callable
 from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -87,9 +88,9 @@ def make_app(robot: Robot, token: str) -> Any:
     images_thread = ThreadPoolExecutor(1, "images")
     rate = Rate(_LABELS_PER_S, _BURST)
 
-    async def asked(act: Callable[[], Any]) -> Any:
+    async def asked(act: Callable[[], Any], *, changes: bool = True) -> Any:
         try:
-            future = asyncio.wrap_future(robot.call(act))
+            future = asyncio.wrap_future(robot.call(act, changes=changes))
             return await asyncio.wait_for(future, _ANSWER_S)
         except (LabelError, StreamError) as error:
             raise HTTPException(422, str(error)) from None
@@ -131,8 +132,8 @@ def make_app(robot: Robot, token: str) -> Any:
     async def predict(body: Predict) -> list[dict[str, Any]]:
         seen, answers = await looked(body.images), list[dict[str, Any]]()
         for start in range(0, len(seen), _AT_ONCE):
-            part = seen[start : start + _AT_ONCE]
-            answers += await asked(lambda part=part: robot.predict(looked=part))  # type: ignore[misc]
+            act = partial(robot.predict, looked=seen[start : start + _AT_ONCE])
+            answers += await asked(act, changes=False)
         return answers
 
     @app.post("/undo", dependencies=admin)
@@ -154,12 +155,12 @@ def make_app(robot: Robot, token: str) -> Any:
 
     @app.post("/pause", dependencies=admin)
     async def pause() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(lambda: robot.pause(True))
+        answer: dict[str, Any] = await asked(lambda: robot.pause(True), changes=False)
         return answer
 
     @app.post("/resume", dependencies=admin)
     async def resume() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(lambda: robot.pause(False))
+        answer: dict[str, Any] = await asked(lambda: robot.pause(False), changes=False)
         return answer
 
     @app.get("/classes")

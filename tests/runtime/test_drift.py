@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from plr_edge.runtime.drift import Drift, Glimpse, Strangers, thumbnail
-from plr_edge.runtime.perception import Seen
+from plr_edge.runtime.perception import Looked
 from plr_edge.stream.base import Frame
 
 
@@ -36,8 +36,8 @@ def test_only_the_last_hour_counts():
 
 def glimpse(number, feature):
     image = np.zeros((480, 640, 3), np.uint8)
-    seen = Seen(np.zeros((1, 4), np.float32), np.zeros((1, 4), np.float32), feature[None])
-    return Glimpse.of(number, Frame(image, None, number, "camera"), seen)
+    frame, row = Frame(image, None, number, "camera"), np.zeros((1, 4), np.float32)
+    return Glimpse.of(number, Looked((frame,), row, row, 0), feature)
 
 
 ONE, OTHER = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)

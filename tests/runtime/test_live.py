@@ -10,7 +10,7 @@ import pytest
 
 from plr_edge.bundle import open_bundle
 from plr_edge.config import AdaptConfig
-from plr_edge.errors import LabelError, PlrEdgeError, StreamError
+from plr_edge.errors import LabelError, PlrEdgeError, StateError, StreamError
 from plr_edge.governor import Budget, Governor
 from plr_edge.runtime.live import Live
 from plr_edge.runtime.robot import Robot
@@ -130,12 +130,84 @@ def test_frames_just_seen_can_be_taught_by_count_or_stamp(robot, demo_frames):
 
 def test_a_key_teaches_once_even_after_a_restart(bundle, tmp_path, demo_frames):
     images = [f.image for f in demo_frames[:3]]
-    for expected in (3, 3):
+    for _ in range(2):
         robot = make_robot(bundle, tmp_path / "s")
-        robot.teach("a", images=images, key="k1")
-        robot.teach("a", images=images, key="k1")
-        assert robot.live.store.last_seq == expected
+        thread = threading.Thread(target=robot.run)
+        thread.start()
+        first, second = (
+            ask(robot, lambda r=robot: r.teach("a", images=images, key="k1")) for _ in range(2)
+        )
+        assert first["taught"] == second["taught"] == 3 and first["first"] == second["first"] == 1
+        assert robot.live.store.last_seq == 3
+        robot.stop()
+        thread.join(20)
         robot.live.close()
+
+
+def test_only_the_newest_keys_are_kept(robot, demo_frames):
+    images = [demo_frames[0].image]
+    for i in range(70):
+        ask(robot, lambda i=i: robot.teach("a", images=images, key=f"k{i}"))
+    assert list(robot.keys) == [f"k{i}" for i in range(6, 70)]
+    assert list(robot.live.store.get("keys")) == list(robot.keys)
+
+
+def test_frames_are_answered_while_a_label_waits_for_the_disk(robot, demo_frames, monkeypatch):
+    """And the label answers only once it is durable; other changes wait, other requests do not."""
+    real, wait, waits = robot.live.store.teach, threading.Event(), threading.Event()
+
+    def slow(labels, **facts):
+        waits.set()
+        assert wait.wait(60)
+        return real(labels, **facts)
+
+    monkeypatch.setattr(robot.live.store, "teach", slow)
+    image = demo_frames[0].image
+    first = robot.call(lambda: robot.teach("a", images=[image]))
+    second = robot.call(lambda: robot.teach("b", images=[image]))
+    assert waits.wait(60)
+    for frame in demo_frames[:5]:
+        before = robot.n_frames
+        robot.put(frame)
+        until(lambda n=before: robot.n_frames > n)
+    assert robot.call(lambda: robot.predict([image]), changes=False).result(60)[0]["top"] == []
+    assert not first.done() and not second.done() and robot.live.classes == []
+    wait.set()
+    assert first.result(60)["first"] == 1 and second.result(60)["first"] == 2
+    assert robot.live.classes == ["a", "b"]
+
+
+def test_a_label_that_the_disk_refuses_is_not_learned_and_said(robot, demo_frames, monkeypatch):
+    def refuse(*_, **__):
+        raise StateError("no space")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(robot.live.store, "teach", refuse)
+        with pytest.raises(StateError):
+            ask(robot, lambda: robot.teach("a", images=[demo_frames[0].image], key="k"))
+        until(lambda: robot.state == "degraded")
+        assert "no space" in robot.reason and robot.live.classes == []
+    ask(robot, lambda: robot.teach("a", images=[demo_frames[0].image], key="k"))
+    until(lambda: robot.state != "degraded")
+    assert ask(robot, robot.classes) == [{"name": "a", "taught": 1}]
+
+
+def test_frames_are_answered_while_labels_are_undone(robot, demo_frames, monkeypatch):
+    taught = objects(demo_frames)
+    for name, images in taught.items():
+        ask(robot, lambda n=name, i=images: robot.teach(n, images=i))
+    second = list(taught)[1]
+    real, wait = robot.live.store.mark, threading.Event()
+    monkeypatch.setattr(robot.live.store, "mark", lambda *a: wait.wait(60) and real(*a))
+    undone = robot.call(lambda: robot.undo(name=second))
+    until(lambda: robot.live.changing)
+    frame = next(f for f in demo_frames if f.label == second)
+    robot.put(frame)
+    until(lambda: robot.latest is not None and robot.latest[0] is frame)
+    assert robot.latest[1].top[0][0] == second  # nothing is undone yet
+    wait.set()
+    assert undone.result(60) == {"undone": 12}
+    assert [c["name"] for c in ask(robot, robot.classes)] == [next(iter(taught))]
 
 
 def test_undo_rebuilds_what_answers(robot, demo_frames):
@@ -176,7 +248,7 @@ def test_a_live_state_is_that_of_a_session_and_back(bundle, tmp_path, demo_frame
     while not live.report and time.monotonic() < end:
         live.poll()
         time.sleep(0.02)
-    live.save("test", wait=True)
+    assert live.save("test").result(60)
     live.close()
     with Session(bundle, tmp_path / "s", AdaptConfig()) as session:
         answers = session.perception.predict_many(demo_frames)
