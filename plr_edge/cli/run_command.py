@@ -55,7 +55,6 @@ def command(
     import signal
     import sys
     import threading
-
     from dataclasses import replace
 
     # before NumPy is loaded: a fit of the classifier shall not take the frames' processor too

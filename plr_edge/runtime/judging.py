@@ -71,7 +71,7 @@ class Judged:
 def judged(
     candidate: Candidate,
     exam: Exam,
-    build: Callable[[Mapping[str, np.ndarray]], Engine],
+    build: Callable[[Mapping[str, np.ndarray], Callable[[], None]], Engine],
     share: Callable[[], float],
 ) -> Judged:
     """Let the canaries judge a candidate.
@@ -79,7 +79,7 @@ def judged(
     Args:
         candidate: what training offers.
         exam: what it is held against.
-        build: makes an engine of weights.
+        build: makes an engine of weights, and calls its second argument now and then.
         share: of the time that this may take, 0..1; it rests in between.
     """
     new, engine = copy.copy(exam.classifier), exam.engine
@@ -87,9 +87,9 @@ def judged(
     new.means.adopt_missing(exam.classifier.means)
     if candidate.weights is not None:
         new.rehearsed = candidate.rehearsed
-        start = time.thread_time()
-        engine = build(candidate.weights)
-        _rest(start, share())
+        rest = _Rests(share)
+        engine = build(candidate.weights, rest)
+        rest()
     before = _answers(exam.classifier, exam.engine, exam, share)
     verdict = judge(exam.labels, before, _answers(new, engine, exam, share))
     return Judged(candidate, engine if candidate.weights is not None else None, verdict)
@@ -99,14 +99,21 @@ def _answers(
     classifier: CombinedClassifier, engine: Engine, exam: Exam, share: Callable[[], float]
 ) -> np.ndarray:
     """Return the class index (n,) that is answered to each canary, a slice at a time."""
-    answers = [np.zeros(0, np.int64)]
+    answers, rest = [np.zeros(0, np.int64)], _Rests(share)
     for i in range(0, len(exam.labels), _BATCH):
-        start, rows = time.thread_time(), slice(i, i + _BATCH)
+        rows = slice(i, i + _BATCH)
         features = engine.run(exam.latents[rows])[0]
         answers.append(classifier.answer_many(exam.taps[rows], features)[0].argmax(1))
-        _rest(start, share())
+        rest()
     return np.concatenate(answers)
 
 
-def _rest(start: float, share: float) -> None:
-    time.sleep((time.thread_time() - start) * (1 / share - 1))
+class _Rests:
+    """Sleeps so long that this thread runs for no more than its share of the time."""
+
+    def __init__(self, share: Callable[[], float]) -> None:
+        self._share, self._since = share, time.thread_time()
+
+    def __call__(self) -> None:
+        time.sleep((time.thread_time() - self._since) * (1 / self._share() - 1))
+        self._since = time.thread_time()

@@ -15,7 +15,7 @@ from plr_edge.runtime.live import Live
 from plr_edge.runtime.sensors import Sensors
 
 _log = logging.getLogger(__name__)
-_QUOTA_MARGIN, _LEAST_SHARE = 0.7, 0.02
+_QUOTA_MARGIN, _LEAST_SHARE = 0.65, 0.02
 _LONGEST_RECORD = 600
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import ctypes
 import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -166,9 +166,17 @@ class Perception:
         self.version = int(state.facts["version"])
         return self
 
-    def engine_of(self, weights: Mapping[str, np.ndarray]) -> Engine:
-        """Build an adaptive part with other weights, or those it was exported with if none."""
+    def engine_of(
+        self, weights: Mapping[str, np.ndarray], rest: Callable[[], None] = lambda: None
+    ) -> Engine:
+        """Build an adaptive part.
+
+        Args:
+            weights: by name; those it was exported with if none.
+            rest: called where there is a moment to.
+        """
         model = self.bundle.splice(weights) if weights else self.bundle.read("adaptive.onnx")
+        rest()
         return OnnxEngine(model, self._n_threads)
 
     def publish(self, weights: Mapping[str, np.ndarray], version: int) -> None:

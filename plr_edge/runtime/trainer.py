@@ -26,7 +26,8 @@ from plr_edge.runtime.messages import Parcel, group, named, pack, unpack
 from plr_edge.runtime.session import adaptive_blocks
 from plr_edge.schedule import Schedule, make_schedule
 
-_OFFER_EVERY_S = 5.0
+_OFFER_EVERY_S, _OFFER_STEPS = 5.0, 50  # a candidate costs perception 0.1 s to judge: worth it
+_OFFER_AT_LEAST_EVERY_S = 30.0
 _CONSOLIDATE_STEPS = 400  # after the last label; then there is nothing more to gain
 _REPORT_EVERY_S = 0.5
 _LONGEST_WAIT_S = 0.2
@@ -71,13 +72,17 @@ class Trainer:
             self._refill()
             if self._may_step():
                 self._step()
-            now = time.monotonic()
-            if self._steps_since_offer and (
-                now - self._offered_at > _OFFER_EVERY_S or self._to_go == 0
-            ):
+            if self._is_due():
                 self._offer()
+            now = time.monotonic()
             if now - self._reported_at > _REPORT_EVERY_S:
                 self._report()
+
+    def _is_due(self) -> bool:
+        """Whether to offer what was learned since the last time."""
+        n, passed_s = self._steps_since_offer, time.monotonic() - self._offered_at
+        enough = n >= _OFFER_STEPS and passed_s > _OFFER_EVERY_S
+        return n > 0 and (enough or self._to_go == 0 or passed_s > _OFFER_AT_LEAST_EVERY_S)
 
     def _may_step(self) -> bool:
         can = self._to_go > 0 and not self._paused and self._learner.n_classes > 1
