@@ -7,6 +7,8 @@ or written goes to a third. One change of what was taught is under way at a time
 from __future__ import annotations
 
 import logging
+import threading
+import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -25,6 +27,7 @@ from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
+_REST = 4.0  # pause after a fit of ridge, in times of what it took
 
 
 class Background(Knowledge):
@@ -43,13 +46,14 @@ class Background(Knowledge):
         self.epoch = 0  # of what was taught; it ends when labels are taken back
         self.slow: saving.Slow | None = None  # what training knew at the last generation
         self._ready: deque[Callable[[], None]] = deque()  # results, for `poll`
-        self._n_fits = 0
+        self._n_fits, self._hurried = 0, threading.Event()
         self._disk, self._fit, self._aside = (
             ThreadPoolExecutor(1, name) for name in ("disk", "ridge", "aside")
         )
 
     def close(self) -> None:
         """End what is under way, and give the state's lock back."""
+        self.hurry()
         for executor in (self._disk, self._fit, self._aside):
             executor.shutdown()
         super().close()
@@ -137,6 +141,11 @@ class Background(Knowledge):
         if self.store:
             self._disk.submit(self.store.note, kind, text)
 
+    def hurry(self) -> None:
+        """Rest no more: it is about to end."""
+        self.share = 1.0
+        self._hurried.set()
+
     def settle(self) -> None:
         """Wait until ridge has learned everything, and nothing is judged or written."""
         for executor in (self._fit, self._aside):
@@ -179,6 +188,7 @@ class Background(Knowledge):
     def _learn_ridge(
         self, classifier: CombinedClassifier, taps: np.ndarray, labels: np.ndarray
     ) -> None:
+        start = time.monotonic()
         self._n_fits -= 1
         try:
             classifier.learn_ridge(taps, labels)
@@ -186,3 +196,4 @@ class Background(Knowledge):
                 classifier.settle()
         except Exception:
             _log.exception("ridge did not learn a batch")
+        self._hurried.wait(_REST * (time.monotonic() - start))  # labels that flood in are gathered

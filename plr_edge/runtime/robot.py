@@ -191,7 +191,7 @@ class Robot(Requests):
         for request in self._requests:
             request.outcome.cancel()
         self.live.trainer.dismiss()
-        self.live.share = 1.0
+        self.live.hurry()
         while self.live.changing:
             self._poll()
             time.sleep(0.001)

@@ -22,7 +22,7 @@ from plr_edge.errors import LabelError, MissingExtraError, PlrEdgeError, StateEr
 from plr_edge.runtime.perception import Looked
 from plr_edge.runtime.robot import Robot
 from plr_edge.serve.events import MAX_LISTENERS, event_stream
-from plr_edge.serve.limits import Limits, Rate
+from plr_edge.serve.limits import PARSED, Limits, Rate
 from plr_edge.serve.metrics import metrics_text
 from plr_edge.stream.decode import decode_image
 
@@ -46,8 +46,9 @@ def make_app(robot: Robot, token: str) -> Any:
         MissingExtraError: the extra `serve` is not installed.
     """
     try:
-        from fastapi import Depends, FastAPI, HTTPException
+        from fastapi import Depends, FastAPI, HTTPException, Request
         from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+        from fastapi.routing import APIRoute
         from fastapi.security import HTTPBearer
         from pydantic import BaseModel, ConfigDict, Field
     except ImportError:
@@ -57,6 +58,19 @@ def make_app(robot: Robot, token: str) -> Any:
 
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", strict=True)
+
+    class Parsed(Request):
+        async def json(self) -> Any:
+            return self.scope[PARSED]
+
+    class Route(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Any]:
+            handler = super().get_route_handler()
+
+            async def handle(request: Request) -> Any:
+                return await handler(Parsed(request.scope, request.receive))
+
+            return handle
 
     class Teach(Strict):
         label: str = Field(max_length=200)
@@ -83,6 +97,7 @@ def make_app(robot: Robot, token: str) -> Any:
         name: str | None = Field(None, max_length=200)
 
     app = FastAPI(title="plr-edge", docs_url=None, redoc_url=None)
+    app.router.route_class = Route
     app.add_middleware(Limits, token=token, open_posts=_OPEN, admin_posts=_ADMIN)
     admin = [Depends(HTTPBearer(auto_error=False))]  # `Limits` checked it; this describes it
     images_thread = ThreadPoolExecutor(1, "images")

@@ -8,9 +8,10 @@ import json
 import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping, Set
+from dataclasses import dataclass
 from typing import Any
 
-_MAX_BODY_BYTES = 8 << 20
+_MAX_BODY_BYTES = 4 << 20
 _MAX_OPEN_BODY_BYTES = 1 << 20  # of who has no token
 _MAX_JSON_DEPTH = 16
 _READ_S = 5.0
@@ -18,9 +19,19 @@ _MAX_IN_FLIGHT = 16
 _MAX_READING_BYTES = 64 << 20
 _REST = 4.0  # pause after parsing a large body, in times of what it took
 _LARGE_BYTES = 64 << 10
+_NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
+PARSED = "plr_edge.parsed"  # in the scope: the body, parsed, so that nobody does it again
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
+
+
+@dataclass(frozen=True)
+class Body:
+    """A body, and what was parsed of it."""
+
+    data: bytes
+    parsed: Any
 
 
 class Limits:
@@ -62,7 +73,7 @@ class Limits:
             if isinstance(read, tuple):
                 await _refuse(send, *read)
                 return
-            body = read
+            body, scope[PARSED] = read.data, read.parsed
         counted = scope["path"] != "/events"  # it has a limit of its own
         if counted and self._in_flight >= _MAX_IN_FLIGHT:
             await _refuse(send, 503, "too many requests at once")
@@ -88,7 +99,7 @@ class Limits:
             return 404, "there is nothing to post to here"
         return None
 
-    async def _body(self, scope: Scope, receive: Receive) -> bytes | tuple[int, str]:
+    async def _body(self, scope: Scope, receive: Receive) -> Body | tuple[int, str]:
         """Read a body; returns a status and a reason where it is refused."""
         headers = {name.lower(): value for name, value in scope["headers"]}
         most = _MAX_BODY_BYTES if self._has_token(scope) else _MAX_OPEN_BODY_BYTES
@@ -114,19 +125,22 @@ class Limits:
             return 408, "the body came too slowly"
         finally:
             self._reading_bytes -= len(body)
-        whole = bytes(body)
-        sound = not whole or await self._sound(whole)
-        return whole if sound else (400, "no JSON that we take")
+        try:
+            return await self._parsed(bytes(body))
+        except ValueError:
+            return 400, "no JSON that we take"
 
-    async def _sound(self, body: bytes) -> bool:
-        """Check a body; large ones one after another, with rests in which others are served."""
+    async def _parsed(self, body: bytes) -> Body:
+        """Parse a body; large ones one after another, with rests in which others are served."""
+        if not body:
+            return Body(body, None)
         if len(body) < _LARGE_BYTES:
-            return sound(body)
+            return Body(body, parse(body))
         async with self._parsing:
             start = time.perf_counter()
-            found = await asyncio.to_thread(sound, body)
+            parsed = await asyncio.to_thread(parse, body)
             await asyncio.sleep(_REST * (time.perf_counter() - start))
-            return found
+            return Body(body, parsed)
 
 
 class Rate:
@@ -154,18 +168,21 @@ class Rate:
         return max(1, math.ceil((n - self._left) / self._per_s))
 
 
-def sound(body: bytes) -> bool:
-    """Whether a body is JSON, not too deep, without NaN or a key that stands twice."""
+def parse(body: bytes) -> Any:
+    """Return what a body holds.
+
+    Raises:
+        ValueError: it is no JSON, too deep, or holds NaN or a key that stands twice.
+    """
     depth = 0
-    for byte in body.translate(None, bytes(set(range(256)) - set(b"[]{}"))):
+    for byte in body.translate(None, _NO_BRACKETS):
         depth += 1 if byte in b"[{" else -1
         if depth > _MAX_JSON_DEPTH:
-            return False
+            raise ValueError("too deep")
     try:
-        json.loads(body, parse_constant=_refused, object_pairs_hook=_unique)
-    except (ValueError, RecursionError):
-        return False
-    return True
+        return json.loads(body, parse_constant=_refused, object_pairs_hook=_unique)
+    except RecursionError:
+        raise ValueError("too deep") from None
 
 
 def _refused(name: str) -> float:

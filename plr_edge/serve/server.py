@@ -89,13 +89,15 @@ class Service:
         import uvicorn
 
         from plr_edge.serve.api import make_app
+        from plr_edge.serve.protocol import ImpatientProtocol
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * _MAX_CONNECTIONS), most))
         config = uvicorn.Config(
-            make_app(self._robot, self._token), log_level="error", access_log=False,
-            lifespan="off", backlog=_BACKLOG, limit_concurrency=_MAX_CONNECTIONS,
-            timeout_keep_alive=5, h11_max_incomplete_event_size=16384, timeout_graceful_shutdown=1,
+            make_app(self._robot, self._token), http=ImpatientProtocol, ws="none",
+            log_level="critical", access_log=False, lifespan="off", backlog=_BACKLOG,
+            limit_concurrency=_MAX_CONNECTIONS, timeout_keep_alive=5,
+            h11_max_incomplete_event_size=16384, timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         if not self._robot.stopping.is_set():

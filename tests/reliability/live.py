@@ -30,9 +30,11 @@ from plr_edge.governor import Budget, Governor
 from plr_edge.runtime.live import Live
 from plr_edge.runtime.perception import return_memory_at_once
 from plr_edge.runtime.robot import Robot
+from plr_edge.store import LEARNED, TRAIN
 from plr_edge.stream.base import Frame
 
 RATE, DEADLINE_MS = 30.0, 33.0
+USED = (LEARNED, TRAIN)
 
 
 def main() -> None:
@@ -165,7 +167,7 @@ def teach(robot: Robot, frames: list[Frame]) -> dict[str, object]:
     by_class: dict[str, list[Frame]] = {}
     for frame in frames:
         by_class.setdefault(str(frame.label), []).append(frame)
-    answered_ms, right = [], []
+    answered_ms, settled_ms, right, right_then = [], [], [], []
     for name, own in by_class.items():
         shown = [own[i % len(own)] for i in range(0, 42, 2)]  # a turn of 84 degrees or more
         for frame in shown[:-1]:
@@ -175,10 +177,16 @@ def teach(robot: Robot, frames: list[Frame]) -> dict[str, object]:
         (answer,) = robot.call(lambda f=shown[-1]: robot.predict([f.image])).result(10)
         answered_ms.append((time.perf_counter() - start) * 1e3)
         right.append(answer["top"][0][0] == name)
+        robot.live.settle()  # until ridge has learned them
+        (answer,) = robot.call(lambda f=shown[-1]: robot.predict([f.image])).result(10)
+        settled_ms.append((time.perf_counter() - start) * 1e3)
+        right_then.append(answer["top"][0][0] == name)
     taught_at, first = time.monotonic(), None
+    last_train = max(x.seq for x in robot.live.store.labels() if (x.status, x.use) == USED)
     end = taught_at + 300
     while robot.live.report.get("to_go") != 0 or first is None:
-        if first is None and robot.live.trained_upto >= robot.live.store.last_seq - 1:
+        slow = robot.live.slow
+        if first is None and slow and slow.upto == last_train:
             first = time.monotonic() - taught_at
         if time.monotonic() > end:
             break
@@ -192,6 +200,9 @@ def teach(robot: Robot, frames: list[Frame]) -> dict[str, object]:
         "answer_ms_median": float(np.median(answered_ms)),
         "answer_ms_most": float(max(answered_ms)),
         "right_at_once": float(np.mean(right)),
+        "settled_ms_median": float(np.median(settled_ms)),
+        "settled_ms_most": float(max(settled_ms)),
+        "right_when_settled": float(np.mean(right_then)),
         "version_with_all_s": first,
         "versions": robot.live.version,
         "right_after": float(np.mean(known)),

@@ -3,7 +3,7 @@ import json
 
 import pytest
 
-from plr_edge.serve.limits import Limits, Rate, sound
+from plr_edge.serve.limits import PARSED, Limits, Rate, parse
 
 
 def served(scope, parts, pause_s=0.0):
@@ -12,6 +12,7 @@ def served(scope, parts, pause_s=0.0):
 
     async def app(scope, receive, send):
         seen.append((await receive())["body"])
+        assert scope[PARSED] == json.loads(seen[-1])
         await send({"type": "http.response.start", "status": 200, "headers": []})
 
     waiting = list(parts)
@@ -85,13 +86,14 @@ def test_a_slow_body_is_given_up(monkeypatch):
      b"[" * 100_000, b'{"a":' * 20 + b"1" + b"}" * 20],
 )  # fmt: skip
 def test_what_is_no_sound_json_is_refused(body):
-    assert not sound(body)
+    with pytest.raises(ValueError):
+        parse(body)
     assert served(request("/predict"), [body])[0] == 400
 
 
 def test_sound_json_passes_whole():
     for body in (b"[" * 16 + b"]" * 16, b'{"a": [1.5, null, "\xc3\xa9"]}', b"1"):
-        assert sound(body)
+        assert parse(body) == json.loads(body)
     large = json.dumps({"images": ["A" * 500_000]}).encode()
     assert served(request("/predict"), [large[:1000], large[1000:]])[1] == [large]
 
