@@ -1,4 +1,4 @@
-"""Briefing: what a new trainer has to know, read from the store on a thread of its own.
+"""Briefing: starts a trainer, and tells it what it has to know, on a thread of its own.
 
 Forty thousand labels take seconds to read; frames are answered and labels taught meanwhile.
 """
@@ -28,7 +28,7 @@ _PAUSE_S = 0.01
 
 
 class Briefing:
-    """Tell one trainer of the newest generation, then of every label after it."""
+    """Start one trainer, tell it of the newest generation, then of every label after it."""
 
     def __init__(
         self,
@@ -43,7 +43,7 @@ class Briefing:
         """Begin.
 
         Args:
-            trainer: that was just started.
+            trainer: to start.
             store: of the labels.
             classes: names by index; it may grow.
             last_seq: the last label that was taken in; later ones come by `tell`.
@@ -56,6 +56,7 @@ class Briefing:
         self._lock = threading.Lock()
         self._begun = self._over = self._cancelled = False
         self._waiting: list[tuple[int, bytes]] = []
+        trainer.starting = True
         threading.Thread(target=self._run, daemon=True).start()
 
     def tell(self, upto: int, message: bytes) -> None:
@@ -72,7 +73,7 @@ class Briefing:
                 self._waiting.append((upto, message))
 
     def cancel(self) -> None:
-        """Say nothing more: the trainer is gone."""
+        """Say nothing more: the trainer is gone, or is to go as soon as it is there."""
         with self._lock:
             self._cancelled = True
 
@@ -80,8 +81,19 @@ class Briefing:
         if not self._cancelled:
             self._trainer.send(message)
 
+    def _start(self) -> bool:
+        """Start the trainer; False where nobody wants it any more."""
+        there = self._trainer.start()
+        with self._lock:
+            if self._cancelled:
+                self._trainer.dismiss()
+            self._trainer.starting = False
+            return there and not self._cancelled
+
     def _run(self) -> None:
         try:
+            if not self._start():
+                return
             self._begin()
             told = self._slow.upto if self._slow else 0
             while labels := list(islice(self._untold(told), _CHUNK)):

@@ -45,6 +45,7 @@ class TrainerProcess:
         self.inbox: queue.Queue[Message] = queue.Queue()
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._again_at = 0.0
+        self.starting = False  # somebody is about to call `start`
         self._outbox: queue.Queue[bytes | None] = queue.Queue(_MAX_QUEUED)
         self.wake: Callable[[], None] = lambda: None  # called when something came
         self.held = False  # where it is limited: has none of the time for now
@@ -59,27 +60,37 @@ class TrainerProcess:
     @property
     def wanted(self) -> bool:
         """Whether it is time to start one."""
-        return not (self.alive or self.given_up) and time.monotonic() >= self._again_at
+        there = self.alive or self.starting or self.given_up
+        return not there and time.monotonic() >= self._again_at
 
     @property
     def n_unread(self) -> int:
         """Messages that the child has not been sent yet."""
         return self._outbox.qsize()
 
-    def start(self) -> None:
-        """Start a child; it waits for its first message."""
+    def start(self) -> bool:
+        """Start a child, which waits for its first message; False where that fails.
+
+        Any thread may do it.
+        """
         ours, theirs = socket.socketpair()
-        self.child = subprocess.Popen(
-            [sys.executable, "-c", _START, str(theirs.fileno()), str(self._nice)],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-        )
-        theirs.close()
-        connection = Connection(ours.detach())
         self._outbox = queue.Queue(_MAX_QUEUED)
+        with theirs:
+            try:
+                self.child = subprocess.Popen(
+                    [sys.executable, "-c", _START, str(theirs.fileno()), str(self._nice)],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            except OSError as error:  # no memory, too many processes
+                ours.close()
+                self._died(str(error))
+                return False
+        connection = Connection(ours.detach())
         for work in (self._read, self._write):
             arguments = (connection, self._outbox) if work == self._write else (connection,)
             threading.Thread(target=work, args=arguments, daemon=True).start()
+        return True
 
     def send(self, message: bytes) -> bool:
         """Queue a message; False where it was lost, as to a child that died."""
@@ -121,17 +132,20 @@ class TrainerProcess:
         """Notice a death, once; returns whether there was one."""
         if self.child is None or self.child.poll() is None:
             return False
-        now = time.monotonic()
-        _log.warning("the trainer ended (%s)", self.child.returncode)
+        self._died(str(self.child.returncode))
         self.child = None
+        with suppress(queue.Full):
+            self._outbox.put_nowait(None)
+        return True
+
+    def _died(self, why: str) -> None:
+        now = time.monotonic()
+        _log.warning("the trainer ended (%s)", why)
         self.n_deaths += 1
         self._deaths.append(now)
         recent = sum(now - at < _WITHIN_S for at in self._deaths)
         self.given_up = recent >= _MOST_DEATHS
         self._again_at = now + min(0.5 * 2**recent, _LONGEST_BACKOFF_S)
-        with suppress(queue.Full):
-            self._outbox.put_nowait(None)
-        return True
 
     def kill(self) -> None:
         """End the child at once; it has nothing to lose."""

@@ -142,7 +142,6 @@ class Live(Background):
 
     def _start_trainer(self) -> None:
         assert self.store is not None
-        self.trainer.start()
         slow = self.slow
         facts: dict[str, Any] = {
             "bundle": str(self.bundle.path),

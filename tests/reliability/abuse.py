@@ -46,8 +46,8 @@ def main() -> None:
                      1.5 * seconds + 120)  # fmt: skip
     run = Running(bundle, state, str(film))
     try:
-        run.ask("POST", "/teach", {"label": "before", "last": 20})
         time.sleep(5)
+        first = run.ask("POST", "/teach", {"label": "before", "last": 20})[1]["taught"]
         before, memory = good(run.port, seconds / 4), [run.memory_mb()[0]]
         bad = [
             subprocess.Popen(
@@ -79,7 +79,7 @@ def main() -> None:
             "pss_mb_before": round(memory[0]),
             "pss_mb_most": round(max(memory)),
             "pss_mb_after": round(run.memory_mb()[0]),
-            "acknowledged": counts.get("flood", {}).get("taught", 0) + 20,
+            "acknowledged": counts.get("flood", {}).get("taught", 0) + first,
             "kept": kept,
             "bad": counts,
             "state": health.get("state"),
