@@ -99,10 +99,14 @@ def command(
         if source != "none":
             frames = open_live(source, robot.stopping, options["rate"], options["topic"])
         token = read_token(state)
-        where = listen if listen.startswith("unix:") else f"http://{listen}/#token={token}"
         if not is_loopback(listen):
             click.echo("others can reach this address; whoever has the token can teach", err=True)
-        service = Service(robot, token, listen, lambda: click.echo(f"serving at {where}", err=True))
+
+        def ready(where: str) -> None:
+            secret = f"#token={token}" if sys.stderr.isatty() and where.startswith("http") else ""
+            click.echo(f"serving at {where}{secret}; the token is in {state / 'token'}", err=True)
+
+        service = Service(robot, token, listen, ready)
         sys.setswitchinterval(_SWITCH_S)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: robot.stop())

@@ -47,14 +47,14 @@ def read_token(path: Path) -> str:
 class Service:
     """The API of one robot, from an address taken to the end of its thread."""
 
-    def __init__(self, robot: Robot, token: str, listen: str, ready: Callable[[], None]) -> None:
+    def __init__(self, robot: Robot, token: str, listen: str, ready: Callable[[str], None]) -> None:
         """Take the address, and start to serve.
 
         Args:
             robot: whom to ask; stopped where serving fails.
             token: for teaching and admin verbs.
             listen: `HOST:PORT`, or `unix:PATH`.
-            ready: called once requests are answered.
+            ready: called with the address of the page once requests are answered.
 
         Raises:
             ConfigError: the address is none, or is taken.
@@ -66,6 +66,10 @@ class Service:
             )
         self._robot, self._token, self._ready = robot, token, ready
         self._socket = bound(listen)
+        self._where = listen
+        if not listen.startswith("unix:"):  # port 0 is any that is free
+            host, _, _ = listen.rpartition(":")
+            self._where = f"http://{host}:{self._socket.getsockname()[1]}/"
         self._server: Any = None
         self.failed = False
         self._thread = threading.Thread(target=self._run, daemon=True)
@@ -101,7 +105,7 @@ class Service:
         )  # fmt: skip
         self._server = uvicorn.Server(config)
         if not self._robot.stopping.is_set():
-            self._ready()
+            self._ready(self._where)
             self._server.run([self._socket])
 
 
