@@ -26,6 +26,7 @@ from plr_edge.runtime.judging import Candidate, Judged
 from plr_edge.runtime.knowledge import Taught
 from plr_edge.runtime.messages import Message, group, named, pack
 from plr_edge.runtime.snapshots import Snapshots
+from plr_edge.runtime.starts import Starts
 from plr_edge.store import TRAIN
 
 _log = logging.getLogger(__name__)
@@ -71,7 +72,9 @@ class Live(Background):
         self._judging = False
         try:
             assert self.store is not None
-            saving.recover(self, self.store)
+            self.starts = Starts(self.store)
+            if not self.starts.trouble:
+                saving.recover(self, self.store)
             self.last_seq = self.store.last_seq
             self.settle()
             self._snapshots = Snapshots(self, self.store, self._fit, self._aside)
@@ -119,7 +122,7 @@ class Live(Background):
         if self.trainer.reap():
             self._end_briefing()
             self.note("trainer", f"died, for the {self.trainer.n_deaths}. time")
-        if self.trainer.wanted and not self.changing:
+        if self.trainer.wanted and not (self.changing or self.starts.trouble):
             self._start_trainer()
         while not self.trainer.inbox.empty():
             self._take(self.trainer.inbox.get())
@@ -128,6 +131,10 @@ class Live(Background):
             self._consider(facts, arrays)
         if not self.changing:
             self._snapshots.poll()
+
+    def started_well(self) -> None:
+        """Say that this start has succeeded."""
+        self._disk.submit(self.starts.succeeded)
 
     def save(self, reason: str) -> Future[bool]:
         """Write a generation, if there is one; see `Snapshots.save`."""

@@ -82,6 +82,7 @@ class Requests(ABC):
             StreamError: there is no such frame.
         """
         check_label(label)
+        self._must_learn()
         if key is not None and key in self.keys:
             return _at_once(self.keys[key])
         if images is not None:
@@ -151,6 +152,7 @@ class Requests(ABC):
 
     def save(self) -> Future[dict[str, Any]]:
         """Write a generation now, if there is one; labels are on disk already."""
+        self._must_learn()
         return _then(
             self.live.save("on request"),
             lambda saved: {
@@ -158,7 +160,13 @@ class Requests(ABC):
             },
         )  # fmt: skip
 
+    def _must_learn(self) -> None:
+        if self.live.starts.trouble:
+            raise StreamError(self.live.starts.trouble)
+
     def _undone(self, change: Callable[[], int]) -> Future[dict[str, Any]]:
+        self._must_learn()
+
         def tell(n: int) -> dict[str, Any]:
             self.emit("undone", {"undone": n})
             return {"undone": n}

@@ -28,9 +28,10 @@ from plr_edge.runtime.overseer import Overseer
 from plr_edge.runtime.perception import UNKNOWN, Prediction
 from plr_edge.runtime.requests import Request, Requests
 from plr_edge.runtime.sensors import Sensors
+from plr_edge.runtime.starts import HEALTHY_S
 from plr_edge.runtime.states import STARTING, Condition, state_of
 from plr_edge.runtime.systemd import notify
-from plr_edge.stream.base import Frame
+from plr_edge.stream.base import Frame, check_image
 
 _log = logging.getLogger(__name__)
 _RING, _RING_BYTES = 150, 24 << 20  # frames that can be taught after they were seen: five seconds
@@ -64,6 +65,7 @@ class Robot(Requests):
         self._source: Any = None
         self._kind, self._source_trouble = "stream", ""
         self._started, self.began_ns = False, time.time_ns()
+        self._began_s = 0.0
         self._last_tick = time.monotonic()
         self.keys = dict(live.store.get("keys", {})) if live.store else {}
         live.wake = live.trainer.wake = self._wake
@@ -120,7 +122,7 @@ class Robot(Requests):
     def run(self) -> None:
         """Answer until `stop`; then save."""
         self.sensors.start()
-        self._started = True
+        self._started, self._began_s = True, time.monotonic()
         self._update_state()
         notify("READY=1")
         while not self.stopping.is_set():
@@ -197,6 +199,7 @@ class Robot(Requests):
             time.sleep(0.001)
         if self.live.unsaved:
             self.live.save("at the end").result()
+        self.live.started_well()
 
     def _poll(self) -> None:
         try:
@@ -205,16 +208,19 @@ class Robot(Requests):
             self.disk_trouble = str(error)
 
     def _see(self, frame: Frame) -> None:
-        start = time.perf_counter()
         try:
-            looked = self.live.perception.look([frame])
-            seen = self.live.perception.finish(looked)
-            (prediction,) = self.live.perception.answer([frame], seen)
+            self._answer(frame)
         except Exception as error:  # whatever is wrong with a frame, it costs that frame alone
             self.counts.count(self._kind, counts.FAILED)
-            if self.counts.total(counts.FAILED) in (1, 10, 100) or not self.n_frames:
+            if self.counts.total(counts.FAILED) in (1, 10, 100):
                 _log.warning("%s cannot be answered (%s)", frame.source, error)
-            return
+
+    def _answer(self, frame: Frame) -> None:
+        check_image(frame.image)
+        start = time.perf_counter()
+        looked = self.live.perception.look([frame])
+        seen = self.live.perception.finish(looked)
+        (prediction,) = self.live.perception.answer([frame], seen)
         latency_ms = (time.perf_counter() - start) * 1e3
         age_ms = (time.time_ns() - frame.stamp_ns) / 1e6
         prediction = replace(prediction, latency_ms=latency_ms)
@@ -224,8 +230,7 @@ class Robot(Requests):
         self.latest = (frame, prediction)
         facts = {**prediction.to_dict(), "sequence": self.n_frames, "age_ms": round(age_ms, 1)}
         self.emit("prediction", facts)
-        glimpse = Glimpse.of(self.n_frames, looked, seen.features[0])
-        self._remember(glimpse, prediction, unknown)
+        self._remember(Glimpse.of(self.n_frames, looked, seen.features[0]), prediction, unknown)
 
     def _remember(self, glimpse: Glimpse, prediction: Prediction, unknown: bool) -> None:
         """Keep what teaching may ask for; ask the operator about what comes again and again."""
@@ -248,6 +253,9 @@ class Robot(Requests):
     def _tick(self) -> None:
         self._last_tick = time.monotonic()
         self.overseer.tick(self.n_frames)
+        if self._began_s and self._last_tick - self._began_s > HEALTHY_S:
+            self._began_s = 0.0
+            self.live.started_well()
         self._update_state()
         rate = self.overseer.frames_per_s
         if not self._stuck:
@@ -260,6 +268,11 @@ class Robot(Requests):
         heard_s = getattr(self._source, "heard_s", None)
         return heard_s is not None and time.monotonic() - heard_s > _STUCK_S
 
+    @property
+    def _factory_trouble(self) -> str:
+        damaged = "what was learned is damaged; learning it again from its labels"
+        return self.live.starts.trouble or (damaged if self.live.fell_back else "")
+
     def _update_state(self) -> None:
         trouble = self._source_trouble or getattr(self._source, "trouble", "")
         trainer = self.live.trainer
@@ -269,7 +282,7 @@ class Robot(Requests):
             source_trouble="the source hangs" if self._stuck else trouble,
             disk_trouble=self.disk_trouble,
             trainer_given_up=trainer.given_up,
-            factory=self.live.fell_back,
+            factory_trouble=self._factory_trouble,
             paused=self.overseer.paused,
             to_train=bool(self.live.report.get("to_go", 0)) and trainer.alive,
         )

@@ -19,7 +19,7 @@ class Condition:
         source_trouble: why no frames come.
         disk_trouble: why labels are refused.
         trainer_given_up: it died too often to be started again.
-        factory: what was learned is damaged; the exported weights answer.
+        factory_trouble: why the exported weights answer.
         paused: training was told to wait.
         to_train: labels are still being learned.
     """
@@ -29,7 +29,7 @@ class Condition:
     source_trouble: str = ""
     disk_trouble: str = ""
     trainer_given_up: bool = False
-    factory: bool = False
+    factory_trouble: str = ""
     paused: bool = False
     to_train: bool = False
 
@@ -45,8 +45,8 @@ def state_of(now: Condition) -> tuple[str, str]:
         troubles.append("the trainer keeps dying; answering without learning")
     if any(troubles):
         return DEGRADED, "; ".join(filter(None, troubles))
-    if now.factory:
-        return FACTORY, "what was learned is damaged; learning it again from its labels"
+    if now.factory_trouble:
+        return FACTORY, now.factory_trouble
     if now.paused:
         return PAUSED, ""
     return (LEARNING, "") if now.to_train else (SERVING, "")

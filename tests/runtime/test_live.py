@@ -16,6 +16,7 @@ from plr_edge.runtime.live import Live
 from plr_edge.runtime.robot import Robot
 from plr_edge.runtime.session import Session
 from plr_edge.store import Store
+from plr_edge.stream.base import Frame
 
 
 @pytest.fixture(scope="module")
@@ -334,6 +335,110 @@ def test_systemd_is_told(bundle, tmp_path, monkeypatch):
         pass
     thread.join()
     robot.live.close()
+
+
+def test_the_watchdog_is_fed_by_the_loop_itself(bundle, tmp_path, monkeypatch):
+    """Not by a timer: a loop that hangs, or a driver that does, is noticed by systemd."""
+    sent = []
+    monkeypatch.setattr("plr_edge.runtime.robot.notify", sent.append)
+    robot = make_robot(bundle, tmp_path / "s")
+    thread = threading.Thread(target=robot.run)
+    thread.start()
+    fed = lambda: sum("WATCHDOG=1" in text for text in sent)  # noqa: E731
+    until(lambda: fed() > 1)
+    hang = threading.Event()
+    hung = robot.call(lambda: hang.wait(60))
+    until(hung.running)
+    before = fed()
+    time.sleep(2.5)
+    assert fed() == before
+    hang.set()
+    until(lambda: fed() > before)
+
+    class Stuck:
+        kind, trouble, heard_s = "camera", "", time.monotonic() - 60
+
+    robot._source = Stuck()
+    until(lambda: robot.state == "degraded" and "hangs" in robot.reason)
+    before = fed()
+    time.sleep(2.5)
+    assert fed() == before
+    robot._source = None
+    until(lambda: fed() > before and robot.state == "serving")
+    robot.stop()
+    thread.join()
+    robot.live.close()
+
+
+BAD_IMAGES = {
+    "no pixels": np.zeros((0, 0, 3), np.uint8),
+    "grey": np.zeros((64, 64), np.uint8),
+    "floats that are not finite": np.full((64, 64, 3), np.nan),
+    "four dimensions": np.zeros((1, 64, 64, 3), np.uint8),
+    "text": np.array([["a"]]),
+    "none": None,
+    "strides backwards": np.zeros((64, 64, 3), np.uint8)[::-1, ::-2],
+    "one pixel": np.zeros((1, 1, 3), np.uint8),
+    "two channels": np.zeros((64, 64, 2), np.uint8),
+}
+
+
+def test_a_bad_frame_costs_that_frame_alone(robot, demo_frames):
+    for i, image in enumerate(BAD_IMAGES.values()):
+        robot.put(Frame(image, None, i, "bad"))
+        until(lambda n=i + 1: robot.n_frames + robot.counts.total("failed") == n)
+    n_failed = robot.counts.total("failed")
+    assert n_failed == 7
+    robot.put(demo_frames[0])
+    until(lambda: robot.latest is not None and robot.latest[0] is demo_frames[0])
+    assert robot.counts.total("failed") == n_failed
+
+
+def test_a_source_that_raises_what_it_likes_is_named(robot, demo_frames):
+    def source():
+        yield demo_frames[0]
+        raise RuntimeError("the driver fell over")
+
+    robot.feed(source())
+    until(lambda: robot.state == "degraded")
+    assert "the driver fell over" in robot.reason
+    until(lambda: robot.n_frames == 1)
+
+
+def test_a_loop_of_restarts_ends(bundle, tmp_path, demo_frames):
+    """A generation back after three failed starts, nothing learned after five, then once more."""
+    with Session(bundle, tmp_path / "s", AdaptConfig()) as session:
+        for half in (demo_frames[:36], demo_frames[36:]):
+            session.observe_many(half)
+            session.finish()
+    classes, versions = [], []
+    for _ in range(7):  # each dies without a word
+        live = Live(bundle, tmp_path / "s", AdaptConfig())
+        classes.append(len(live.classes))
+        versions.append(len(live.store.generations()))
+        live.close()
+    assert versions == [2, 2, 2, 1, 1, 1, 1]
+    assert classes == [6, 6, 6, 6, 6, 0, 0]  # labels after the older generation are learned again
+    robot = make_robot(bundle, tmp_path / "s")
+    thread = threading.Thread(target=robot.run)
+    thread.start()
+    until(lambda: robot.state == "factory fallback")
+    with pytest.raises(StreamError, match="starts in a row failed"):
+        ask(robot, lambda: robot.teach("a", images=[demo_frames[0].image]))
+    robot.stop()
+    thread.join()
+    robot.live.close()
+    for expected in (3, 4):
+        live = Live(bundle, tmp_path / "s", AdaptConfig())
+        assert (live.starts.n_failed, len(live.classes)) == (expected, 6)
+        live.close()
+    robot = make_robot(bundle, tmp_path / "s")  # one that ends well is trusted again
+    robot.live.starts.n_failed = 4
+    robot.live.started_well()
+    robot.live.close()
+    live = Live(bundle, tmp_path / "s", AdaptConfig())
+    assert live.starts.n_failed == 0
+    live.close()
 
 
 def test_a_robot_that_sees_nothing_uses_its_time_to_consolidate(bundle, tmp_path):

@@ -25,7 +25,7 @@ def expected(c):
         (STOPPING, c.stopping),
         (STARTING, not c.started),
         (DEGRADED, c.source_trouble or c.disk_trouble or c.trainer_given_up),
-        (FACTORY, c.factory),
+        (FACTORY, c.factory_trouble),
         (PAUSED, c.paused),
         (LEARNING, c.to_train),
         (SERVING, True),
