@@ -32,6 +32,18 @@ _AT_ONCE = 4  # images answered between two frames
 _PIECE = 1 << 16  # of base64: longer ones keep every other thread waiting
 _LABELS_PER_S, _BURST = 30.0, 300.0
 _OPEN = {"/predict"}
+_REFUSALS = {
+    400: "no JSON that we take",
+    401: "the token is missing or wrong",
+    404: "there is no such thing",
+    408: "the body came too slowly",
+    413: "the body is too large",
+    415: "the body is encoded",
+    422: "a field is wrong, or there is no such frame, label or generation",
+    429: "too many labels a second",
+    503: "too many requests at once",
+    507: "the disk refuses; nothing was taught",
+}
 _ADMIN = {"/teach", "/undo", "/rollback", "/pause", "/resume", "/save"}
 
 
@@ -47,7 +59,14 @@ def make_app(robot: Robot, token: str) -> Any:
     """
     try:
         from fastapi import Depends, FastAPI, HTTPException, Request
-        from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+        from fastapi.exceptions import RequestValidationError
+        from fastapi.responses import (
+            HTMLResponse,
+            JSONResponse,
+            PlainTextResponse,
+            Response,
+            StreamingResponse,
+        )
         from fastapi.routing import APIRoute
         from fastapi.security import HTTPBearer
         from pydantic import BaseModel, ConfigDict, Field
@@ -96,8 +115,21 @@ def make_app(robot: Robot, token: str) -> Any:
         last: int | None = Field(None, ge=1, le=100_000)
         name: str | None = Field(None, max_length=200)
 
-    app = FastAPI(title="plr-edge", docs_url=None, redoc_url=None)
+    class Refusal(BaseModel):
+        detail: str
+
+    refusals: dict[int | str, dict[str, Any]] = {
+        status: {"description": text, "model": Refusal} for status, text in _REFUSALS.items()
+    }
+    app = FastAPI(title="plr-edge", docs_url=None, redoc_url=None, responses=refusals)
     app.router.route_class = Route
+
+    @app.exception_handler(RequestValidationError)
+    async def wrong_field(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:]))
+        return JSONResponse({"detail": f"{where}: {first['msg']}".lstrip(": ")}, 422)
+
     app.add_middleware(Limits, token=token, open_posts=_OPEN, admin_posts=_ADMIN)
     admin = [Depends(HTTPBearer(auto_error=False))]  # `Limits` checked it; this describes it
     images_thread = ThreadPoolExecutor(1, "images")
@@ -201,18 +233,23 @@ def make_app(robot: Robot, token: str) -> Any:
             raise HTTPException(404, missing)
         return Response(await asyncio.to_thread(_jpeg, image, side), media_type="image/jpeg")
 
-    @app.get("/frame.jpg", response_class=Response)
+    picture_of: dict[str, Any] = {
+        "response_class": Response,
+        "responses": {200: {"content": {"image/jpeg": {}}}},
+    }
+
+    @app.get("/frame.jpg", **picture_of)
     async def frame() -> Response:
         latest = robot.latest
         return await picture(latest[0].image if latest else None, 480, "no frame yet")
 
-    @app.get("/thumbnails/{index}.jpg", response_class=Response)
+    @app.get("/thumbnails/{index}.jpg", **picture_of)
     async def thumbnail(index: int) -> Response:
         names = robot.live.classes
         image = robot.thumbnails.get(names[index]) if 0 <= index < len(names) else None
         return await picture(image, 96, "no picture of this class since the start")
 
-    @app.get("/asked/{sequence}.jpg", response_class=Response)
+    @app.get("/asked/{sequence}.jpg", **picture_of)
     async def stranger(sequence: int) -> Response:
         run = robot.strangers.asked.get(sequence)
         return await picture(run[-1].frame.image if run else None, 96, "nothing was asked")

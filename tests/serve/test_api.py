@@ -121,21 +121,6 @@ def test_large_and_encoded_bodies_are_refused_before_they_are_parsed(client):
     assert client.post("/teach", content=b"\x1f\x8b", headers=headers).status_code == 415
 
 
-def test_every_operation_answers_random_input_without_a_failure_of_its_own(client):
-    """Each POST of the OpenAPI description, with values of the wrong kind."""
-    values = [None, True, -1, 2**70, "", "x" * 5000, [], {}, [[]], {"a": 1}, 1.5]
-    paths = client.get("/openapi.json").json()["paths"]
-    assert {"/teach", "/predict", "/undo", "/health", "/events"} <= set(paths)
-    for path, operations in paths.items():
-        if "post" not in operations or path in ("/rollback", "/pause", "/resume"):
-            continue
-        for value in values:
-            for field in ("label", "last", "stamp_ns", "images", "key", "name"):
-                body = {"label": "a", "images": [], field: value}
-                answer = client.post(path, json=body, headers=ADMIN)
-                assert answer.status_code < 500, (path, body, answer.text)
-
-
 def test_the_page_is_one_file_without_network(client):
     page = client.get("/").text
     assert "teach this" in page
