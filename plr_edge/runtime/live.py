@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import logging
 from concurrent.futures import Future
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -61,7 +61,7 @@ class Live(Background):
         """
         self.trainer = TrainerProcess(nice)
         self._briefing: Briefing | None = None
-        super().__init__(bundle, state, config)
+        super().__init__(bundle, state, _with_costs(bundle, config))
         self.report: dict[str, Any] = {}
         self.n_dropped = 0
         self.n_steps = [0] * len(bundle.levels)  # done since the start, by level
@@ -237,3 +237,12 @@ class Live(Background):
         arrays = {"rows": self.good_rehearsed, **named(self.good_weights, "weights")}
         if self._briefing is not None:
             self._briefing.tell(0, pack("restore", {}, arrays))
+
+
+def _with_costs(bundle: Bundle, config: AdaptConfig) -> AdaptConfig:
+    """Let the schedule `measured` begin with multiply-adds; the governor has it follow seconds."""
+    if config.schedule != "measured" or config.step_costs is not None:
+        return config
+    macs = [level.macs for level in bundle.levels]
+    above = tuple(float(sum(macs[i:]) + 1) for i in range(len(macs)))
+    return replace(config, step_costs=above)

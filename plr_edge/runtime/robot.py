@@ -190,6 +190,7 @@ class Robot(Requests):
 
     def _end(self) -> None:
         """Let the trainer go, finish the change under way, and save."""
+        self.overseer.tick(self.n_frames)
         for request in self._requests:
             request.outcome.cancel()
         self.live.trainer.dismiss()

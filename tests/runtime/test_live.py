@@ -1,3 +1,4 @@
+import json
 import os
 import signal
 import subprocess
@@ -295,7 +296,8 @@ def test_sigterm_saves_and_ends_within_two_seconds(bundle_path, tmp_path, demo_f
     listen = f"unix:{tmp_path / 'api.sock'}"
     process = subprocess.Popen(
         [sys.executable, "-m", "plr_edge", "run", str(bundle_path), "demo", "--state",
-         str(tmp_path / "s"), "--listen", listen, "--rate", "30"],
+         str(tmp_path / "s"), "--listen", listen, "--rate", "30", "--duty", "30%",
+         "--report", str(tmp_path / "run.json")],
         stderr=subprocess.PIPE,
     )  # fmt: skip
 
@@ -316,6 +318,10 @@ def test_sigterm_saves_and_ends_within_two_seconds(bundle_path, tmp_path, demo_f
     with Store(tmp_path / "s") as store:
         assert (store.last_seq >= 1 and store.read() is None) or store.read().upto >= 1
     assert os.stat(tmp_path / "s" / "token").st_mode & 0o777 == 0o600
+    facts = json.loads((tmp_path / "run.json").read_text())
+    assert facts["frames"] > 0 and facts["budget"] == {"duty_share": 0.3}
+    assert facts["record"][-1]["decision"].startswith("at a duty of 30%:")
+    assert len(facts["shares"]) == len(facts["steps"]) == len(facts["levels"]) == 5
 
 
 def test_systemd_is_told(bundle, tmp_path, monkeypatch):
@@ -403,6 +409,19 @@ def test_a_source_that_raises_what_it_likes_is_named(robot, demo_frames):
     until(lambda: robot.state == "degraded")
     assert "the driver fell over" in robot.reason
     until(lambda: robot.n_frames == 1)
+
+
+def test_the_schedule_measured_follows_what_steps_cost_here(bundle, tmp_path, demo_frames):
+    live = Live(bundle, tmp_path / "s", AdaptConfig(schedule="measured"))
+    robot = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
+    told = []
+    live.set_budget = lambda rate, **facts: told.append(facts["shares"])
+    live.n_steps, live.steps_s = [10] * 5, [1.0, 0.8, 0.6, 0.4, 0.2]
+    robot._tick()
+    rates = [1 / x for x in (0.1, 0.08, 0.06, 0.04, 0.02)]
+    assert told[-1] == pytest.approx([rate / sum(rates) for rate in rates])
+    assert list(robot.overseer.decision.shares) == told[-1]
+    live.close()
 
 
 def test_a_loop_of_restarts_ends(bundle, tmp_path, demo_frames):
