@@ -70,15 +70,19 @@ class Live(Background):
         self._budget: dict[str, Any] = {"steps_per_s": 1e6, "paused": False}
         self._offer: Message | None = None  # the newest candidate that nobody looked at
         self._judging = False
+        assert self.store is not None
+        self.starts = Starts(self.store)
         try:
-            assert self.store is not None
-            self.starts = Starts(self.store)
             if not self.starts.trouble:
                 saving.recover(self, self.store)
             self.last_seq = self.store.last_seq
             self.settle()
             self._snapshots = Snapshots(self, self.store, self._fit, self._aside)
-        except BaseException:
+        except PlrEdgeError:
+            self.close()
+            raise
+        except BaseException:  # whatever it is, it may be so at the next start too
+            self.starts.answered = True
             self.close()
             raise
 
@@ -86,6 +90,8 @@ class Live(Background):
         """Stop the trainer, end what is under way, and give the state's lock back."""
         self.trainer.kill()
         self._end_briefing()
+        if hasattr(self, "starts"):
+            self.starts.given_up()
         super().close()
 
     def learn_slow(self, taught: Taught) -> None:

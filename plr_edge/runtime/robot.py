@@ -123,6 +123,7 @@ class Robot(Requests):
         """Answer until `stop`; then save."""
         self.sensors.start()
         self._started, self._began_s = True, time.monotonic()
+        self.live.starts.answered = True
         self._update_state()
         notify("READY=1")
         while not self.stopping.is_set():

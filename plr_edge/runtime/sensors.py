@@ -14,6 +14,7 @@ from plr_edge.meters import PowerMeter, find_power_meters, process_memory, read_
 
 _EVERY_S = 1.0
 _MEMORY_EVERY = 30  # looks: the kernel walks every page for it
+_LEAST_WAIT_S = 0.03  # of a second, which frames can lose without harm
 TOTAL = "total"
 
 
@@ -103,7 +104,7 @@ class Sensors:
             return None
         ran_s, waited_s = (b - a for a, b in zip(self._ran_and_waited_s, now, strict=True))
         self._ran_and_waited_s = now
-        return waited_s / max(ran_s + waited_s, 1e-9)
+        return waited_s / (ran_s + waited_s) if waited_s > _LEAST_WAIT_S else 0.0
 
 
 def _resident() -> dict[str, int]:

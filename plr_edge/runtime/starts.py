@@ -23,6 +23,7 @@ class Starts:
     def __init__(self, store: Store) -> None:
         """Count one more, and take what may kill it out of its way."""
         self._store = store
+        self.answered = False  # it came so far as to answer
         self.n_failed = int(store.get("starts", 0))
         self._keep(self.n_failed + 1)
         generations = store.generations()
@@ -44,6 +45,11 @@ class Starts:
     def succeeded(self) -> None:
         """Begin to count anew; where nothing learned was used, it is not trusted yet."""
         self._keep(_BACK_AFTER if self.trouble else 0)
+
+    def given_up(self) -> None:
+        """Say that this one ended in an orderly way; before it answered, it was no start at all."""
+        if not self.answered:
+            self._keep(self.n_failed)
 
     def _keep(self, n: int) -> None:
         with suppress(StateError):  # a disk that is full or read-only is no reason not to start

@@ -7,6 +7,7 @@ one who reads.
 from __future__ import annotations
 
 import logging
+import os
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -79,6 +80,8 @@ def open_live(
 
 
 def _camera(source: str, stop: threading.Event) -> LiveSource:
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # what fails is said in our own words
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         import cv2
     except ImportError:
