@@ -20,6 +20,7 @@ _NEAR = 0.1  # of a budget: nearer to the aim than this, the rate rises more slo
 _HYSTERESIS_C = 5.0
 _MOST_STEPS_PER_S = 200.0
 _LEAST_STEPS_PER_S = 0.05
+_SHIFT = 0.1  # of a share: less is not worth telling the trainer
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,7 +54,8 @@ class Reading:
         power_w: mean of the whole board.
         temp_c: of the hottest sensor.
         latency_ms: 99th percentile over frames; None where no frame came.
-        pressure: share of the time in which something waited for a processor, 0..1.
+        pressure: of the time in which frames were worked on, the share that was spent waiting for
+            a processor, 0..1.
         steps_per_s: training steps done.
     """
 
@@ -92,11 +94,23 @@ class Governor:
         self.step_s = tuple(step_s)
         self._rate = self._ceiling()
 
-    def observe_cost(self, mean_step_s: float) -> None:
-        """Scale the costs so that their mean over the schedule is what was measured."""
-        expected = self._mean_step_s()
-        if expected > 0 and mean_step_s > 0:
-            self.step_s = tuple(s * mean_step_s / expected for s in self.step_s)
+    def observe_costs(self, step_s: Sequence[float | None]) -> None:
+        """Take over the cost of a step at each level as it was measured; None where none was done.
+
+        Levels without a measurement are scaled like those with one. The schedule `measured` then
+        follows its costs.
+        """
+        pairs = [(m, s) for m, s in zip(step_s, self.step_s, strict=True) if m]
+        if not pairs:
+            return
+        scale = sum(m for m, _ in pairs) / max(sum(s for _, s in pairs), 1e-9)
+        self.step_s = tuple(m or s * scale for m, s in zip(step_s, self.step_s, strict=True))
+        if self.schedule.name == "measured":
+            rates = [1.0 / s for s in self.step_s]
+            shares = tuple(rate / sum(rates) for rate in rates)
+            now = self.schedule.shares
+            if any(abs(a - b) > _SHIFT * b for a, b in zip(shares, now, strict=True)):
+                self.schedule = Schedule(name="measured", shares=shares)
 
     def decide(self, reading: Reading, dt_s: float = 1.0) -> Decision:
         """Return the rate for the time to come."""
@@ -154,5 +168,5 @@ class Governor:
             if value is not None and value > _MARGIN * limit:
                 return f"{value:.1f} {unit} of {limit:g} {unit}"
         if reading.pressure is not None and reading.pressure > 0.5:
-            return f"processors waited for {reading.pressure:.0%} of the time"
+            return f"frames waited for a processor in {reading.pressure:.0%} of their time"
         return ""

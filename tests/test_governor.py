@@ -20,7 +20,7 @@ def test_a_duty_is_a_rate_at_the_measured_cost():
     for _ in range(30):
         decision = one.decide(Reading())
     assert decision.steps_per_s == pytest.approx(0.3 / MEAN_S)
-    one.observe_cost(2 * MEAN_S)
+    one.observe_costs([2 * cost for cost in STEP_S])
     for _ in range(30):
         decision = one.decide(Reading())
     assert decision.steps_per_s == pytest.approx(0.15 / MEAN_S)
@@ -44,6 +44,25 @@ def test_training_gives_way_at_once_and_comes_back_slowly(budget, bad, good):
     assert first <= 0.5 * full and second <= 0.5 * first  # two seconds to a quarter
     rates = [one.decide(Reading(**good)).steps_per_s for _ in range(12)]
     assert rates == sorted(rates) and rates[0] < 0.5 * full and rates[-1] == full
+
+
+def test_costs_are_those_measured_and_levels_without_a_measurement_scale_along():
+    one = governor()
+    one.observe_costs([0.2, None, 0.02])
+    assert one.step_s == pytest.approx((0.2, 0.1, 0.02))
+    one.observe_costs([None] * 3)
+    assert one.step_s == pytest.approx((0.2, 0.1, 0.02))
+    assert one.schedule is SCHEDULE  # made by hand, so it stays
+
+
+def test_the_schedule_measured_follows_what_steps_cost():
+    schedule = make_schedule("measured", fully_connected([64, 32, 16, 4]), STEP_S)
+    one = Governor(Budget(duty_share=0.5), schedule, STEP_S)
+    one.observe_costs([0.1, 0.05, 0.0105])  # less than a tenth of a share: not worth a message
+    assert one.schedule is schedule
+    one.observe_costs([0.1, 0.1, 0.1])
+    assert one.schedule.shares == pytest.approx((1 / 3,) * 3)
+    assert one.decide(Reading()).shares == one.schedule.shares
 
 
 def test_a_board_that_is_much_too_hot_does_not_train():

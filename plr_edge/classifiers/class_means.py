@@ -26,6 +26,12 @@ class ClassMeans:
             self.sums[label] += row
             self.counts[label] += 1
 
+    def copy(self) -> ClassMeans:
+        """Return one that learns by itself."""
+        other = ClassMeans(self.sums.shape[1])
+        other.sums, other.counts = self.sums.copy(), self.counts.copy()
+        return other
+
     def adopt_missing(self, other: ClassMeans) -> None:
         """Take over the classes that `other` knows and this one does not."""
         last = np.array([len(other.counts) - 1])
@@ -39,6 +45,29 @@ class ClassMeans:
         scores = unit(features) @ self.sums.T / np.maximum(norms, 1e-12)  # (n, K)
         scores[:, self.counts == 0] = -1.0
         return np.asarray(scores)
+
+
+def fit_means(
+    features: np.ndarray, labels: np.ndarray, quantile: float
+) -> tuple[ClassMeans, float]:
+    """Fit class means, and the threshold of `unknown`, to remembered samples.
+
+    Args:
+        features: (n, D), adapted.
+        labels: (n,) class indices.
+        quantile: share of the samples that may fall below the threshold, each compared with the
+            mean of the others of its class.
+
+    Returns:
+        means, and the cosine to the nearest one below which a frame is unknown.
+    """
+    means = ClassMeans(features.shape[1])
+    means.learn_many(features, labels)
+    x = unit(features)
+    others = means.sums[labels] - x
+    alone = means.counts[labels] < 2
+    similarity = (unit(others) * x).sum(axis=1)[~alone]
+    return means, float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

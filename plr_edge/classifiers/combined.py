@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from plr_edge.classifiers.class_means import ClassMeans, unit
+from plr_edge.classifiers.class_means import ClassMeans, fit_means, unit
 from plr_edge.classifiers.ridge import Ridge
 
 _YOUNG = 24  # samples below which ridge has too little to go by
@@ -32,7 +32,7 @@ class CombinedClassifier:
         self.means = ClassMeans(feature_width)
         self.rehearsed: np.ndarray = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
-        self._pending: list[tuple[np.ndarray, np.ndarray]] = []
+        self.pending: list[tuple[np.ndarray, np.ndarray]] = []
 
     @property
     def n_classes(self) -> int:
@@ -46,36 +46,24 @@ class CombinedClassifier:
 
     def learn_ridge(self, taps: np.ndarray, labels: np.ndarray) -> None:
         """Let ridge learn a batch, when enough has come; class means never wait."""
-        self._pending.append((taps, labels))
-        n_pending = sum(len(y) for _, y in self._pending)
+        self.pending.append((taps, labels))
+        n_pending = sum(len(y) for _, y in self.pending)
         if n_pending >= min(_MOST_PENDING, self.ridge.counts.sum() / 8):
             self.settle(_GROWTH)
 
     def settle(self, growth: float = 1.0) -> None:
         """Let ridge catch up with what it was taught; see `Ridge.settle`."""
-        if self._pending:
-            taps, labels = (np.concatenate(part) for part in zip(*self._pending, strict=True))
-            self._pending.clear()
+        if self.pending:
+            taps, labels = (np.concatenate(part) for part in zip(*self.pending, strict=True))
+            self.pending.clear()
             self.ridge.learn_many(taps, labels)
         self.ridge.settle(growth)
 
     def refit_means(self, features: np.ndarray, labels: np.ndarray, quantile: float) -> None:
-        """Fit class means, and the threshold of `unknown`, to remembered samples.
-
-        Args:
-            features: (n, D), adapted.
-            labels: (n,) class indices.
-            quantile: share of the samples that may fall below the threshold, each compared with
-                the mean of the others of its class.
-        """
-        old, self.means = self.means, ClassMeans(features.shape[1])
-        self.means.learn_many(features, labels)
-        self.means.adopt_missing(old)
-        x = unit(features)
-        others = self.means.sums[labels] - x
-        alone = self.means.counts[labels] < 2
-        similarity = (unit(others) * x).sum(axis=1)[~alone]
-        self.unknown_below = float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
+        """Take over what `fit_means` fits; classes that it does not know are kept."""
+        means, self.unknown_below = fit_means(features, labels, quantile)
+        means.adopt_missing(self.means)
+        self.means = means
 
     def answer_many(
         self, taps: np.ndarray, features: np.ndarray, cosines: np.ndarray | None = None
@@ -97,7 +85,8 @@ class CombinedClassifier:
         seen = cosines > -1.0  # (n, K)
         total = near = _standardised(cosines, seen)
         if self.means.counts.sum() >= _YOUNG:
-            fast = _instead(near, self.ridge.fitted_scores(taps), self.ridge.fitted_counts >= _FEW)
+            ridge = self.ridge.fitted  # once: another thread may replace it
+            fast = _instead(near, ridge.scores(taps), ridge.counts >= _FEW)
             rehearsed = unit(features) @ unit(self.rehearsed).T
             total = fast + _instead(fast, rehearsed, np.abs(self.rehearsed).sum(axis=1) > 0)
         total = np.where(seen, _SHARPNESS * total, -np.inf)

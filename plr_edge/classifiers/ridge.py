@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -12,6 +13,27 @@ from plr_edge.errors import StateError
 _YOUNG_ROWS = 1024  # below, the rows are kept and a small system is solved
 _BLOCK = 256  # rows of the inverse updated together, so that the product stays in cache
 _LEAST_SPREAD = 0.05  # of the mean spread: values that hardly vary are not blown up
+
+
+@dataclass(frozen=True)
+class Fitted:
+    """What answers: never changed, only replaced, so that any thread may answer with it.
+
+    Attributes:
+        weights: (K, D + 1) float32, the last column the constant.
+        mean: (D,) float32.
+        scale: (D,) float32.
+        counts: (K,) samples of each class that the weights were fitted to.
+    """
+
+    weights: np.ndarray
+    mean: np.ndarray
+    scale: np.ndarray
+    counts: np.ndarray
+
+    def scores(self, features: np.ndarray) -> np.ndarray:
+        """Return the outputs (n, K) for features (n, D)."""
+        return np.asarray(standardised(features, self.mean, self.scale) @ self.weights.T)
 
 
 class Ridge:
@@ -48,7 +70,7 @@ class Ridge:
         self._rows: np.ndarray = np.zeros((0, width), np.float32)
         self._labels: np.ndarray = np.zeros(0, np.int64)
         self._n_fitted = 0
-        self._fitted_counts = self.counts
+        self.fitted = Fitted(self._weights, self.mean, self.scale, self.counts)
 
     @property
     def weights(self) -> np.ndarray:
@@ -64,7 +86,7 @@ class Ridge:
         np.add.at(self.counts, labels, 1)
         if len(self._inverse):
             self._update(self._standardised(features), labels)
-            self._fitted_counts = self.counts.copy()
+            self._show()
             return
         self._rows = np.concatenate([self._rows, features], dtype=np.float32)
         self._labels = np.concatenate([self._labels, labels])
@@ -79,19 +101,9 @@ class Ridge:
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return the regression's outputs, -inf for a class never seen; see `Classifier`."""
         self.settle()
-        scores = self.fitted_scores(features)
+        scores = self.fitted.scores(features)
         scores[:, self.counts == 0] = -np.inf
         return scores
-
-    def fitted_scores(self, features: np.ndarray) -> np.ndarray:
-        """Return the outputs (n, K) of the weights as last settled."""
-        return np.asarray(self._standardised(features) @ self._weights.T)
-
-    @property
-    def fitted_counts(self) -> np.ndarray:
-        """(K,) samples of each class that the weights as last settled were fitted to."""
-        missing = len(self._weights) - len(self._fitted_counts)
-        return np.pad(self._fitted_counts, (0, missing))
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return what answering needs."""
@@ -120,7 +132,7 @@ class Ridge:
         self._weights, self.mean = arrays["weights"], arrays["mean"]
         self.scale = arrays["scale"]
         self.counts = arrays["counts"]
-        self._fitted_counts = self.counts.copy()
+        self._show()
         if learning is None:
             return
         self._rows, self._labels = learning["rows"], learning["labels"]
@@ -140,7 +152,8 @@ class Ridge:
             self._weights = np.linalg.solve(self._regularised(x @ x.T), targets).T @ x
         else:
             self._weights = np.linalg.solve(self._regularised(x.T @ x), x.T @ targets).T
-        self._n_fitted, self._fitted_counts = len(x), self.counts.copy()
+        self._n_fitted = len(x)
+        self._show()
 
     def _grow_up(self) -> None:
         """Turn the rows into the inverse of their regularised Gram matrix, and drop them."""
@@ -153,6 +166,9 @@ class Ridge:
             self._inverse = np.linalg.inv(self._regularised(x.T @ x))
         self._rows, self._labels = self._rows[:0], self._labels[:0]
         self._n_fitted = 0
+
+    def _show(self) -> None:
+        self.fitted = Fitted(self._weights, self.mean, self.scale, self.counts.copy())
 
     def _regularised(self, product: np.ndarray) -> np.ndarray:
         """Add the strength to the diagonal; in place."""
@@ -176,5 +192,10 @@ class Ridge:
         return np.eye(len(self.counts), dtype=np.float32)[labels]
 
     def _standardised(self, features: np.ndarray) -> np.ndarray:
-        x = (features - self.mean) * self.scale
-        return np.concatenate([x, np.ones((len(x), 1), np.float32)], axis=1, dtype=np.float32)
+        return standardised(features, self.mean, self.scale)
+
+
+def standardised(features: np.ndarray, mean: np.ndarray, scale: np.ndarray) -> np.ndarray:
+    """Shift and scale features (n, D), and append a one: (n, D + 1) float32."""
+    x = (features - mean) * scale
+    return np.concatenate([x, np.ones((len(x), 1), np.float32)], axis=1, dtype=np.float32)

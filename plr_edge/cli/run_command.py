@@ -16,6 +16,8 @@ from plr_edge.cli.options import (
     trust_option,
 )
 
+_SWITCH_S = 5e-4  # a thread that holds the interpreter makes a frame wait no longer than this
+
 
 @click.command("run")
 @bundle_argument
@@ -35,22 +37,32 @@ from plr_edge.cli.options import (
 @click.option("--cpus", help="That the trainer may use, such as 2,3.")
 @click.option("--schedule", help="Of the levels; see `plr-edge schedule`.")
 @click.option("--allow-code", is_flag=True, help="Import what an unsigned bundle names.")
+@click.option("--report", type=click.Path(path_type=Path),
+              help="Of what the run did, written at its end: JSON or .html.")  # fmt: skip
 @threads_option
 @engine_options
 @trust_option
-def command(bundle: Path, source: str, state: Path, listen: str, **options: Any) -> None:
+def command(
+    bundle: Path, source: str, state: Path, listen: str, report: Path | None, **options: Any
+) -> None:
     """Answer SOURCE as it comes, and teach it by HTTP, by `plr-edge teach` or on the page.
 
     SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a ROS 2
     bag, a folder to watch, or `none`.
     """
+    import os
     import signal
+    import sys
     import threading
     from dataclasses import fields
 
+    # before NumPy is loaded: a fit of the classifier shall not take the frames' processor too
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options["threads"]))
+
+    from plr_edge.errors import ConfigError
     from plr_edge.runtime.assembly import RobotOptions, make_robot
-    from plr_edge.serve.api import make_app
-    from plr_edge.serve.server import is_loopback, read_token, start_server
+    from plr_edge.runtime.run_report import write_run_report
+    from plr_edge.serve.server import Service, is_loopback, read_token
     from plr_edge.stream.live_source import open_live
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
@@ -61,17 +73,24 @@ def command(bundle: Path, source: str, state: Path, listen: str, **options: Any)
         if source != "none":
             frames = open_live(source, robot.stopping, options["rate"], options["topic"])
         token = read_token(state)
-        server, thread = start_server(make_app(robot, token), listen)
+        if not is_loopback(listen):
+            click.echo("others can reach this address; whoever has the token can teach", err=True)
+
+        def ready(where: str) -> None:
+            secret = f"#token={token}" if sys.stderr.isatty() and where.startswith("http") else ""
+            click.echo(f"serving at {where}{secret}; the token is in {state / 'token'}", err=True)
+
+        service = Service(robot, token, listen, ready)
+        sys.setswitchinterval(_SWITCH_S)
         for number in (signal.SIGINT, signal.SIGTERM):
             signal.signal(number, lambda *_: robot.stop())
         if frames is not None:
             threading.Thread(target=robot.feed, args=(frames,), daemon=True).start()
-        where = listen if listen.startswith("unix:") else f"http://{listen}/#token={token}"
-        if not is_loopback(listen):
-            click.echo("others can reach this address; whoever has the token can teach", err=True)
-        click.echo(f"serving at {where}", err=True)
         robot.run()
-        server.should_exit = True
-        thread.join(timeout=1.5)
+        service.stop()
+        if report:
+            write_run_report(robot, report)
+        if service.failed:
+            raise ConfigError("the HTTP interface failed; the log says why")
     finally:
         robot.live.close()

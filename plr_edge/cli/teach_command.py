@@ -16,7 +16,11 @@ from plr_edge.cli.options import listen_option, state_option
 @listen_option
 @click.option("--last", default=20, show_default=True, type=click.IntRange(1, 150),
               help="How many of the newest frames, where no images are given.")  # fmt: skip
-def command(label: str, images: tuple[Path, ...], state: Path, listen: str, last: int) -> None:
+@click.option("--sequence", type=click.IntRange(1),
+              help="Of one frame, or of a run that was asked about: `plr-edge watch`.")  # fmt: skip
+def command(
+    label: str, images: tuple[Path, ...], state: Path, listen: str, last: int, sequence: int | None
+) -> None:
     """Teach LABEL from the frames just seen, or from IMAGES, to a running `plr-edge run`."""
     import base64
     import json
@@ -26,6 +30,8 @@ def command(label: str, images: tuple[Path, ...], state: Path, listen: str, last
     from plr_edge.errors import StreamError
 
     body: dict[str, object] = {"label": label, "last": last, "key": secrets.token_hex(8)}
+    if sequence is not None:
+        body["sequence"] = sequence
     if images:
         try:
             data = [base64.b64encode(image.read_bytes()).decode() for image in images]

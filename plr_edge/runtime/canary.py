@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,12 @@ class Canary:
         self.record_bytes = codec.record_bytes + 2 * taps_width + SEQ_BYTES
         self.memory = LatentMemory(self.record_bytes, n * (self.record_bytes + 4), seed)
         self._offered: dict[int, int] = {}
+
+    def draft(self) -> Canary:
+        """Return one that counts by itself; what is held out is the same."""
+        other = copy.copy(self)
+        other._offered = dict(self._offered)
+        return other
 
     def wants(self, label: int) -> bool:
         """Say whether the next label of a class is to be held out; counts it."""

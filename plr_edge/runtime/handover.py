@@ -14,32 +14,41 @@ import sys
 import threading
 import time
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from typing import Any
 
-import numpy as np
-
-from plr_edge.runtime.messages import unpack
+from plr_edge.runtime.messages import Message, opened, unpack
 
 _log = logging.getLogger(__name__)
 _MOST_DEATHS, _WITHIN_S = 5, 300.0
 _LONGEST_BACKOFF_S = 30.0
 _MAX_QUEUED = 4096
 _SLICE_S = 0.02
-Message = tuple[str, dict[str, Any], dict[str, np.ndarray]]
+# Nice before torch is loaded. A process group of its own, for Ctrl-C is for perception; but no
+# session, which Linux may give as much of the processor as perception's (autogroup), however nice.
+_START = """import os, sys
+os.setpgrp()
+os.nice(int(sys.argv[2]))
+from plr_edge.runtime.trainer import main
+main(int(sys.argv[1]))"""
 
 
 class TrainerProcess:
     """One child at a time; a dead one is replaced after a while, and given up after many."""
 
-    def __init__(self) -> None:
+    def __init__(self, nice: int = 10) -> None:
+        """Start nothing yet; `nice` is of the children."""
+        self._nice = nice
         self.child: subprocess.Popen[bytes] | None = None
         self.n_deaths, self.given_up = 0, False
         self.inbox: queue.Queue[Message] = queue.Queue()
         self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
         self._again_at = 0.0
+        self.starting = False  # somebody is about to call `start`
         self._outbox: queue.Queue[bytes | None] = queue.Queue(_MAX_QUEUED)
+        self.wake: Callable[[], None] = lambda: None  # called when something came
+        self.held = False  # where it is limited: has none of the time for now
         self._share = 1.0
         self._limiting = False
 
@@ -51,24 +60,37 @@ class TrainerProcess:
     @property
     def wanted(self) -> bool:
         """Whether it is time to start one."""
-        return not (self.alive or self.given_up) and time.monotonic() >= self._again_at
+        there = self.alive or self.starting or self.given_up
+        return not there and time.monotonic() >= self._again_at
 
-    def start(self, first: bytes) -> None:
-        """Start a child, and send it its first message."""
+    @property
+    def n_unread(self) -> int:
+        """Messages that the child has not been sent yet."""
+        return self._outbox.qsize()
+
+    def start(self) -> bool:
+        """Start a child, which waits for its first message; False where that fails.
+
+        Any thread may do it.
+        """
         ours, theirs = socket.socketpair()
-        self.child = subprocess.Popen(
-            [sys.executable, "-m", "plr_edge.runtime.trainer", str(theirs.fileno())],
-            pass_fds=[theirs.fileno()],
-            stdin=subprocess.DEVNULL,
-            start_new_session=True,  # Ctrl-C is for perception, which then stops it
-        )
-        theirs.close()
-        connection = Connection(ours.detach())
         self._outbox = queue.Queue(_MAX_QUEUED)
-        self._outbox.put(first)
+        with theirs:
+            try:
+                self.child = subprocess.Popen(
+                    [sys.executable, "-c", _START, str(theirs.fileno()), str(self._nice)],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            except OSError as error:  # no memory, too many processes
+                ours.close()
+                self._died(str(error))
+                return False
+        connection = Connection(ours.detach())
         for work in (self._read, self._write):
             arguments = (connection, self._outbox) if work == self._write else (connection,)
             threading.Thread(target=work, args=arguments, daemon=True).start()
+        return True
 
     def send(self, message: bytes) -> bool:
         """Queue a message; False where it was lost, as to a child that died."""
@@ -95,9 +117,9 @@ class TrainerProcess:
     def _slice(self) -> None:
         while self._share < 1.0:
             child = self.child
-            run_s = _SLICE_S * self._share
+            run_s = 0.0 if self.held else _SLICE_S * self._share
             for number, pause_s in ((signal.SIGCONT, run_s), (signal.SIGSTOP, _SLICE_S - run_s)):
-                if child is not None and child.poll() is None:
+                if pause_s and child is not None and child.poll() is None:
                     with suppress(OSError):
                         child.send_signal(number)
                 time.sleep(pause_s)
@@ -110,17 +132,20 @@ class TrainerProcess:
         """Notice a death, once; returns whether there was one."""
         if self.child is None or self.child.poll() is None:
             return False
-        now = time.monotonic()
-        _log.warning("the trainer ended (%s)", self.child.returncode)
+        self._died(str(self.child.returncode))
         self.child = None
+        with suppress(queue.Full):
+            self._outbox.put_nowait(None)
+        return True
+
+    def _died(self, why: str) -> None:
+        now = time.monotonic()
+        _log.warning("the trainer ended (%s)", why)
         self.n_deaths += 1
         self._deaths.append(now)
         recent = sum(now - at < _WITHIN_S for at in self._deaths)
         self.given_up = recent >= _MOST_DEATHS
         self._again_at = now + min(0.5 * 2**recent, _LONGEST_BACKOFF_S)
-        with suppress(queue.Full):
-            self._outbox.put_nowait(None)
-        return True
 
     def kill(self) -> None:
         """End the child at once; it has nothing to lose."""
@@ -128,11 +153,24 @@ class TrainerProcess:
             self.child.kill()
             self.child.wait()
 
+    def dismiss(self) -> None:
+        """End the child at once, without counting a death."""
+        self.kill()
+        self.child = None
+        with suppress(queue.Full):
+            self._outbox.put_nowait(None)
+        while not self.inbox.empty():
+            self.inbox.get()
+
     def _read(self, connection: Connection) -> None:
         with suppress(EOFError, OSError):
             while True:
                 try:
-                    self.inbox.put(unpack(connection.recv_bytes()))
+                    kind, facts, arrays = unpack(connection.recv_bytes())
+                    if kind == "parcel":
+                        kind, facts, arrays = opened(facts["place"])
+                    self.inbox.put((kind, facts, arrays))
+                    self.wake()
                 except ValueError as error:
                     _log.error("the trainer sent what cannot be used (%s)", error)
 

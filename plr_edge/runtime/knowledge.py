@@ -20,16 +20,15 @@ from plr_edge.admission import Admission
 from plr_edge.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import AdaptConfig
-from plr_edge.engines import Engine
-from plr_edge.gate import Verdict, judge
+from plr_edge.gate import Verdict
 from plr_edge.runtime.canary import Canary
+from plr_edge.runtime.judging import Candidate, Exam, Judged, judged
 from plr_edge.runtime.perception import Perception, Prediction, Seen
 from plr_edge.schedule import make_schedule
 from plr_edge.store import CANARY, LEARNED, QUARANTINED, TRAIN, Label, Store
 from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
-_BATCH = 16
 
 
 @dataclass
@@ -79,39 +78,6 @@ class Taught:
         return np.array([label.seq for label in self.labels], np.int64)
 
 
-@dataclass(frozen=True)
-class Candidate:
-    """What training offers to answer with.
-
-    Attributes:
-        weights: of the adaptive part by name; None where nothing was trained yet.
-        rehearsed: (K, D) float32, rows of the cosine classifier.
-        features: (n, D) float32 of the latent memory, by these weights.
-        labels: (n,) int64 class indices of the latent memory.
-    """
-
-    weights: Mapping[str, np.ndarray] | None
-    rehearsed: np.ndarray
-    features: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def finite(self) -> bool:
-        """Whether every value is a number."""
-        arrays = [*(self.weights or {}).values(), self.rehearsed, self.features]
-        return all(np.isfinite(array).all() for array in arrays)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A candidate after the gate, ready to be swapped in."""
-
-    candidate: Candidate
-    classifier: CombinedClassifier
-    engine: Engine | None
-    verdict: Verdict
-
-
 class Knowledge:
     """Answer and acknowledge; subclasses say how to train."""
 
@@ -128,6 +94,7 @@ class Knowledge:
         self.history = History()
         self.n_taught, self.n_quarantined, self.version = 0, 0, 0
         self.verdict: Verdict | None = None
+        self.fell_back = False  # to the factory: every generation is damaged
         self.share = 1.0  # of the time that judging may take
         self.admission = Admission()
         self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
@@ -149,7 +116,8 @@ class Knowledge:
                 providers=config.providers,
             )
         except BaseException:
-            self.close()
+            if self.store is not None:  # subclasses have nothing yet that they could close
+                self.store.close()
             raise
 
     def close(self) -> None:
@@ -193,6 +161,38 @@ class Knowledge:
         if self.store:
             self.store.note(kind, text)
 
+    # drafts: learning while this one answers
+
+    def draft(self) -> Knowledge:
+        """Return one that can acknowledge labels on another thread; `adopt` takes it over."""
+        other = copy.copy(self)
+        other.classes = list(self.classes)
+        other.perception = copy.copy(self.perception)
+        other.perception.classes = other.classes
+        other.perception.classifier = copy.copy(self.classifier)
+        other.classifier.means = self.classifier.means.copy()
+        other.admission, other.canary = copy.deepcopy(self.admission), self.canary.draft()
+        return other
+
+    def adopt(self, draft: Knowledge) -> None:
+        """Go on with what a draft acknowledged; nothing else was, meanwhile."""
+        self.classes.extend(draft.classes[len(self.classes) :])
+        self.classifier.means = draft.classifier.means
+        self.admission, self.n_quarantined = draft.admission, draft.n_quarantined
+        self.canary.restore(draft.canary.to_facts())
+
+    def become(self, draft: Knowledge) -> None:
+        """Answer as a draft does that began anew."""
+        self.classes[:] = draft.classes
+        self.perception.classifier, self.perception.engine = (
+            draft.classifier,
+            draft.perception.engine,
+        )
+        self.perception.version = draft.perception.version
+        for name in ("history", "admission", "canary", "n_taught", "n_quarantined", "version",
+                     "verdict", "good_weights", "good_rehearsed", "fell_back"):  # fmt: skip
+            setattr(self, name, getattr(draft, name))
+
     # learning
 
     def answer(
@@ -230,8 +230,12 @@ class Knowledge:
             self.canary.add(taught.records[i], taught.seen.taps[i], seq, index)
         train = uses == TRAIN
         if train.any():
-            self.classifier.learn_ridge(taught.seen.taps[train], taught.indices[train])
+            self.learn_ridge(taught.seen.taps[train], taught.indices[train])
         self.n_taught += len(taught.labels)
+
+    def learn_ridge(self, taps: np.ndarray, labels: np.ndarray) -> None:
+        """Let ridge learn a batch: (n, T) taps, (n,) class indices."""
+        self.classifier.learn_ridge(taps, labels)
 
     def relearn(self, labels: Sequence[Label], fast_after: int) -> Taught:
         """Learn labels of the log again, from their latents.
@@ -265,31 +269,30 @@ class Knowledge:
 
     # publishing
 
-    def judged(self, candidate: Candidate) -> Judged:
-        """Let the canary judge a candidate; what answers now is not touched."""
-        classifier = copy.copy(self.classifier)
-        classifier.refit_means(candidate.features, candidate.labels, self.config.unknown_quantile)
-        engine = None
+    def exam(self) -> Exam:
+        """Return what candidates are held against now."""
         latents, taps = self.canary.read()
-        before = self._answers(self.classifier, self.perception.engine, latents, taps)
-        if candidate.weights is not None:
-            classifier.rehearsed = candidate.rehearsed
-            engine = self.perception.engine_of(candidate.weights)
-        after = self._answers(classifier, engine or self.perception.engine, latents, taps)
-        return Judged(candidate, classifier, engine, judge(self.canary.labels, before, after))
+        classifier = copy.copy(self.classifier)
+        classifier.ridge, classifier.means = copy.copy(classifier.ridge), classifier.means.copy()
+        return Exam(classifier, self.perception.engine, latents, taps, self.canary.labels)
+
+    def judged(self, candidate: Candidate, exam: Exam) -> Judged:
+        """Let the canary judge a candidate; touches nothing, so that any thread may do it."""
+        return judged(candidate, exam, self.perception.engine_of, lambda: self.share)
 
     def swap_in(self, judged: Judged) -> None:
         """Answer with a candidate that passed, from the next frame on."""
         self.verdict = judged.verdict
-        new, now = judged.classifier, self.classifier
-        new.means.adopt_missing(now.means)  # classes taught since
-        now.means, now.unknown_below = new.means, new.unknown_below
-        if judged.engine is not None and judged.candidate.weights is not None:
-            now.rehearsed = new.rehearsed
+        candidate, now = judged.candidate, self.classifier
+        candidate.means.adopt_missing(now.means)  # classes taught since
+        now.means, now.unknown_below = candidate.means, candidate.unknown_below
+        if judged.engine is not None and candidate.weights is not None:
+            now.rehearsed = candidate.rehearsed
             self.version += 1
+            self.fell_back = False
             self.perception.engine, self.perception.version = judged.engine, self.version
-            self.good_weights = judged.candidate.weights
-            self.good_rehearsed = judged.candidate.rehearsed
+            self.good_weights = candidate.weights
+            self.good_rehearsed = candidate.rehearsed
 
     def drop(self, reason: str) -> None:
         """Say that a generation is not published."""
@@ -369,19 +372,6 @@ class Knowledge:
         own = replace(own, taps=taps.astype(np.float32))
         indices = np.array([self._known_index(label.name) for label in whole], np.int64)
         return Taught(own, records, indices, whole).take(learned)
-
-    def _answers(
-        self, classifier: CombinedClassifier, engine: Engine, latents: np.ndarray, taps: np.ndarray
-    ) -> np.ndarray:
-        """Return the class index (n,) that is answered to each canary."""
-        if not len(latents):
-            return np.zeros(0, np.int64)
-        features = []
-        for i in range(0, len(latents), _BATCH):
-            start = time.thread_time()
-            features.append(engine.run(latents[i : i + _BATCH])[0])
-            time.sleep((time.thread_time() - start) * (1 / self.share - 1))
-        return classifier.answer_many(taps, np.concatenate(features))[0].argmax(1)
 
     def _known_index(self, label: str) -> int:
         return self.classes.index(label) if label in self.classes else -1

@@ -6,9 +6,10 @@ Owns the two engines and the classifier; knows nothing of how they come to chang
 from __future__ import annotations
 
 import ctypes
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -86,6 +87,23 @@ class Seen:
         return Seen(self.latents[rows], self.taps[rows], self.features[rows])
 
 
+@dataclass(frozen=True)
+class Looked:
+    """What the frozen part made of frames; it never changes, so any thread may make this.
+
+    Attributes:
+        frames: n of them.
+        latents: (n, *latent shape) float32.
+        taps: (n, T) float32.
+        began_ns: of `time.perf_counter_ns`, before the first pixel was looked at.
+    """
+
+    frames: tuple[Frame, ...]
+    latents: np.ndarray
+    taps: np.ndarray
+    began_ns: int
+
+
 class Perception:
     """Answer frames with one generation at a time."""
 
@@ -109,6 +127,10 @@ class Perception:
         try_bundle(bundle)
         self.engine = self.engine_of(weights or {})
         self._frozen = make_frozen_engine(bundle, engine, providers, n_threads)
+        # ONNX Runtime runs one session on several threads; TensorRT's buffers are one frame's
+        self._frozen_alone: AbstractContextManager[Any] = (
+            nullcontext() if engine == "onnx" else threading.Lock()
+        )
 
     @classmethod
     def from_state(
@@ -144,9 +166,17 @@ class Perception:
         self.version = int(state.facts["version"])
         return self
 
-    def engine_of(self, weights: Mapping[str, np.ndarray]) -> Engine:
-        """Build an adaptive part with other weights, or those it was exported with if none."""
+    def engine_of(
+        self, weights: Mapping[str, np.ndarray], rest: Callable[[], None] = lambda: None
+    ) -> Engine:
+        """Build an adaptive part.
+
+        Args:
+            weights: by name; those it was exported with if none.
+            rest: called where there is a moment to.
+        """
         model = self.bundle.splice(weights) if weights else self.bundle.read("adaptive.onnx")
+        rest()
         return OnnxEngine(model, self._n_threads)
 
     def publish(self, weights: Mapping[str, np.ndarray], version: int) -> None:
@@ -155,16 +185,25 @@ class Perception:
 
     def see(self, frames: Sequence[Frame]) -> Seen:
         """Run frames through the engines."""
-        t0 = time.perf_counter()
+        return self.finish(self.look(frames))
+
+    def look(self, frames: Sequence[Frame]) -> Looked:
+        """Run frames through the frozen part; safe on any thread."""
+        t0 = time.perf_counter_ns()
         x = self.bundle.preprocessing([frame.image for frame in frames])  # (n, 3, S, S)
-        t1 = time.perf_counter()
-        latents, taps = self._frozen.run(x)
-        t2 = time.perf_counter()
-        features = self.features_of(latents)
-        self.prepare_s += t1 - t0
-        self.frozen_s += t2 - t1
-        self.adaptive_s += time.perf_counter() - t2
-        return Seen(latents, taps, features)
+        t1 = time.perf_counter_ns()
+        with self._frozen_alone:
+            latents, taps = self._frozen.run(x)
+        self.prepare_s += (t1 - t0) / 1e9
+        self.frozen_s += (time.perf_counter_ns() - t1) / 1e9
+        return Looked(tuple(frames), latents, taps, t0)
+
+    def finish(self, looked: Looked) -> Seen:
+        """Run the adaptive part on what was looked at."""
+        start = time.perf_counter()
+        features = self.features_of(looked.latents)
+        self.adaptive_s += time.perf_counter() - start
+        return Seen(looked.latents, looked.taps, features)
 
     def features_of(self, latents: np.ndarray) -> np.ndarray:
         """Run the adaptive part alone: (n, *latent shape) to (n, D) float32."""

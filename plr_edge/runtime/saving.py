@@ -33,7 +33,7 @@ class Slow:
 
     Attributes:
         upto: the last label that it learned.
-        records: (n, record_bytes + 8) uint8, of the latent memory.
+        seqs: (n,) int64, places in the label log of what the latent memory holds.
         labels: (n,) int32 class indices.
         memory_facts: what `LatentMemory.from_arrays` needs beside them.
         weights: in training, where they are not those that answer.
@@ -43,7 +43,7 @@ class Slow:
     """
 
     upto: int
-    records: np.ndarray
+    seqs: np.ndarray
     labels: np.ndarray
     memory_facts: dict[str, Any]
     weights: Mapping[str, np.ndarray] | None
@@ -60,7 +60,7 @@ class Slow:
         memory, facts = session.memory.to_arrays()
         return cls(
             upto=session.store.last_seq if session.store else 0,
-            records=memory["records"],
+            seqs=seqs_of(memory["records"]),
             labels=memory["labels"],
             memory_facts=facts,
             weights=weights if finite and not same else None,
@@ -97,7 +97,7 @@ def save(
         upto: the last label that `knowledge` learned; the last of all by default.
     """
     canary, canary_facts = knowledge.canary.memory.to_arrays()
-    seqs, canary_seqs = seqs_of(slow.records), knowledge.canary.seqs
+    canary_seqs = knowledge.canary.seqs
     facts = {
         **identity(knowledge),
         "classes": knowledge.classes,
@@ -117,7 +117,7 @@ def save(
         "learning": {
             **{f"ridge.{n}": a for n, a in ridge.learning_arrays().items()},
             **{f"admission.{n}": a for n, a in admission.to_arrays().items()},
-            "memory.seqs": seqs,
+            "memory.seqs": slow.seqs,
             "memory.labels": slow.labels,
             "canary.seqs": canary_seqs,
             "canary.labels": canary["labels"],
@@ -127,7 +127,7 @@ def save(
     }
     if slow.weights is not None:  # trained on since the last generation that was published
         arrays["trainer"] = dict(slow.weights)
-    in_use = [*seqs.tolist(), *canary_seqs.tolist()]
+    in_use = [*slow.seqs.tolist(), *canary_seqs.tolist()]
     store.publish(facts, arrays, upto=upto, in_use=in_use, reason=reason)
 
 
@@ -159,6 +159,7 @@ def recover(knowledge: Any, store: Store) -> int:
             _log.warning("%s; learning again what it held", text)
         store.discard(sorted(damage), "damaged")
     saved = store.read()
+    knowledge.fell_back = bool(damage) and saved is None
     fast, slow = 0, 0
     if saved:
         fast, slow = saved.upto, int(saved.facts["memory_upto"])
@@ -235,15 +236,10 @@ def _restore(knowledge: Any, store: Store, saved: State) -> None:
     _restore_canary(knowledge.canary, store, learning, facts["canary"])
     if knowledge.version:
         knowledge.perception.publish(knowledge.good_weights, knowledge.version)
-    seqs = learning["memory.seqs"]
-    held, found = _held(store, seqs)
-    records = np.zeros((0, knowledge.codec.record_bytes), np.uint8)
-    if held:
-        records = np.stack([label.record for label in held if label.record is not None])
     slow = Slow(
         upto=int(facts["memory_upto"]),
-        records=with_seq(records, seqs[found]),
-        labels=learning["memory.labels"][found],
+        seqs=learning["memory.seqs"],
+        labels=learning["memory.labels"],
         memory_facts=facts["memory"],
         weights=saved.arrays.get("trainer"),
         rows=learning["rows"],
@@ -273,6 +269,25 @@ def _held(store: Store, seqs: np.ndarray) -> tuple[list[Label], np.ndarray]:
     if len(found) < len(seqs):
         store.notes.append(f"{len(seqs) - len(found)} latents of the memory are missing")
     return held, found
+
+
+def records_of(store: Store, seqs: np.ndarray, record_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read the latents of labels, as the latent memory keeps them.
+
+    Args:
+        store: that may have let go of some.
+        seqs: (n,) places in the label log.
+        record_bytes: of the latent memory.
+
+    Returns:
+        records: (m, record_bytes) uint8, m <= n.
+        found: (m,) int64, where in `seqs` they stand.
+    """
+    held, found = _held(store, seqs)
+    if not held:
+        return np.zeros((0, record_bytes), np.uint8), found
+    records = np.stack([label.record for label in held if label.record is not None])
+    return with_seq(records, seqs[found]), found
 
 
 def _restore_history(knowledge: Knowledge, store: Store) -> None:

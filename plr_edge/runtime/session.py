@@ -18,6 +18,7 @@ from torch import nn
 from plr_edge.backbones import BACKBONES, load_backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle import Bundle
+from plr_edge.classifiers.class_means import fit_means
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import BundleError
 from plr_edge.export.split import split
@@ -25,7 +26,8 @@ from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
 from plr_edge.runtime import saving
 from plr_edge.runtime.canary import SEQ_BYTES, with_seq
-from plr_edge.runtime.knowledge import Candidate, Knowledge, Taught
+from plr_edge.runtime.judging import Candidate
+from plr_edge.runtime.knowledge import Knowledge, Taught
 from plr_edge.runtime.perception import Prediction, Seen
 from plr_edge.store import TRAIN
 from plr_edge.stream.base import Frame, check_label
@@ -130,16 +132,19 @@ class Session(Knowledge):
         self.classifier.settle()
         trained = sum(self.learner.cost.steps_per_level) > 0
         slots = np.arange(len(self.memory))
+        features = self.learner.features_at(len(self.bundle.levels) - 1, slots)
+        labels = self.memory.labels.astype(np.int64)
+        means, unknown_below = fit_means(features, labels, self.config.unknown_quantile)
         candidate = Candidate(
             weights=self.learner.weights() if trained else None,
             rehearsed=self.learner.classifier(),
-            features=self.learner.features_at(len(self.bundle.levels) - 1, slots),
-            labels=self.memory.labels.astype(np.int64),
+            means=means,
+            unknown_below=unknown_below,
         )
         if not candidate.finite:
             self.drop("training diverged: a value is not finite")
             return
-        judged = self.judged(candidate)
+        judged = self.judged(candidate, self.exam())
         if judged.verdict.passed:
             self.swap_in(judged)
         else:
@@ -187,11 +192,11 @@ class Session(Knowledge):
 
     def restore_slow(self, slow: saving.Slow) -> None:
         """Go on training from a saved generation."""
-        self.memory = LatentMemory.from_arrays(
-            {"records": slow.records, "labels": slow.labels},
-            slow.memory_facts,
-            self.config.memory_bytes,
-        )
+        assert self.store is not None
+        record_bytes = self.codec.record_bytes + SEQ_BYTES
+        records, found = saving.records_of(self.store, slow.seqs, record_bytes)
+        held = {"records": records, "labels": slow.labels[found]}
+        self.memory = LatentMemory.from_arrays(held, slow.memory_facts, self.config.memory_bytes)
         self.learner.memory = self.memory
         self.learner.restore(slow.weights or self.good_weights, slow.rows, slow.prior)
         self.learner.cost = type(self.learner.cost)(**slow.facts["cost"])

@@ -1,6 +1,6 @@
 """The trainer process: latents in, candidates out; torch. May be killed at any instant.
 
-Started as `python -m plr_edge.runtime.trainer FD`. Knows no store and no frame: what it forgets
+Started by `TrainerProcess`. Knows no store and no frame: what it forgets
 when it dies, perception tells it again.
 """
 
@@ -8,29 +8,30 @@ from __future__ import annotations
 
 import os
 import resource
-import sys
 import time
 from contextlib import suppress
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from plr_edge.bundle import open_bundle
+from plr_edge.classifiers.class_means import fit_means
 from plr_edge.config import AdaptConfig
 from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
-from plr_edge.runtime.canary import SEQ_BYTES
-from plr_edge.runtime.messages import group, named, pack, unpack
+from plr_edge.meters.process import process_memory
+from plr_edge.runtime.canary import SEQ_BYTES, seqs_of
+from plr_edge.runtime.messages import Parcel, group, named, pack, unpack
 from plr_edge.runtime.session import adaptive_blocks
 from plr_edge.schedule import Schedule, make_schedule
 
-_OFFER_EVERY_S = 5.0
+_OFFER_EVERY_S, _OFFER_STEPS = 5.0, 50  # a candidate costs perception 0.1 s to judge: worth it
+_OFFER_AT_LEAST_EVERY_S = 30.0
 _CONSOLIDATE_STEPS = 400  # after the last label; then there is nothing more to gain
 _REPORT_EVERY_S = 0.5
 _LONGEST_WAIT_S = 0.2
-_OOM_SCORE = "800"  # of -1000..1000
+_OOM_SCORE = "800"
 
 
 class Trainer:
@@ -58,7 +59,9 @@ class Trainer:
             self._learner.cost = type(self._learner.cost)(**facts["cost"])
         self._steps_per_s, self._allowance, self._paused = float("inf"), 0.0, False
         self._offered_at = self._reported_at = self._refilled_at = time.monotonic()
-        self._steps_since_offer, self._step_s = 0, [0.0, 0.0]
+        self._steps_since_offer = 0
+        self._parcel: Parcel | None = None
+        self._n_steps, self._steps_s = [0] * len(levels), [0.0] * len(levels)  # since the report
 
     def run(self) -> None:
         """Train until the connection ends."""
@@ -69,13 +72,17 @@ class Trainer:
             self._refill()
             if self._may_step():
                 self._step()
-            now = time.monotonic()
-            if self._steps_since_offer and (
-                now - self._offered_at > _OFFER_EVERY_S or self._to_go == 0
-            ):
+            if self._is_due():
                 self._offer()
+            now = time.monotonic()
             if now - self._reported_at > _REPORT_EVERY_S:
                 self._report()
+
+    def _is_due(self) -> bool:
+        """Whether to offer what was learned since the last time."""
+        n, passed_s = self._steps_since_offer, time.monotonic() - self._offered_at
+        enough = n >= _OFFER_STEPS and passed_s > _OFFER_EVERY_S
+        return n > 0 and (enough or self._to_go == 0 or passed_s > _OFFER_AT_LEAST_EVERY_S)
 
     def _may_step(self) -> bool:
         can = self._to_go > 0 and not self._paused and self._learner.n_classes > 1
@@ -104,8 +111,9 @@ class Trainer:
             self._steps_since_offer = 0
 
     def _step(self) -> None:
-        start = time.monotonic()
-        if self._learner.step() is None:
+        start = time.process_time()  # not of the clock: it may be held back in between
+        level = self._learner.step()
+        if level is None:
             if self._learner.diverged:
                 self._connection.send_bytes(pack("diverged", {}, {}))
                 self._learner.diverged, self._to_go = False, 0
@@ -114,42 +122,50 @@ class Trainer:
         self._to_go -= 1
         self._allowance -= 1
         self._steps_since_offer += 1
-        self._step_s[0] += time.monotonic() - start
-        self._step_s[1] += 1
+        self._n_steps[level] += 1
+        self._steps_s[level] += time.process_time() - start
 
     def _offer(self) -> None:
         learner, memory = self._learner, self._learner.memory
-        held, facts = memory.to_arrays()
-        slots = np.arange(len(memory))
-        features = learner.features_at(len(learner.levels) - 1, slots)
+        self._offered_at, self._steps_since_offer = time.monotonic(), 0
+        deepest = learner.features_at(len(learner.levels) - 1, np.arange(len(memory)))
+        labels = memory.labels.astype(np.int64)
+        means, unknown_below = fit_means(deepest, labels, self._config.unknown_quantile)
+        weights = learner.weights()
         arrays = {
-            "memory.records": held["records"],
-            "memory.labels": held["labels"],
             "rows": learner.classifier(),
             "prior": learner.prior.numpy(),
-            "features": features,
-            **named(learner.weights(), "weights"),
+            "means.sums": means.sums,
+            **named(weights, "weights"),
         }
-        all_finite = all(np.isfinite(a).all() for a in arrays.values() if a.dtype.kind == "f")
-        self._offered_at, self._steps_since_offer = time.monotonic(), 0
-        if not all_finite:
+        if not all(np.isfinite(array).all() for array in arrays.values()):
             self._connection.send_bytes(pack("diverged", {}, {}))
             return
-        facts = {"memory": facts, "upto": self._upto, "cost": vars(learner.cost),
-                 "trained": self._trained}  # fmt: skip
-        self._connection.send_bytes(pack("candidate", facts, arrays))
+        held, memory_facts = memory.to_arrays()
+        arrays |= {
+            "means.counts": means.counts,
+            "memory.seqs": seqs_of(held["records"]),
+            "memory.labels": held["labels"],
+        }
+        facts = {"memory": memory_facts, "upto": self._upto, "cost": vars(learner.cost),
+                 "trained": self._trained, "unknown_below": unknown_below}  # fmt: skip
+        if self._parcel is not None:
+            self._parcel.close()
+        self._parcel = Parcel(pack("candidate", facts, arrays))
+        self._connection.send_bytes(pack("parcel", {"place": self._parcel.place}, {}))
 
     def _report(self) -> None:
-        seconds, n = self._step_s
-        self._reported_at, self._step_s = time.monotonic(), [0.0, 0.0]
+        levels, memory = len(self._n_steps), self._learner.memory
         facts = {
-            "steps_per_level": self._learner.cost.steps_per_level,
-            "step_s": seconds / n if n else None,
-            "rss_bytes": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            "steps": self._n_steps,
+            "steps_s": self._steps_s,
+            "rss_bytes": process_memory().get("rss_bytes"),
             "to_go": self._to_go,
-            "latents": len(self._learner.memory),
-            "latents_bytes": self._learner.memory.n_bytes,
+            "latents": len(memory),
+            "latents_bytes": memory.n_bytes,
         }
+        self._reported_at = time.monotonic()
+        self._n_steps, self._steps_s = [0] * levels, [0.0] * levels
         self._connection.send_bytes(pack("report", facts, {}))
 
 
@@ -159,9 +175,8 @@ def main(fd: int) -> None:
     try:
         kind, facts, arrays = unpack(connection.recv_bytes())
         assert kind == "start"
-        os.nice(int(facts["nice"]))
-        with suppress(OSError):  # where memory is short, the kernel takes the trainer first
-            Path("/proc/self/oom_score_adj").write_text(_OOM_SCORE)
+        with suppress(OSError), open("/proc/self/oom_score_adj", "w") as file:
+            file.write(_OOM_SCORE)  # where memory runs out, this process goes before perception
         if facts.get("cpus"):
             os.sched_setaffinity(0, facts["cpus"])
         if facts.get("memory_limit_bytes"):
@@ -172,7 +187,3 @@ def main(fd: int) -> None:
         return  # perception is gone
     finally:
         connection.close()
-
-
-if __name__ == "__main__":
-    main(int(sys.argv[1]))

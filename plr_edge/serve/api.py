@@ -6,11 +6,12 @@ Knows a `Robot` and asks it between two frames. No request names a path or an ad
 import asyncio
 import base64
 import binascii
-import hmac
 import io
-import json
 import secrets
-from collections.abc import AsyncIterator, Callable
+import time
+from collections.abc import Callable
+from concurrent.futures import CancelledError, ThreadPoolExecutor
+from functools import partial
 from importlib.resources import files
 from typing import Any
 
@@ -18,16 +19,32 @@ import numpy as np
 from PIL import Image
 
 from plr_edge.errors import LabelError, MissingExtraError, PlrEdgeError, StateError, StreamError
+from plr_edge.runtime.perception import Looked
 from plr_edge.runtime.robot import Robot
-from plr_edge.serve.limits import Limits
+from plr_edge.serve.events import MAX_LISTENERS, event_stream
+from plr_edge.serve.limits import PARSED, Limits, Rate
 from plr_edge.serve.metrics import metrics_text
 from plr_edge.stream.decode import decode_image
 
 _ANSWER_S = 10.0
 _MAX_IMAGES = 32
-_MAX_LISTENERS = 16
-_MAX_WAITING_EVENTS = 100
-_EVERY_FRAME = 3  # of the predictions, as events
+_AT_ONCE = 4  # images answered between two frames
+_PIECE = 1 << 16  # of base64: longer ones keep every other thread waiting
+_LABELS_PER_S, _BURST = 30.0, 300.0
+_OPEN = {"/predict"}
+_REFUSALS = {
+    400: "no JSON that we take",
+    401: "the token is missing or wrong",
+    404: "there is no such thing",
+    408: "the body came too slowly",
+    413: "the body is too large",
+    415: "the body is encoded",
+    422: "a field is wrong, or there is no such frame, label or generation",
+    429: "too many labels a second",
+    503: "too many requests at once",
+    507: "the disk refuses; nothing was taught",
+}
+_ADMIN = {"/teach", "/undo", "/rollback", "/pause", "/resume", "/save"}
 
 
 def make_app(robot: Robot, token: str) -> Any:
@@ -41,8 +58,17 @@ def make_app(robot: Robot, token: str) -> Any:
         MissingExtraError: the extra `serve` is not installed.
     """
     try:
-        from fastapi import Depends, FastAPI, Header, HTTPException
-        from fastapi.responses import HTMLResponse, PlainTextResponse, Response, StreamingResponse
+        from fastapi import Depends, FastAPI, HTTPException, Request
+        from fastapi.exceptions import RequestValidationError
+        from fastapi.responses import (
+            HTMLResponse,
+            JSONResponse,
+            PlainTextResponse,
+            Response,
+            StreamingResponse,
+        )
+        from fastapi.routing import APIRoute
+        from fastapi.security import HTTPBearer
         from pydantic import BaseModel, ConfigDict, Field
     except ImportError:
         raise MissingExtraError(
@@ -52,10 +78,27 @@ def make_app(robot: Robot, token: str) -> Any:
     class Strict(BaseModel):
         model_config = ConfigDict(extra="forbid", strict=True)
 
+    class Parsed(Request):
+        async def json(self) -> Any:
+            return self.scope[PARSED]
+
+    class Route(APIRoute):
+        def get_route_handler(self) -> Callable[[Request], Any]:
+            handler = super().get_route_handler()
+
+            async def handle(request: Request) -> Any:
+                return await handler(Parsed(request.scope, request.receive))
+
+            return handle
+
     class Teach(Strict):
         label: str = Field(max_length=200)
         last: int = Field(1, ge=1, le=150, description="How many of the newest frames.")
         stamp_ns: int | None = Field(None, ge=0, lt=2**63, description="One frame, by its stamp.")
+        sequence: int | None = Field(
+            None, ge=1, lt=2**63,
+            description="One frame, by its number; or all of a run that was asked about.",
+        )  # fmt: skip
         images: list[str] | None = Field(
             None, min_length=1, max_length=_MAX_IMAGES, description="Base64 of image files."
         )
@@ -64,23 +107,37 @@ def make_app(robot: Robot, token: str) -> Any:
         )
 
     class Predict(Strict):
-        images: list[str] = Field(min_length=1, max_length=_MAX_IMAGES)
+        images: list[str] = Field(
+            min_length=1, max_length=_MAX_IMAGES, description="Base64 of image files."
+        )
 
     class Undo(Strict):
         last: int | None = Field(None, ge=1, le=100_000)
         name: str | None = Field(None, max_length=200)
 
-    app = FastAPI(title="plr-edge", docs_url=None, redoc_url=None)
-    app.add_middleware(Limits)
+    class Refusal(BaseModel):
+        detail: str
 
-    def admin(authorization: str = Header("")) -> None:
-        given = authorization.removeprefix("Bearer ").encode()
-        if not hmac.compare_digest(given, token.encode()):
-            raise HTTPException(401, "give the token: Authorization: Bearer TOKEN")
+    refusals: dict[int | str, dict[str, Any]] = {
+        status: {"description": text, "model": Refusal} for status, text in _REFUSALS.items()
+    }
+    app = FastAPI(title="plr-edge", docs_url=None, redoc_url=None, responses=refusals)
+    app.router.route_class = Route
 
-    async def asked(act: Callable[[], Any]) -> Any:
+    @app.exception_handler(RequestValidationError)
+    async def wrong_field(_: Request, error: RequestValidationError) -> JSONResponse:
+        first = error.errors()[0]
+        where = ".".join(map(str, first["loc"][1:]))
+        return JSONResponse({"detail": f"{where}: {first['msg']}".lstrip(": ")}, 422)
+
+    app.add_middleware(Limits, token=token, open_posts=_OPEN, admin_posts=_ADMIN)
+    admin = [Depends(HTTPBearer(auto_error=False))]  # `Limits` checked it; this describes it
+    images_thread = ThreadPoolExecutor(1, "images")
+    rate = Rate(_LABELS_PER_S, _BURST)
+
+    async def asked(act: Callable[[], Any], *, changes: bool = True) -> Any:
         try:
-            future = asyncio.wrap_future(robot.call(act))
+            future = asyncio.wrap_future(robot.call(act, changes=changes))
             return await asyncio.wait_for(future, _ANSWER_S)
         except (LabelError, StreamError) as error:
             raise HTTPException(422, str(error)) from None
@@ -88,90 +145,114 @@ def make_app(robot: Robot, token: str) -> Any:
             raise HTTPException(507, "the disk refuses; nothing was taught") from None
         except PlrEdgeError:
             raise HTTPException(500, f"failed; see the log, {secrets.token_hex(4)}") from None
-        except TimeoutError:
+        except (TimeoutError, asyncio.TimeoutError, CancelledError):
             raise HTTPException(503, "busy; try again", {"Retry-After": "1"}) from None
 
-    async def decoded(images: list[str]) -> list[np.ndarray]:
+    async def looked(images: list[str]) -> list[Looked]:
+        """Decode images, and run them through the frozen part, on one thread beside the frames."""
+        stamp_ns, loop = time.time_ns(), asyncio.get_running_loop()
         try:
-            data = [base64.b64decode(image, validate=True) for image in images]
-            return [await asyncio.to_thread(decode_image, one, "image") for one in data]
+            seen = []
+            for image in images:
+                pixels = await loop.run_in_executor(images_thread, _decoded, image)
+                seen += await loop.run_in_executor(
+                    images_thread, robot.look, [pixels], "api", stamp_ns
+                )
+            return seen
         except (binascii.Error, ValueError):
             raise HTTPException(422, "an image is no base64") from None
         except StreamError as error:
             raise HTTPException(422, str(error)) from None
 
-    @app.post("/teach", dependencies=[Depends(admin)])
+    @app.post("/teach", dependencies=admin)
     async def teach(body: Teach) -> dict[str, Any]:
-        images = await decoded(body.images) if body.images else None
-        answer: dict[str, Any] = await asked(
-            lambda: robot.teach(
-                body.label, last=body.last, stamp_ns=body.stamp_ns, key=body.key, images=images
-            )
-        )
+        n = len(body.images) if body.images else body.last
+        if not rate.take(n):
+            wait = {"Retry-After": str(rate.wait_s(n))}
+            raise HTTPException(429, f"more than {_LABELS_PER_S:g} labels a second", wait)
+        facts = body.model_dump(exclude={"images"})
+        seen = await looked(body.images) if body.images else None
+        answer: dict[str, Any] = await asked(lambda: robot.teach(**facts, looked=seen))
         return answer
 
     @app.post("/predict")
     async def predict(body: Predict) -> list[dict[str, Any]]:
-        images = await decoded(body.images)
-        answers: list[dict[str, Any]] = await asked(lambda: robot.predict(images))
+        seen, answers = await looked(body.images), list[dict[str, Any]]()
+        for start in range(0, len(seen), _AT_ONCE):
+            act = partial(robot.predict, looked=seen[start : start + _AT_ONCE])
+            answers += await asked(act, changes=False)
         return answers
 
-    @app.get("/classes")
-    async def classes() -> list[dict[str, Any]]:
-        answers: list[dict[str, Any]] = await asked(robot.classes)
-        return answers
-
-    @app.post("/undo", dependencies=[Depends(admin)])
+    @app.post("/undo", dependencies=admin)
     async def undo(body: Undo) -> dict[str, Any]:
         if body.last is None and body.name is None:
             raise HTTPException(422, "say what to undo: last, name, or both")
         answer: dict[str, Any] = await asked(lambda: robot.undo(last=body.last, name=body.name))
         return answer
 
-    @app.post("/rollback", dependencies=[Depends(admin)])
+    @app.post("/rollback", dependencies=admin)
     async def rollback() -> dict[str, Any]:
         answer: dict[str, Any] = await asked(robot.rollback)
         return answer
 
-    @app.post("/pause", dependencies=[Depends(admin)])
-    async def pause() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(lambda: robot.pause(True))
+    @app.post("/save", dependencies=admin)
+    async def save() -> dict[str, Any]:
+        answer: dict[str, Any] = await asked(robot.save)
         return answer
 
-    @app.post("/resume", dependencies=[Depends(admin)])
-    async def resume() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(lambda: robot.pause(False))
+    @app.post("/pause", dependencies=admin)
+    async def pause() -> dict[str, Any]:
+        answer: dict[str, Any] = await asked(lambda: robot.pause(True), changes=False)
         return answer
+
+    @app.post("/resume", dependencies=admin)
+    async def resume() -> dict[str, Any]:
+        answer: dict[str, Any] = await asked(lambda: robot.pause(False), changes=False)
+        return answer
+
+    @app.get("/classes")
+    async def classes() -> list[dict[str, Any]]:
+        return robot.classes()
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(robot.health)
-        return answer
+        return robot.health()
 
     @app.get("/metrics", response_class=PlainTextResponse)
     async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(metrics_text(await asked(robot.health)))
+        return PlainTextResponse(metrics_text(robot), media_type="text/plain; version=0.0.4")
 
     @app.get("/events", response_class=StreamingResponse)
     async def events() -> StreamingResponse:
-        if len(robot.listeners) >= _MAX_LISTENERS:
+        if len(robot.listeners) >= MAX_LISTENERS:
             raise HTTPException(503, "too many listeners", {"Retry-After": "5"})
-        return StreamingResponse(_events(robot), media_type="text/event-stream")
+        return StreamingResponse(event_stream(robot), media_type="text/event-stream")
 
-    @app.get("/frame.jpg", response_class=Response)
+    async def picture(image: np.ndarray | None, side: int, missing: str) -> Response:
+        if image is None:
+            raise HTTPException(404, missing)
+        return Response(await asyncio.to_thread(_jpeg, image, side), media_type="image/jpeg")
+
+    picture_of: dict[str, Any] = {
+        "response_class": Response,
+        "responses": {200: {"content": {"image/jpeg": {}}}},
+    }
+
+    @app.get("/frame.jpg", **picture_of)
     async def frame() -> Response:
         latest = robot.latest
-        if latest is None:
-            raise HTTPException(404, "no frame yet")
-        return Response(await asyncio.to_thread(_jpeg, latest[0].image), media_type="image/jpeg")
+        return await picture(latest[0].image if latest else None, 480, "no frame yet")
 
-    @app.get("/thumbnails/{index}.jpg", response_class=Response)
+    @app.get("/thumbnails/{index}.jpg", **picture_of)
     async def thumbnail(index: int) -> Response:
         names = robot.live.classes
         image = robot.thumbnails.get(names[index]) if 0 <= index < len(names) else None
-        if image is None:
-            raise HTTPException(404, "no picture of this class since the start")
-        return Response(await asyncio.to_thread(_jpeg, image, 96), media_type="image/jpeg")
+        return await picture(image, 96, "no picture of this class since the start")
+
+    @app.get("/asked/{sequence}.jpg", **picture_of)
+    async def stranger(sequence: int) -> Response:
+        run = robot.strangers.asked.get(sequence)
+        return await picture(run[-1].frame.image if run else None, 96, "nothing was asked")
 
     @app.get("/", response_class=HTMLResponse)
     async def page() -> HTMLResponse:
@@ -180,31 +261,13 @@ def make_app(robot: Robot, token: str) -> Any:
     return app
 
 
-async def _events(robot: Robot) -> AsyncIterator[str]:
-    loop = asyncio.get_running_loop()
-    queue: asyncio.Queue[str] = asyncio.Queue(_MAX_WAITING_EVENTS)
-
-    def put(text: str) -> None:
-        if not queue.full():  # a listener that does not read loses events, nobody else does
-            queue.put_nowait(text)
-
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "prediction" and facts["sequence"] % _EVERY_FRAME:
-            return
-        loop.call_soon_threadsafe(put, f"event: {kind}\ndata: {json.dumps(facts)}\n\n")
-
-    robot.listeners.append(listen)
-    try:
-        while not robot.stopping.is_set():
-            try:
-                yield await asyncio.wait_for(queue.get(), 2.0)
-            except TimeoutError:
-                yield ": still here\n\n"
-    finally:
-        robot.listeners.remove(listen)
+def _decoded(text: str) -> np.ndarray:
+    """Decode base64 of an image file; raises ValueError or StreamError."""
+    pieces = (text[i : i + _PIECE] for i in range(0, len(text), _PIECE))
+    return decode_image(b"".join(base64.b64decode(p, validate=True) for p in pieces), "image")
 
 
-def _jpeg(image: np.ndarray, side: int = 480) -> bytes:
+def _jpeg(image: np.ndarray, side: int) -> bytes:
     picture = Image.fromarray(image)
     picture.thumbnail((side, side))
     stream = io.BytesIO()

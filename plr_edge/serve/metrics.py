@@ -1,50 +1,150 @@
-"""Health as Prometheus text. Absent figures are left out; class names never appear."""
+"""A robot as Prometheus text. Absent figures are left out; no class, path or token appears."""
 
 from __future__ import annotations
 
+import platform
+from collections.abc import Iterable, Mapping
+from importlib.metadata import version
 from typing import Any
 
-_NAMES = {
-    "frames": ("frames_total", "counter", "Frames answered."),
-    "dropped": ("frames_dropped_total", "counter", "Frames that a newer one replaced."),
-    "unknown": ("unknown_total", "counter", "Frames answered with unknown."),
-    "taught": ("labels_learned_total", "counter", "Labels learned."),
-    "quarantined": ("labels_quarantined_total", "counter", "Labels that look like mistakes."),
-    "classes": ("classes", "gauge", "Classes known."),
-    "version": ("version", "gauge", "Version that answers."),
-    "generations_dropped": ("generations_dropped_total", "counter", "Refused by the canary."),
-    "frames_per_s": ("frames_per_second", "gauge", "Frames answered in a second."),
-    "latency_ms_p50": ("latency_milliseconds_p50", "gauge", "Of recent frames."),
-    "latency_ms_p99": ("latency_milliseconds_p99", "gauge", "Of recent frames."),
-    "power_w": ("power_watts", "gauge", "Mean power of the last second."),
-    "rss_bytes": ("resident_memory_bytes", "gauge", "Of the perception process."),
-    "state_bytes": ("state_bytes", "gauge", "On disk."),
-    "written_today_bytes": ("written_today_bytes", "gauge", "To the state, in 24 hours."),
-}
+from plr_edge.runtime.counts import BOUNDS_S
+from plr_edge.runtime.robot import Robot
+from plr_edge.runtime.states import STATES
+
+Samples = Iterable[tuple[str, Mapping[str, str], float | int | None]]  # suffix, labels, value
 
 
-def metrics_text(health: dict[str, Any]) -> str:
-    """Return the exposition of what `Robot.health` returned."""
-    lines = []
-    trainer = health["trainer"]
-    values = {**health, "trainer_deaths": trainer["deaths"], "trainer_up": int(trainer["alive"])}
-    names = {
-        **_NAMES,
-        "trainer_deaths": ("trainer_deaths_total", "counter", "Times that the trainer ended."),
-        "trainer_up": ("trainer_up", "gauge", "Whether the trainer runs."),
+def metrics_text(robot: Robot) -> str:
+    """Return the exposition (text format 0.0.4); any thread may ask."""
+    blocks = (_block(*family) for family in _families(robot))
+    return "".join(block for block in blocks if block)
+
+
+def _families(robot: Robot) -> Iterable[tuple[str, str, str, Samples]]:
+    """Yield name, type, help and samples."""
+    live, counts, sensed = robot.live, robot.counts, robot.sensors.now
+    decision, report = robot.overseer.decision, robot.live.report
+    yield "build_info", "gauge", "What runs.", [("", _build(robot), 1)]
+    yield (
+        "state",
+        "gauge",
+        "1 for the state that it is in.",
+        [("", {"state": state}, int(state == robot.state)) for state in STATES],
+    )
+    yield (
+        "frames_total",
+        "counter",
+        "Frames by kind of source and outcome.",
+        [
+            ("", {"source": kind, "outcome": outcome}, n)
+            for (kind, outcome), n in sorted(counts.by.copy().items())
+        ],
+    )
+    yield "inference_seconds", "histogram", "From image to answer.", _histogram(robot)
+    yield _one("frames_late_total", "Answers older than the deadline.",
+               counts.n_late if counts.deadline_ms is not None else None)  # fmt: skip
+    yield _one("frames_per_second", "Frames answered.", robot.overseer.frames_per_s)
+    yield _one("unknown_ratio", "Unknown frames in the last hour.", robot.drift.unknown_ratio)
+    yield _one("unknown_drift_per_hour", "Its rise in an hour.", robot.drift.unknown_per_hour)
+    yield _one("confidence_drift_per_hour", "Rise of the mean confidence in an hour.",
+               robot.drift.confidence_per_hour)  # fmt: skip
+    yield _one("classes", "Classes known.", len(live.classes))
+    yield _one("version", "Version that answers.", live.version)
+    yield _one("labels_learned_total", "Labels learned.", live.n_taught)
+    yield _one("labels_quarantined_total", "Labels like mistakes.", live.n_quarantined)
+    yield _one("generations_refused_total", "Candidates that did not pass.", live.n_dropped)
+    yield "train_steps_total", "counter", "Training steps by level.", _levels(live.n_steps)
+    yield "train_step_seconds", "summary", "Processor time of steps by level.", [
+        *_levels(live.steps_s, "_sum"), *_levels(live.n_steps, "_count"),
+    ]  # fmt: skip
+    yield _one("trainer_up", "Whether the trainer runs.", int(live.trainer.alive))
+    yield _one("trainer_deaths_total", "Times that it ended.", live.trainer.n_deaths)
+    yield _one("governor_steps_per_second", "Steps that the governor allows.",
+               decision.steps_per_s if decision else None)  # fmt: skip
+    yield (
+        "governor_share",
+        "gauge",
+        "Share of the steps by level.",
+        _levels(decision.shares if decision else ()),
+    )
+    yield (
+        "energy_joules_total",
+        "counter",
+        "By rail; `total` is the board's, not one more.",
+        [("", {"rail": rail}, joules) for rail, joules in sorted(robot.sensors.rails_j.items())],
+    )
+    yield (
+        "power_watts",
+        "gauge",
+        "Mean of the last second by rail; `total` as above.",
+        [("", {"rail": rail}, watts) for rail, watts in sorted(sensed.rails_w.items())],
+    )
+    yield (
+        "temperature_celsius",
+        "gauge",
+        "By thermal zone.",
+        [("", {"zone": zone}, degrees) for zone, degrees in sorted(sensed.temps_c.items())],
+    )
+    memory = {**sensed.memory_bytes, "trainer_rss": report.get("rss_bytes")}
+    yield (
+        "memory_bytes",
+        "gauge",
+        "Of perception by kind, and of the trainer.",
+        [("", {"kind": kind}, n_bytes) for kind, n_bytes in sorted(memory.items())],
+    )
+    yield _one("replay_items", "Latents to rehearse from.", report.get("latents"))
+    yield _one("replay_bytes", "Bytes of them.", report.get("latents_bytes"))
+    yield _one("state_bytes", "Of the state on disk.", robot.overseer.state_bytes)
+    yield _one("state_written_bytes", "In 24 hours.", robot.overseer.written_bytes)
+
+
+def _one(name: str, text: str, value: float | int | None) -> tuple[str, str, str, Samples]:
+    kind = "counter" if name.endswith("_total") else "gauge"
+    return name, kind, text, [("", {}, value)]
+
+
+def _levels(values: Iterable[float | int], suffix: str = "") -> list[Any]:
+    return [(suffix, {"level": str(level)}, value) for level, value in enumerate(values, 1)]
+
+
+def _histogram(robot: Robot) -> Samples:
+    total = 0
+    for bound, n in zip((*BOUNDS_S, "+Inf"), list(robot.counts.in_bounds), strict=True):
+        total += n
+        yield "_bucket", {"le": str(bound)}, total
+    yield "_sum", {}, robot.counts.latency_sum_s
+    yield "_count", {}, total
+
+
+def _build(robot: Robot) -> dict[str, str]:
+    bundle = robot.live.bundle
+    return {
+        "version": version("plr-edge"),
+        "python": platform.python_version(),
+        "backbone": str(bundle.manifest["backbone"]),
+        "precision": bundle.precision,
+        "engine": robot.live.config.engine,
     }
-    for key, (name, kind, text) in names.items():
-        if values.get(key) is not None:
-            lines += [
-                f"# HELP plr_edge_{name} {text}",
-                f"# TYPE plr_edge_{name} {kind}",
-                f"plr_edge_{name} {values[key]}",
-            ]
-    lines += [
-        "# HELP plr_edge_state Which state it is in.",
-        "# TYPE plr_edge_state gauge",
-        f'plr_edge_state{{state="{health["state"]}"}} 1',
+
+
+def _block(name: str, kind: str, text: str, samples: Samples) -> str:
+    lines = [
+        f"plr_edge_{name}{suffix}{_labels(labels)} {value}\n"
+        for suffix, labels, value in samples
+        if value is not None
     ]
-    for level, steps in enumerate(trainer.get("steps_per_level", [])):
-        lines.append(f'plr_edge_training_steps_total{{level="{level + 1}"}} {steps}')
-    return "\n".join(lines) + "\n"
+    if not lines:
+        return ""
+    head = f"# HELP plr_edge_{name} {text}\n# TYPE plr_edge_{name} {kind}\n"
+    return head + "".join(lines)
+
+
+def _labels(labels: Mapping[str, str]) -> str:
+    if not labels:
+        return ""
+    pairs = (f'{name}="{_escaped(value)}"' for name, value in labels.items())
+    return "{" + ",".join(pairs) + "}"
+
+
+def _escaped(value: str) -> str:
+    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")

@@ -1,19 +1,30 @@
-"""Serves the API on a loopback address or a Unix socket, on a thread of its own."""
+"""Serves the API on a loopback address or a Unix socket, on a thread of its own.
+
+The address is taken at once; the libraries of the API are loaded beside the first frames.
+"""
 
 from __future__ import annotations
 
+import errno
+import logging
 import os
 import resource
 import secrets
+import socket
 import threading
+from collections.abc import Callable
 from contextlib import suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from plr_edge.errors import ConfigError, MissingExtraError
+from plr_edge.runtime.robot import Robot
 
+_log = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BACKLOG, _MAX_CONNECTIONS = 512, 1500
+_END_S = 1.5
 
 
 def read_token(path: Path) -> str:
@@ -33,60 +44,124 @@ def read_token(path: Path) -> str:
         raise ConfigError(f"cannot read or make {file}: {error.strerror}") from None
 
 
-def start_server(app: Any, listen: str) -> tuple[Any, threading.Thread]:
-    """Serve until `should_exit` is set.
+class Service:
+    """The API of one robot, from an address taken to the end of its thread."""
 
-    Args:
-        app: from `make_app`.
-        listen: `HOST:PORT`, or `unix:PATH`.
+    def __init__(self, robot: Robot, token: str, listen: str, ready: Callable[[str], None]) -> None:
+        """Take the address, and start to serve.
+
+        Args:
+            robot: whom to ask; stopped where serving fails.
+            token: for teaching and admin verbs.
+            listen: `HOST:PORT`, or `unix:PATH`.
+            ready: called with the address of the page once requests are answered.
+
+        Raises:
+            ConfigError: the address is none, or is taken.
+            MissingExtraError: the extra `serve` is not installed.
+        """
+        if find_spec("uvicorn") is None or find_spec("fastapi") is None:
+            raise MissingExtraError(
+                "serving needs the extra `serve`: pip install 'plr-edge[serve]'"
+            )
+        self._robot, self._token, self._ready = robot, token, ready
+        self._socket = bound(listen)
+        self._where = listen
+        if not listen.startswith("unix:"):  # port 0 is any that is free
+            host, _, _ = listen.rpartition(":")
+            self._where = f"http://{host}:{self._socket.getsockname()[1]}/"
+        self._server: Any = None
+        self.failed = False
+        self._thread = threading.Thread(target=self._run, daemon=True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Serve no more; what is still open is closed."""
+        if self._server is not None:
+            self._server.should_exit = True
+        self._thread.join(_END_S)
+
+    def _run(self) -> None:
+        try:
+            self._serve()
+        except Exception:
+            _log.exception("serving ended")
+            self.failed = True
+            self._robot.stop()
+
+    def _serve(self) -> None:
+        import uvicorn
+
+        from plr_edge.serve.api import make_app
+        from plr_edge.serve.protocol import ImpatientProtocol
+
+        _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * _MAX_CONNECTIONS), most))
+        config = uvicorn.Config(
+            make_app(self._robot, self._token), http=ImpatientProtocol, ws="none",
+            log_level="critical", access_log=False, lifespan="off", backlog=_BACKLOG,
+            limit_concurrency=_MAX_CONNECTIONS, timeout_keep_alive=5,
+            h11_max_incomplete_event_size=16384, timeout_graceful_shutdown=1,
+        )  # fmt: skip
+        self._server = uvicorn.Server(config)
+        if not self._robot.stopping.is_set():
+            self._ready(self._where)
+            self._server.run([self._socket])
+
+
+def bound(listen: str) -> socket.socket:
+    """Take an address.
 
     Raises:
-        ConfigError: the address is none, or is taken.
-        MissingExtraError: the extra `serve` is not installed.
+        ConfigError: it is none, or is taken.
     """
-    try:
-        import uvicorn
-    except ImportError:
-        raise MissingExtraError(
-            "serving needs the extra `serve`: pip install 'plr-edge[serve]'"
-        ) from None
     place = parse_listen(listen)
-    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * _MAX_CONNECTIONS), most))
-    config = uvicorn.Config(
-        app, **place, log_level="error", access_log=False, lifespan="off", backlog=_BACKLOG,
-        limit_concurrency=_MAX_CONNECTIONS, timeout_keep_alive=5,
-        h11_max_incomplete_event_size=16384, timeout_graceful_shutdown=1,
-    )  # fmt: skip
-    server = uvicorn.Server(config)
     try:
-        sockets = [config.bind_socket()]
-    except (OSError, SystemExit):
-        raise ConfigError(
-            f"cannot listen on {listen}; is it taken? choose another --listen"
-        ) from None
-    if "uds" in place:
-        os.chmod(place["uds"], 0o600)
-    thread = threading.Thread(target=server.run, args=(sockets,), daemon=True)
-    thread.start()
-    return server, thread
+        if isinstance(place, str):
+            return _bound_path(place)
+        family = socket.AF_INET6 if ":" in place[0] else socket.AF_INET
+        return socket.create_server(place, family=family, backlog=_BACKLOG)
+    except OSError as error:
+        reason = f"{error.strerror or error}; choose another --listen"
+        raise ConfigError(f"cannot listen on {listen}: {reason}") from None
 
 
-def parse_listen(listen: str) -> dict[str, Any]:
-    """Return what uvicorn takes.
+def _bound_path(path: str) -> socket.socket:
+    """Take a path that only the owner may use; what a killed process left is removed."""
+    probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    with probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            os.unlink(path)
+        except OSError:
+            pass  # nothing there, or no socket: binding says so
+        else:
+            raise OSError(errno.EADDRINUSE, "it is taken")
+    taken = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    before = os.umask(0o177)
+    try:
+        taken.bind(path)
+    finally:
+        os.umask(before)
+    return taken
+
+
+def parse_listen(listen: str) -> tuple[str, int] | str:
+    """Return host and port, or the path of a Unix socket.
 
     Raises:
         ConfigError: it is neither `HOST:PORT` nor `unix:PATH`.
     """
-    if listen.startswith("unix:"):
-        return {"uds": listen[5:]}
+    if listen.startswith("unix:") and listen[5:]:
+        return listen[5:]
     host, _, port = listen.rpartition(":")
     if not host or not port.isdigit() or int(port) > 65535:
         raise ConfigError(f"--listen is {listen[:60]!r}; write HOST:PORT or unix:PATH")
-    return {"host": host.strip("[]"), "port": int(port)}
+    return host.strip("[]"), int(port)
 
 
 def is_loopback(listen: str) -> bool:
     """Whether only this machine can reach it."""
     place = parse_listen(listen)
-    return "uds" in place or place["host"] in _LOOPBACK
+    return isinstance(place, str) or place[0] in _LOOPBACK

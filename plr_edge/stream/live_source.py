@@ -6,9 +6,11 @@ one who reads.
 
 from __future__ import annotations
 
+import logging
+import os
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -16,17 +18,43 @@ import numpy as np
 
 from plr_edge.errors import MissingExtraError, StreamError
 from plr_edge.stream.bag import is_bag
-from plr_edge.stream.base import Frame
+from plr_edge.stream.base import Frame, one_line
 from plr_edge.stream.decode import decode_image
 
+_log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.2
 _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
+_TAKEN = -1
 _FAILURES_IN_A_ROW = 50
+_NETWORK_MS = 5000
+_PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # before a camera that failed is opened again
+
+
+class LiveSource:
+    """Frames as they come, and how the source is.
+
+    Attributes:
+        kind: camera, folder, bag or film.
+        trouble: why nothing comes now, empty where something does.
+        heard_s: when the driver last came back, of `time.monotonic`; None where none can hang.
+    """
+
+    def __init__(self, kind: str, frames: Callable[[LiveSource], Iterator[Frame]]) -> None:
+        """Start with no trouble; `frames` reads, and keeps the attributes."""
+        self.kind, self.trouble = kind, ""
+        self.heard_s: float | None = None
+        self._frames = frames(self)
+
+    def __iter__(self) -> Iterator[Frame]:
+        return self
+
+    def __next__(self) -> Frame:
+        return next(self._frames)
 
 
 def open_live(
     source: str, stop: threading.Event, rate: float | None = None, topic: str | None = None
-) -> Iterator[Frame]:
+) -> LiveSource:
     """Open a source that gives frames as they come.
 
     Args:
@@ -40,84 +68,135 @@ def open_live(
         StreamError: there is no such source.
         MissingExtraError: it needs OpenCV.
     """
-    if source.isdigit() or source.startswith(("/dev/video", "rtsp://")) or " ! " in source:
+    if source.isdigit() or source.startswith(("/dev/", "rtsp://", "rtsps://")) or " ! " in source:
         return _camera(source, stop)
     path = Path(source)
-    if not is_bag(path) and path.is_dir() and not any(p.is_dir() for p in path.iterdir()):
-        return _watched(path, stop)
-    return _played(source, stop, rate, topic)
+    if is_bag(path):
+        return _played("bag", source, stop, rate, topic)
+    if path.is_dir() and not any(p.is_dir() for p in path.iterdir()):
+        known = dict.fromkeys((file.name for file in path.iterdir()), _TAKEN)
+        return LiveSource("folder", lambda self: _watched(self, path, known, stop))
+    return _played("film", source, stop, rate, topic)
 
 
-def _camera(source: str, stop: threading.Event) -> Iterator[Frame]:
+def _camera(source: str, stop: threading.Event) -> LiveSource:
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # what fails is said in our own words
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
     try:
         import cv2
     except ImportError:
         raise MissingExtraError(
             "a camera needs OpenCV; install it with `pip install 'plr-edge[video]'`"
         ) from None
-    kind = cv2.CAP_GSTREAMER if " ! " in source else cv2.CAP_ANY
-    capture = cv2.VideoCapture(int(source) if source.isdigit() else source, kind)
+    capture = _opened(cv2, source)
+    return LiveSource("camera", lambda self: _captured(self, cv2, capture, source, stop))
+
+
+def _opened(cv2: Any, source: str) -> Any:
+    if source.startswith(("rtsp://", "rtsps://")):  # by default it hangs for half a minute
+        timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
+        limits = [number for name in timeouts for number in (name, _NETWORK_MS)]
+        capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
+    else:
+        kind = cv2.CAP_GSTREAMER if " ! " in source else cv2.CAP_ANY
+        capture = cv2.VideoCapture(int(source) if source.isdigit() else source, kind)
     if not capture.isOpened():
-        has = (
-            "with" if "GStreamer:                   YES" in cv2.getBuildInformation() else "without"
-        )
+        information = [line.split() for line in cv2.getBuildInformation().splitlines()]
+        has = "with" if any(x[:2] == ["GStreamer:", "YES"] for x in information) else "without"
         raise StreamError(
-            f"cannot open the camera {source[:80]!r}; is it there, and free? OpenCV "
+            f"cannot open the camera {one_line(source, 80)}; is it there, and free? OpenCV "
             f"{cv2.__version__} was built {has} GStreamer"
         )
-    return _captured(cv2, capture, source, stop)
+    return capture
 
 
-def _captured(cv2: Any, capture: Any, source: str, stop: threading.Event) -> Iterator[Frame]:
-    index = failures = 0
+def _captured(
+    self: LiveSource, cv2: Any, capture: Any, source: str, stop: threading.Event
+) -> Iterator[Frame]:
+    """Read a camera; one that fails is closed, and opened again after a pause."""
+    index = n_failures = n_pauses = 0
     try:
         while not stop.is_set():
-            good, image = capture.read()
-            if not good:
-                failures += 1
-                if failures >= _FAILURES_IN_A_ROW:
-                    raise StreamError(f"the camera {source[:80]!r} gives no frames any more")
-                time.sleep(0.02)
+            self.heard_s = time.monotonic()
+            good, image = capture.read() if capture is not None else (False, None)
+            if good and image is not None:
+                self.trouble, n_failures, n_pauses = "", 0, 0
+                yield Frame(_rgb(image), None, time.time_ns(), f"camera#{index}", index)
+                index += 1
                 continue
-            failures = 0
-            rgb = cv2.cvtColor(image, cv2.COLOR_BGR2RGB)
-            yield Frame(rgb, None, time.time_ns(), f"camera#{index}", index)
-            index += 1
+            n_failures += 1
+            if n_failures < _FAILURES_IN_A_ROW and capture is not None:
+                stop.wait(0.02)
+                continue
+            self.trouble = f"the camera {one_line(source, 80)} gives no frames; trying again"
+            if capture is not None:
+                capture.release()
+                capture = None
+            stop.wait(_PAUSES_S[min(n_pauses, len(_PAUSES_S) - 1)])
+            n_pauses, n_failures = n_pauses + 1, 0
+            try:
+                capture = _opened(cv2, source)
+            except StreamError:
+                continue
     finally:
-        capture.release()
+        if capture is not None:
+            capture.release()
 
 
-def _watched(path: Path, stop: threading.Event) -> Iterator[Frame]:
-    """Yield images that appear in a folder, once their size no longer changes."""
-    known = {file.name: -1 for file in path.iterdir()}
+def _rgb(image: np.ndarray) -> np.ndarray:
+    """Turn what OpenCV reads, (H, W, 3) BGR or (H, W) grey, into (H, W, 3) uint8 RGB."""
+    if image.ndim == 2 or image.shape[2] == 1:
+        return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
+    return np.ascontiguousarray(image[:, :, 2::-1])
+
+
+def _watched(
+    self: LiveSource, path: Path, known: dict[str, int], stop: threading.Event
+) -> Iterator[Frame]:
+    """Yield images that appear in a folder, once their size no longer changes.
+
+    Args:
+        self: to say how the folder is.
+        path: the folder.
+        known: sizes of files by name, `_TAKEN` for those that are not to be read.
+        stop: ends it.
+    """
     index = 0
     while not stop.wait(_LOOK_EVERY_S):
-        for file in sorted(path.iterdir()):
-            if file.suffix.lower() not in _IMAGES or known.get(file.name) == -1:
+        try:
+            sizes = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
+        except OSError as error:  # gone, or a file in it just went
+            self.trouble = "" if path.is_dir() else f"cannot read {path}: {error.strerror}"
+            continue
+        self.trouble = ""
+        known = {name: size for name, size in known.items() if name in sizes}
+        for name, size in sizes.items():
+            if Path(name).suffix.lower() not in _IMAGES or known.get(name) == _TAKEN:
                 continue
-            size = file.stat().st_size
-            if known.get(file.name) != size:
-                known[file.name] = size
+            if known.get(name) != size:
+                known[name] = size
                 continue
-            known[file.name] = -1
+            known[name] = _TAKEN
             try:
-                image = decode_image(file.read_bytes(), str(file))
-            except (OSError, StreamError):
+                image = decode_image((path / name).read_bytes(), name)
+            except (OSError, StreamError) as error:
+                _log.warning("skipped: %s", error)
                 continue
-            yield Frame(image, None, time.time_ns(), file.name, index)
+            yield Frame(image, None, time.time_ns(), name, index)
             index += 1
 
 
 def _played(
-    source: str, stop: threading.Event, rate: float | None, topic: str | None
-) -> Iterator[Frame]:
+    kind: str, source: str, stop: threading.Event, rate: float | None, topic: str | None
+) -> LiveSource:
     from plr_edge.stream import open_stream
 
     stream = open_stream(source, topic=topic)
 
-    def frames() -> Iterator[Frame]:
-        start, last_ns, due = time.monotonic(), None, 0.0
+    def frames(_: LiveSource) -> Iterator[Frame]:
+        start, last_ns, due = 0.0, None, 0.0
         for index, frame in enumerate(stream):
+            start = start or time.monotonic()  # the first frame took a while to decode
             if rate is not None or last_ns is None or frame.stamp_ns <= last_ns:
                 due += 1.0 / (rate or 30.0) if index else 0.0
             else:
@@ -128,4 +207,4 @@ def _played(
             image = np.ascontiguousarray(frame.image)
             yield Frame(image, None, time.time_ns(), frame.source, index)
 
-    return frames()
+    return LiveSource(kind, frames)

@@ -1,6 +1,10 @@
 """A running robot, one good client, and many bad ones.
 
-abuse.py BUNDLE STATE SECONDS
+abuse.py BUNDLE STATE SECONDS [KIND...]      all kinds of bad ones, or some
+
+The good client asks ten times a second, a quarter of the time before the bad ones come, then beside
+them. The bad ones run in processes of their own at the lowest priority: what is measured is what
+they make the robot do, not that they share its processors.
 """
 
 from __future__ import annotations
@@ -9,7 +13,9 @@ import base64
 import http.client
 import io
 import json
+import os
 import random
+import select
 import socket
 import subprocess
 import sys
@@ -20,138 +26,258 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from running import Running, frames_of, long_film
 
-from plr_edge.meters import process_memory
-
-PORT = 8124
+KINDS = ("slow_bodies", "slow_headers", "connections", "garbage", "predictions", "flood")
+EVERY_S, CONNECTIONS = 0.1, 1000
 
 
 def main() -> None:
+    if sys.argv[1] in KINDS:
+        os.nice(19)
+        globals()[sys.argv[1]](int(sys.argv[2]), sys.argv[3])
+        return
+    if sys.argv[1] == "good":
+        print(json.dumps(good_times(int(sys.argv[2]), float(sys.argv[3]))))
+        return
     bundle, state, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
-    process = subprocess.Popen(
-        [sys.executable, "-m", "plr_edge", "run", bundle, "demo", "--state", str(state),
-         "--listen", f"127.0.0.1:{PORT}", "--rate", "30"],
-        stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+    kinds = sys.argv[4:] or KINDS
+    film = long_film(state.with_name(state.name + "-film"), frames_of("demo", 12, 30),
+                     1.5 * seconds + 120)  # fmt: skip
+    run = Running(bundle, state, str(film))
     try:
-        end = time.monotonic() + 30
-        while time.monotonic() < end and good("GET", "/health") is None:
-            time.sleep(0.2)
-        token = (state / "token").read_text()
-        acknowledged, before = [0], good_p99(seconds / 4)
-        memory = process_memory(process.pid)["pss_bytes"]
-        stop = threading.Event()
-        bad = [slow_bodies, connections, garbage, garbage, lambda s: flood(s, token, acknowledged)]
-        threads = [threading.Thread(target=work, args=(stop,)) for work in bad]
-        for thread in threads:
-            thread.start()
-        during = good_p99(seconds)
-        stop.set()
-        for thread in threads:
-            thread.join(20)
-        time.sleep(3)
-        alive = process.poll() is None
-        health = json.loads(good("GET", "/health") or b"{}")
+        time.sleep(5)
+        first = run.ask("POST", "/teach", {"label": "before", "last": 20})[1]["taught"]
+        before, memory = good(run.port, seconds / 4), [run.memory_mb()[0]]
+        bad = [
+            subprocess.Popen(
+                [sys.executable, __file__, kind, str(run.port), run.token],
+                stdout=subprocess.PIPE, text=True,
+            )
+            for kind in kinds
+        ]  # fmt: skip
+        watching = threading.Event()
+        thread = threading.Thread(target=watch, args=(run, memory, watching))
+        thread.start()
+        frames = (run.health() or {})["frames"]
+        began = time.monotonic()
+        during = good(run.port, seconds)
+        answered = ((run.health() or {})["frames"] - frames) / (time.monotonic() - began)
+        watching.set()
+        thread.join()
+        for one in bad:
+            one.terminate()
+        counts = dict(zip(kinds, [json.loads(one.communicate()[0]) for one in bad], strict=True))
+        time.sleep(6)
+        health = run.health() or {}
+        kept = health.get("taught", 0) + health.get("quarantined", 0)
         facts = {
-            "alive": alive,
-            "good_p99_before_ms": before,
-            "good_p99_during_ms": during,
-            "pss_before_mb": memory / 1e6,
-            "pss_after_mb": process_memory(process.pid)["pss_bytes"] / 1e6,
-            "acknowledged": acknowledged[0],
-            "taught": health.get("taught", 0) + health.get("quarantined", 0),
+            "before": before,
+            "during": during,
+            "times_p99": round(during["p99_ms"] / before["p99_ms"], 2),
+            "frames_per_s": round(answered, 1),
+            "pss_mb_before": round(memory[0]),
+            "pss_mb_most": round(max(memory)),
+            "pss_mb_after": round(run.memory_mb()[0]),
+            "acknowledged": counts.get("flood", {}).get("taught", 0) + first,
+            "kept": kept,
+            "bad": counts,
             "state": health.get("state"),
-            "frames_per_s": health.get("frames_per_s"),
+            "load": os.getloadavg()[0],
         }
+        facts["end_s"] = round(run.stop(), 2)
     finally:
-        process.terminate()
-        process.wait(10)
+        run.process.kill()
     print(json.dumps(facts))
 
 
-def good(method: str, path: str, body: object = None, token: str = "") -> bytes | None:
-    connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=10)
+def watch(run: Running, memory: list[float], stop: threading.Event) -> None:
+    while not stop.wait(2.0):
+        memory.append(run.memory_mb()[0])
+
+
+def good(port: int, seconds: float) -> dict[str, float]:
+    done = subprocess.run(
+        [sys.executable, __file__, "good", str(port), str(seconds)],
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    return json.loads(done.stdout)
+
+
+def good_times(port: int, seconds: float) -> dict[str, float]:
+    """Ask for health, and for an answer to an image, in turns; a refusal is asked again at once.
+
+    The time of a question is that until it was answered.
+    """
+    body = {"images": [picture(0)]}
+    times: dict[str, list[float]] = {"/health": [], "/predict": []}
+    end, n_refused, i = time.monotonic() + seconds, 0, 0
+    while time.monotonic() < end:
+        path = ("/health", "/predict")[i % 2]
+        start = time.monotonic()
+        while send(port, path, body if path == "/predict" else None)[0] != 200:
+            n_refused += 1
+            time.sleep(0.01)
+            if time.monotonic() > end + 10:
+                break
+        times[path].append(1e3 * (time.monotonic() - start))
+        i += 1
+        time.sleep(max(0.0, EVERY_S - (time.monotonic() - start)))
+    every = times["/health"] + times["/predict"]
+    return {
+        "n": len(every),
+        "refused": n_refused,
+        "p50_ms": round(float(np.percentile(every, 50)), 1),
+        "p99_ms": round(float(np.percentile(every, 99)), 1),
+        "health_p99_ms": round(float(np.percentile(times["/health"], 99)), 1),
+        "predict_p99_ms": round(float(np.percentile(times["/predict"], 99)), 1),
+        "most_ms": round(max(every), 1),
+    }
+
+
+def send(port: int, path: str, body: object = None, token: str = "") -> tuple[int, bytes]:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
     headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
-    with suppress(OSError, http.client.HTTPException):
-        connection.request(method, path, json.dumps(body) if body else None, headers)
+    try:
+        payload = None if body is None else json.dumps(body)
+        connection.request("GET" if body is None else "POST", path, payload, headers)
         response = connection.getresponse()
-        data = response.read()
-        return data if response.status == 200 else None
+        return response.status, response.read()
+    except (OSError, http.client.HTTPException):
+        return 0, b""
+    finally:
+        connection.close()
+
+
+def picture(seed: int) -> str:
+    pixels = np.random.default_rng(seed).integers(0, 256, (64, 64, 3), np.uint8)
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")
+    return base64.b64encode(stream.getvalue()).decode()
+
+
+class Until:
+    """Runs until it is told to end, then prints what was counted."""
+
+    def __init__(self) -> None:
+        import signal
+
+        self.ended = threading.Event()
+        self.counts: dict[str, int] = {}
+        signal.signal(signal.SIGTERM, lambda *_: self.ended.set())
+
+    def count(self, name: str, n: int = 1) -> None:
+        self.counts[name] = self.counts.get(name, 0) + n
+
+    def over(self, wait_s: float) -> bool:
+        if self.ended.wait(wait_s):
+            print(json.dumps(self.counts))
+            return True
+        return False
+
+
+def slow_bodies(port: int, token: str) -> None:
+    """Fifty connections that send a byte of a large body a second, half of them with the token."""
+    head = "POST /{} HTTP/1.1\r\nHost: x\r\n{}Content-Length: 1000000\r\n\r\n"
+    heads = [head.format("predict", ""), head.format("teach", f"Authorization: Bearer {token}\r\n")]
+    drip(port, [text.encode() for text in heads], b"x", 50)
+
+
+def slow_headers(port: int, token: str) -> None:
+    """Fifty connections that send a byte of a header a second."""
+    drip(port, [b"GET /health HTTP/1.1\r\nX: "], b"x", 50)
+
+
+def drip(port: int, heads: list[bytes], byte: bytes, n: int) -> None:
+    until, held = Until(), list[socket.socket]()
+    while not until.over(1.0):
+        while len(held) < n:
+            one = connected(port)
+            if one is None:
+                break
+            with suppress(OSError):
+                one.sendall(heads[len(held) % len(heads)])
+            held.append(one)
+            until.count("opened")
+        for one in list(held):
+            try:
+                one.sendall(byte)
+            except OSError:
+                held.remove(one)
+                until.count("closed")
+
+
+def connections(port: int, token: str) -> None:
+    """A thousand connections that say nothing, opened again when they are closed."""
+    until, held = Until(), list[socket.socket]()
+    while not until.over(0.02):
+        ended = ready(held)
+        for one in ended:
+            one.close()
+            held.remove(one)
+        for _ in range(min(10, CONNECTIONS - len(held))):
+            one = connected(port)
+            if one is None:
+                break
+            held.append(one)
+            until.count("opened")
+        until.counts["at once"] = max(until.counts.get("at once", 0), len(held))
+
+
+def ready(held: list[socket.socket]) -> list[socket.socket]:
+    """Return those that the other side has closed; it never says anything to these."""
+    poll = select.poll()  # `select` takes no descriptor above 1023
+    by_number = {one.fileno(): one for one in held}
+    for number in by_number:
+        poll.register(number, select.POLLIN)
+    return [by_number[number] for number, _ in poll.poll(0)]
+
+
+def connected(port: int) -> socket.socket | None:
+    with suppress(OSError):
+        return socket.create_connection(("127.0.0.1", port), 2)
     return None
 
 
-def good_p99(seconds: float) -> float:
-    """Ask for health ten times a second; a refusal is asked again at once and counts as waiting."""
-    times, end = [], time.monotonic() + seconds
-    while time.monotonic() < end:
-        start = time.monotonic()
-        while good("GET", "/health") is None:
-            if time.monotonic() > end + 10:
-                break
-            time.sleep(0.01)
-        times.append(time.monotonic() - start)
-        time.sleep(0.1)
-    return float(1e3 * np.percentile(times, 99))
-
-
-def slow_bodies(stop: threading.Event) -> None:
-    """Fifty connections that send a byte a second."""
-    held: list[socket.socket] = []
-    while not stop.is_set():
-        while len(held) < 50:
-            with suppress(OSError):
-                one = socket.create_connection(("127.0.0.1", PORT), 2)
-                one.sendall(b"POST /teach HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
-                held.append(one)
-        for one in list(held):
-            try:
-                one.sendall(b"x")
-            except OSError:
-                held.remove(one)
-        stop.wait(1.0)
-    for one in held:
-        one.close()
-
-
-def connections(stop: threading.Event) -> None:
-    """A thousand connections, opened and dropped."""
-    while not stop.is_set():
-        held = []
-        for _ in range(200):
-            with suppress(OSError):
-                held.append(socket.create_connection(("127.0.0.1", PORT), 1))
-        stop.wait(0.5)
-        for one in held:
-            one.close()
-
-
-def garbage(stop: threading.Event) -> None:
-    """Giant, nested, damaged and wrong bodies."""
-    rng = random.Random(0)
+def garbage(port: int, token: str) -> None:
+    """Giant, nested, damaged and wrong bodies, with and without the token."""
+    rng, until = random.Random(0), Until()
     bodies = [
         b"[" * 100_000, b'{"images": ["' + b"A" * (6 << 20) + b'"]}', b"\xff" * 1000,
-        b'{"last": NaN}', b'{"label": "a", "last": 1e999}',
+        b'{"images": ["' + b"A" * 1_000_000 + b'"]}', b'{"last": NaN}', b"",
+        b'{"label": "a", "last": 1e999}', b'{"images": {"a": 1}}', b'{"label": 1, "label": 2}',
         json.dumps({"images": [["x"]] * 30}).encode(),
     ]  # fmt: skip
-    while not stop.is_set():
+    while not until.over(0.05):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
         with suppress(OSError, http.client.HTTPException):
-            connection = http.client.HTTPConnection("127.0.0.1", PORT, timeout=5)
             path = rng.choice(["/predict", "/teach", "/undo", "/../etc/passwd", "/-1.jpg"])
-            connection.request("POST", path, rng.choice(bodies), {"X": "y" * rng.randrange(9000)})
-            connection.getresponse().read()
-            connection.close()
-        stop.wait(0.05)
+            headers = {"X": "y" * rng.randrange(20_000)}
+            if rng.random() < 0.5:
+                headers["Authorization"] = f"Bearer {token}"
+            connection.request("POST", path, rng.choice(bodies), headers)
+            response = connection.getresponse()
+            response.read()
+            until.count(str(response.status))
+        connection.close()
 
 
-def flood(stop: threading.Event, token: str, acknowledged: list[int]) -> None:
+def predictions(port: int, token: str) -> None:
+    """One who asks about images without a pause."""
+    until, body = Until(), {"images": [picture(1)] * 8}
+    while not until.over(0.0):
+        until.count(str(send(port, "/predict", body)[0]))
+
+
+def flood(port: int, token: str) -> None:
     """One who may teach, and does not stop."""
-    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    body = {"label": "flood", "images": [base64.b64encode(stream.getvalue()).decode()]}
-    while not stop.is_set():
-        answer = good("POST", "/teach", body, token)
-        acknowledged[0] += json.loads(answer)["taught"] if answer else 0
+    until, body = Until(), {"label": "flood", "images": [picture(2)]}
+    until.counts["taught"] = 0
+    while not until.over(0.0):
+        status, answer = send(port, "/teach", body, token)
+        until.count(str(status))
+        if status == 200:
+            until.count("taught", json.loads(answer)["taught"])
 
 
 if __name__ == "__main__":

@@ -1,7 +1,11 @@
 """A robot at 30 frames a second: what training costs its frames, and a trainer that is tormented.
 
-live.py BUNDLE STATE blocks N SECONDS      training on and off in turns, N pairs of blocks
-live.py BUNDLE STATE torment N             kill, stop or starve the trainer at N random moments
+live.py BUNDLE STATE blocks N SECONDS [QUOTA]   training on and off in turns, N pairs of blocks;
+                                                in a cgroup that has so much of one processor
+live.py BUNDLE STATE torment N                  kill, stop or starve the trainer at N moments
+live.py BUNDLE STATE teach STREAM N_CLASSES     from the last of 20 frames to a right answer, and to
+                                                a version that has learned all of them
+live.py BUNDLE STATE start N                    first prediction after N starts; memory; end
 """
 
 from __future__ import annotations
@@ -18,6 +22,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+from running import Running, frames_of, limit_processor, long_film
 
 from plr_edge.bundle import open_bundle
 from plr_edge.config import AdaptConfig
@@ -25,33 +30,48 @@ from plr_edge.governor import Budget, Governor
 from plr_edge.runtime.live import Live
 from plr_edge.runtime.perception import return_memory_at_once
 from plr_edge.runtime.robot import Robot
-from plr_edge.stream import open_stream
+from plr_edge.store import LEARNED, TRAIN
 from plr_edge.stream.base import Frame
 
 RATE, DEADLINE_MS = 30.0, 33.0
+USED = (LEARNED, TRAIN)
 
 
 def main() -> None:
+    state, command, rest = Path(sys.argv[2]), sys.argv[3], sys.argv[4:]
+    if command == "start":
+        print(json.dumps(starts(sys.argv[1], state, int(rest[0]))))
+        return
+    if command == "blocks" and len(rest) > 2:
+        limit_processor(float(rest[2]))
     return_memory_at_once()
-    bundle, state, command = open_bundle(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
+    sys.setswitchinterval(5e-4)  # as `plr-edge run`
+    bundle = open_bundle(sys.argv[1])
     live = Live(bundle, state, AdaptConfig())
     robot = Robot(live, Governor(Budget(deadline_ms=DEADLINE_MS), live.schedule, [0.02] * 5))
-    frames = list(open_stream("demo", limit_per_class=30))
+    if command == "teach":
+        frames = frames_of(rest[0], int(rest[1]), 60)
+    else:
+        frames = frames_of("demo", 12, 30)
     loop = threading.Thread(target=robot.run)
     loop.start()
-    threading.Thread(target=robot.feed, args=(paced(robot, frames),), daemon=True).start()
+    if command != "teach":
+        threading.Thread(target=robot.feed, args=(paced(robot, frames),), daemon=True).start()
     seen: list[tuple[float, float]] = []
     robot.listeners.append(
         lambda kind, facts: seen.append((facts["latency_ms"], facts["age_ms"]))
         if kind == "prediction" else None
     )  # fmt: skip
     try:
-        taught(robot, frames)
-        facts = (
-            blocks(robot, seen, int(sys.argv[4]), float(sys.argv[5]))
-            if command == "blocks"
-            else torment(robot, seen, int(sys.argv[4]))
-        )
+        if command == "teach":
+            facts = teach(robot, frames)
+        else:
+            taught(robot, frames)
+            facts = (
+                blocks(robot, seen, int(rest[0]), float(rest[1]))
+                if command == "blocks"
+                else torment(robot, seen, int(rest[0]))
+            )
     finally:
         robot.stop()
         loop.join()
@@ -73,13 +93,15 @@ def taught(robot: Robot, frames: list[Frame]) -> None:
     for name in names:
         images = [f.image for f in frames if f.label == name]
         robot.call(lambda n=name, i=images: robot.teach(n, images=i)).result(60)
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while robot.live.version == 0 and time.monotonic() < end:
         time.sleep(0.1)
 
 
 def keep_training(robot: Robot) -> None:
-    """One label, so that the trainer has something to consolidate for 400 steps."""
+    """One label, so that the trainer has something to consolidate for 400 steps more."""
+    if robot.live.report.get("to_go", 0) > 150:
+        return
     image = robot.latest[0].image
     name = robot.live.classes[0]
     robot.call(lambda: robot.teach(name, images=[image])).result(10)
@@ -95,7 +117,7 @@ def blocks(robot: Robot, seen: list, n: int, seconds: float) -> dict[str, object
         time.sleep(0.5)
         dropped, begun = robot.n_dropped, resource.getrusage(resource.RUSAGE_SELF)
         seen.clear()
-        steps = sum(robot.live.report.get("steps_per_level", [0]))
+        steps, versions = sum(robot.live.n_steps), robot.live.version
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 2.0))
@@ -110,7 +132,8 @@ def blocks(robot: Robot, seen: list, n: int, seconds: float) -> dict[str, object
                 "p99_ms": float(np.percentile(latencies, 99)),
                 "missed": float((ages > DEADLINE_MS).sum() + lost) / (len(ages) + lost),
                 "frames": len(ages),
-                "steps": sum(robot.live.report["steps_per_level"]) - steps,
+                "steps": sum(robot.live.n_steps) - steps,
+                "versions": robot.live.version - versions,
                 "voluntary": used.ru_nvcsw - begun.ru_nvcsw,
                 "involuntary": used.ru_nivcsw - begun.ru_nivcsw,
             }
@@ -131,6 +154,91 @@ def blocks(robot: Robot, seen: list, n: int, seconds: float) -> dict[str, object
         "interval_ms": [float(x) for x in np.percentile(draws, [2.5, 97.5])],
         "missed_training": missed[0],
         "missed_paused": missed[1],
+        "load": os.getloadavg()[0],
+    }
+
+
+def teach(robot: Robot, frames: list[Frame]) -> dict[str, object]:
+    """Teach twenty frames of each class from the ring, as the camera shows them.
+
+    The first question after it is the next frame of the same class.
+    """
+    robot.counts.deadline_ms = DEADLINE_MS
+    by_class: dict[str, list[Frame]] = {}
+    for frame in frames:
+        by_class.setdefault(str(frame.label), []).append(frame)
+    answered_ms, settled_ms, right, right_then = [], [], [], []
+    for name, own in by_class.items():
+        shown = [own[i % len(own)] for i in range(0, 42, 2)]  # a turn of 84 degrees or more
+        for frame in shown[:-1]:
+            wait_for_frame(robot, frame)
+        start = time.perf_counter()
+        robot.call(lambda n=name: robot.teach(n, last=20)).result(10)
+        (answer,) = robot.call(lambda f=shown[-1]: robot.predict([f.image])).result(10)
+        answered_ms.append((time.perf_counter() - start) * 1e3)
+        right.append(answer["top"][0][0] == name)
+        robot.live.settle()  # until ridge has learned them
+        (answer,) = robot.call(lambda f=shown[-1]: robot.predict([f.image])).result(10)
+        settled_ms.append((time.perf_counter() - start) * 1e3)
+        right_then.append(answer["top"][0][0] == name)
+    taught_at, first = time.monotonic(), None
+    last_train = max(x.seq for x in robot.live.store.labels() if (x.status, x.use) == USED)
+    end = taught_at + 300
+    while robot.live.report.get("to_go") != 0 or first is None:
+        slow = robot.live.slow
+        if first is None and slow and slow.upto == last_train:
+            first = time.monotonic() - taught_at
+        if time.monotonic() > end:
+            break
+        time.sleep(0.02)
+    late = [f for own in by_class.values() for f in own[1::2]]
+    answers = [robot.call(lambda f=f: robot.predict([f.image])).result(10)[0] for f in late]
+    known = [a["top"][0][0] == f.label for a, f in zip(answers, late, strict=True)]
+    return {
+        "classes": len(by_class),
+        "labels": robot.live.store.last_seq,
+        "answer_ms_median": float(np.median(answered_ms)),
+        "answer_ms_most": float(max(answered_ms)),
+        "right_at_once": float(np.mean(right)),
+        "settled_ms_median": float(np.median(settled_ms)),
+        "settled_ms_most": float(max(settled_ms)),
+        "right_when_settled": float(np.mean(right_then)),
+        "version_with_all_s": first,
+        "versions": robot.live.version,
+        "right_after": float(np.mean(known)),
+        "load": os.getloadavg()[0],
+    }
+
+
+def wait_for_frame(robot: Robot, frame: Frame) -> None:
+    before = robot.n_frames
+    robot.put(Frame(frame.image, None, time.time_ns(), frame.source, 0))
+    while robot.n_frames == before:
+        time.sleep(0.001)
+
+
+def starts(bundle: str, state: Path, n: int) -> dict[str, object]:
+    """Start, see the first frame, end; the second time with what the first has learned."""
+    film = long_film(state.with_name(state.name + "-film"), frames_of("demo", 12, 30), 120)
+    seen_s, api_s, ended_s, memory_mb = [], [], [], []
+    for i in range(n):
+        run = Running(bundle, state, str(film))
+        seen_s.append(run.first_prediction_s)
+        api_s.append(run.api_s)
+        time.sleep(1)
+        if i == 0:
+            run.ask("POST", "/teach", {"label": "a", "last": 20})
+            run.ask("POST", "/teach", {"label": "b", "last": 1})
+            end = time.monotonic() + 60
+            while not (run.health() or {"version": 0})["version"] and time.monotonic() < end:
+                time.sleep(0.2)
+        memory_mb.append(run.memory_mb()[0])
+        ended_s.append(run.stop())
+    return {
+        "first_prediction_s": [round(x, 2) for x in seen_s],
+        "api_s": [round(x, 2) for x in api_s],
+        "pss_mb": [round(x) for x in memory_mb],
+        "end_s": [round(x, 2) for x in ended_s],
         "load": os.getloadavg()[0],
     }
 

@@ -1,99 +1,102 @@
-"""Drives the page of a running robot in a headless Chromium (QtWebEngine, `pip install PySide6`).
-
-    browser.py URL PICTURE
-
-Teaches two objects of a film by holding the button, sees each recognised, undoes one.
-"""
+"""A headless Chromium, driven by chromedriver (WebDriver) with the standard library alone."""
 
 from __future__ import annotations
 
+import base64
 import json
-import os
-import sys
+import shutil
+import subprocess
 import time
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import Any
 
-os.environ.setdefault("QT_QPA_PLATFORM", "offscreen")
-os.environ.setdefault(
-    "QTWEBENGINE_CHROMIUM_FLAGS", "--no-sandbox --disable-gpu --disable-dev-shm-usage"
-)
-
-from PySide6.QtCore import QEventLoop, QTimer, QUrl
-from PySide6.QtWebEngineWidgets import QWebEngineView
-from PySide6.QtWidgets import QApplication
+DRIVERS, BROWSERS = ("chromedriver",), ("chromium", "chromium-browser", "google-chrome")
+_ELEMENT = "element-6066-11e4-a52e-4f735466cecf"
 
 
-class Page:
-    def __init__(self, url: str) -> None:
-        self.view = QWebEngineView()
-        self.view.resize(1000, 760)
-        self.view.show()
-        loop = QEventLoop()
-        self.view.loadFinished.connect(loop.quit)
-        self.view.load(QUrl(url))
-        loop.exec()
+def find_browser() -> tuple[str, str] | None:
+    """Return the paths of a driver and of a browser, None where one is missing."""
+    found = [next(filter(None, map(shutil.which, names)), None) for names in (DRIVERS, BROWSERS)]
+    return (found[0], found[1]) if found[0] and found[1] else None
 
-    def js(self, code: str) -> object:
-        """Run JavaScript and return its value."""
-        loop, found = QEventLoop(), []
 
-        def take(value: object) -> None:
-            found.append(value)
-            loop.quit()
+class Browser:
+    """One window of one browser."""
 
-        self.view.page().runJavaScript(code, 0, take)
-        QTimer.singleShot(5000, loop.quit)
-        loop.exec()
-        return found[0] if found else None
+    def __init__(self, driver: str, browser: str, profile: Path) -> None:
+        self._driver = subprocess.Popen(
+            [driver, "--port=0"], stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert self._driver.stdout is not None
+        line = next(line for line in self._driver.stdout if "successfully on port" in line)
+        self._url = f"http://127.0.0.1:{line.split()[-1].rstrip('.')}"
+        options = {
+            "binary": browser,
+            "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                     f"--user-data-dir={profile}", "--window-size=1000,900"],
+        }  # fmt: skip
+        wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
+        session = self._ask("POST", "/session", wanted)["sessionId"]
+        self._url += f"/session/{session}"
 
-    def wait(self, seconds: float) -> None:
-        loop = QEventLoop()
-        QTimer.singleShot(int(1000 * seconds), loop.quit)
-        loop.exec()
+    def close(self) -> None:
+        try:
+            self._ask("DELETE", "")
+        finally:
+            self._driver.terminate()
+            self._driver.wait(10)
 
-    def until(self, code: str, seconds: float = 30) -> object:
+    def open(self, url: str) -> None:
+        self._ask("POST", "/url", {"url": url})
+
+    def js(self, code: str) -> Any:
+        """Return the value of an expression."""
+        script = {"script": f"return {code}", "args": []}
+        return self._ask("POST", "/execute/sync", script)
+
+    def until(self, code: str, seconds: float = 60) -> Any:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
-            value = self.js(code)
-            if value:
+            if value := self.js(code):
                 return value
-            self.wait(0.1)
-        raise AssertionError(f"never: {code}; said: {self.js('$(`said`).textContent')}")
+            time.sleep(0.05)
+        said = self.js("document.body.innerText")
+        raise AssertionError(f"never: {code}; the page says: {said}")
 
-    def hold(self, label: str, seconds: float) -> None:
-        """Type a name, and hold the button."""
-        self.js(f"$('label').value = {json.dumps(label)}")
-        self.js("$('teach').dispatchEvent(new PointerEvent('pointerdown', {bubbles: true}))")
-        self.wait(seconds)
-        self.js("window.dispatchEvent(new PointerEvent('pointerup'))")
+    def type(self, css: str, text: str) -> None:
+        element = self._find(css)
+        self._ask("POST", f"/element/{element}/clear", {})
+        self._ask("POST", f"/element/{element}/value", {"text": text})
 
+    def click(self, css: str) -> None:
+        self._ask("POST", f"/element/{self._find(css)}/click", {})
 
-def source(page: Page) -> str:
-    return str(page.js("window.latest ? latest.source.split('#')[0] : ''"))
+    def hold(self, css: str, seconds: float) -> None:
+        """Press the mouse on an element, as a user does, and let go after a while."""
+        where = {"type": "pointerMove", "duration": 0, "x": 0, "y": 0,
+                 "origin": {_ELEMENT: self._find(css)}}  # fmt: skip
+        steps = [where, {"type": "pointerDown", "button": 0},
+                 {"type": "pause", "duration": int(1000 * seconds)},
+                 {"type": "pointerUp", "button": 0}]  # fmt: skip
+        mouse = {"type": "pointer", "id": "mouse", "actions": steps}
+        self._ask("POST", "/actions", {"actions": [mouse]})
 
+    def picture(self) -> bytes:
+        """Return a PNG of the page."""
+        return base64.b64decode(self._ask("GET", "/screenshot"))
 
-def main() -> None:
-    application = QApplication(sys.argv)
-    page = Page(sys.argv[1])
-    page.until("window.latest !== undefined")
-    page.until("document.getElementById('picture').naturalWidth > 0")
-    taught = []
-    for name in ("first", "second"):
-        here = source(page)
-        page.until(f"latest.source.split('#')[0] !== {json.dumps(here)}", 20)  # a fresh object
-        page.hold(name, 1.5)
-        page.until(f"$('answer').textContent.startsWith({json.dumps(name)})", 5)
-        taught.append(page.js("$('said').textContent"))
-    names = "[...document.querySelectorAll('#classes span')].map(x => x.textContent).join()"
-    page.until(f"{names} === 'first,second'")
-    page.until("document.querySelectorAll('#classes img[src]').length === 2")
-    page.until("$('fps').textContent !== '-' && $('memory').textContent !== '-'")
-    page.view.grab().save(sys.argv[2])
-    page.js("document.querySelectorAll('#classes button')[1].click()")
-    page.until(f"{names} === 'first'")
-    print(json.dumps({"taught": taught, "state": page.js("$('state').textContent")}))
-    del page
-    application.quit()
+    def _find(self, css: str) -> str:
+        found = self._ask("POST", "/element", {"using": "css selector", "value": css})
+        return found[_ELEMENT]
 
-
-if __name__ == "__main__":
-    main()
+    def _ask(self, method: str, path: str, body: Any = None) -> Any:
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(self._url + path, data, method=method)
+        request.add_header("Content-Type", "application/json")
+        try:
+            with urllib.request.urlopen(request, timeout=120) as answer:
+                return json.loads(answer.read())["value"]
+        except urllib.error.HTTPError as error:
+            raise AssertionError(f"{method} {path}: {error.read().decode()[:500]}") from None

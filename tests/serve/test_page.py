@@ -1,46 +1,77 @@
-import json
+"""The page in a real headless browser, against a real `plr-edge run` over a film."""
+
 import os
-import socket
 import subprocess
 import sys
-from pathlib import Path
+import threading
 
 import pytest
 
-HERE = Path(__file__).parent
+from tests.serve.browser import Browser, find_browser
+
+pytest.importorskip("fastapi")
+NAMES = "[...document.querySelectorAll('#classes span')].map(x => x.textContent).join()"
+SOURCE = "(window.latest ? latest.source.split('#')[0] : '')"
 
 
-def browser_python():
-    """An interpreter that has PySide6: this one, or the one of PLR_EDGE_BROWSER_PYTHON."""
-    python = os.environ.get("PLR_EDGE_BROWSER_PYTHON", sys.executable)
-    done = subprocess.run(
-        [python, "-c", "import PySide6.QtWebEngineWidgets"], capture_output=True, check=False
-    )
-    if done.returncode:
-        pytest.skip("needs PySide6 for a headless browser: pip install PySide6")
-    return python
+@pytest.fixture
+def browser(tmp_path):
+    found = find_browser()
+    if found is None:
+        pytest.skip("needs a browser and its driver: apt install chromium chromium-driver")
+    made = Browser(*found, tmp_path / "profile")
+    yield made
+    made.close()
 
 
-def test_two_objects_are_taught_on_the_page_recognised_and_one_undone(bundle_path, tmp_path):
-    python = browser_python()
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+@pytest.fixture
+def url(bundle_path, tmp_path):
     robot = subprocess.Popen(
         [sys.executable, "-m", "plr_edge", "run", str(bundle_path), "demo", "--state",
-         str(tmp_path / "s"), "--listen", f"127.0.0.1:{port}", "--rate", "8"],
+         str(tmp_path / "s"), "--listen", "127.0.0.1:0", "--rate", "8"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
-    try:
-        url = next(line for line in robot.stderr if "serving at" in line).split()[-1]
-        done = subprocess.run(
-            [python, str(HERE / "browser.py"), url, str(tmp_path / "page.png")],
-            capture_output=True, text=True, timeout=120, check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, done.stderr[-2000:]
-        facts = json.loads(done.stdout.splitlines()[-1])
-        assert facts["state"] in ("serving", "learning")
-        assert (tmp_path / "page.png").stat().st_size > 10_000
-    finally:
-        robot.terminate()
-        robot.wait(10)
+    found = next((line for line in robot.stderr if "serving at" in line), None)
+    assert found is not None
+    threading.Thread(target=lambda: list(robot.stderr), daemon=True).start()
+    token = (tmp_path / "s" / "token").read_text()
+    assert token not in found  # it is written to a log
+    yield found.split()[2].rstrip(";") + f"#token={token}"
+    robot.terminate()
+    assert robot.wait(30) == 0
+
+
+def test_two_objects_are_taught_on_the_page_recognised_and_one_undone(browser, url, tmp_path):
+    browser.open(url)
+    browser.until("window.latest !== undefined")
+    browser.until("document.getElementById('picture').naturalWidth > 0")
+    for name in ("first", "second"):
+        here = browser.js(SOURCE)
+        browser.until(f"{SOURCE} !== {here!r}")  # a fresh object
+        browser.type("#label", name)
+        browser.hold("#teach", 1.5)
+        browser.until(f"$('answer').textContent.startsWith({name!r})")
+        assert "taught" in browser.js("$('said').textContent")
+    browser.until(f"{NAMES} === 'first,second'")
+    browser.until("[...document.querySelectorAll('#classes img')].every(x => x.naturalWidth > 0)")
+    browser.until("$('fps').textContent !== '-' && $('memory').textContent !== '-'")
+    assert browser.js("document.querySelector('#chart-memory polyline') !== null")
+    png = browser.picture()
+    assert png.startswith(b"\x89PNG") and len(png) > 10_000
+    if folder := os.environ.get("PLR_EDGE_PICTURES"):
+        with open(os.path.join(folder, "page.png"), "wb") as file:
+            file.write(png)
+    browser.click("#classes li:nth-child(2) button")
+    browser.until(f"{NAMES} === 'first'")
+
+
+def test_a_stranger_is_shown_and_named_by_the_operator(browser, url):
+    """Before anything is taught every frame is unknown, and those of an object look alike."""
+    browser.open(url)
+    browser.until("!$('asked').hidden")
+    browser.until("$('stranger').naturalWidth > 0")
+    browser.type("#name", "stranger")
+    browser.click("#answer-form button")
+    browser.until(f"{NAMES} === 'stranger'")
+    assert browser.until("Number(document.querySelector('#classes b').textContent)") == 15
+    browser.until("document.querySelector('#classes img').naturalWidth > 0")

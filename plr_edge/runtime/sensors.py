@@ -1,0 +1,121 @@
+"""Sensors: watts, joules, degrees, bytes and pressure, read once a second on a thread of their own.
+
+On a board a rail is an I2C transfer of milliseconds; no frame waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from plr_edge.meters import PowerMeter, find_power_meters, process_memory, read_temperatures_c
+
+_EVERY_S = 1.0
+_MEMORY_EVERY = 30  # looks: the kernel walks every page for it
+_LEAST_WAIT_S = 0.03  # of a second, which frames can lose without harm
+TOTAL = "total"
+
+
+@dataclass(frozen=True)
+class Sensed:
+    """One look; what cannot be read is absent.
+
+    Attributes:
+        power_w: mean of the whole board since the look before.
+        rails_w: the same by rail, and `total`.
+        temps_c: by zone.
+        memory_bytes: of this process, by kind: rss now, others half a minute old.
+        pressure: of the time in which frames were worked on, the share that was spent waiting for
+            a processor.
+    """
+
+    power_w: float | None = None
+    rails_w: dict[str, float] = field(default_factory=dict)
+    temps_c: dict[str, float] = field(default_factory=dict)
+    memory_bytes: dict[str, int] = field(default_factory=dict)
+    pressure: float | None = None
+
+
+class Sensors:
+    """The newest look, and the energy since the start."""
+
+    def __init__(self) -> None:
+        """Find the meters."""
+        self.now = Sensed()
+        self.rails_j: dict[str, float] = {}
+        self._n_looks, self._memory = 0, dict[str, int]()
+        self._frames_thread, self._ran_and_waited_s = 0, (0.0, 0.0)
+        self._meters: list[PowerMeter] = find_power_meters()[0]
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._loop, daemon=True)
+
+    @property
+    def energy_j(self) -> float | None:
+        """Of the whole board since the start; None where nothing measures it."""
+        return self.rails_j.get(TOTAL)
+
+    def start(self) -> None:
+        """Look once a second from now on; called by the thread that answers frames."""
+        self._frames_thread = threading.get_native_id()
+        for meter in self._meters:
+            meter.start()
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Look no more."""
+        self._stopping.set()
+        self._thread.join()
+
+    def look(self) -> None:
+        """Read everything."""
+        rails_w = self._read_power()
+        if self._n_looks % _MEMORY_EVERY == 0:
+            self._memory = {k.removesuffix("_bytes"): v for k, v in process_memory().items()}
+        self._n_looks += 1
+        memory = {**self._memory, **_resident()}
+        temps_c = read_temperatures_c()
+        self.now = Sensed(rails_w.get(TOTAL), rails_w, temps_c, memory, self._pressure())
+
+    def _loop(self) -> None:
+        while not self._stopping.is_set():
+            self.look()
+            self._stopping.wait(_EVERY_S)
+
+    def _read_power(self) -> dict[str, float]:
+        rails_w: dict[str, float] = {}
+        for meter in self._meters:
+            reading = meter.stop()
+            meter.start()
+            rails = {f"{meter.name}/{name}": mj for name, mj in reading.rails_mj.items()}
+            if reading.total_mj is not None:
+                rails[TOTAL] = reading.total_mj
+            for name, energy_mj in rails.items():
+                self.rails_j[name] = self.rails_j.get(name, 0.0) + energy_mj / 1e3
+                if reading.seconds > 0:
+                    watts = energy_mj / 1e3 / reading.seconds
+                    rails_w[name] = rails_w.get(name, 0.0) + watts
+        return rails_w
+
+    def _pressure(self) -> float | None:
+        now = _run_and_wait_s(self._frames_thread)
+        if now is None:
+            return None
+        ran_s, waited_s = (b - a for a, b in zip(self._ran_and_waited_s, now, strict=True))
+        self._ran_and_waited_s = now
+        return waited_s / (ran_s + waited_s) if waited_s > _LEAST_WAIT_S else 0.0
+
+
+def _resident() -> dict[str, int]:
+    with suppress(OSError, ValueError, IndexError), open("/proc/self/statm") as file:
+        return {"rss": int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")}
+    return {}
+
+
+def _run_and_wait_s(thread_id: int) -> tuple[float, float] | None:
+    """Return for how long a thread ran, and waited for a processor, since it began."""
+    with suppress(OSError, ValueError), open(f"/proc/self/task/{thread_id}/schedstat") as file:
+        run_ns, wait_ns, _ = map(int, file.read().split())
+        return run_ns / 1e9, wait_ns / 1e9
+    return None

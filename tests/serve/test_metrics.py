@@ -1,0 +1,104 @@
+"""The exposition, read by a parser that is not ours."""
+
+import math
+
+import pytest
+
+pytest.importorskip("prometheus_client")
+
+from prometheus_client import parser
+
+from plr_edge.bundle import open_bundle
+from plr_edge.config import AdaptConfig
+from plr_edge.governor import Budget, Governor
+from plr_edge.runtime.live import Live
+from plr_edge.runtime.robot import Robot
+from plr_edge.runtime.sensors import Sensed
+from plr_edge.runtime.states import STATES
+from plr_edge.serve.metrics import _build, metrics_text
+
+
+@pytest.fixture(scope="module")
+def robot(bundle_path, tmp_path_factory):
+    bundle = open_bundle(bundle_path)
+    live = Live(bundle, tmp_path_factory.mktemp("metrics") / "s", AdaptConfig())
+    made = Robot(live, Governor(Budget(deadline_ms=33), live.schedule, [0.01] * 5))
+    yield made
+    live.close()
+
+
+def read(robot):
+    families = list(parser.text_string_to_metric_families(metrics_text(robot)))
+    assert len({family.name for family in families}) == len(families)
+    assert all(family.documentation for family in families)
+    return {
+        (sample.name, *sorted(sample.labels.values())): sample.value
+        for family in families
+        for sample in family.samples
+    }
+
+
+def test_what_was_not_measured_is_absent(robot):
+    figures = read(robot)
+    names = {name for name, *_ in figures}
+    assert "plr_edge_power_watts" not in names and "plr_edge_replay_items" not in names
+    assert "plr_edge_unknown_ratio" not in names
+    assert figures[("plr_edge_build_info", *sorted(_build(robot).values()))] == 1
+    assert figures["plr_edge_state", "starting"] == 1
+    assert sum(figures["plr_edge_state", state] for state in STATES) == 1
+
+
+def test_every_figure_has_its_name_unit_and_value(robot, demo_frames):
+    for i, frame in enumerate(demo_frames[:20]):
+        robot.put(frame)
+        if i % 4:
+            robot._see(robot._newest)
+            robot._newest = None
+    robot._tick()
+    robot.sensors.now = Sensed(
+        power_w=7.5, rails_w={"total": 7.5, 'a "b"\\\n': 2.5}, temps_c={"cpu": 51.5},
+        memory_bytes={"rss": 100, "pss": 90},
+    )  # fmt: skip
+    robot.sensors.rails_j = {"total": 70.0}
+    robot.live.n_steps, robot.live.steps_s = [1, 2, 3, 4, 5], [0.1, 0.2, 0.3, 0.4, 0.5]
+    robot.live.report = {"latents": 12, "latents_bytes": 8000, "rss_bytes": 300}
+    figures = read(robot)
+    expected = {
+        ("frames_total", "stream", "unknown"): 15,  # nothing was taught
+        ("frames_total", "dropped", "stream"): 5,
+        ("inference_seconds_count",): 15,
+        ("inference_seconds_bucket", "+Inf"): 15,
+        ("power_watts", "total"): 7.5,
+        ("power_watts", 'a "b"\\\n'): 2.5,
+        ("energy_joules_total", "total"): 70.0,
+        ("temperature_celsius", "cpu"): 51.5,
+        ("memory_bytes", "pss"): 90,
+        ("memory_bytes", "trainer_rss"): 300,
+        ("replay_items",): 12,
+        ("replay_bytes",): 8000,
+        ("train_steps_total", "3"): 3,
+        ("train_step_seconds_sum", "5"): 0.5,
+        ("train_step_seconds_count", "5"): 5,
+        ("governor_share", "5"): robot.overseer.decision.shares[-1],
+        ("governor_steps_per_second",): robot.overseer.decision.steps_per_s,
+        ("unknown_ratio",): 1.0,
+        ("frames_late_total",): robot.counts.n_late,
+        ("version",): 0,
+    }
+    for (name, *labels), value in expected.items():
+        assert figures[(f"plr_edge_{name}", *sorted(labels))] == value, name
+    bounds = [float(key[1]) for key in figures if key[0] == "plr_edge_inference_seconds_bucket"]
+    assert bounds == sorted(bounds) and math.isinf(bounds[-1])
+    total_s = figures["plr_edge_inference_seconds_sum",]
+    assert total_s == pytest.approx(robot.counts.latency_sum_s) and total_s > 0
+
+
+def test_no_class_path_or_token_appears_and_the_number_of_series_is_bounded(robot, demo_frames):
+    taught = robot.teach("a class with a name", images=[demo_frames[0].image])
+    while not taught.done():
+        robot.live.poll()
+    text = metrics_text(robot)
+    for secret in ("a class with", str(robot.live.store.path), str(robot.live.bundle.path)):
+        assert secret not in text
+    names = [line.split("{")[0] for line in text.splitlines() if not line.startswith("#")]
+    assert max(names.count(name) for name in names) <= 64

@@ -1,0 +1,79 @@
+"""Requests that schemathesis makes up from /openapi.json: right ones, wrong ones, anything."""
+
+import threading
+
+import pytest
+
+pytest.importorskip("schemathesis")
+pytest.importorskip("fastapi")
+
+import schemathesis
+from hypothesis import HealthCheck, given, settings
+
+from plr_edge.bundle import open_bundle
+from plr_edge.config import AdaptConfig
+from plr_edge.governor import Budget, Governor
+from plr_edge.runtime.live import Live
+from plr_edge.runtime.robot import Robot
+from plr_edge.serve.api import make_app
+
+TOKEN = "secret-token"
+OPERATIONS = (
+    "GET /classes", "GET /health", "GET /metrics", "GET /frame.jpg", "GET /thumbnails/{index}.jpg",
+    "GET /asked/{sequence}.jpg", "GET /", "POST /teach", "POST /predict", "POST /undo",
+    "POST /rollback", "POST /save", "POST /pause", "POST /resume",
+)  # fmt: skip
+WITH_BODY = ("POST /teach", "POST /predict", "POST /undo")
+
+
+@pytest.fixture(scope="module")
+def schema(bundle_path, tmp_path_factory):
+    bundle = open_bundle(bundle_path)
+    live = Live(bundle, tmp_path_factory.mktemp("openapi") / "s", AdaptConfig())
+    live.trainer.given_up = True  # the interface is what is tested
+    robot = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
+    thread = threading.Thread(target=robot.run)
+    thread.start()
+    yield schemathesis.openapi.from_asgi("/openapi.json", make_app(robot, TOKEN))
+    assert thread.is_alive() and live.store.last_seq == live.last_seq
+    robot.stop()
+    thread.join(60)
+    live.close()
+
+
+def test_every_operation_is_described_and_tested(schema):
+    described = {o.ok().label for o in schema.get_all_operations()}
+    assert described == {*OPERATIONS, "GET /events"}  # which never ends
+
+
+@pytest.mark.parametrize("token", [TOKEN, "wrong"])
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_answers_are_what_is_described_and_never_a_failure_of_its_own(schema, operation, token):
+    ask(schema, operation, token, 12 if operation in WITH_BODY else 3)
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("operation", OPERATIONS)
+def test_a_thousand_answers_are_what_is_described(schema, operation):
+    ask(schema, operation, TOKEN, 1000 if operation in WITH_BODY else 30)
+
+
+def ask(schema, operation, token, n):
+    found = next(o.ok() for o in schema.get_all_operations() if o.ok().label == operation)
+    known = schemathesis.checks
+    checks = [known.not_a_server_error, known.status_code_conformance,
+              known.content_type_conformance, known.response_schema_conformance]  # fmt: skip
+
+    @given(case=found.as_strategy())
+    @settings(
+        max_examples=n, deadline=None, derandomize=True, database=None,
+        suppress_health_check=list(HealthCheck),
+    )  # fmt: skip
+    def answered(case):
+        answer = case.call(headers={"Authorization": f"Bearer {token}"})
+        case.validate_response(answer, checks=checks)
+        assert "Traceback" not in answer.text
+        if token == "wrong" and operation.startswith("POST") and operation != "POST /predict":
+            assert answer.status_code == 401
+
+    answered()
