@@ -41,7 +41,7 @@ class Span:
     """Something that took time.
 
     Attributes:
-        name: capture, prepare, frozen, adaptive, answer or train.
+        name: capture, prepare, frozen, adaptive, answer, learn or train.
         track: who did it.
         start_ns: of the monotonic clock.
         end_ns: likewise.
@@ -205,7 +205,8 @@ def _observe(session: Any, frame: Frame) -> list[Span]:
     names = [level.name for level in session.bundle.levels]
     entered = {n: new - old for n, new, old in zip(names, cost.steps_per_level, steps, strict=True)}
     facts = {"steps": {n: m for n, m in entered.items() if m}, "macs": cost.macs - macs}
-    return [*spans, Span("train", "training", split_ns, end_ns, facts)]
+    name = "train" if facts["steps"] else "learn"  # without a step: ridge, means, latent memory
+    return [*spans, Span(name, "training", split_ns, end_ns, facts)]
 
 
 def to_events(runs: Sequence[Run]) -> list[dict[str, Any]]:

@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections import Counter
 from itertools import pairwise
 
 import pytest
@@ -52,14 +53,15 @@ def test_traced_run_is_a_trace_and_its_spans_fill_the_time(bundle_path, demo_fra
     check_trace_events([e for e in trace["traceEvents"] if e["pid"] != 3])
     assert trace["displayTimeUnit"] == "ms"
     spans = [e for e in trace["traceEvents"] if e["ph"] == "X" and e["pid"] == 2]
-    counts = {name: sum(e["name"] == name for e in spans) for name in
-              ("capture", "prepare", "frozen", "adaptive", "answer", "train")}  # fmt: skip
-    assert counts == dict.fromkeys(counts, 24)
+    counts = Counter(e["name"] for e in spans)
+    n_learned, n_trained = counts.pop("learn"), counts.pop("train")
+    parts = ("capture", "prepare", "frozen", "adaptive", "answer")
+    assert counts == dict.fromkeys(parts, 24) and n_learned + n_trained == 24
     first, last = spans[0]["ts"], max(e["ts"] + e["dur"] for e in spans)
     total = sum(e["dur"] for e in spans)
     assert 0.9 * (last - first) < total <= last - first + 1 < passed_us
     steps = [n for e in spans for n in e["args"].get("steps", {}).values()]
-    assert sum(steps) > 0 and all(e["dur"] > 0 for e in spans if e["args"].get("steps"))
+    assert sum(steps) >= n_trained > 0
     memory = [e for e in trace["traceEvents"] if e["ph"] == "C" and e["name"] == "memory"]
     assert len(memory) >= 2 and memory[0]["args"]["process MB"] > 50
 

@@ -10,7 +10,7 @@ import click
 
 from plr_edge.cli.options import engine_options, threads_option, trust_option
 
-_FRAMES = 64
+_FRAMES, _PER_CLASS = 64, 8
 
 
 @click.command("profile")
@@ -49,7 +49,7 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
         providers=options["providers"],
         allow_code=options["allow_code"],
     )
-    stream = open_stream(options["stream"] or "demo", limit_per_class=6)
+    stream = open_stream(options["stream"] or "demo", limit_per_class=_PER_CLASS)
     frames = list(islice(stream, _FRAMES))
     facts = profile_bundles(opened, config, runs=options["runs"], frames=frames, say=_say)
     if options["json_file"]:
@@ -57,7 +57,7 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     runs = []
     if options["html"] or options["trace"]:
         _say("a run to trace")
-        runs = [trace_run(bundle, frames, config) for bundle in opened]
+        runs = [trace_run(bundle, stream, config) for bundle in opened]
     if options["trace"]:
         write_trace(options["trace"], runs, facts["machine"])
     if options["html"]:

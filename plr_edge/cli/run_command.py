@@ -35,6 +35,8 @@ from plr_edge.cli.options import (
 @click.option("--memory", help="Limit of the trainer, such as 600MB.")
 @click.option("--cpus", help="That the trainer may use, such as 2,3.")
 @click.option("--schedule", help="Of the levels; see `plr-edge schedule`.")
+@click.option("--bits", type=click.Choice(["4", "8"]), help="Of a stored latent.")
+@click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
 @click.option("--allow-code", is_flag=True, help="Import what an unsigned bundle names.")
 @threads_option
 @engine_options
@@ -69,8 +71,9 @@ def command(bundle: Path, source: str, state: Path, listen: str, **options: Any)
         providers=options["providers"],
         allow_code=options["allow_code"],
     )
-    if options["schedule"]:
-        config = replace(config, schedule=options["schedule"])
+    given = {"schedule": options["schedule"], "pool": options["pool"],
+             "bits": int(options["bits"]) if options["bits"] else None}  # fmt: skip
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
     limit = parse_bytes(options["memory"]) if options["memory"] else None
     cpus = [int(c) for c in options["cpus"].split(",")] if options["cpus"] else None
     live = Live(open_bundle(bundle, options["trust"]), state, config,
@@ -142,7 +145,7 @@ def make_budget(options: dict[str, Any]) -> Any:
     from plr_edge.governor import Budget
     from plr_edge.meters import find_power_meters, read_temperatures_c
 
-    power, temperature = _number(options["power"], "W"), _number(options["max_temp"], "C")
+    power, temperature = number_of(options["power"], "W"), number_of(options["max_temp"], "C")
     meters, reasons = find_power_meters()
     reasons += [f"{meter.name}: no total" for meter in meters if not meter.has_total]
     if power is not None and not any(meter.has_total for meter in meters):
@@ -154,16 +157,21 @@ def make_budget(options: dict[str, Any]) -> Any:
         raise ConfigError(
             f"a limit of {temperature:g} C needs a sensor, and there is none that can be read here"
         )
-    duty = _number(options["duty"], "%")
+    duty = number_of(options["duty"], "%")
     return Budget(
         power_w=power,
         duty_share=None if duty is None else duty / 100,
-        deadline_ms=_number(options["deadline"], "ms"),
+        deadline_ms=number_of(options["deadline"], "ms"),
         max_temp_c=temperature,
     )
 
 
-def _number(text: str | None, unit: str) -> float | None:
+def number_of(text: str | None, unit: str) -> float | None:
+    """Read an amount such as `7W`; None where none was given.
+
+    Raises:
+        ConfigError: it is no amount of this unit.
+    """
     from plr_edge.errors import ConfigError
 
     if text is None:
