@@ -7,6 +7,7 @@ part, and is called an estimate.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -57,11 +58,16 @@ class CostModel:
             known.frame_mj is not None and known.step_mj is not None for known in self._known
         )
 
-    def costs(self, candidate: Candidate) -> Costs:
-        """Return what was measured of a candidate, or scale it from the nearest bundle."""
+    def costs(self, candidate: Candidate, memory_bytes: int | None = None) -> Costs:
+        """Return what was measured of a candidate, or scale it from the nearest bundle.
+
+        Args:
+            candidate: of a precision that was profiled.
+            memory_bytes: of the latent memory; the one it was profiled with by default.
+        """
         same = [k for k in self._known if k.candidate.precision == candidate.precision]
         nearest = min(same, key=lambda known: known.distance(candidate))
-        return nearest.costs(candidate, self.config)
+        return nearest.costs(candidate, self.config, memory_bytes or self.config.memory_bytes)
 
 
 class _Known:
@@ -89,7 +95,7 @@ class _Known:
         by_size = abs(np.log(other.input_size / own.input_size))
         return (float(by_size), abs(other.frozen_macs / max(own.frozen_macs, 1) - 1))
 
-    def costs(self, candidate: Candidate, config: AdaptConfig) -> Costs:
+    def costs(self, candidate: Candidate, config: AdaptConfig, memory_bytes: int) -> Costs:
         """Scale to a candidate; the identity for the one that was measured."""
         measured = candidate.key == self.candidate.key
         frame_ms = self.ms["frame"] if measured else self._frame_ms(candidate)
@@ -102,7 +108,7 @@ class _Known:
             step_ms=tuple(self.step_ms if measured else self._scaled(self.step_ms, macs)),
             step_mj=None if self.step_mj is None else tuple(
                 self.step_mj if measured else self._scaled(self.step_mj, macs)),
-            trainer_bytes=self._trainer_bytes(candidate, config),
+            trainer_bytes=self._trainer_bytes(candidate, config, memory_bytes),
             answer_bytes=self.answer_bytes,
             measured=measured,
         )  # fmt: skip
@@ -130,23 +136,31 @@ class _Known:
             for m, value in zip(macs, inside, strict=True)
         ]
 
-    def _trainer_bytes(self, candidate: Candidate, config: AdaptConfig) -> int | None:
+    def _trainer_bytes(
+        self, candidate: Candidate, config: AdaptConfig, memory_bytes: int
+    ) -> int | None:
         if self.trainer_bytes is None:
             return None
-        own = _training_bytes(self.candidate, config)
-        return int(self.trainer_bytes - own + _training_bytes(candidate, config))
+        own = training_bytes(self.candidate, config)
+        other = training_bytes(candidate, replace(config, memory_bytes=memory_bytes))
+        return int(self.trainer_bytes - own + other)
 
 
-def _training_bytes(candidate: Candidate, config: AdaptConfig) -> int:
-    """Bytes of training that differ between candidates: autograd's, cached features, weights."""
+def training_bytes(candidate: Candidate, config: AdaptConfig) -> int:
+    """Return the bytes of training that differ between candidates.
+
+    Cached features and weights stay; what autograd keeps during a step and the copies of a
+    candidate that is offered come and go, and are never there together.
+    """
     levels = candidate.levels
-    record_bytes = candidate.codec(config.bits, config.pool).record_bytes
-    n_slots = config.memory_bytes // (record_bytes + SEQ_BYTES)
+    record_bytes = candidate.codec(config.bits, config.pool).record_bytes + SEQ_BYTES
+    n_slots = config.memory_bytes // record_bytes
     cache = DerivedCache(levels, n_slots, config.cache_bytes)
     cached = sum(2 * n_slots * x.width for i, x in enumerate(levels) if cache.holds(i))
-    weights = 4 * _COPIES * sum(level.weights for level in levels[:-1])
-    batch = config.new_per_step + config.rehearsed_per_step
-    return batch * candidate.saved_bytes + cached + weights
+    weights = 4 * sum(level.weights for level in levels[:-1])
+    step = (config.new_per_step + config.rehearsed_per_step) * candidate.saved_bytes
+    offered = 2 * (n_slots * (record_bytes + 4 * levels[-1].width) + weights)
+    return _COPIES * weights + n_slots * record_bytes + cached + max(step, offered)
 
 
 def _net_mj(row: Mapping[str, Any]) -> float | None:

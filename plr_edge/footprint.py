@@ -27,7 +27,7 @@ _IMPORTS = {
     "adapt (with torch)": "from plr_edge.runtime import session",
 }
 _LOOK_EVERY_S = 0.002
-_FRAMES = 16
+_FRAMES, _CLASSES = 16, 4
 _TIMEOUT_S = 300
 
 
@@ -99,14 +99,16 @@ def _answer(bundle: Bundle, config: AdaptConfig) -> object:
 
 
 def _train(bundle: Bundle, config: AdaptConfig) -> object:
-    """Do what the trainer process does, entered once at each level, the first one first."""
+    """Do what the trainer process does: a step entered at each level, then a candidate offered."""
     from plr_edge.learner import Learner
     from plr_edge.memory import LatentMemory
+    from plr_edge.runtime.canary import SEQ_BYTES, with_seq
+    from plr_edge.runtime.messages import named, pack
     from plr_edge.runtime.session import adaptive_blocks
     from plr_edge.schedule import Schedule
 
     codec, levels = bundle.codec(config.bits, config.pool), bundle.levels
-    memory = LatentMemory(codec.record_bytes, config.memory_bytes, config.seed)
+    memory = LatentMemory(codec.record_bytes + SEQ_BYTES, config.memory_bytes, config.seed)
     alone = [tuple(float(i == j) for j in range(len(levels))) for i in range(len(levels))]
     learner = Learner(
         adaptive_blocks(bundle, allow_code=config.allow_code), levels, memory, codec,
@@ -114,10 +116,16 @@ def _train(bundle: Bundle, config: AdaptConfig) -> object:
     )  # fmt: skip
     n = config.new_per_step + config.rehearsed_per_step
     latents = np.abs(np.random.default_rng(config.seed).standard_normal((n, *bundle.latent_shape)))
-    learner.learn_many(codec.encode(latents.astype(np.float32)), np.arange(n) % 4)
+    records = with_seq(codec.encode(latents.astype(np.float32)), np.arange(n))
+    learner.learn_many(records, np.arange(n) % _CLASSES)
+    for i in range(len(memory), memory.capacity):  # as full as it gets
+        memory.add(records[i % n], i % _CLASSES)
     for shares in alone:
         learner.schedule = Schedule(name="alone", shares=shares)
         learner.step()
+    held, _ = memory.to_arrays()
+    features = np.ones((len(memory), bundle.feature_width), np.float32)
+    pack("candidate", {}, {**held, "features": features, **named(learner.weights(), "weights")})
     return learner
 
 

@@ -111,6 +111,7 @@ class Judged:
     Attributes:
         candidate: what was judged.
         costs: of it.
+        memory_bytes: of the latent memory.
         schedule: of the levels.
         steps_per_s: training steps that the budgets leave.
         step_ms: mean over the schedule.
@@ -123,6 +124,7 @@ class Judged:
 
     candidate: Candidate
     costs: Costs
+    memory_bytes: int
     schedule: Schedule
     steps_per_s: float
     step_ms: float
@@ -152,8 +154,9 @@ def judge(candidate: Candidate, costs: Costs, limits: Limits, idle_w: float | No
     if idle_w is not None and costs.frame_mj is not None:
         watts = idle_w + limits.frames_per_s * costs.frame_mj / 1e3
     judged = Judged(
-        candidate=candidate, costs=costs, schedule=shares, step_ms=step_ms, step_mj=step_mj,
-        watts=watts, steps_per_s=_steps_per_s(costs, shares, limits, watts, step_mj),
+        candidate=candidate, costs=costs, memory_bytes=config.memory_bytes, schedule=shares,
+        step_ms=step_ms, step_mj=step_mj, watts=watts,
+        steps_per_s=_steps_per_s(costs, shares, limits, watts, step_mj),
         latents_per_mb=1e6 / (candidate.codec(config.bits, config.pool).record_bytes + SEQ_BYTES),
         broken="",
     )  # fmt: skip

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge import report
-from plr_edge.tracing import Run
+from plr_edge.tracing import NAMES, Run
 
 _PARTS = ("prepare", "frozen", "adaptive", "frame")
 _SHOWN_S = 1.0  # of a run, as a strip
@@ -205,11 +205,11 @@ def _energy_plot(entries: Sequence[dict[str, Any]], kind: str) -> list[str]:
 def _run_section(run: Run) -> str:
     """Draw where the time went in a run's last second, and what was sampled meanwhile."""
     zero_ns, end_ns = run.spans[0].start_ns, run.spans[-1].end_ns
-    strips: dict[str, list[tuple[float, float]]] = {}
+    strips: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
     for span in run.spans:
         if span.end_ns > end_ns - _SHOWN_S * 1e9:
             start_s = (span.start_ns - zero_ns) / 1e9
-            strips.setdefault(span.name, []).append((start_s, (span.end_ns - span.start_ns) / 1e9))
+            strips[span.name].append((start_s, (span.end_ns - span.start_ns) / 1e9))
     curves: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for sample in run.samples:
         for key, value in sample.values.items():

@@ -13,11 +13,12 @@ from plr_edge.config import AdaptConfig
 from plr_edge.cost_model import CostModel
 from plr_edge.errors import ConfigError, PlrEdgeError
 from plr_edge.plan_trials import AccuracyTable, Family, Trial, read_accuracies
-from plr_edge.planning import SEQ_BYTES, Candidate, Costs, Judged, Limits, judge
+from plr_edge.planning import SEQ_BYTES, Candidate, Judged, Limits, judge
 from plr_edge.profiling import entries_of, profile_bundles
 
 AS_GOOD = 0.01  # accuracies nearer than this are the same: seeds differ by as much
 SCHEDULES = ("progressive", "measured", "cumulative_weights", "basic", "internal")
+LATENT_SHARES = (1.0, 0.5, 0.25)  # of the latent memory's default budget
 FIDELITY = ("fp32", "fp16", "int8")
 _ROUNDS = 3
 Say = Callable[[str], object]
@@ -115,7 +116,7 @@ class Planner:
                 facts = {**facts, "bundles": [*facts["bundles"], *more["bundles"]]}
             judged = self._judge(facts)
         if self.trial is not None:
-            self._try([j.candidate for j in judged if not j.broken][: self.finalists])
+            self._try([j for j in judged if not j.broken][: self.finalists])
             judged = self._judge(facts)
         plan = Plan(judged, self._criterion(), facts, failed=self._failed)
         if plan.best is not None:
@@ -128,19 +129,23 @@ class Planner:
         self._idle_w = model.idle_w
         judged = []
         for candidate in self.family.candidates(model.precisions):
-            one = self._held_against(candidate, model.costs(candidate))
+            one = self._held_against(candidate, model)
             if candidate.name in self._failed:
                 one = replace(one, broken="export: refused")
             judged.append(replace(one, accuracy=self._accuracy(candidate)))
         return self._ranked(judged)
 
-    def _held_against(self, candidate: Candidate, costs: Costs) -> Judged:
-        """Judge with the default schedule, or the cheapest where that one trains too little."""
-        first, second = (
-            judge(candidate, costs, self.limits, self._idle_w, self.config, name)
-            for name in ("progressive", "measured")
-        )
-        return second if first.broken and not second.broken else first
+    def _held_against(self, candidate: Candidate, model: CostModel) -> Judged:
+        """Judge as by default; then with cheaper steps, then with fewer latents, where it helps."""
+        for share in LATENT_SHARES:
+            config = replace(self.config, memory_bytes=int(self.config.memory_bytes * share))
+            costs = model.costs(candidate, config.memory_bytes)
+            for schedule in ("progressive", "measured"):
+                one = judge(candidate, costs, self.limits, model.idle_w, config, schedule)
+                if not one.broken:
+                    return one
+        costs = model.costs(candidate)
+        return judge(candidate, costs, self.limits, model.idle_w, self.config)
 
     def _bundle(self, candidate: Candidate) -> Bundle | None:
         """Export a candidate once; None where that fails, which is kept."""
@@ -184,13 +189,24 @@ class Planner:
             return self._measured.get(candidate.key)
         return None if self._table is None else self._table.mean(candidate)
 
-    def _try(self, candidates: Sequence[Candidate]) -> None:
-        assert self.trial is not None
-        for candidate in candidates:
-            bundle = self._bundle(candidate)
-            if bundle is not None and candidate.key not in self._measured:
-                self.say(f"accuracy of {candidate.name}")
-                self._measured[candidate.key] = self.trial.accuracy(bundle, self.config)
+    def _try(self, finalists: Sequence[Judged]) -> None:
+        for one in finalists:
+            if one.candidate.key not in self._measured:
+                accuracy = self._tried(one, self.config.bits, self.config.pool)
+                if accuracy is not None:
+                    self._measured[one.candidate.key] = accuracy
+
+    def _tried(self, one: Judged, bits: int, pool: int | None) -> float | None:
+        """Return the accuracy on the trial; None without one, or where the export fails."""
+        bundle = self._bundle(one.candidate) if self.trial is not None else None
+        if self.trial is None or bundle is None:
+            return None
+        self.say(f"accuracy of {one.candidate.name}, {bits} bits" + f", pool {pool}" * bool(pool))
+        shares = ",".join(map(str, one.schedule.shares))
+        config = replace(
+            self.config, bits=bits, pool=pool, memory_bytes=one.memory_bytes, schedule=shares
+        )
+        return self.trial.accuracy(bundle, config)
 
     def _ranked(self, judged: Sequence[Judged]) -> list[Judged]:
         """Put the best first: as accurate as any, within `AS_GOOD`, and then the cheapest frame."""
@@ -238,16 +254,14 @@ class Planner:
         for bits in (4, 8):
             for pool in pools:
                 record_bytes = best.candidate.codec(bits, pool).record_bytes + SEQ_BYTES
-                row = {"bits": bits, "pool": pool, "bytes": record_bytes,
-                       "latents_per_mb": 1e6 / record_bytes,
-                       "held": self.config.memory_bytes // record_bytes,
-                       "accuracy": None}  # fmt: skip
-                bundle = self._bundle(best.candidate) if self.trial is not None else None
-                if self.trial is not None and bundle is not None:
-                    self.say(f"accuracy with {bits} bits, pool {pool}")
-                    config = replace(self.config, bits=bits, pool=pool)
-                    row["accuracy"] = self.trial.accuracy(bundle, config)
-                rows.append(row)
+                is_default = (bits, pool) == (self.config.bits, self.config.pool)
+                rows.append({
+                    "bits": bits, "pool": pool, "bytes": record_bytes,
+                    "latents_per_mb": 1e6 / record_bytes,
+                    "held": best.memory_bytes // record_bytes,
+                    "accuracy": best.accuracy if is_default and self.trial is not None
+                    else self._tried(best, bits, pool),
+                })  # fmt: skip
         top = max((row["accuracy"] for row in rows if row["accuracy"] is not None), default=0.0)
         return sorted(rows, key=lambda row: (
             (row["accuracy"] < top - AS_GOOD, row["bytes"]) if row["accuracy"] is not None

@@ -31,6 +31,7 @@ from plr_edge.meters import (
 from plr_edge.stream.base import Frame
 
 TRACKS = ("perception", "training")
+NAMES = ("capture", "prepare", "frozen", "adaptive", "answer", "learn", "train")
 SAMPLE_EVERY_S = 0.05
 _MACHINE_PID = 1  # of the track of the counters; runs follow
 _NAMED_CLASSES = 12
@@ -41,7 +42,7 @@ class Span:
     """Something that took time.
 
     Attributes:
-        name: capture, prepare, frozen, adaptive, answer, learn or train.
+        name: one of `NAMES`.
         track: who did it.
         start_ns: of the monotonic clock.
         end_ns: likewise.
@@ -112,14 +113,15 @@ class Sampler:
                 watts |= {f"{rail} W": mj / 1e3 / reading.seconds
                           for rail, mj in reading.rails_mj.items()}  # fmt: skip
         kinds = process_memory(proc=self._proc, walk=False)
-        memory = {"process MB": kinds.get("rss_bytes"), "available MB": available_bytes(self._proc)}
+        left = available_bytes(self._proc)
         zones = {f"{zone} C": c for zone, c in read_temperatures_c(self._sysfs).items()}
         gpu = read_gpu(self._sysfs)
         load = None if gpu is None else gpu.load_share
         for name, values in (
             ("power", watts),
             ("temperature", zones),
-            ("memory", {kind: n / 1e6 for kind, n in memory.items() if n is not None}),
+            ("memory", {"process MB": kinds["rss_bytes"] / 1e6} if "rss_bytes" in kinds else {}),
+            ("memory left", {} if left is None else {"MB": left / 1e6}),
             ("gpu", {} if load is None else {"load %": 100 * load}),
         ):
             if values:

@@ -83,8 +83,8 @@ def test_counters_are_those_of_the_board(tmp_path):
     assert heat[:2] == [50.0, 55.0]
     assert next(s.at_ns for s in sampler.samples if s.name == "gpu") == 50_000_000
     assert sampler.samples[3].values == {"load %": 37.5}
-    memory = [s.values for s in sampler.samples if s.name == "memory"]
-    assert memory[0] == {"available MB": 3_730_000 // 2 * 1024 / 1e6}
+    left = [s.values for s in sampler.samples if s.name == "memory left"]
+    assert left[0] == {"MB": 3_730_000 // 2 * 1024 / 1e6}
 
 
 def test_what_cannot_be_read_has_no_counter(tmp_path):

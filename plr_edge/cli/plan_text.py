@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from plr_edge.config import AdaptConfig
 from plr_edge.plan_trials import Family
 from plr_edge.planning import CONSOLIDATE_STEPS, Judged, Limits, consolidation_s
 from plr_edge.recommend import Plan
@@ -63,6 +64,7 @@ def to_dict(plan: Plan, family: Family, limits: Limits, options: dict[str, Any],
             "frame_mj": j.costs.frame_mj,
             "trainer_bytes": j.costs.trainer_bytes,
             "latents_per_mb": j.latents_per_mb,
+            "latent_memory_bytes": j.memory_bytes,
             "schedule": j.schedule.name,
             "shares": list(j.schedule.shares),
             "step_ms": j.step_ms,
@@ -109,6 +111,8 @@ def commands(plan: Plan, family: Family, options: dict[str, Any]) -> list[str]:
             run += [f"--{name.replace('_', '-')}", options[name]]
     if plan.best.schedule.name == "measured":  # costs are known here, and not to `run`
         run += ["--schedule", ",".join(f"{share:.4f}" for share in plan.best.schedule.shares)]
+    if plan.best.memory_bytes != AdaptConfig().memory_bytes:
+        run += ["--latents", f"{plan.best.memory_bytes / 1e6:g}MB"]
     codec = plan.codecs[0]
     run += ["--bits", str(codec["bits"])] if codec["bits"] != 4 else []
     run += ["--pool", str(codec["pool"])] if codec["pool"] else []
@@ -148,6 +152,7 @@ def _row(judged: Judged) -> dict[str, str]:
         "mJ": "absent" if costs.frame_mj is None else f"{about}{costs.frame_mj:.0f}",
         "MB": f"{about}{needs / 1e6:.0f}" if needs is not None else "absent",
         "latents/MB": f"{judged.latents_per_mb:.0f}",
+        "held": f"{judged.latents_per_mb * judged.memory_bytes / 1e6:.0f}",
         "steps/s": f"{about}{judged.steps_per_s:.1f}",
         "breaks": judged.broken,
     }
@@ -171,6 +176,8 @@ def _gets(best: Judged, limits: Limits) -> list[str]:
     lines = [
         f"  {best.steps_per_s:.1f} training steps/s of {best.step_ms:.1f} ms; the "
         f"{CONSOLIDATE_STEPS} after a lesson take {consolidation_s(best):.0f} s",
+        f"  {best.latents_per_mb * best.memory_bytes / 1e6:.0f} latents in "
+        f"{best.memory_bytes / 1e6:g} MB to rehearse from",
         f"  a frame takes {costs.frame_ms:.1f} ms, at most {costs.frame_p99_ms:.1f} in 99 of 100",
     ]
     if costs.answer_bytes is not None:

@@ -35,6 +35,7 @@ from plr_edge.cli.options import (
 @click.option("--memory", help="Limit of the trainer, such as 600MB.")
 @click.option("--cpus", help="That the trainer may use, such as 2,3.")
 @click.option("--schedule", help="Of the levels; see `plr-edge schedule`.")
+@click.option("--latents", help="Budget of the latent memory.  [default: 8MB]")
 @click.option("--bits", type=click.Choice(["4", "8"]), help="Of a stored latent.")
 @click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
 @click.option("--allow-code", is_flag=True, help="Import what an unsigned bundle names.")
@@ -71,8 +72,12 @@ def command(bundle: Path, source: str, state: Path, listen: str, **options: Any)
         providers=options["providers"],
         allow_code=options["allow_code"],
     )
-    given = {"schedule": options["schedule"], "pool": options["pool"],
-             "bits": int(options["bits"]) if options["bits"] else None}  # fmt: skip
+    given = {
+        "schedule": options["schedule"],
+        "pool": options["pool"],
+        "bits": int(options["bits"]) if options["bits"] else None,
+        "memory_bytes": parse_bytes(options["latents"]) if options["latents"] else None,
+    }
     config = replace(config, **{name: value for name, value in given.items() if value is not None})
     limit = parse_bytes(options["memory"]) if options["memory"] else None
     cpus = [int(c) for c in options["cpus"].split(",")] if options["cpus"] else None

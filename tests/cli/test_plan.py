@@ -147,6 +147,20 @@ def test_budgets_that_nothing_keeps_end_with_1_and_what_comes_nearest(
     assert "no candidate keeps every budget" in result.output and "deadline: " in result.output
 
 
+def test_fewer_latents_where_the_trainer_would_not_fit(plr_edge, bundle_path, profile):
+    """The trainer of the bundle itself needs 400 MB with 8 MB of latents."""
+    start = ("plan", str(bundle_path), "--profile", profile(), "--deadline", "9ms", "--json")
+    rows = {}
+    for budget in ("500MB", "330MB", "100MB"):
+        plan = json.loads(plr_edge(*start, "--memory", budget).stdout)
+        found = {(r["input_size"], r["cut"], r["precision"]): r for r in plan["candidates"]}
+        rows[budget] = found[96, "block14", "fp32"]
+    assert rows["500MB"]["latent_memory_bytes"] == 8_000_000
+    assert rows["330MB"]["latent_memory_bytes"] < 8_000_000 and not rows["330MB"]["breaks"]
+    assert rows["330MB"]["trainer_bytes"] <= 330e6
+    assert rows["100MB"]["breaks"] == "memory: 400 MB"
+
+
 def test_profile_of_another_backbone_is_refused(plr_edge, bundle_path, profile, family):
     other = {**entry_of(family.own, "0"), "backbone": "resnet18"}
     result = plr_edge("plan", str(bundle_path), "--profile", profile(bundles=[other]))
