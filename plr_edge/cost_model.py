@@ -37,11 +37,10 @@ class CostModel:
             ConfigError: it lacks what costs are made of.
         """
         self.config = config
-        self.idle_w = _sum(idle.get("w") for idle in facts["idle"].values())
-        self._entries = [(references[e["frozen_sha256"]], e) for e in facts["bundles"]]
         try:
-            self._known = [_Known(c, e) for c, e in self._entries]
-        except (KeyError, TypeError, StopIteration) as error:
+            self.idle_w = _sum(idle.get("w") for idle in facts["idle"].values())
+            self._known = [_Known(references[e["frozen_sha256"]], e) for e in facts["bundles"]]
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ConfigError(
                 f"the profile lacks {error}; write it anew with `plr-edge profile --json`"
             ) from None

@@ -76,6 +76,7 @@ def profile_bundles(
         "changed": {k: v for k, v in after.items() if machine.get(k) != v},
         "n_threads": config.n_threads,
         "engine": config.engine,
+        "providers": list(config.providers),
         "batch": config.new_per_step + config.rehearsed_per_step,
         "n_classes": N_CLASSES,
         "bundles": entries,
@@ -104,7 +105,7 @@ def read_profile(path: Path) -> dict[str, Any]:
         raise ConfigError(
             f"{path} is no profile ({error!r}); write one with `plr-edge profile --json {path}`"
         ) from None
-    return dict(facts)
+    return {"machine": {}, "idle": {}, **facts}
 
 
 def entries_of(facts: dict[str, Any]) -> list[dict[str, Any]]:

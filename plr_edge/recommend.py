@@ -161,7 +161,11 @@ class Planner:
         return self._bundles[candidate.key]
 
     def _model(self, facts: Mapping[str, Any]) -> CostModel:
-        own = [e for e in entries_of(dict(facts)) if e.get("backbone") == self.family.name]
+        family = (self.family.name, self.family.static_feature)
+        own = [
+            e for e in entries_of(dict(facts))
+            if (e.get("backbone"), e.get("static_feature", False)) == family
+        ]  # fmt: skip
         if not own:
             raise ConfigError(
                 f"the profile holds no bundle of {self.family.name}; write one with "
@@ -185,7 +189,7 @@ class Planner:
     # accuracy
 
     def _accuracy(self, candidate: Candidate) -> float | None:
-        if self.trial is not None:
+        if self._measured:  # on the user's own stream; until then, finalists by what others saw
             return self._measured.get(candidate.key)
         return None if self._table is None else self._table.mean(candidate)
 

@@ -102,7 +102,7 @@ def commands(plan: Plan, family: Family, options: dict[str, Any]) -> list[str]:
         if family.weights:
             export += ["--weights", str(family.weights)]
         export += ["--input-size", str(best.input_size), "--cut", best.cut]
-        export += ["--precision", best.precision]
+        export += ["--precision", best.precision, *_int8_profile(plan, best.precision)]
         export += ["--static-feature"] if family.static_feature else []
         lines.append(shlex.join([*export, "-o", path]) + " &&")
     run = ["plr-edge", "run", path, "SOURCE", "--state", "learned"]
@@ -116,10 +116,18 @@ def commands(plan: Plan, family: Family, options: dict[str, Any]) -> list[str]:
     codec = plan.codecs[0]
     run += ["--bits", str(codec["bits"])] if codec["bits"] != 4 else []
     run += ["--pool", str(codec["pool"])] if codec["pool"] else []
-    run += ["--threads", str(options["threads"])] if options["threads"] != 1 else []
-    run += ["--engine", options["engine"]] if options["engine"] != "onnx" else []
-    run += ["--providers", ",".join(options["providers"])] if options["providers"] else []
+    facts = plan.facts  # as it was profiled
+    run += ["--threads", str(facts["n_threads"])] if facts.get("n_threads", 1) != 1 else []
+    run += ["--engine", facts["engine"]] if facts.get("engine", "onnx") != "onnx" else []
+    run += ["--providers", ",".join(facts["providers"])] if facts.get("providers") else []
     return [*lines, shlex.join(run)]
+
+
+def _int8_profile(plan: Plan, precision: str) -> list[str]:
+    """Ask for the types that were profiled: another machine may be the one that exports."""
+    names = [str(e["precision"]).partition(" ")[2] for e in plan.facts["bundles"]
+             if str(e["precision"]).startswith("int8 ")]  # fmt: skip
+    return ["--int8-profile", names[0]] if precision == "int8" and names else []
 
 
 def limits_text(limits: Limits) -> str:

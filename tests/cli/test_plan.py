@@ -165,6 +165,10 @@ def test_profile_of_another_backbone_is_refused(plr_edge, bundle_path, profile, 
     other = {**entry_of(family.own, "0"), "backbone": "resnet18"}
     result = plr_edge("plan", str(bundle_path), "--profile", profile(bundles=[other]))
     assert result.exit_code == 2 and "holds no bundle of mobilenet_v2" in result.output
+    broken = entry_of(family.own, "0")
+    del broken["memory"]
+    result = plr_edge("plan", str(bundle_path), "--profile", profile(bundles=[broken]))
+    assert result.exit_code == 2 and "the profile lacks 'memory'" in result.output
 
 
 def test_finalists_are_measured_until_the_best_is(family, tmp_path, monkeypatch):
