@@ -109,6 +109,7 @@ def commands(plan: Plan, family: Family, options: dict[str, Any]) -> list[str]:
     for name in ("power", "memory", "deadline", "duty", "max_temp"):
         if options[name] is not None:
             run += [f"--{name.replace('_', '-')}", options[name]]
+    run += ["--allow-code"] if options["allow_code"] else []
     if plan.best.schedule.name == "measured":  # costs are known here, and not to `run`
         run += ["--schedule", ",".join(f"{share:.4f}" for share in plan.best.schedule.shares)]
     if plan.best.memory_bytes != AdaptConfig().memory_bytes:

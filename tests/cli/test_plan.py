@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from dataclasses import replace
 from types import SimpleNamespace
 
 import click
@@ -14,7 +15,7 @@ from plr_edge.bundle import open_bundle
 from plr_edge.cli import cli
 from plr_edge.config import AdaptConfig
 from plr_edge.governor import Budget
-from plr_edge.plan_trials import Family, Trial
+from plr_edge.plan_trials import AccuracyTable, Family, Trial, read_accuracies
 from plr_edge.planning import Limits
 
 
@@ -213,6 +214,47 @@ def test_a_candidate_that_cannot_be_exported_is_rejected_with_the_reason(
     plan = planner.plan(facts, measured_here=True)
     assert plan.failed[first.name] == "the exported parts do not match PyTorch"
     assert [j.broken for j in plan.judged if j.candidate.key == first.key] == ["export: refused"]
+
+
+def small(cut: str) -> Family:
+    """A backbone that nobody measured, made for 32 pixels."""
+    manifest = {"backbone": "bir_c3", "cut": cut, "precision": "fp32"}
+    bundle = SimpleNamespace(manifest=manifest, preprocessing=SimpleNamespace(size=32),
+                             trusted=False, path="small", frozen_sha256="small")  # fmt: skip
+    return Family(bundle)
+
+
+def test_small_backbone_keeps_its_size_and_is_ranked_without_accuracies(tmp_path):
+    family = small("block2")
+    found = family.candidates(["fp32", "int8"])
+    assert {c.input_size for c in found} == {32} and len({c.cut for c in found}) > 2
+    levels = family.own.levels
+    assert family.own.frozen_macs > 0 and levels[0].name == "block2"
+    sums = {c.frozen_macs + c.adaptive_macs for c in found}
+    assert len(sums) == 1  # every cut divides the same network
+    saved = [c.saved_bytes for c in found if c.precision == "fp32"]
+    assert saved == sorted(saved, reverse=True) and saved[-1] == 0
+    assert read_accuracies(family) is None
+
+
+def test_accuracy_is_that_of_the_nearest_candidate_that_was_measured(family):
+    rows = {(128, "block7"): {"a": 0.5, "b": 0.7}, (128, "head"): {"a": 0.1, "b": 0.1},
+            (224, "head"): {"a": 0.9, "b": 0.9}}  # fmt: skip
+    table = AccuracyTable(rows, family.cut_names)
+    own = family.own
+    assert table.mean(replace(own, input_size=128, cut="block8")) == pytest.approx(0.6)
+    assert table.mean(replace(own, input_size=96, cut="block16")) == pytest.approx(0.1)
+    assert table.mean(replace(own, input_size=200, cut="block7")) == pytest.approx(0.9)
+
+
+def test_as_accurate_means_the_cheaper_frame_comes_first(family, tmp_path):
+    limits = Limits(budget=Budget(), memory_bytes=None, frames_per_s=5)
+    planner = recommend.Planner(family, limits, AdaptConfig(), tmp_path)
+    facts = {"machine": {}, "idle": {}, "bundles": [entry_of(family.own, "own")]}
+    planner._measured = {(224, "block14", "fp32"): 0.600, (160, "block14", "fp32"): 0.595,
+                         (128, "block14", "fp32"): 0.500}  # fmt: skip
+    keys = [j.candidate.key for j in planner.plan(facts, measured_here=False).judged[:3]]
+    assert [size for size, _, _ in keys] == [160, 224, 128]
 
 
 def test_every_fourth_frame_of_a_folder_is_held_out(tmp_path):
