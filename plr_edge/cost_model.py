@@ -66,7 +66,44 @@ class CostModel:
         """
         same = [k for k in self._known if k.candidate.precision == candidate.precision]
         nearest = min(same, key=lambda known: known.distance(candidate))
-        return nearest.costs(candidate, self.config, memory_bytes or self.config.memory_bytes)
+        measured = nearest.candidate.key == candidate.key
+        frame_ms = nearest.ms["frame"] if measured else nearest.frame_ms(candidate)
+        watts = None if nearest.frame_mj is None else nearest.frame_mj / nearest.ms["frame"]
+        steps_of = [nearest] if measured else self._known
+        return Costs(
+            frame_ms=frame_ms,
+            frame_p99_ms=frame_ms * nearest.p99,
+            frame_mj=None if watts is None else watts * frame_ms,
+            step_ms=tuple(self._steps(candidate, [k.step_ms for k in steps_of], steps_of)),
+            step_mj=None if not self.has_joules
+            else tuple(self._steps(candidate, [k.step_mj or [] for k in steps_of], steps_of)),
+            trainer_bytes=nearest.trainer_bytes_of(
+                candidate, self.config, memory_bytes or self.config.memory_bytes
+            ),
+            answer_bytes=nearest.answer_bytes,
+            measured=measured,
+        )  # fmt: skip
+
+    def _steps(
+        self, candidate: Candidate, values: Sequence[Sequence[float]], known: Sequence[_Known]
+    ) -> list[float]:
+        """Interpolate what steps took, over their multiply-adds.
+
+        Beyond the largest that was measured it goes on at its rate; or, where nothing but the
+        classifier was trained, at that of the frozen part.
+        """
+        points: dict[float, list[float]] = {}
+        for one, own in zip(known, values, strict=True):
+            for macs, value in zip(one.step_macs, own, strict=True):
+                points.setdefault(macs, []).append(value)
+        x = np.array(sorted(points))
+        y = np.array([np.mean(points[macs]) for macs in sorted(points)])
+        rate = y[-1] / x[-1]
+        if len(x) == 1:
+            rate = y[0] / known[0].step_ms[-1] * known[0].ms["frozen"] / known[0].frozen_macs
+        batch = self.config.new_per_step + self.config.rehearsed_per_step
+        wanted = np.array(candidate.step_macs(batch), float)
+        return [float(v) for v in np.interp(wanted, x, y) + np.maximum(wanted - x[-1], 0) * rate]
 
 
 class _Known:
@@ -74,7 +111,7 @@ class _Known:
 
     def __init__(self, candidate: Candidate, entry: Mapping[str, Any]) -> None:
         rows = {row["part"]: row for row in entry["engines"] if row["batch"] == 1}
-        self.candidate = candidate
+        self.candidate, self.frozen_macs = candidate, max(candidate.frozen_macs, 1)
         self.ms = {part: float(rows[part]["p50_ms"]) for part in rows}
         self.p99 = float(rows["frame"]["p99_ms"]) / self.ms["frame"]
         self.frame_mj = _net_mj(rows["frame"])
@@ -92,31 +129,13 @@ class _Known:
         if own.key == other.key:
             return (-1.0, 0.0)
         by_size = abs(np.log(other.input_size / own.input_size))
-        return (float(by_size), abs(other.frozen_macs / max(own.frozen_macs, 1) - 1))
+        return (float(by_size), abs(other.frozen_macs / self.frozen_macs - 1))
 
-    def costs(self, candidate: Candidate, config: AdaptConfig, memory_bytes: int) -> Costs:
-        """Scale to a candidate; the identity for the one that was measured."""
-        measured = candidate.key == self.candidate.key
-        frame_ms = self.ms["frame"] if measured else self._frame_ms(candidate)
-        macs = candidate.step_macs(config.new_per_step + config.rehearsed_per_step)
-        watts = None if self.frame_mj is None else self.frame_mj / self.ms["frame"]
-        return Costs(
-            frame_ms=frame_ms,
-            frame_p99_ms=frame_ms * self.p99,
-            frame_mj=None if watts is None else watts * frame_ms,
-            step_ms=tuple(self.step_ms if measured else self._scaled(self.step_ms, macs)),
-            step_mj=None if self.step_mj is None else tuple(
-                self.step_mj if measured else self._scaled(self.step_mj, macs)),
-            trainer_bytes=self._trainer_bytes(candidate, config, memory_bytes),
-            answer_bytes=self.answer_bytes,
-            measured=measured,
-        )  # fmt: skip
-
-    def _frame_ms(self, candidate: Candidate) -> float:
+    def frame_ms(self, candidate: Candidate) -> float:
         """Scale preparing by pixels and each part by multiply-adds; what is left over stays."""
         own, ms = self.candidate, self.ms
         parts_ms = ms["prepare"] + ms["frozen"] + ms["adaptive"]
-        frozen_rate = ms["frozen"] / max(own.frozen_macs, 1)
+        frozen_rate = ms["frozen"] / self.frozen_macs
         adaptive_rate = ms["adaptive"] / own.adaptive_macs if own.adaptive_macs else frozen_rate
         return (
             ms["prepare"] * (candidate.input_size / own.input_size) ** 2
@@ -125,19 +144,10 @@ class _Known:
             + max(0.0, ms["frame"] - parts_ms)
         )
 
-    def _scaled(self, values: Sequence[float], macs: Sequence[float]) -> list[float]:
-        """Interpolate over multiply-adds of a step; beyond the largest, go on at its rate."""
-        order = np.argsort(self.step_macs)
-        x, y = np.array(self.step_macs)[order], np.array(values)[order]
-        inside = np.interp(macs, x, y)
-        return [
-            float(y[-1] * m / x[-1]) if m > x[-1] else float(value)
-            for m, value in zip(macs, inside, strict=True)
-        ]
-
-    def _trainer_bytes(
+    def trainer_bytes_of(
         self, candidate: Candidate, config: AdaptConfig, memory_bytes: int
     ) -> int | None:
+        """Add what a candidate needs more for training than the one that was measured."""
         if self.trainer_bytes is None:
             return None
         own = training_bytes(self.candidate, config)

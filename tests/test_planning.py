@@ -93,6 +93,20 @@ def test_estimates_follow_multiply_adds_and_bytes():
         own.frame_mj * model.costs(twice).frame_ms / own.frame_ms)  # fmt: skip
 
 
+def test_steps_of_a_profile_that_trains_nothing_but_the_classifier():
+    """Then convolutions are expected to train at the rate at which the frozen part runs."""
+    facts = profile_of("orin-nano-4gb")
+    entry = facts["bundles"][0]
+    entry["steps"] = entry["steps"][-1:]
+    only = replace(OWN, cut="classifier", levels=LEVELS[-1:], saved_bytes=0)
+    model = CostModel(facts, {"own": only}, CONFIG)
+    rate = 0.7 * COSTS["orin-nano-4gb"].frame_ms / 2 / OWN.frozen_macs
+    macs = OWN.step_macs(BATCH)
+    first, last = model.costs(OWN).step_ms[0], model.costs(OWN).step_ms[-1]
+    assert last == pytest.approx(entry["steps"][0]["p50_ms"])
+    assert first == pytest.approx(last + rate * (macs[0] - macs[-1]))
+
+
 @pytest.mark.parametrize(
     ("budget", "broken"),
     [
