@@ -36,6 +36,7 @@ SIZES = (96, 128, 160, 224)
 _NEAREST, _FARTHEST = 0.4, 2.5  # a network sees little at a fraction of the size it was made for
 _HELD_OUT_EVERY = 4
 _BATCH = 16
+_TRAIN_RATIO = 1.48  # `plr` of docs/results.md: `run` trains as much, while the budget lasts
 
 
 class Family:
@@ -243,7 +244,7 @@ class Trial:
         Raises:
             StreamError: a part holds no labelled frame.
         """
-        with Session(bundle, None, config) as session:
+        with Session(bundle, None, replace(config, train_ratio=_TRAIN_RATIO)) as session:
             if adapt(session, self.taught)["interrupted"]:
                 raise KeyboardInterrupt
             right, n, known = 0, 0, set(session.classes)
