@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
@@ -40,9 +39,10 @@ def imports_memory() -> dict[str, Any]:
     )
     rows: dict[str, Any] = {}
     for name, imports in _IMPORTS.items():
-        done = _child("-c", probe.format(imports=imports))
-        if done.returncode == 0:
-            rows[name] = json.loads(done.stdout.splitlines()[-1])
+        with _child("-c", probe.format(imports=imports)) as child:
+            output, _ = child.communicate(timeout=_TIMEOUT_S)
+        if child.returncode == 0:
+            rows[name] = json.loads(output.splitlines()[-1])
     return rows
 
 
@@ -61,27 +61,37 @@ def role_memory(bundle: Bundle, config: AdaptConfig) -> dict[str, Any]:
         EngineError: a process failed.
     """
     allow_code = config.allow_code or bundle.trusted
-    facts = {**asdict(config), "allow_code": allow_code}
+    facts = json.dumps({**asdict(config), "allow_code": allow_code})
     rows = {}
     for role in ROLES:
-        done = _child("-m", "plr_edge.footprint", role, str(bundle.path), json.dumps(facts))
-        if done.returncode != 0:
-            reason = (done.stderr.strip().splitlines() or [f"signal {-done.returncode}"])[-1]
+        with _child("-m", "plr_edge.footprint", role, str(bundle.path), facts) as child:
+            data_bytes = _highest_data(child)
+            output, errors = child.communicate(timeout=_TIMEOUT_S)
+        if child.returncode != 0:
+            reason = (errors.strip().splitlines() or [f"signal {-child.returncode}"])[-1]
             raise EngineError(f"a process that {role} with {bundle.path} failed ({reason[:200]})")
-        rows[role] = json.loads(done.stdout.splitlines()[-1])
+        rows[role] = json.loads(output.splitlines()[-1])
+        if data_bytes:
+            rows[role]["data_bytes"] = data_bytes
     return rows
 
 
-def _child(*arguments: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *arguments]
-    return subprocess.run(
-        command,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=_TIMEOUT_S,
-        stdin=subprocess.DEVNULL,
-    )
+def _child(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _highest_data(child: subprocess.Popen[str]) -> int:
+    """Watch a process to its end, from outside: what it asks for comes and goes."""
+    highest, end = 0, time.monotonic() + _TIMEOUT_S
+    while child.poll() is None and time.monotonic() < end:
+        highest = max(highest, process_memory(child.pid, walk=False).get("data_bytes", 0))
+        time.sleep(_LOOK_EVERY_S)
+    if child.poll() is None:
+        child.kill()
+    return highest
 
 
 def _answer(bundle: Bundle, config: AdaptConfig) -> object:
@@ -132,41 +142,14 @@ def _train(bundle: Bundle, config: AdaptConfig) -> object:
 ROLES: dict[str, Callable[[Bundle, AdaptConfig], object]] = {"answers": _answer, "trains": _train}
 
 
-class _Highest:
-    """Watches the data of this process; it falls again between two steps."""
-
-    def __init__(self) -> None:
-        self.n_bytes = 0
-        self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def _watch(self) -> None:
-        while True:
-            self.n_bytes = max(self.n_bytes, process_memory(walk=False).get("data_bytes", 0))
-            if self._ended.wait(_LOOK_EVERY_S):
-                return
-
-    def __enter__(self) -> _Highest:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._ended.set()
-        self._thread.join()
-
-
 def main(role: str, path: str, config: str) -> None:
     """Play a role, and print what it took."""
     facts = json.loads(config)
     facts["providers"] = tuple(facts["providers"])
-    start = time.perf_counter()
-    with _Highest() as highest:
-        kept = ROLES[role](open_bundle(path), AdaptConfig(**facts))
+    kept = ROLES[role](open_bundle(path), AdaptConfig(**facts))
     memory = process_memory()
     del kept
-    if highest.n_bytes:
-        memory["data_bytes"] = highest.n_bytes
-    print(json.dumps({**memory, "seconds": time.perf_counter() - start}))
+    print(json.dumps(memory))
 
 
 if __name__ == "__main__":
