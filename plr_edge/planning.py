@@ -12,6 +12,7 @@ from plr_edge.schedule import Level, Schedule, make_schedule
 
 CONSOLIDATE_STEPS = 400  # that `plr-edge run` trains after the last label
 SLOWEST_CONSOLIDATION_S = 600.0
+MEMORY_AIM = 0.95  # of a limit: beyond it the trainer dies, where other budgets only slow it down
 SEQ_BYTES = 8  # that a record of the latent memory has beside the latent
 
 
@@ -193,7 +194,7 @@ def _breaks_rate(judged: Judged, limits: Limits) -> str:
 
 def _breaks_memory(judged: Judged, limits: Limits) -> str:
     needs, limit = judged.costs.trainer_bytes, limits.memory_bytes
-    if needs is None or limit is None or needs <= limit:
+    if needs is None or limit is None or needs <= MEMORY_AIM * limit:
         return ""
     return f"memory: {needs / 1e6:.0f} MB"
 

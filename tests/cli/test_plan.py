@@ -78,12 +78,15 @@ def test_plan_keeps_the_budgets_and_says_what_each_rejected_one_breaks(
     plan = json.loads(result.stdout)
     best, rows = plan["recommended"], plan["candidates"]
     assert best["breaks"] is None and best["frame_p99_ms"] <= 25
-    assert best["trainer_bytes"] <= 600e6 and best["watts_without_training"] < 7
+    assert best["trainer_bytes"] <= 0.95 * 600e6 and best["watts_without_training"] < 7
     power_w = best["watts_without_training"] + best["steps_per_s"] * best["step_mj"] / 1e3
     assert power_w <= 0.93 * 7 + 1e-6
     for row in rows:
-        limits = {"deadline": row["frame_p99_ms"] > 25, "memory": row["trainer_bytes"] > 600e6,
-                  "power": row["watts_without_training"] > 0.93 * 7}  # fmt: skip
+        limits = {
+            "deadline": row["frame_p99_ms"] > 25,
+            "memory": row["trainer_bytes"] > 0.95 * 600e6,
+            "power": row["watts_without_training"] > 0.93 * 7,
+        }
         broken = (row["breaks"] or "").partition(":")[0]
         assert not any(limits.values()) or limits.get(broken) or broken == "rate", row
         assert limits.get(broken, True)
@@ -152,13 +155,13 @@ def test_fewer_latents_where_the_trainer_would_not_fit(plr_edge, bundle_path, pr
     """The trainer of the bundle itself needs 400 MB with 8 MB of latents."""
     start = ("plan", str(bundle_path), "--profile", profile(), "--deadline", "9ms", "--json")
     rows = {}
-    for budget in ("500MB", "330MB", "100MB"):
+    for budget in ("500MB", "340MB", "100MB"):
         plan = json.loads(plr_edge(*start, "--memory", budget).stdout)
         found = {(r["input_size"], r["cut"], r["precision"]): r for r in plan["candidates"]}
         rows[budget] = found[96, "block14", "fp32"]
     assert rows["500MB"]["latent_memory_bytes"] == 8_000_000
-    assert rows["330MB"]["latent_memory_bytes"] < 8_000_000 and not rows["330MB"]["breaks"]
-    assert rows["330MB"]["trainer_bytes"] <= 330e6
+    assert rows["340MB"]["latent_memory_bytes"] < 8_000_000 and not rows["340MB"]["breaks"]
+    assert rows["340MB"]["trainer_bytes"] <= 0.95 * 340e6
     assert rows["100MB"]["breaks"] == "memory: 400 MB"
 
 
