@@ -43,11 +43,6 @@ def write_page(path: Path, facts: dict[str, Any], runs: Sequence[Run]) -> None:
     report.write_report(path, "plr-edge profile", sections)
 
 
-def label_of(entry: dict[str, Any]) -> str:
-    """Return what to call a bundle among others: the name of its folder."""
-    return Path(entry["path"]).name
-
-
 def machine_rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what is known of the machine, at the start and, where it differs, at the end."""
     rows = [
@@ -79,7 +74,7 @@ def frame_rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
                 {
                     "part": row["part"],
                     "batch": row["batch"],
-                    "bundle": label_of(entry),
+                    "bundle": entry["label"],
                     **_timing(row),
                     "times faster": first["p50_ms"] / row["p50_ms"] if len(entries) > 1 else None,
                     "MMACs": row["macs"] / 1e6 if "macs" in row else None,
@@ -98,7 +93,7 @@ def step_rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
             rows += [
                 {
                     "level": name,
-                    "bundle": label_of(entry),
+                    "bundle": entry["label"],
                     **_timing(step),
                     "MMACs": step["macs"] / 1e6,
                     "autograd MB": step["saved_bytes"] / 1e6,
@@ -113,7 +108,7 @@ def step_rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 def memory_rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
     """Return what processes need: those of each bundle, and imports alone."""
     named = {
-        f"{role} ({label_of(entry)})": row
+        f"{role} ({entry['label']})": row
         for entry in facts["bundles"]
         for role, row in entry["memory"].items()
     }
@@ -156,7 +151,7 @@ def _key_figures(facts: dict[str, Any]) -> dict[str, str]:
     figures = {}
     for entry in facts["bundles"]:
         frame = next(row for row in entry["engines"] if row["part"] == "frame")
-        figures[f"a frame, {label_of(entry)}"] = f"{frame['p50_ms']:.2f} ms"
+        figures[f"a frame, {entry['label']}"] = f"{frame['p50_ms']:.2f} ms"
     for source, idle in facts["idle"].items():
         if "w" in idle:
             figures[f"idle, {source}"] = f"{idle['w']:.2f} W"
@@ -165,7 +160,7 @@ def _key_figures(facts: dict[str, Any]) -> dict[str, str]:
 
 def _bars(entries: Sequence[dict[str, Any]], key: str) -> dict[str, dict[str, float]]:
     return {
-        label_of(entry): {
+        entry["label"]: {
             part: next(r[key] for r in entry["engines"] if r["part"] == part and r["batch"] == 1)
             for part in _PARTS
         }
@@ -180,7 +175,7 @@ def _steps(
     bars = {}
     for entry in entries:
         values = {step["level"]: step[key] * factor for step in entry["steps"]}
-        bars[label_of(entry)] = {name: values.get(name, float("nan")) for name in names}
+        bars[entry["label"]] = {name: values.get(name, float("nan")) for name in names}
     return bars
 
 
@@ -188,7 +183,7 @@ def _energy_plot(entries: Sequence[dict[str, Any]], kind: str) -> list[str]:
     """Draw net millijoules, added up over the meters; nothing where there is none."""
     bars = {}
     for entry in entries:
-        bars[label_of(entry)] = {
+        bars[entry["label"]] = {
             row.get("level", row.get("part")): sum(row["net_mj"].values())
             for row in entry[kind]
             if row.get("net_mj")

@@ -61,7 +61,7 @@ def profile_bundles(
     frames = list(frames) or list(islice(open_stream("demo", limit_per_class=6), _FRAMES))
     machine, before_c = describe_machine(), read_temperatures_c()
     idle = measure_idle(meters) if meters else {}
-    entries = [_entry(bundle) for bundle in bundles]
+    entries = [_entry(b, name) for b, name in zip(bundles, _labels(bundles), strict=True)]
     jobs = [_jobs(b, e, config, frames, runs) for b, e in zip(bundles, entries, strict=True)]
     for group in _together(jobs):
         say(" ".join(str(group[0].row.get(key, "")) for key in ("part", "level", "batch")).strip())
@@ -125,10 +125,18 @@ def read_step_costs(path: Path, bundle: Bundle) -> tuple[float, ...]:
     raise ConfigError(f"{path} is the profile of another bundle; profile {bundle.path} again")
 
 
-def _entry(bundle: Bundle) -> dict[str, Any]:
+def _labels(bundles: Sequence[Bundle]) -> list[str]:
+    """Call bundles by their folders, and tell apart those of one name."""
+    names = [bundle.path.name for bundle in bundles]
+    paths = [str(b.path) if names.count(n) > 1 else n for b, n in zip(bundles, names, strict=True)]
+    return [p if paths.count(p) == 1 else f"{p} ({i})" for i, p in enumerate(paths, 1)]
+
+
+def _entry(bundle: Bundle, label: str) -> dict[str, Any]:
     manifest = bundle.manifest
     parity = manifest.get("parity", {})
     return {
+        "label": label,
         "path": str(bundle.path),
         "bundle": bundle.name,
         "backbone": manifest["backbone"],

@@ -173,14 +173,23 @@ def _text(value: Any) -> str:
     return html.escape(f"{value:,}" if isinstance(value, int) else str(value))
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def figure_class() -> Any:
+    """Return matplotlib's Figure; call it before long work that ends in a page.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError(
             "a report needs matplotlib; install it with `pip install 'plr-edge[report]'`"
         ) from None
-    figure = Figure(figsize=(width, height), layout="constrained")
+    return Figure
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    figure = figure_class()(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 

@@ -2,6 +2,7 @@
 
 import json
 import re
+import sys
 import time
 
 import pytest
@@ -90,6 +91,12 @@ def test_what_is_no_profile_is_refused(tmp_path, text):
     (tmp_path / "p.json").write_text(text)
     with pytest.raises(ConfigError, match="is no profile"):
         read_profile(tmp_path / "p.json")
+
+
+def test_page_without_matplotlib_is_refused_at_once(plr_edge, bundle_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    result = plr_edge("profile", str(bundle_path), "--html", "x.html")
+    assert result.exit_code == 2 and "plr-edge[report]" in result.output
 
 
 def test_bundles_are_timed_in_turns():

@@ -36,12 +36,16 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
 
     from plr_edge.bundle import open_bundle
     from plr_edge.config import AdaptConfig
+    from plr_edge.errors import StreamError
     from plr_edge.files import replace_file
     from plr_edge.profile_page import write_page
     from plr_edge.profiling import profile_bundles
+    from plr_edge.report import figure_class
     from plr_edge.stream import open_stream
     from plr_edge.tracing import trace_run, write_trace
 
+    if options["html"]:
+        figure_class()  # or refuse now, not after minutes
     opened = [open_bundle(path, options["trust"]) for path in bundles]
     config = AdaptConfig(
         n_threads=options["threads"],
@@ -51,6 +55,8 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     )
     stream = open_stream(options["stream"] or "demo", limit_per_class=_PER_CLASS)
     frames = list(islice(stream, _FRAMES))
+    if not frames:
+        raise StreamError(f"no frame of {options['stream']} can be read; give another --stream")
     facts = profile_bundles(opened, config, runs=options["runs"], frames=frames, say=_say)
     if options["json_file"]:
         replace_file(options["json_file"], json.dumps(facts, indent=1).encode())
@@ -69,12 +75,12 @@ def print_profile(facts: dict[str, Any]) -> None:
     """Print a profile as tables."""
     from rich.console import Console
 
-    from plr_edge.profile_page import frame_rows, label_of, memory_rows, step_rows
+    from plr_edge.profile_page import frame_rows, memory_rows, step_rows
 
     console, entries = Console(), facts["bundles"]
     for entry in entries:
         console.print(
-            f"{label_of(entry)}: {entry['bundle']} at {entry['input_size']} px, "
+            f"{entry['label']}: {entry['bundle']} at {entry['input_size']} px, "
             f"{entry['precision']}{_parity(entry)}", markup=False, highlight=False,
         )  # fmt: skip
     threads = f"{facts['n_threads']} thread{'s' if facts['n_threads'] > 1 else ''}"
