@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from plr_edge.errors import ConfigError
 from plr_edge.schedule import Schedule
 
-_AIM = 0.93  # of a budget
+AIM = 0.93  # of a budget
 _MARGIN = 0.95  # of a budget, beyond which training gives way
 _NEAR = 0.1  # of a budget: nearer to the aim than this, the rate rises more slowly
 _HYSTERESIS_C = 5.0
@@ -155,7 +155,7 @@ class Governor:
     def _headroom(self, reading: Reading) -> float:
         """Return 1 far below every limit, and less near one, down to 0 where it is aimed at."""
         rooms = [
-            (_AIM * limit - value) / (_NEAR * limit)
+            (AIM * limit - value) / (_NEAR * limit)
             for value, limit, _ in self._readings(reading)
             if value is not None
         ]

@@ -1,15 +1,15 @@
-"""Profile of a bundle on this machine: milliseconds, multiply-adds, bytes, joules of every part.
+"""Profile of bundles on this machine: milliseconds, multiply-adds, bytes, joules of every part.
 
-What the machine cannot measure is absent from the result, and a note says why.
+Bundles are measured in turns, part by part, so that what disturbs the machine disturbs all of them
+alike. What the machine cannot measure is absent from the result, and a note says why.
 """
 
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
-import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -18,205 +18,230 @@ import numpy as np
 from plr_edge.bundle import Bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import ConfigError
-from plr_edge.meters import EnergyReading, find_power_meters
-from plr_edge.meters.board import describe_machine
-from plr_edge.meters.process import process_memory
-from plr_edge.meters.thermal import read_temperatures_c
+from plr_edge.footprint import imports_memory, role_memory
+from plr_edge.measuring import Job, measure
+from plr_edge.meters import (
+    EnergyReading,
+    describe_machine,
+    find_power_meters,
+    measure_idle,
+    read_temperatures_c,
+)
+from plr_edge.stream import Frame, open_stream
 
-SCHEMA = 1
-_ENERGY_S = 2.0  # shortest window for energy; power counters tick in tens of milliseconds
-_CHILDREN = {
-    "numpy and onnxruntime": "import numpy, onnxruntime",
-    "predict (torch-free)": "from plr_edge.runtime import perception",
-    "adapt (with torch)": "from plr_edge.runtime import session",
-}
+SCHEMA = 2
+N_CLASSES = 12  # that the classifier knows; answering grows with them
+_FRAMES = 64
 
 
-def profile_bundle(
-    bundle: Bundle, config: AdaptConfig | None = None, *, runs: int = 50, warmup: int = 5
+def profile_bundles(
+    bundles: Sequence[Bundle],
+    config: AdaptConfig | None = None,
+    *,
+    runs: int = 50,
+    warmup: int = 5,
+    frames: Sequence[Frame] = (),
+    say: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Any]:
-    """Measure every part of a bundle here.
+    """Measure every part of some bundles here, in turns.
 
     Args:
-        bundle: what to measure.
-        config: batch sizes and threads.
-        runs: timed calls of each engine; training steps take a fifth of it.
+        bundles: what to compare.
+        config: batch sizes, threads and engine of the frozen part.
+        runs: timed calls at batch 1; at larger batches, and of training steps, a fifth of it.
         warmup: calls before that.
+        frames: to run on; some of the embedded stream by default. Their labels do not matter.
+        say: told what is going on.
 
     Returns:
-        Facts that fit JSON; `read_step_costs` takes its costs from them.
+        Facts that fit JSON; `read_step_costs` and `plr-edge plan` take costs from them.
     """
     config = config or AdaptConfig()
     meters, reasons = find_power_meters()
-    before_c = read_temperatures_c()
-    batch = config.new_per_step + config.rehearsed_per_step
-    energy_of = _energy_reader(meters)
-    facts: dict[str, Any] = {
+    frames = list(frames) or list(islice(open_stream("demo", limit_per_class=6), _FRAMES))
+    machine, before_c = describe_machine(), read_temperatures_c()
+    idle = measure_idle(meters) if meters else {}
+    entries = [_entry(b, name) for b, name in zip(bundles, _labels(bundles), strict=True)]
+    jobs = [_jobs(b, e, config, frames, runs) for b, e in zip(bundles, entries, strict=True)]
+    for group in _together(jobs):
+        say(" ".join(str(group[0].row.get(key, "")) for key in ("part", "level", "batch")).strip())
+        measure(group, warmup, meters, idle)
+    after_c, after = read_temperatures_c(), describe_machine()
+    say("memory")
+    for bundle, entry in zip(bundles, entries, strict=True):
+        entry["memory"] = role_memory(bundle, config)
+    return {
         "schema": SCHEMA,
-        "frozen_sha256": bundle.frozen_sha256,
-        "bundle": bundle.name,
-        "machine": describe_machine(),
+        "machine": machine,
+        "changed": {k: v for k, v in after.items() if machine.get(k) != v},
         "n_threads": config.n_threads,
-        "batch": batch,
-        "engines": _engines(bundle, config, batch, runs, warmup, energy_of),
-        "steps": _steps(bundle, config, max(3, runs // 5), energy_of),
-        "memory": _memory(),
+        "engine": config.engine,
+        "providers": list(config.providers),
+        "batch": config.new_per_step + config.rehearsed_per_step,
+        "n_classes": N_CLASSES,
+        "bundles": entries,
+        "memory": imports_memory(),
         "energy_sources": [meter.name for meter in meters],
         "energy_absent": reasons if not meters else [],
+        "idle": {name: _idle_facts(reading) for name, reading in idle.items()},
+        **({"temperatures_c": {"before": before_c, "after": after_c}} if before_c else {}),
     }
-    if before_c:
-        facts["temperatures_c"] = {"before": before_c, "after": read_temperatures_c()}
-    return facts
 
 
-def measure_ms(
-    call: Callable[[], object],
-    runs: int = 50,
-    warmup: int = 5,
-    clock_ns: Callable[[], int] = time.perf_counter_ns,
-) -> dict[str, float]:
-    """Time a call; returns p50_ms, p90_ms, p99_ms and the number of runs."""
-    for _ in range(warmup):
-        call()
-    times = []
-    for _ in range(runs):
-        start = clock_ns()
-        call()
-        times.append((clock_ns() - start) / 1e6)
-    p50, p90, p99 = (float(x) for x in np.percentile(times, (50, 90, 99)))
-    return {"p50_ms": p50, "p90_ms": p90, "p99_ms": p99, "runs": runs}
+def read_profile(path: Path) -> dict[str, Any]:
+    """Read what `plr-edge profile --json` wrote.
+
+    Raises:
+        ConfigError: it cannot be read, or is no profile.
+    """
+    try:
+        facts = json.loads(Path(path).read_bytes())
+        for entry in entries_of(facts):
+            [float(step["p50_ms"]) for step in entry["steps"]]
+            str(entry["frozen_sha256"])
+    except OSError as error:
+        raise ConfigError(f"cannot read costs from {path}: {error.strerror}") from None
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ConfigError(
+            f"{path} is no profile ({error!r}); write one with `plr-edge profile --json {path}`"
+        ) from None
+    return {"machine": {}, "idle": {}, **facts}
+
+
+def entries_of(facts: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return a profile's bundles; of schema 1 there was only one."""
+    return list(facts.get("bundles", [facts]))
 
 
 def read_step_costs(path: Path, bundle: Bundle) -> tuple[float, ...]:
     """Return the milliseconds of one training step at each level, from a profile written as JSON.
 
     Raises:
-        ConfigError: the file is no profile, or one of another bundle.
+        ConfigError: the file is no profile, or one of other bundles.
     """
-    try:
-        facts = json.loads(Path(path).read_bytes())
-        costs = tuple(float(step["p50_ms"]) for step in facts["steps"])
-        digest = facts["frozen_sha256"]
-    except OSError as error:
-        raise ConfigError(f"cannot read costs from {path}: {error.strerror}") from None
-    except (ValueError, KeyError, TypeError) as error:
-        raise ConfigError(
-            f"{path} is no profile ({error!r}); write one with `plr-edge profile --json {path}`"
-        ) from None
-    if digest != bundle.frozen_sha256:
-        raise ConfigError(f"{path} is the profile of another bundle; profile {bundle.path} again")
-    return costs
+    for entry in entries_of(read_profile(path)):
+        if entry["frozen_sha256"] == bundle.frozen_sha256:
+            return tuple(float(step["p50_ms"]) for step in entry["steps"])
+    raise ConfigError(f"{path} is the profile of another bundle; profile {bundle.path} again")
 
 
-def _engines(
-    bundle: Bundle,
-    config: AdaptConfig,
-    batch: int,
-    runs: int,
-    warmup: int,
-    energy_of: Callable[[Callable[[], object]], dict[str, Any]],
-) -> list[dict[str, Any]]:
-    from plr_edge.engines.onnx_engine import OnnxEngine
+def _labels(bundles: Sequence[Bundle]) -> list[str]:
+    """Call bundles by their folders, and tell apart those of one name."""
+    names = [bundle.path.name for bundle in bundles]
+    paths = [str(b.path) if names.count(n) > 1 else n for b, n in zip(bundles, names, strict=True)]
+    return [p if paths.count(p) == 1 else f"{p} ({i})" for i, p in enumerate(paths, 1)]
 
-    rng = np.random.default_rng(config.seed)
-    size = bundle.preprocessing.size
-    parts = {
-        "frozen": ("frozen.onnx", (3, size, size), int(bundle.manifest["frozen_macs"])),
-        "adaptive": (
-            "adaptive.onnx",
-            bundle.latent_shape,
-            sum(level.macs for level in bundle.levels[:-1]),
-        ),
+
+def _entry(bundle: Bundle, label: str) -> dict[str, Any]:
+    manifest = bundle.manifest
+    parity = manifest.get("parity", {})
+    return {
+        "label": label,
+        "path": str(bundle.path),
+        "bundle": bundle.name,
+        "backbone": manifest["backbone"],
+        "cut": manifest["cut"],
+        "input_size": bundle.preprocessing.size,
+        "precision": bundle.precision,
+        "static_feature": bool(manifest.get("static_feature", False)),
+        "frozen_sha256": bundle.frozen_sha256,
+        "latent_shape": list(bundle.latent_shape),
+        "latent_cosine": parity.get("latent_cosine"),
+        "top1_agreement": parity.get("top1_agreement"),
+        "engines": [],
+        "steps": [],
     }
-    rows = []
-    for name, (file, shape, macs) in parts.items():
-        engine = OnnxEngine(bundle.read(file), config.n_threads)
-        for n in (1, batch):
-            x = rng.standard_normal((n, *shape)).astype(np.float32)
-            few = runs if n == 1 else max(3, runs // 5)
-            timing = measure_ms(lambda e=engine, x=x: e.run(x), few, min(warmup, few))  # type: ignore[misc]
-            row = {"part": name, "batch": n, "macs": macs * n, **timing}
-            if n == 1:
-                row.update(energy_of(lambda e=engine, x=x: e.run(x)))  # type: ignore[misc]
-            rows.append(row)
-    return rows
 
 
-def _steps(
-    bundle: Bundle,
-    config: AdaptConfig,
-    runs: int,
-    energy_of: Callable[[Callable[[], object]], dict[str, Any]],
-) -> list[dict[str, Any]]:
-    """Time one training step entered at each level, on records of random latents."""
-    from dataclasses import replace
-
-    from plr_edge.export.split import saved_bytes
-    from plr_edge.runtime.canary import with_seq
+def _jobs(
+    bundle: Bundle, entry: dict[str, Any], config: AdaptConfig, frames: Sequence[Frame], runs: int
+) -> list[Job]:
+    """Return the calls to measure, each with its row already in `entry`."""
+    from plr_edge.engines.choice import make_frozen_engine
     from plr_edge.runtime.session import Session
 
-    rng = np.random.default_rng(config.seed)
+    # every step enters where it is told to, and no cached feature ages
+    session = Session(bundle, None, replace(config, schedule="basic", step_costs=None,
+                                            max_age_steps=10**9))  # fmt: skip
     n = config.new_per_step + config.rehearsed_per_step
-    rows = []
+    batch = list(islice(cycle(frames), n))
+    seen = _teach(session, batch)
+    engine = make_frozen_engine(bundle, config.engine, config.providers, config.n_threads)
+    x = bundle.preprocessing([frame.image for frame in batch])
+    macs = {"frozen": int(bundle.manifest["frozen_macs"]),
+            "adaptive": sum(level.macs for level in bundle.levels[:-1])}  # fmt: skip
+    few, perception = max(5, runs // 5), session.perception
+    images = cycle([frame.image for frame in batch])
+    one = cycle(batch)
+    jobs = [
+        Job({"part": "prepare", "batch": 1}, lambda: bundle.preprocessing([next(images)]), runs)
+    ]
+    for part, run, data in (("frozen", engine.run, x), ("adaptive", _of(session), seen)):
+        for m in (1, n):
+            row = {"part": part, "batch": m, "macs": macs[part] * m}
+            call = lambda run=run, data=data[:m]: run(data)  # noqa: E731
+            jobs.append(Job(row, call, runs if m == 1 else few, has_energy=m == 1))
+    row = {"part": "frame", "batch": 1, "macs": sum(macs.values())}
+    jobs.append(Job(row, lambda: perception.predict_many([next(one)]), runs))
+    entry["engines"] = [job.row for job in jobs]
+    steps = list(_step_jobs(bundle, session, few, n))
+    entry["steps"] = [job.row for job in steps]
+    return jobs + steps
+
+
+def _of(session: Any) -> Callable[[np.ndarray], object]:
+    return lambda latents: session.perception.features_of(latents)
+
+
+def _teach(session: Any, frames: Sequence[Frame]) -> np.ndarray:
+    """Let classifier and learner know a few classes; returns the latents of the frames."""
+    from plr_edge.runtime.canary import with_seq
+
+    seen = session.perception.see(frames)
+    labels = np.arange(len(frames)) % N_CLASSES
+    session.classes.extend(f"class {i}" for i in range(min(N_CLASSES, len(frames))))
+    records = with_seq(session.codec.encode(seen.latents), np.arange(len(frames)))
+    session.learner.learn_many(records, labels, seen.features)
+    session.classifier.learn_many(seen.taps, seen.features, labels)
+    session.classifier.settle()
+    session.classifier.rehearsed = session.learner.classifier()
+    return np.asarray(seen.latents)
+
+
+def _step_jobs(bundle: Bundle, session: Any, runs: int, n: int) -> Iterator[Job]:
+    """Yield one training step entered at each level, on latents of the frames."""
+    from plr_edge.export.split import saved_bytes
+    from plr_edge.schedule import Schedule
+
+    learner = session.learner
     for i, level in enumerate(bundle.levels):
-        shares = ",".join("1" if j == i else "0" for j in range(len(bundle.levels)))
-        alone = replace(config, schedule=shares, max_age_steps=10**9, step_costs=None)
-        session = Session(bundle, None, alone)
-        latents = np.abs(rng.standard_normal((n, *bundle.latent_shape))).astype(np.float32)
-        records = with_seq(session.codec.encode(latents), np.arange(n))
-        session.learner.learn_many(records, np.arange(n) % 4)
-        timing = measure_ms(session.learner.step, runs, 2)
-        blocks = session.learner.blocks[i:]
-        rows.append(
-            {
-                "level": level.name,
-                "shape": list(level.shape),
-                "macs": session.learner.step_macs[i] * n,
-                "saved_bytes": n * (saved_bytes(blocks, level.shape) if len(blocks) else 0),
-                **timing,
-                **energy_of(session.learner.step),
-            }
-        )
-    return rows
+        shares = tuple(float(j == i) for j in range(len(bundle.levels)))
+        alone = Schedule(name=level.name, shares=shares)
 
+        def step(alone: Schedule = alone) -> None:
+            learner.schedule = alone
+            learner.step()
 
-def _energy_reader(meters: list[Any]) -> Callable[[Callable[[], object]], dict[str, Any]]:
-    def read(call: Callable[[], object]) -> dict[str, Any]:
-        if not meters:
-            return {}
-        for meter in meters:
-            meter.start()
-        n, start = 0, time.monotonic()
-        while time.monotonic() - start < _ENERGY_S:
-            call()
-            n += 1
-        readings: list[EnergyReading] = [meter.stop() for meter in meters]
-        return {
-            "energy_mj": {
-                r.source: r.total_mj / n for r in readings if r.total_mj is not None and n
-            }
+        blocks = learner.blocks[i:]
+        row = {
+            "level": level.name,
+            "shape": list(level.shape),
+            "macs": learner.step_macs[i] * n,
+            "saved_bytes": n * (saved_bytes(blocks, level.shape) if len(blocks) else 0),
         }
+        yield Job(row, step, runs)
 
-    return read
+
+def _together(jobs: Sequence[Sequence[Job]]) -> list[list[Job]]:
+    """Group what is the same part or level of several bundles."""
+    groups: dict[tuple[Any, ...], list[Job]] = {}
+    for own in jobs:
+        for job in own:
+            key = (job.row.get("part"), job.row.get("level"), job.row.get("batch"))
+            groups.setdefault(key, []).append(job)
+    return list(groups.values())
 
 
-def _memory() -> dict[str, Any]:
-    """Measure what a fresh process needs, by starting one for each set of imports."""
-    probe = (
-        "import json, time; t = time.process_time(); {imports}; cpu = time.process_time() - t\n"
-        "from plr_edge.meters.process import process_memory\n"
-        "print(json.dumps({{**process_memory(), 'import_cpu_s': cpu}}))"
-    )
-    rows: dict[str, Any] = {}
-    for name, imports in _CHILDREN.items():
-        done = subprocess.run(
-            [sys.executable, "-c", probe.format(imports=imports)],
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=300,
-        )
-        if done.returncode == 0:
-            rows[name] = json.loads(done.stdout)
-    rows["this process"] = process_memory()
-    return rows
+def _idle_facts(reading: EnergyReading) -> dict[str, Any]:
+    facts = {"w": reading.mean_w, "seconds": reading.seconds, "samples": reading.samples}
+    return {key: value for key, value in facts.items() if value is not None}

@@ -114,6 +114,29 @@ def scatter_plot(points: dict[str, tuple[float, float]], x_label: str, y_label: 
     return _svg(figure)
 
 
+def time_plot(curves: dict[str, list[tuple[float, float]]], x_label: str, y_label: str) -> str:
+    """Draw named curves of (time, value)."""
+    figure, axes = _figure(8.5, 2.2)
+    for name, points in curves.items():
+        axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2)
+    axes.set(xlabel=x_label, ylabel=y_label)
+    axes.grid(alpha=0.3)
+    axes.legend(frameon=False, fontsize=8)
+    return _svg(figure)
+
+
+def strip_plot(strips: dict[str, list[tuple[float, float]]], x_label: str) -> str:
+    """Draw a line of bars (start, length) for each name."""
+    figure, axes = _figure(8.5, 0.6 + 0.32 * len(strips))
+    for row, bars in enumerate(strips.values()):
+        axes.broken_barh(bars, (row - 0.35, 0.7), color=f"C{row}")
+    axes.set_yticks(range(len(strips)), list(strips))
+    axes.invert_yaxis()
+    axes.set(xlabel=x_label)
+    axes.grid(alpha=0.3, axis="x")
+    return _svg(figure)
+
+
 def bar_plot(bars: dict[str, dict[str, float]], y_label: str) -> str:
     """Draw groups of bars: {series: {name: value}}."""
     names = list(next(iter(bars.values())))
@@ -150,14 +173,23 @@ def _text(value: Any) -> str:
     return html.escape(f"{value:,}" if isinstance(value, int) else str(value))
 
 
-def _figure(width: float, height: float) -> tuple[Any, Any]:
+def figure_class() -> Any:
+    """Return matplotlib's Figure; call it before long work that ends in a page.
+
+    Raises:
+        MissingExtraError: it is not installed.
+    """
     try:
         from matplotlib.figure import Figure
     except ImportError:
         raise MissingExtraError(
             "a report needs matplotlib; install it with `pip install 'plr-edge[report]'`"
         ) from None
-    figure = Figure(figsize=(width, height), layout="constrained")
+    return Figure
+
+
+def _figure(width: float, height: float) -> tuple[Any, Any]:
+    figure = figure_class()(figsize=(width, height), layout="constrained")
     return figure, figure.subplots()
 
 

@@ -28,7 +28,8 @@ from plr_edge.metrics import (
     per_class_accuracy,
     running_accuracy,
 )
-from plr_edge.profiling import profile_bundle
+from plr_edge.profile_page import frame_rows, memory_rows
+from plr_edge.profiling import profile_bundles
 from plr_edge.runtime.adapt import adapt
 from plr_edge.runtime.perception import Perception, Seen
 from plr_edge.runtime.session import Session
@@ -77,7 +78,7 @@ def run_demo(output: Path, *, quick: bool = False, say: Say = print) -> dict[str
         "per_class": per_class_accuracy(labels, answers),
         "predict": {k: v for k, v in predicted.items() if k != "pairs"},
         "parity": asdict(parity),
-        "profile": profile_bundle(bundle, runs=10 if quick else 50),
+        "profile": profile_bundles([bundle], runs=10 if quick else 50),
     }
     say(
         f"predict  {len(labels)} held-out frames in a process without torch: "
@@ -210,20 +211,10 @@ def _write(
             learned["reach"],
             learned["steps_per_level"],
             learned["step_macs"],
-            profile["steps"],
+            profile["bundles"][0]["steps"],
             strict=True,
         )
     ]
-    engines = [
-        {"part": r["part"], "batch": r["batch"], "p50 ms": r["p50_ms"], "p90 ms": r["p90_ms"],
-         "p99 ms": r["p99_ms"], "MMACs": r["macs"] / 1e6}
-        for r in profile["engines"]
-    ]  # fmt: skip
-    memory = [
-        {"process": name, "RSS MB": row.get("rss_bytes", 0) / 1e6 or None,
-         "PSS MB": row.get("pss_bytes", 0) / 1e6 or None, "import CPU s": row.get("import_cpu_s")}
-        for name, row in profile["memory"].items()
-    ]  # fmt: skip
     energy = profile["energy_sources"] or [
         "no counter can be read here: " + r for r in profile["energy_absent"]
     ]
@@ -265,8 +256,8 @@ def _write(
         ),
         report.section(
             "Cost on this machine",
-            report.table(engines, "engines"),
-            report.table(memory, "memory"),
+            report.table(frame_rows(profile["bundles"]), "one call"),
+            report.table(memory_rows(profile), "memory of a process"),
             report.paragraph("Energy: " + "; ".join(energy)),
         ),
         report.section("Frames and answers", report.frames(_samples(pairs, wanted))),

@@ -10,9 +10,9 @@ import click
 from plr_edge.errors import PlrEdgeError
 
 _COMMANDS = (
-    "export", "adapt", "predict", "run", "teach", "status", "watch", "profile", "inspect", "log",
-    "undo", "rollback", "forget", "quarantine", "repair", "build-engine", "verify", "schedule",
-    "doctor", "demo", "bench",
+    "export", "adapt", "predict", "run", "teach", "status", "watch", "profile", "plan", "inspect",
+    "log", "undo", "rollback", "forget", "quarantine", "repair", "build-engine", "verify",
+    "schedule", "doctor", "demo", "bench",
 )  # fmt: skip
 
 

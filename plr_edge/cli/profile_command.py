@@ -1,89 +1,143 @@
-"""`plr-edge profile`: what every part of a bundle costs on this machine."""
+"""`plr-edge profile`: what every part of bundles costs on this machine."""
 
 from __future__ import annotations
 
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import click
 
-from plr_edge.cli.options import bundle_argument, threads_option
+from plr_edge.cli.options import engine_options, threads_option, trust_option
+
+_FRAMES, _PER_CLASS = 64, 8
 
 
 @click.command("profile")
-@bundle_argument
-@click.option(
-    "--json",
-    "json_file",
-    type=click.Path(path_type=Path),
-    help="Write the profile; --schedule measured reads it.",
-)
-@click.option(
-    "--runs",
-    default=50,
-    show_default=True,
-    type=click.IntRange(3),
-    help="Timed calls of each engine.",
-)
+@click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--json", "json_file", type=click.Path(path_type=Path),
+              help="Write the profile, for `plr-edge plan` and --schedule measured.")  # fmt: skip
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
+@click.option("--trace", type=click.Path(path_type=Path),
+              help="Write where the time of some frames goes, for ui.perfetto.dev.")  # fmt: skip
+@click.option("--stream", help="Frames to measure on.  [default: the embedded ones]")
+@click.option("--runs", default=50, show_default=True, type=click.IntRange(3),
+              help="Timed calls of each engine.")  # fmt: skip
+@click.option("--allow-code", is_flag=True, help="Import what an unsigned bundle names.")
 @threads_option
-def command(bundle: Path, json_file: Path | None, runs: int, threads: int) -> None:
-    """Measure milliseconds, bytes and joules of every part of BUNDLE here."""
+@engine_options
+@trust_option
+def command(bundles: tuple[Path, ...], **options: Any) -> None:
+    """Measure milliseconds, bytes and joules of every part of BUNDLES here.
+
+    Several bundles, such as one for each precision, are measured in turns.
+    """
     import json
 
     from plr_edge.bundle import open_bundle
     from plr_edge.config import AdaptConfig
+    from plr_edge.errors import StreamError
     from plr_edge.files import replace_file
-    from plr_edge.profiling import profile_bundle
+    from plr_edge.profile_page import write_page
+    from plr_edge.profiling import profile_bundles
+    from plr_edge.report import figure_class
+    from plr_edge.stream import open_stream
+    from plr_edge.tracing import trace_run, write_trace
 
-    facts = profile_bundle(open_bundle(bundle), AdaptConfig(n_threads=threads), runs=runs)
-    if json_file:
-        replace_file(json_file, json.dumps(facts, indent=1).encode())
+    if options["html"]:
+        figure_class()  # or refuse now, not after minutes
+    opened = [open_bundle(path, options["trust"]) for path in bundles]
+    config = AdaptConfig(
+        n_threads=options["threads"],
+        engine=options["engine"],
+        providers=options["providers"],
+        allow_code=options["allow_code"],
+    )
+    stream = open_stream(options["stream"] or "demo", limit_per_class=_PER_CLASS)
+    frames = list(islice(stream, _FRAMES))
+    if not frames:
+        raise StreamError(f"no frame of {options['stream']} can be read; give another --stream")
+    facts = profile_bundles(opened, config, runs=options["runs"], frames=frames, say=_say)
+    if options["json_file"]:
+        replace_file(options["json_file"], json.dumps(facts, indent=1).encode())
+    runs = []
+    if options["html"] or options["trace"]:
+        _say("a run to trace")
+        runs = [trace_run(bundle, stream, config) for bundle in opened]
+    if options["trace"]:
+        write_trace(options["trace"], runs, facts["machine"])
+    if options["html"]:
+        write_page(options["html"], facts, runs)
     print_profile(facts)
 
 
 def print_profile(facts: dict[str, Any]) -> None:
     """Print a profile as tables."""
     from rich.console import Console
-    from rich.table import Table
 
-    console = Console()
-    engines = Table(title=f"{facts['bundle']}: engines, {facts['n_threads']} thread")
-    for title in ("part", "batch", "p50 ms", "p90 ms", "p99 ms", "MMACs", "mJ"):
-        engines.add_column(title, justify="left" if title == "part" else "right")
-    for row in facts["engines"]:
-        engines.add_row(row["part"], str(row["batch"]), *_timing(row), _mega(row["macs"]), _mj(row))
-    console.print(engines)
-    steps = Table(title=f"one training step of {facts['batch']} samples, entered at")
-    for title in ("level", "p50 ms", "p90 ms", "p99 ms", "MMACs", "autograd MB", "mJ"):
-        steps.add_column(title, justify="left" if title == "level" else "right")
-    for row in facts["steps"]:
-        saved = f"{row['saved_bytes'] / 1e6:.1f}"
-        steps.add_row(row["level"], *_timing(row), _mega(row["macs"]), saved, _mj(row))
-    console.print(steps)
-    memory = Table(title="memory of a process")
-    for title in ("imports", "RSS MB", "PSS MB", "import CPU s"):
-        memory.add_column(title, justify="left" if title == "imports" else "right")
-    for name, row in facts["memory"].items():
-        cpu = f"{row['import_cpu_s']:.2f}" if "import_cpu_s" in row else ""
-        memory.add_row(name, _megabytes(row, "rss_bytes"), _megabytes(row, "pss_bytes"), cpu)
-    console.print(memory)
-    sources = ", ".join(facts["energy_sources"])
-    energy = f"energy from: {sources}" if sources else "energy: no counter can be read here"
-    for line in (energy, *(f"  {reason}" for reason in facts["energy_absent"])):
+    from plr_edge.profile_page import frame_rows, memory_rows, step_rows
+
+    console, entries = Console(), facts["bundles"]
+    for entry in entries:
+        console.print(
+            f"{entry['label']}: {entry['bundle']} at {entry['input_size']} px, "
+            f"{entry['precision']}{_parity(entry)}", markup=False, highlight=False,
+        )  # fmt: skip
+    threads = f"{facts['n_threads']} thread{'s' if facts['n_threads'] > 1 else ''}"
+    _print_table(console, f"one call, {threads}, {facts['n_classes']} classes", frame_rows(entries))
+    _print_table(console, f"one training step of {facts['batch']} samples, entered at",
+                 step_rows(entries))  # fmt: skip
+    _print_table(console, "memory of a process that", memory_rows(facts))
+    for line in _machine_lines(facts):
         console.print(line, markup=False, highlight=False)  # a reason may hold `[gpu]`
 
 
-def _timing(row: dict[str, Any]) -> list[str]:
-    return [f"{row[key]:.2f}" for key in ("p50_ms", "p90_ms", "p99_ms")]
+def _print_table(console: Any, title: str, rows: list[dict[str, Any]]) -> None:
+    from rich.table import Table
+
+    table = Table(title=title)
+    for column, value in rows[0].items():
+        table.add_column(column, justify="left" if isinstance(value, str) else "right")
+    for row in rows:
+        table.add_row(*map(_cell, row.values()))
+    console.print(table)
 
 
-def _mega(n: int) -> str:
-    return f"{n / 1e6:.1f}"
+def _cell(value: Any) -> str:
+    if value is None:
+        return ""
+    return f"{value:,.2f}" if isinstance(value, float) else str(value)
 
 
-def _megabytes(row: dict[str, Any], key: str) -> str:
-    return f"{row[key] / 1e6:.0f}" if key in row else ""
+def _parity(entry: dict[str, Any]) -> str:
+    if entry["latent_cosine"] is None:
+        return ""
+    return (
+        f"; to PyTorch: smallest cosine {entry['latent_cosine']:.4f}, top-1 agrees on "
+        f"{entry['top1_agreement']:.1%}"
+    )
 
 
-def _mj(row: dict[str, Any]) -> str:
-    return ", ".join(f"{value:.1f}" for value in row.get("energy_mj", {}).values())
+def _machine_lines(facts: dict[str, Any]) -> list[str]:
+    """Say on what, in which mode, how hot, and at what idle power this was measured."""
+    machine = facts["machine"]
+    shown = ("board_model", "cpu_model", "power_mode", "clocks", "cpu_governor", "throttled_by")
+    known = [f"{key.replace('_', ' ')} {machine[key]}" for key in shown if key in machine]
+    lines = [f"machine: {', '.join(known)}"]
+    if facts["changed"]:
+        changed = ", ".join(f"{key.replace('_', ' ')} {v}" for key, v in facts["changed"].items())
+        lines.append(f"at the end: {changed}")
+    heat = facts.get("temperatures_c")
+    if heat:
+        ends = [max(heat[when].values(), default=None) for when in ("before", "after")]
+        lines.append("hottest sensor: " + " to ".join(f"{c:.0f} C" for c in ends if c is not None))
+    for source, idle in facts["idle"].items():
+        if "w" in idle:
+            lines.append(f"idle: {idle['w']:.2f} W by {source}, {idle['samples']} samples")
+    if facts["energy_absent"]:
+        lines.append("energy: no counter can be read here")
+    return [*lines, *(f"  {reason}" for reason in facts["energy_absent"])]
+
+
+def _say(text: str) -> None:
+    click.echo(f"measuring {text}", err=True)

@@ -36,6 +36,9 @@ _SWITCH_S = 5e-4  # a thread that holds the interpreter makes a frame wait no lo
 @click.option("--memory", help="Limit of the trainer, such as 600MB.")
 @click.option("--cpus", help="That the trainer may use, such as 2,3.")
 @click.option("--schedule", help="Of the levels; see `plr-edge schedule`.")
+@click.option("--latents", help="Budget of the latent memory.  [default: 8MB]")
+@click.option("--bits", type=click.Choice(["4", "8"]), help="Of a stored latent.")
+@click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
 @click.option("--allow-code", is_flag=True, help="Import what an unsigned bundle names.")
 @click.option("--report", type=click.Path(path_type=Path),
               help="Of what the run did, written at its end: JSON or .html.")  # fmt: skip
@@ -67,6 +70,7 @@ def command(
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
+    chosen["bits"] = int(options["bits"]) if options["bits"] else None
     robot = make_robot(bundle, state, RobotOptions(**chosen))
     try:
         frames = None

@@ -15,7 +15,7 @@ from plr_edge.meters.gpu import GpuState, read_gpu
 from plr_edge.meters.hwmon import find_ina3221
 from plr_edge.meters.idle import NetEnergy, measure_idle, net_energy
 from plr_edge.meters.nvml import find_nvml
-from plr_edge.meters.process import cpu_seconds, process_memory
+from plr_edge.meters.process import available_bytes, cpu_seconds, process_memory
 from plr_edge.meters.rapl import find_rapl
 from plr_edge.meters.tegrastats import find_tegrastats
 from plr_edge.meters.thermal import read_temperatures_c
@@ -26,6 +26,7 @@ __all__ = [
     "GpuState",
     "NetEnergy",
     "PowerMeter",
+    "available_bytes",
     "cpu_quota",
     "cpu_seconds",
     "describe_machine",

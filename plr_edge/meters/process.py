@@ -19,20 +19,30 @@ def _fields_bytes(path: Path) -> dict[str, int]:
     return fields
 
 
-def process_memory(pid: int | None = None, proc: Path = Path("/proc")) -> dict[str, int]:
-    """Return rss_bytes, peak_rss_bytes, pss_bytes and uss_bytes; absent where unreadable.
+def process_memory(
+    pid: int | None = None, proc: Path = Path("/proc"), *, walk: bool = True
+) -> dict[str, int]:
+    """Return rss_bytes, peak_rss_bytes, pss_bytes, uss_bytes and data_bytes; absent where
+    unreadable.
 
     On a board whose memory the GPU shares, the proportional set (PSS) is the honest figure when
-    several processes map the same libraries.
+    several processes map the same libraries. Data is what RLIMIT_DATA, and so
+    `plr-edge run --memory`, limits: private memory that was asked for, touched or not.
+
+    Args:
+        pid: of the process; this one by default.
+        proc: where /proc is.
+        walk: also add up the pages (PSS and USS), which takes milliseconds.
     """
     folder = proc / ("self" if pid is None else str(pid))
     status = _fields_bytes(folder / "status")
-    rollup = _fields_bytes(folder / "smaps_rollup")
+    rollup = _fields_bytes(folder / "smaps_rollup") if walk else {}
     memory: dict[str, int] = {}
     for key, fields, name in (
         ("rss_bytes", status, "VmRSS"),
         ("peak_rss_bytes", status, "VmHWM"),
         ("pss_bytes", rollup, "Pss"),
+        ("data_bytes", status, "VmData"),
     ):
         if name in fields:
             memory[key] = fields[name]
@@ -40,6 +50,11 @@ def process_memory(pid: int | None = None, proc: Path = Path("/proc")) -> dict[s
         names = ("Private_Clean", "Private_Dirty", "Private_Hugetlb")
         memory["uss_bytes"] = sum(rollup.get(name, 0) for name in names)
     return memory
+
+
+def available_bytes(proc: Path = Path("/proc")) -> int | None:
+    """Return the memory that the machine could still give; None where it cannot be read."""
+    return _fields_bytes(proc / "meminfo").get("MemAvailable")
 
 
 def cpu_seconds(pid: int | None = None, proc: Path = Path("/proc")) -> float | None:

@@ -35,6 +35,9 @@ class RobotOptions:
         memory: limit of the trainer, such as 600MB.
         cpus: that the trainer may use, such as 2,3.
         schedule: of the levels.
+        latents: budget of the latent memory, such as 8MB.
+        bits: of a stored latent, 8 or 4.
+        pool: side to which stored maps are pooled.
         threads: of the engines.
         engine: of the frozen part: `onnx` or `tensorrt`.
         providers: of ONNX Runtime, best first.
@@ -50,6 +53,9 @@ class RobotOptions:
     memory: str | None = None
     cpus: str | None = None
     schedule: str | None = None
+    latents: str | None = None
+    bits: int | None = None
+    pool: int | None = None
     threads: int = 1
     engine: str = "onnx"
     providers: tuple[str, ...] = ()
@@ -74,8 +80,13 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
         providers=options.providers,
         allow_code=options.allow_code,
     )
-    if options.schedule:
-        config = replace(config, schedule=options.schedule)
+    given: dict[str, Any] = {
+        "schedule": options.schedule,
+        "pool": options.pool,
+        "bits": options.bits,
+        "memory_bytes": parse_bytes(options.latents) if options.latents else None,
+    }
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
     limit = parse_bytes(options.memory) if options.memory else None
     cpus = _cpus(options.cpus) if options.cpus else None
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)

@@ -220,13 +220,9 @@ def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequentia
     Raises:
         BundleError: that takes code that the bundle only names, and nobody vouches for it.
     """
-    name = bundle.manifest["backbone"]
-    if name not in BACKBONES and not (allow_code or bundle.trusted):
-        raise BundleError(
-            f"{bundle.path} names code to import ({name[:60]}); if you trust it, add --allow-code, "
-            "or sign it and add --trust"
-        )
     import torch
+
+    check_code(bundle, allow_code)
 
     level = logging.getLogger("plr_edge.backbones").level
     logging.getLogger("plr_edge.backbones").setLevel(logging.ERROR)  # random weights are replaced
@@ -239,3 +235,17 @@ def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequentia
     arrays = read_tensors(bundle.read("adaptive.safetensors"))
     adaptive.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()}, strict=True)
     return adaptive
+
+
+def check_code(bundle: Bundle, allow_code: bool = False) -> None:
+    """Refuse a bundle whose backbone is code that nobody vouches for.
+
+    Raises:
+        BundleError: it is.
+    """
+    name = bundle.manifest["backbone"]
+    if name not in BACKBONES and not (allow_code or bundle.trusted):
+        raise BundleError(
+            f"{bundle.path} names code to import ({name[:60]}); if you trust it, add --allow-code, "
+            "or sign it and add --trust"
+        )

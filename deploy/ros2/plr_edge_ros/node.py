@@ -38,11 +38,22 @@ MESSAGES = SimpleNamespace(
 )  # fmt: skip
 IMAGES = {"raw": Image, "compressed": CompressedImage}
 # texts as `plr-edge run` takes them; empty is "not given"
-OPTIONS = ("board", "power", "duty", "deadline", "max_temp", "memory", "cpus", "schedule")
+OPTIONS = (
+    "board",
+    "power",
+    "duty",
+    "deadline",
+    "max_temp",
+    "memory",
+    "cpus",
+    "schedule",
+    "latents",
+)
 PARAMETERS = {
     "model_file_path": "", "state_path": "", "image_transport": "raw", "engine": "onnx",
     "providers": "", "force_engine_update": False, "max_workspace_size": 0, "max_batch_size": 0,
-    "verbose": False, "threads": 1, "trust": "", "allow_code": False, **dict.fromkeys(OPTIONS, ""),
+    "verbose": False, "threads": 1, "bits": 0, "pool": 0, "trust": "", "allow_code": False,
+    **dict.fromkeys(OPTIONS, ""),
 }  # fmt: skip
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
 EACH = QoSProfile(depth=100, reliability=ReliabilityPolicy.RELIABLE)
@@ -182,6 +193,8 @@ class PlrEdgeNode(LifecycleNode):
             engine=self.value("engine"),
             providers=tuple(name for name in providers if name),
             threads=self.value("threads"),
+            bits=self.value("bits") or None,
+            pool=self.value("pool") or None,
             allow_code=self.value("allow_code"),
             trust=Path(self.value("trust")) if self.value("trust") else None,
             **{name: self.value(name) or None for name in OPTIONS},
