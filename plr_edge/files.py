@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from plr_edge.errors import ConfigError
@@ -30,6 +31,7 @@ def replace_file(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_synced(partial, data)
         os.replace(partial, path)
+        sync_folder(path.parent)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from None
 
@@ -57,6 +59,15 @@ def read_regular(file: Path, most_bytes: int = _MAX_FILE_BYTES) -> bytes:
         if facts.st_size > most_bytes:
             raise OSError(0, f"is larger than {most_bytes} bytes")
         return opened.read()
+
+
+def device_bytes_written(io: Path = Path("/proc/self/io")) -> int | None:
+    """Return bytes that this process has caused to be written to devices; None if nobody counts."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in io.read_text().splitlines():
+            if line.startswith("write_bytes:"):
+                return int(line.split()[1])
+    return None
 
 
 def write_new(file: Path, data: bytes) -> None:

@@ -10,7 +10,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,100 +20,24 @@ from plr_edge.admission import Admission
 from plr_edge.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import AdaptConfig
-from plr_edge.engines import Engine
 from plr_edge.gate import Verdict, judge
 from plr_edge.runtime.canary import Canary
+from plr_edge.runtime.candidate import Candidate, Judged, answers
 from plr_edge.runtime.perception import Perception, Prediction, Seen
+from plr_edge.runtime.taught import History, Taught, Undo, finite_rows
 from plr_edge.schedule import make_schedule
-from plr_edge.store import CANARY, LEARNED, QUARANTINED, TRAIN, Label, Store
+from plr_edge.store import CANARY, LEARNED, QUARANTINED, TRAIN, Label, Store, open_store
 from plr_edge.stream.base import Frame
 
+__all__ = ["Candidate", "Judged", "Knowledge", "Taught"]
 _log = logging.getLogger(__name__)
-_BATCH = 16
-
-
-@dataclass
-class History:
-    """Prequential record: what was said to each labelled frame before it was learned.
-
-    Attributes:
-        labels: class index of each frame.
-        predicted: class index answered, -1 for `unknown`.
-    """
-
-    labels: list[int] = field(default_factory=list)
-    predicted: list[int] = field(default_factory=list)
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share answered rightly, first sights of a class included; None before the first."""
-        if not self.labels:
-            return None
-        return float(np.mean(np.equal(self.labels, self.predicted)))
-
-
-@dataclass(frozen=True)
-class Taught:
-    """Acknowledged labels that are to be learned, a row each.
-
-    Attributes:
-        seen: what perception made of the frames.
-        records: (n, codec.record_bytes) uint8.
-        indices: (n,) int64 class indices.
-        labels: with their places in the label log.
-    """
-
-    seen: Seen
-    records: np.ndarray
-    indices: np.ndarray
-    labels: list[Label]
-
-    def take(self, rows: np.ndarray) -> Taught:
-        """Return some rows of each."""
-        labels = [self.labels[i] for i in rows]
-        return Taught(self.seen.take(rows), self.records[rows], self.indices[rows], labels)
-
-    @property
-    def seqs(self) -> np.ndarray:
-        """(n,) int64 places in the label log."""
-        return np.array([label.seq for label in self.labels], np.int64)
-
-
-@dataclass(frozen=True)
-class Candidate:
-    """What training offers to answer with.
-
-    Attributes:
-        weights: of the adaptive part by name; None where nothing was trained yet.
-        rehearsed: (K, D) float32, rows of the cosine classifier.
-        features: (n, D) float32 of the latent memory, by these weights.
-        labels: (n,) int64 class indices of the latent memory.
-    """
-
-    weights: Mapping[str, np.ndarray] | None
-    rehearsed: np.ndarray
-    features: np.ndarray
-    labels: np.ndarray
-
-    @property
-    def finite(self) -> bool:
-        """Whether every value is a number."""
-        arrays = [*(self.weights or {}).values(), self.rehearsed, self.features]
-        return all(np.isfinite(array).all() for array in arrays)
-
-
-@dataclass(frozen=True)
-class Judged:
-    """A candidate after the gate, ready to be swapped in."""
-
-    candidate: Candidate
-    classifier: CombinedClassifier
-    engine: Engine | None
-    verdict: Verdict
 
 
 class Knowledge:
     """Answer and acknowledge; subclasses say how to train."""
+
+    verdict: Verdict | None
+    good_weights: Mapping[str, np.ndarray]
 
     def __init__(self, bundle: Bundle, state: str | Path | None, config: AdaptConfig) -> None:
         """Open the state, and build what answers; nothing is recovered yet.
@@ -125,17 +49,11 @@ class Knowledge:
         self.schedule = make_schedule(config.schedule, bundle.levels, config.step_costs)
         self.codec = bundle.codec(config.bits, config.pool)
         self.classes: list[str] = []
-        self.history = History()
-        self.n_taught, self.n_quarantined, self.version = 0, 0, 0
-        self.verdict: Verdict | None = None
         self.share = 1.0  # of the time that judging may take
-        self.admission = Admission()
-        self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
-        self.good_weights: Mapping[str, np.ndarray] = {}  # empty: those of the bundle
-        self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
+        self._start_blank()
         self.store: Store | None = None
         if state is not None:
-            self.store = Store(state, label_bytes=config.label_bytes)
+            self.store = open_store(state, label_bytes=config.label_bytes)
         try:
             classifier = CombinedClassifier(
                 bundle.taps_width, bundle.feature_width, config.ridge_strength
@@ -170,14 +88,8 @@ class Knowledge:
 
     def reset(self) -> None:
         """Forget everything that is not in the store."""
-        config, bundle = self.config, self.bundle
-        self.classes.clear()
-        self.history, self.admission = History(), Admission()
-        self.n_taught = self.n_quarantined = self.version = 0
-        self.verdict = None
-        self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
-        self.good_weights = {}
-        self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
+        self._start_blank()
+        bundle, config = self.bundle, self.config
         self.perception.classifier = CombinedClassifier(
             bundle.taps_width, bundle.feature_width, config.ridge_strength
         )
@@ -271,11 +183,11 @@ class Knowledge:
         classifier.refit_means(candidate.features, candidate.labels, self.config.unknown_quantile)
         engine = None
         latents, taps = self.canary.read()
-        before = self._answers(self.classifier, self.perception.engine, latents, taps)
+        before = answers(self.classifier, self.perception.engine, latents, taps, self.share)
         if candidate.weights is not None:
             classifier.rehearsed = candidate.rehearsed
             engine = self.perception.engine_of(candidate.weights)
-        after = self._answers(classifier, engine or self.perception.engine, latents, taps)
+        after = answers(classifier, engine or self.perception.engine, latents, taps, self.share)
         return Judged(candidate, classifier, engine, judge(self.canary.labels, before, after))
 
     def swap_in(self, judged: Judged) -> None:
@@ -298,6 +210,17 @@ class Knowledge:
 
     # inside
 
+    def _start_blank(self) -> None:
+        """Know nothing yet."""
+        self.classes.clear()
+        self.history, self.admission = History(), Admission()
+        self.n_taught = self.n_quarantined = self.version = 0
+        self.verdict = None
+        config, bundle = self.config, self.bundle
+        self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
+        self.good_weights = {}  # those of the bundle
+        self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
+
     def _one_by_one(
         self, frames: Sequence[Frame], seen: Seen
     ) -> tuple[np.ndarray, dict[int, Label]]:
@@ -308,7 +231,7 @@ class Knowledge:
             labels: by frame, still without latents; frames that are not finite have none.
         """
         rows, labels = list[np.ndarray](), dict[int, Label]()
-        finite = _finite_rows(seen)
+        finite = finite_rows(seen)
         for i, frame in enumerate(frames):
             feature = seen.features[i : i + 1]
             row = self.classifier.means.scores_many(feature)[0]
@@ -362,51 +285,15 @@ class Knowledge:
         if self.store:
             seqs = self.store.teach(whole, **(facts or {}))
         whole = [replace(label, seq=seq) for label, seq in zip(whole, seqs, strict=True)]
-        self.history.labels += [self._known_index(label.name) for label in whole]
-        self.history.predicted += [self._known_index(label.predicted) for label in whole]
+        self.history.add(
+            [self._known_index(label.name) for label in whole],
+            [self._known_index(label.predicted) for label in whole],
+        )
         learned = np.array([n for n, x in enumerate(whole) if x.status == LEARNED], np.int64)
         self.n_quarantined += len(whole) - len(learned)
         own = replace(own, taps=taps.astype(np.float32))
         indices = np.array([self._known_index(label.name) for label in whole], np.int64)
         return Taught(own, records, indices, whole).take(learned)
 
-    def _answers(
-        self, classifier: CombinedClassifier, engine: Engine, latents: np.ndarray, taps: np.ndarray
-    ) -> np.ndarray:
-        """Return the class index (n,) that is answered to each canary."""
-        if not len(latents):
-            return np.zeros(0, np.int64)
-        features = []
-        for i in range(0, len(latents), _BATCH):
-            start = time.thread_time()
-            features.append(engine.run(latents[i : i + _BATCH])[0])
-            time.sleep((time.thread_time() - start) * (1 / self.share - 1))
-        return classifier.answer_many(taps, np.concatenate(features))[0].argmax(1)
-
     def _known_index(self, label: str) -> int:
         return self.classes.index(label) if label in self.classes else -1
-
-
-class Undo:
-    """What has to be put back where a batch is refused."""
-
-    def __init__(self, knowledge: Knowledge) -> None:
-        self._knowledge = knowledge
-        self._means = copy.deepcopy(knowledge.classifier.means)
-        self._admission = copy.deepcopy(knowledge.admission)
-        self._canary = knowledge.canary.to_facts()
-        self._n_classes = len(knowledge.classes)
-
-    def restore(self) -> None:
-        """Put it back."""
-        knowledge = self._knowledge
-        knowledge.classifier.means = self._means
-        knowledge.admission = self._admission
-        knowledge.canary.restore(self._canary)
-        del knowledge.classes[self._n_classes :]
-
-
-def _finite_rows(seen: Seen) -> list[bool]:
-    parts = (seen.latents, seen.taps, seen.features)
-    each = [np.isfinite(part.reshape(len(part), -1)).all(1) for part in parts]
-    return [bool(x) for x in np.logical_and.reduce(each)]

@@ -2,29 +2,30 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from plr_edge.bundle import Bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StateError
 from plr_edge.runtime.canary import Canary, seqs_of, with_seq
 from plr_edge.runtime.perception import check_state_fits
-from plr_edge.store import LEARNED, UNDONE, Label, State, Store, opened_for_reading
+from plr_edge.store import LEARNED, UNDONE, Label, State, Store
 
 if TYPE_CHECKING:
-    from plr_edge.runtime.knowledge import Knowledge, Taught
+    from plr_edge.runtime.knowledge import Knowledge
     from plr_edge.runtime.session import Session
+    from plr_edge.runtime.taught import Taught
 
 _log = logging.getLogger(__name__)
 _CHUNK = 16
 _MANY = 64
+_OF_A_RUN = ("allow_code", "engine", "n_threads", "providers")  # not of what is learned
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def save(
     seqs, canary_seqs = seqs_of(slow.records), knowledge.canary.seqs
     facts = {
         **identity(knowledge),
+        "release": knowledge.bundle.release,
         "classes": knowledge.classes,
         "memory": slow.memory_facts,
         "memory_upto": slow.upto,
@@ -140,6 +142,11 @@ def identity(knowledge: Knowledge) -> dict[str, Any]:
     }
 
 
+def settings(config: AdaptConfig) -> dict[str, Any]:
+    """Return what a state remembers of the settings that it was taught with, as JSON."""
+    return {name: value for name, value in asdict(config).items() if name not in _OF_A_RUN}
+
+
 def recover(knowledge: Any, store: Store) -> int:
     """Go on from the newest generation, and learn the labels that it had not.
 
@@ -154,55 +161,52 @@ def recover(knowledge: Any, store: Store) -> int:
         StateError: the state is damaged, or of another frozen part, codec or later release.
     """
     _check_identity(knowledge, store)
-    if damage := store.damage():
-        for text in damage.values():
-            _log.warning("%s; learning again what it held", text)
+    damage = store.damage()
+    for text in damage.values():
+        _log.warning("%s; learning again what it held", text)
+    if damage and not store.refusal:
         store.discard(sorted(damage), "damaged")
     saved = store.read()
     fast, slow = 0, 0
     if saved:
         fast, slow = saved.upto, int(saved.facts["memory_upto"])
         _restore(knowledge, store, saved)
+    n_missed = _learn_again(knowledge, store, fast, slow)
     for note in store.notes:
         _log.warning("%s", note)
+    _restore_history(knowledge, store)
+    return n_missed
+
+
+def _learn_again(knowledge: Any, store: Store, fast: int, slow: int) -> int:
+    """Learn the labels after places in the log, as far as their latents are still held."""
     missed = [x for x in store.labels(min(fast, slow)) if x.status == LEARNED]
+    n_held = 0
     for start in range(0, len(missed), _CHUNK):
         held = store.with_latents(missed[start : start + _CHUNK])
+        n_held += len(held)
         if held:
             taught = knowledge.relearn(held, fast)
             knowledge.learn_slow(taught.take(np.flatnonzero(taught.seqs > slow)))
+    if n_held < len(missed):
+        store.notes.append(
+            f"{len(missed) - n_held} labels cannot be learned again: their latents were let go"
+        )
     if missed:
-        store.note("recovered", f"{len(missed)} labels learned again")
-    _restore_history(knowledge, store)
-    return len(missed)
+        store.note("recovered", f"{n_held} of {len(missed)} labels learned again")
+    return n_held
 
 
 def save_after_recovery(session: Session, n_missed: int) -> None:
     """Save where many labels were learned again, so that a crash loop does not do it each time."""
     if n_missed >= _MANY:
         with suppress(StateError):
-            session.save("after recovery")
-
-
-def resume(bundle: Bundle, path: str | Path, n_threads: int = 1) -> Session:
-    """Open a session on a state with the codec that the state has.
-
-    Raises:
-        StateError: there is none, or it cannot be used.
-    """
-    from plr_edge.runtime.session import Session
-
-    with opened_for_reading(path) as store:
-        kept = store.get("identity")
-    codec = kept["codec"] if kept else {}
-    return Session(bundle, path, AdaptConfig(**codec, n_threads=n_threads))
+            session.save("after recovery", within_budget=True)
 
 
 def _check_identity(knowledge: Knowledge, store: Store) -> None:
     kept, mine, bundle = store.get("identity"), identity(knowledge), knowledge.bundle
-    if kept is None:
-        store.keep(identity=mine)
-    else:
+    if kept is not None:
         check_state_fits(bundle, kept, store.path)
         if kept["codec"] != mine["codec"]:
             raise StateError(
@@ -215,8 +219,11 @@ def _check_identity(knowledge: Knowledge, store: Store) -> None:
             f"{bundle.path} is release {bundle.release}; {store.path} has seen {seen}; use that "
             "one or a later one"
         )
-    if bundle.release > seen:
-        store.keep(release=bundle.release)
+    config = settings(knowledge.config)
+    facts = {"identity": kept or mine, "release": bundle.release, "config": config}
+    changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.get(k))}
+    if changed and not store.refusal:
+        store.keep(**changed)
 
 
 def _restore(knowledge: Any, store: Store, saved: State) -> None:
@@ -280,5 +287,4 @@ def _restore_history(knowledge: Knowledge, store: Store) -> None:
     index = {name: i for i, name in enumerate(knowledge.classes)}
     for label in store.labels():
         if label.status != UNDONE:
-            knowledge.history.labels.append(index.get(label.name, -1))
-            knowledge.history.predicted.append(index.get(label.predicted, -1))
+            knowledge.history.add([index.get(label.name, -1)], [index.get(label.predicted, -1)])
