@@ -52,13 +52,16 @@ def read_regular(file: Path, most_bytes: int = _MAX_FILE_BYTES) -> bytes:
         OSError: it is something else.
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as opened:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(0, "is no regular file")
         if facts.st_size > most_bytes:
             raise OSError(0, f"is larger than {most_bytes} bytes")
-        return opened.read()
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
+            return opened.read(most_bytes + 1)
+    finally:
+        os.close(descriptor)
 
 
 def device_bytes_written(io: Path = Path("/proc/self/io")) -> int | None:

@@ -13,7 +13,8 @@ import sys
 import numpy as np
 import pytest
 
-from plr_edge.bundle import FILES, _facts, open_bundle
+from plr_edge.bundle import FILES, open_bundle
+from plr_edge.bundle_check import file_facts, manifest_digest
 from plr_edge.errors import BundleError, PlrEdgeError, StreamError
 from plr_edge.onnx_check import check_onnx
 from plr_edge.stream.decode import decode_image
@@ -42,9 +43,14 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
 def with_digests(folder, name, data):
     """Put bytes into a bundle as a forger would: with the right digest."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][name] = _facts(data)
+    manifest["files"][name] = file_facts(data)
     (folder / name).write_bytes(data)
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_bytes(sealed(manifest))
+
+
+def sealed(manifest):
+    """Return the bytes of a manifest with its own digest made right."""
+    return json.dumps({**manifest, "sha256": manifest_digest(manifest)}).encode()
 
 
 def small_bundle(bundle_path, folder):
@@ -111,7 +117,7 @@ def fuzz_manifests(bundle_path, folder, n, seed):
             for parent in parents:
                 at = at[parent]
             at[key] = rng.choice(values)
-            changed = json.dumps(manifest).encode()
+            changed = sealed(manifest)
         (folder / "manifest.json").write_bytes(changed)
         try:
             open_bundle(folder)
@@ -337,7 +343,7 @@ def test_a_bundle_that_names_code_imports_none(bundle_path, tmp_path):
     manifest = json.loads((folder / "manifest.json").read_text())
     (tmp_path / "evil.py").write_text("open('ran', 'w')\ndef net(): ...\n")
     manifest["backbone"] = "evil:net"
-    (folder / "manifest.json").write_text(json.dumps(manifest))
+    (folder / "manifest.json").write_bytes(sealed(manifest))
     done = subprocess.run(
         [sys.executable, "-m", "plr_edge", "adapt", str(folder), "demo", "--state", "s"],
         cwd=tmp_path, capture_output=True, text=True, check=False,

@@ -6,8 +6,9 @@ import torch
 
 from plr_edge.bundle import open_bundle
 from plr_edge.config import AdaptConfig
+from plr_edge.errors import StreamError
 from plr_edge.gate import allowed_losses, false_alarm, judge
-from plr_edge.runtime.saving import resume
+from plr_edge.runtime.resuming import resume
 from plr_edge.runtime.session import Session
 from plr_edge.store import QUARANTINED, UNDONE, Store
 from plr_edge.stream import open_stream
@@ -89,6 +90,12 @@ def test_a_generation_that_the_canary_refuses_does_not_answer(bundle, demo_frame
 # values that are not finite
 
 
+def poison_frame(session, seen, rng):
+    image = np.full((9, 9, 3), rng.choice([np.nan, np.inf]), np.float32)
+    with pytest.raises(StreamError, match="uint8"):
+        session.observe_many([Frame(image, "mug", 0, "x", 0)])
+
+
 def poison_latent(session, seen, rng):
     seen.latents[rng.integers(len(seen.latents))].flat[0] = rng.choice([np.nan, np.inf, -np.inf])
 
@@ -126,13 +133,32 @@ def poison_gradient(session, seen, rng):
         handle.remove()
 
 
-POISONS = [poison_latent, poison_taps, poison_feature, poison_weight, poison_row,
-           poison_optimizer, poison_gradient]  # fmt: skip
+def poison_loss(session, seen, rng):
+    """Let one step's loss be no number, though everything before it is."""
+    if session.learner.n_classes:
+        with pytest.MonkeyPatch.context() as patch:
+            real = torch.nn.functional.cross_entropy
+            patch.setattr(
+                torch.nn.functional, "cross_entropy", lambda *a, **k: real(*a, **k) + torch.nan
+            )
+            session.learner.step()
 
 
-def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_frames, tmp_path):
+def poison_rate(session, seen, rng):
+    """A learning rate under which weights explode, still finite at first."""
+    for group in session.learner._optimizer.param_groups:
+        group["lr"], before = 1e12, group["lr"]
+        session.learner.step()
+        group["lr"] = before
+
+
+POISONS = [poison_frame, poison_latent, poison_taps, poison_feature, poison_weight, poison_row,
+           poison_optimizer, poison_gradient, poison_loss, poison_rate]  # fmt: skip
+
+
+def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_frames, quick_path):
     rng = np.random.default_rng(0)
-    with Session(bundle, tmp_path / "s", AdaptConfig(train_ratio=0.05)) as session:
+    with Session(bundle, quick_path / "s", AdaptConfig(train_ratio=0.05)) as session:
         observe(session, demo_frames)
         session.publish()
         seen = session.perception.see(demo_frames[:2])
@@ -146,7 +172,7 @@ def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_fram
             assert all(np.isfinite(a).all() for a in arrays.values()), POISONS[i % len(POISONS)]
         session.save("test")
         assert share_right(session.perception, demo_frames) > 0.9
-    with Store(tmp_path / "s") as store:
+    with Store(quick_path / "s") as store:
         assert store.damage() == {}
         assert {kind for _, kind, _ in store.events()} >= {"dropped", "not finite"}
 

@@ -1,7 +1,5 @@
 """What the tests of the store share."""
 
-import os
-
 import numpy as np
 
 from plr_edge.store import LEARNED, Label
@@ -23,8 +21,3 @@ def publish(store, value=1, **facts):
     """Write a generation that a repair recognises as one."""
     arrays = {group: {"x": np.full(3, value, np.float32)} for group in GROUPS}
     return store.publish({**IDENTITY, **facts}, arrays)
-
-
-def in_memory():
-    """Where many small stores are quick: tests of what a disk does have one of their own."""
-    return "/dev/shm" if os.path.isdir("/dev/shm") else None

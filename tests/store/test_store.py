@@ -2,9 +2,9 @@ import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store.stores import in_memory, label
+from store.stores import label
 
 from plr_edge.errors import StateError
 from plr_edge.store import Store, read_state
@@ -53,19 +53,17 @@ def test_a_damaged_generation_gives_way_to_the_one_before(store):
     assert state.generation == 1 and "generation 2 is damaged" in state.notes[0]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     sizes=st.lists(st.integers(1, 400), min_size=5, max_size=30),
     cap=st.integers(500, 4000),
     in_use=st.sets(st.integers(1, 30), max_size=4),
 )
-def test_latents_stay_below_their_cap_and_those_in_use_stay(sizes, cap, in_use):
-    import tempfile
-
-    with (
-        tempfile.TemporaryDirectory(dir=in_memory()) as folder,
-        Store(folder, label_bytes=cap) as store,
-    ):
+def test_latents_stay_below_their_cap_and_those_in_use_stay(quick_path, sizes, cap, in_use):
+    own = quick_path / str(len(list(quick_path.iterdir())))
+    with Store(own, label_bytes=cap) as store:
         for i, size in enumerate(sizes):
             store.teach([label(i, n_bytes=size)])
         in_use = {seq for seq in in_use if seq <= len(sizes)}
