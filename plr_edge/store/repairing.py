@@ -159,18 +159,27 @@ def _row(path: Path, number: int, entries: Mapping[str, Any]) -> Row | None:
 
 def _build(path: Path, rows: Mapping[str, list[Row]]) -> None:
     """Write a whole database under another name, and wait until it is durable."""
-    for end in ("", LOG):
-        (path / f"{BUILDING}{end}").unlink(missing_ok=True)
-    database = Database(path, BUILDING)
+    _remove_unfinished(path)
     try:
-        with database.transaction():
-            for table, own in rows.items():
-                database.put(table, own)
-        database.checkpoint()
-    finally:
-        database.close()
-    if (path / f"{BUILDING}{LOG}").exists():
-        raise OSError(0, "its log could not be folded in")
-    with open(path / BUILDING, "rb") as file:
-        os.fsync(file.fileno())
-    sync_folder(path)
+        database = Database(path, BUILDING)
+        try:
+            with database.transaction():
+                for table, own in rows.items():
+                    database.put(table, own)
+            database.checkpoint()
+        finally:
+            database.close()
+        if (path / f"{BUILDING}{LOG}").exists():
+            raise OSError(0, "its log could not be folded in")
+        with open(path / BUILDING, "rb") as file:
+            os.fsync(file.fileno())
+        sync_folder(path)
+    except BaseException:
+        _remove_unfinished(path)
+        raise
+
+
+def _remove_unfinished(path: Path) -> None:
+    for end in ("", LOG):
+        with suppress(OSError):
+            (path / f"{BUILDING}{end}").unlink()

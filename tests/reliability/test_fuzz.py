@@ -12,32 +12,13 @@ import sys
 
 import numpy as np
 import pytest
+from reliability.mutations import mutated
 
 from plr_edge.bundle import FILES, open_bundle
 from plr_edge.bundle_check import file_facts, manifest_digest
-from plr_edge.errors import BundleError, PlrEdgeError, StreamError
+from plr_edge.errors import BundleError, PlrEdgeError
 from plr_edge.onnx_check import check_onnx
-from plr_edge.stream.decode import decode_image
 from plr_edge.tensors import read_tensors, write_tensors
-
-
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """Flip, cut, repeat or replace a few bytes."""
-    image = bytearray(data)
-    for _ in range(rng.randint(1, 4)):
-        at = rng.randrange(len(image) or 1)
-        kind = rng.randrange(5)
-        if kind == 0 and image:
-            image[at] ^= 1 << rng.randrange(8)
-        elif kind == 1 and image:
-            image[at] = rng.choice([0, 1, 0x7F, 0x80, 0xFF])
-        elif kind == 2:
-            del image[at : at + rng.randrange(1, 64)]
-        elif kind == 3:
-            image[at:at] = image[at : at + rng.randrange(1, 64)]
-        else:
-            image[at : at + 8] = struct.pack("<Q", rng.choice([0, 2**31, 2**63, 2**64 - 1]))
-    return bytes(image)
 
 
 def with_digests(folder, name, data):
@@ -350,59 +331,3 @@ def test_a_bundle_that_names_code_imports_none(bundle_path, tmp_path):
     )  # fmt: skip
     assert done.returncode == 2 and "--allow-code" in done.stderr
     assert not (tmp_path / "ran").exists()
-
-
-# frames
-
-
-def pictures():
-    import io
-
-    from PIL import Image
-
-    pixels = np.random.default_rng(0).integers(0, 256, (24, 32, 3), np.uint8)
-    for kind in ("JPEG", "PNG", "BMP", "GIF", "WEBP", "TIFF", "PPM"):
-        stream = io.BytesIO()
-        Image.fromarray(pixels).save(stream, kind)
-        yield stream.getvalue()
-
-
-def fuzz_frames(n, seed):
-    """Mutate image files; returns how many could be read."""
-    rng, read = random.Random(seed), 0
-    files = list(pictures())
-    for _ in range(n):
-        try:
-            image = decode_image(mutated(rng.choice(files), rng), "fuzz")
-            assert image.ndim == 3 and image.shape[2] == 3 and image.dtype == np.uint8
-            read += 1
-        except StreamError as error:
-            assert "\n" not in str(error)
-    return read
-
-
-def peak_kb():
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-
-
-def test_mutated_images_are_read_or_refused_in_bounded_memory():
-    fuzz_frames(500, 1)
-    before = peak_kb()
-    assert 0 < fuzz_frames(10_000, 0) < 10_000
-    assert peak_kb() - before < 400_000  # one image may have 89 million pixels, and is dropped
-
-
-@pytest.mark.long
-def test_a_hundred_thousand_mutated_images():
-    print(fuzz_frames(100_000, 2), peak_kb())
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n" + bytes(30), b"BM" + b"\xff" * 60,
-     b"P6 20000 20000 255\n" + bytes(100), b"P6 0 0 255\n"],
-    ids=["empty", "jpeg head", "png head", "bmp of ones", "huge header", "0x0"],
-)  # fmt: skip
-def test_images_that_are_none_are_refused(data):
-    with pytest.raises(StreamError):
-        decode_image(data, "x")

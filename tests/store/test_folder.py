@@ -222,7 +222,8 @@ def test_a_newer_version_is_refused_untouched_and_not_repaired_either(store):
 def test_a_store_of_the_first_version_opens(tmp_path):
     golden = os.path.join(os.path.dirname(__file__), "golden", "schema-2")
     shutil.copytree(golden, tmp_path / "s")
-    (tmp_path / "s").chmod(0o700)
+    for folder in (tmp_path / "s", tmp_path / "s" / "generations"):
+        folder.chmod(0o700)  # git knows no modes of folders
     with Store(tmp_path / "s") as store:
         assert [(x.seq, x.name) for x in store.labels()] == [(1, "mug"), (2, "drill"), (3, "mug")]
         assert [x.record.tobytes() for x in store.with_latents(list(store.labels()))] == [
