@@ -32,9 +32,11 @@ def command(
     from plr_edge.bundle import open_bundle
     from plr_edge.errors import ConfigError
     from plr_edge.runtime.resuming import resume
+    from plr_edge.runtime.session import check_code
     from plr_edge.store import opened_for_reading
 
     opened = open_bundle(bundle, trust)
+    check_code(opened, allow_code)
     with opened_for_reading(state) as store:
         n_gone = store.forget(name)
         if not n_gone:

@@ -48,6 +48,7 @@ def command(
     from plr_edge.bundle import open_bundle
     from plr_edge.errors import ConfigError
     from plr_edge.runtime.resuming import resume
+    from plr_edge.runtime.session import check_code
     from plr_edge.store import LEARNED, QUARANTINED, UNDONE, opened_for_reading
 
     if last is None and not any(wanted.values()):
@@ -55,6 +56,7 @@ def command(
             "say what to undo: --last, --class, --source, --label, --since or --until"
         )
     opened, start = open_bundle(bundle, trust), time.perf_counter()
+    check_code(opened, allow_code)
     with opened_for_reading(state) as store:
         taught = [label for label in store.labels() if label.status in (LEARNED, QUARANTINED)]
         seqs = [label.seq for label in taught if _matches(label, **wanted)]

@@ -218,12 +218,7 @@ def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequentia
     Raises:
         BundleError: that takes code that the bundle only names, and nobody vouches for it.
     """
-    name = bundle.manifest["backbone"]
-    if name not in BACKBONES and not (allow_code or bundle.trusted):
-        raise BundleError(
-            f"{bundle.path} names code to import ({name[:60]}); if you trust it, add --allow-code, "
-            "or sign it and add --trust"
-        )
+    check_code(bundle, allow_code)
     import torch
 
     level = logging.getLogger("plr_edge.backbones").level
@@ -237,3 +232,17 @@ def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequentia
     arrays = read_tensors(bundle.read("adaptive.safetensors"))
     adaptive.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()}, strict=True)
     return adaptive
+
+
+def check_code(bundle: Bundle, allow_code: bool) -> None:
+    """Refuse a bundle that names code of its own for which nobody vouches.
+
+    Raises:
+        BundleError: it does.
+    """
+    name = bundle.manifest["backbone"]
+    if name not in BACKBONES and not (allow_code or bundle.trusted):
+        raise BundleError(
+            f"{bundle.path} names code to import ({name[:60]}); if you trust it, add --allow-code, "
+            "or sign it and add --trust"
+        )

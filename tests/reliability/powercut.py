@@ -240,15 +240,15 @@ def _no_folder_sync() -> None:
 
 
 def _unlink_first() -> None:
-    from plr_edge.store import store
+    from plr_edge.store import publishing
 
-    real = store.write_files
+    real = publishing.write_files
 
     def write(path: Path, number: int, arrays: object) -> object:
-        store.remove_files(path, set())
+        publishing.remove_files(path, set())
         return real(path, number, arrays)
 
-    store.write_files = write
+    publishing.write_files = write
 
 
 def _normal() -> None:
