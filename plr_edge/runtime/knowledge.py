@@ -10,7 +10,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +20,9 @@ from plr_edge.admission import Admission
 from plr_edge.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import AdaptConfig
+from plr_edge.engines import Engine
 from plr_edge.gate import Verdict, judge
 from plr_edge.runtime.canary import Canary
-from plr_edge.runtime.candidate import Candidate, Judged, answers
 from plr_edge.runtime.perception import Perception, Prediction, Seen
 from plr_edge.runtime.taught import History, Taught, Undo, finite_rows
 from plr_edge.schedule import make_schedule
@@ -31,13 +31,44 @@ from plr_edge.stream.base import Frame
 
 __all__ = ["Candidate", "Judged", "Knowledge", "Taught"]
 _log = logging.getLogger(__name__)
+_BATCH = 16
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """What training offers to answer with.
+
+    Attributes:
+        weights: of the adaptive part by name; None where nothing was trained yet.
+        rehearsed: (K, D) float32, rows of the cosine classifier.
+        features: (n, D) float32 of the latent memory, by these weights.
+        labels: (n,) int64 class indices of the latent memory.
+    """
+
+    weights: Mapping[str, np.ndarray] | None
+    rehearsed: np.ndarray
+    features: np.ndarray
+    labels: np.ndarray
+
+    @property
+    def finite(self) -> bool:
+        """Whether every value is a number."""
+        arrays = [*(self.weights or {}).values(), self.rehearsed, self.features]
+        return all(np.isfinite(array).all() for array in arrays)
+
+
+@dataclass(frozen=True)
+class Judged:
+    """A candidate after the gate, ready to be swapped in."""
+
+    candidate: Candidate
+    classifier: CombinedClassifier
+    engine: Engine | None
+    verdict: Verdict
 
 
 class Knowledge:
     """Answer and acknowledge; subclasses say how to train."""
-
-    verdict: Verdict | None
-    good_weights: Mapping[str, np.ndarray]
 
     def __init__(self, bundle: Bundle, state: str | Path | None, config: AdaptConfig) -> None:
         """Open the state, and build what answers; nothing is recovered yet.
@@ -49,8 +80,14 @@ class Knowledge:
         self.schedule = make_schedule(config.schedule, bundle.levels, config.step_costs)
         self.codec = bundle.codec(config.bits, config.pool)
         self.classes: list[str] = []
+        self.history = History()
+        self.n_taught, self.n_quarantined, self.version = 0, 0, 0
+        self.verdict: Verdict | None = None
         self.share = 1.0  # of the time that judging may take
-        self._start_blank()
+        self.admission = Admission()
+        self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
+        self.good_weights: Mapping[str, np.ndarray] = {}  # empty: those of the bundle
+        self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
         self.store: Store | None = None
         if state is not None:
             self.store = open_store(state, label_bytes=config.label_bytes)
@@ -88,8 +125,14 @@ class Knowledge:
 
     def reset(self) -> None:
         """Forget everything that is not in the store."""
-        self._start_blank()
-        bundle, config = self.bundle, self.config
+        config, bundle = self.config, self.bundle
+        self.classes.clear()
+        self.history, self.admission = History(), Admission()
+        self.n_taught = self.n_quarantined = self.version = 0
+        self.verdict = None
+        self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
+        self.good_weights = {}
+        self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
         self.perception.classifier = CombinedClassifier(
             bundle.taps_width, bundle.feature_width, config.ridge_strength
         )
@@ -183,11 +226,11 @@ class Knowledge:
         classifier.refit_means(candidate.features, candidate.labels, self.config.unknown_quantile)
         engine = None
         latents, taps = self.canary.read()
-        before = answers(self.classifier, self.perception.engine, latents, taps, self.share)
+        before = self._answers(self.classifier, self.perception.engine, latents, taps)
         if candidate.weights is not None:
             classifier.rehearsed = candidate.rehearsed
             engine = self.perception.engine_of(candidate.weights)
-        after = answers(classifier, engine or self.perception.engine, latents, taps, self.share)
+        after = self._answers(classifier, engine or self.perception.engine, latents, taps)
         return Judged(candidate, classifier, engine, judge(self.canary.labels, before, after))
 
     def swap_in(self, judged: Judged) -> None:
@@ -209,17 +252,6 @@ class Knowledge:
         self.note("dropped", reason)
 
     # inside
-
-    def _start_blank(self) -> None:
-        """Know nothing yet."""
-        self.classes.clear()
-        self.history, self.admission = History(), Admission()
-        self.n_taught = self.n_quarantined = self.version = 0
-        self.verdict = None
-        config, bundle = self.config, self.bundle
-        self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
-        self.good_weights = {}  # those of the bundle
-        self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
 
     def _one_by_one(
         self, frames: Sequence[Frame], seen: Seen
@@ -294,6 +326,19 @@ class Knowledge:
         own = replace(own, taps=taps.astype(np.float32))
         indices = np.array([self._known_index(label.name) for label in whole], np.int64)
         return Taught(own, records, indices, whole).take(learned)
+
+    def _answers(
+        self, classifier: CombinedClassifier, engine: Engine, latents: np.ndarray, taps: np.ndarray
+    ) -> np.ndarray:
+        """Return the class index (n,) that is answered to each canary."""
+        if not len(latents):
+            return np.zeros(0, np.int64)
+        features = []
+        for i in range(0, len(latents), _BATCH):
+            start = time.thread_time()
+            features.append(engine.run(latents[i : i + _BATCH])[0])
+            time.sleep((time.thread_time() - start) * (1 / self.share - 1))
+        return classifier.answer_many(taps, np.concatenate(features))[0].argmax(1)
 
     def _known_index(self, label: str) -> int:
         return self.classes.index(label) if label in self.classes else -1

@@ -25,10 +25,8 @@ from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
 from plr_edge.runtime import saving
 from plr_edge.runtime.canary import SEQ_BYTES, with_seq
-from plr_edge.runtime.candidate import Candidate
-from plr_edge.runtime.knowledge import Knowledge
+from plr_edge.runtime.knowledge import Candidate, Knowledge, Taught
 from plr_edge.runtime.perception import Prediction, Seen
-from plr_edge.runtime.taught import Taught
 from plr_edge.store import TRAIN
 from plr_edge.stream.base import Frame, check_label
 from plr_edge.tensors import read_tensors
