@@ -231,7 +231,7 @@ def _read_manifest_bytes(path: Path) -> bytes:
 
 def _parsed(file: Path, payload: bytes) -> dict[str, Any]:
     try:
-        manifest = json.loads(payload, object_pairs_hook=unique_keys)
+        manifest = json.loads(payload.decode(), object_pairs_hook=unique_keys)
         if not isinstance(manifest, dict) or not isinstance(manifest["files"], dict):
             raise ValueError("not an object with files")
     except (ValueError, KeyError, RecursionError) as error:

@@ -6,6 +6,7 @@ import random
 import resource
 import shutil
 import signal
+import stat
 import struct
 import subprocess
 import sys
@@ -71,6 +72,28 @@ def fuzz_onnx(bundle_path, n, seed, kept=60):
     return accepted
 
 
+_opened: set[str] | None = None
+
+
+def _watch(event, arguments):
+    if event == "open" and _opened is not None and not isinstance(arguments[0], int):
+        _opened.add(os.fsdecode(arguments[0]))
+
+
+sys.addaudithook(_watch)
+
+
+def files_opened(act) -> set[str]:
+    """Return the paths that Python opened meanwhile."""
+    global _opened
+    _opened = set()
+    try:
+        act()
+        return _opened
+    finally:
+        _opened = None
+
+
 def fuzz_manifests(bundle_path, folder, n, seed):
     """Mutate bytes and values of the manifest."""
     rng = random.Random(seed)
@@ -100,10 +123,15 @@ def fuzz_manifests(bundle_path, folder, n, seed):
             at[key] = rng.choice(values)
             changed = sealed(manifest)
         (folder / "manifest.json").write_bytes(changed)
-        try:
-            open_bundle(folder)
-        except PlrEdgeError as error:
-            assert "\n" not in str(error) and len(str(error)) < 2_000
+        opened = files_opened(lambda: opened_or_refused(folder))
+        assert opened <= {str(folder / name) for name in (*FILES, "manifest.json")}
+
+
+def opened_or_refused(folder):
+    try:
+        open_bundle(folder)
+    except PlrEdgeError as error:
+        assert "\n" not in str(error) and len(str(error)) < 2_000
 
 
 def survives(models, seconds=10):
@@ -233,9 +261,67 @@ def giant_fill():
     return onnx_model(*nodes, initializer=[shape])[2].SerializeToString()
 
 
+def external_in_a_node(field):
+    """Hide external data in an attribute."""
+    from onnx import AttributeProto, TensorProto, helper
+
+    node = helper.make_node("Constant", [], ["c"])
+    hidden = node.attribute.add(name="value")
+    kinds = {"t": AttributeProto.TENSOR, "tensors": AttributeProto.TENSORS,
+             "sparse_tensor": AttributeProto.SPARSE_TENSOR}  # fmt: skip
+    hidden.type = kinds[field]
+    tensor = TensorProto(name="w", data_type=1, dims=[4], data_location=TensorProto.EXTERNAL)
+    tensor.external_data.add(key="location", value="w.bin")
+    if field == "t":
+        hidden.t.CopyFrom(tensor)
+    elif field == "tensors":
+        hidden.tensors.append(tensor)
+    else:
+        hidden.sparse_tensor.values.CopyFrom(tensor)
+        hidden.sparse_tensor.dims.append(4)
+    add = helper.make_node("Add", ["image", "c"], ["y"])
+    return onnx_model(node, add)[2].SerializeToString()
+
+
+def one_node(op, domain="", **attributes):
+    from onnx import helper
+
+    node = helper.make_node(op, ["image"], ["y"], domain=domain, **attributes)
+    return onnx_model(node)[2].SerializeToString()
+
+
+def training_graph():
+    from onnx import helper
+
+    _, _, model = onnx_model(helper.make_node("Identity", ["image"], ["y"]))
+    model.training_info.add()
+    return model.SerializeToString()
+
+
+def two_graphs():
+    """Two of what there is one of: protobuf would merge them."""
+    from onnx import helper
+
+    data = onnx_model(helper.make_node("Identity", ["image"], ["y"]))[2].SerializeToString()
+    return data + data
+
+
 ONNX_ATTACKS = {
     "external data": (lambda: external_data("w.bin"), "another file"),
     "external data above": (lambda: external_data("../../etc/passwd"), "another file"),
+    "external data, absolute": (lambda: external_data("/etc/passwd"), "another file"),
+    "external data, odd names": (lambda: external_data("a;b\\..\\%252e%252e/\0c"), "another file"),
+    "external data in a node": (lambda: external_in_a_node("t"), "another file"),
+    "external data in a list": (lambda: external_in_a_node("tensors"), "another file"),
+    "external data in a sparse tensor": (lambda: external_in_a_node("sparse_tensor"), "sparse"),
+    "compiled engine": (
+        lambda: one_node("EPContext", "com.microsoft", embed_mode=1, ep_cache_context="x"),
+        "compiled",
+    ),
+    "branch": (lambda: one_node("If"), "control flow"),
+    "scan": (lambda: one_node("Scan"), "control flow"),
+    "training": (training_graph, "training"),
+    "two graphs": (two_graphs, "2 graphs"),
     "endless loop": (endless_loop, "control flow"),
     "strange domain": (strange_domain, "domain"),
     "own function": (own_function, "functions"),
@@ -248,6 +334,8 @@ ONNX_ATTACKS = {
 def test_an_attack_in_onnx_is_refused_by_name(attack, bundle_path, tmp_path):
     make, reason = ONNX_ATTACKS[attack]
     folder = small_bundle(bundle_path, tmp_path / "b")
+    (tmp_path / "secret").write_bytes(bytes(16))
+    os.link(tmp_path / "secret", folder / "w.bin")  # which ONNX Runtime itself would read
     with_digests(folder, "frozen.onnx", make())
     with pytest.raises(BundleError, match=reason):
         open_bundle(folder)
@@ -304,7 +392,7 @@ def test_an_attack_in_safetensors_is_refused(attack, bundle_path, tmp_path):
         open_bundle(folder)
 
 
-@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "missing"])
+@pytest.mark.parametrize("kind", ["link", "fifo", "folder", "device", "missing"])
 @pytest.mark.parametrize("name", [*FILES, "manifest.json"])
 def test_a_member_that_is_no_plain_file_is_refused(kind, name, bundle_path, tmp_path):
     folder = small_bundle(bundle_path, tmp_path / "b")
@@ -315,7 +403,35 @@ def test_a_member_that_is_no_plain_file_is_refused(kind, name, bundle_path, tmp_
         os.mkfifo(folder / name)
     elif kind == "folder":
         (folder / name).mkdir()
+    elif kind == "device":
+        try:
+            os.mknod(folder / name, stat.S_IFCHR | 0o600, os.makedev(1, 5))  # /dev/zero
+        except PermissionError:
+            pytest.skip("making a device needs root")
     with pytest.raises(BundleError):
+        open_bundle(folder)
+
+
+def test_a_manifest_leads_to_no_file_but_the_members(bundle_path, tmp_path):
+    folder = small_bundle(bundle_path, tmp_path / "b")
+    manifest = json.loads((folder / "manifest.json").read_text())
+    for name in (
+        "../../etc/passwd",
+        "/etc/passwd",
+        "FROZEN.ONNX",
+        "a;b",
+        "..\\x",
+        "\0",
+        "%2e%2e/x",
+    ):
+        manifest["files"][name] = file_facts(b"")
+    (folder / "manifest.json").write_bytes(sealed(manifest))
+    open_bundle(folder)  # what it imports is imported
+    opened = files_opened(lambda: open_bundle(folder))
+    assert opened == {str(folder / name) for name in (*FILES, "manifest.json")}
+    text = (folder / "manifest.json").read_text()
+    (folder / "manifest.json").write_text(text.replace('"cut":', '"cut": "x", "cut":', 1))
+    with pytest.raises(BundleError, match="twice"):
         open_bundle(folder)
 
 
