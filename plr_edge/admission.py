@@ -12,6 +12,7 @@ import numpy as np
 _FEW = 10  # labels of a class before anything is held against it
 _FAR = 3.0  # standard deviations below what is usual for the class
 _NEAR = 1.0
+_MOST = 2.0  # standard deviations that one label may move the figures by
 _LEAST_SPREAD = 0.02
 _MEMORY = 50  # labels that the running figures reach back
 
@@ -48,6 +49,9 @@ class Admission:
         self.counts[label] += 1
         rate = 1.0 / min(self.counts[label], _MEMORY)
         apart = cosines[label] - self.means[label]
+        if self.counts[label] > _FEW:  # so that a run of mistakes does not become usual
+            most = _MOST * (np.sqrt(self.variances[label]) + _LEAST_SPREAD)
+            apart = np.clip(apart, -most, most)
         self.means[label] += rate * apart
         self.variances[label] += rate * (apart * (1 - rate) * apart - self.variances[label])
 

@@ -1,8 +1,10 @@
 """A bundle: the exported directory that a board needs, with a digest of every file.
 
-Opens, verifies and writes bundles. Knows files, digests and the manifest, nothing of torch or onnx.
+Opens and verifies bundles; `bundle_write` makes them. Knows files, digests and the manifest,
+nothing of torch or onnx.
 
     manifest.json         schema, backbone, cut, levels, preprocessing, parity, sha256 of each file
+                          and of itself
     frozen.onnx           image (B, 3, H, W) -> latent, taps (B, T): pooled outputs of frozen blocks
     adaptive.onnx         latent -> feature; a template, `Bundle.splice` puts other weights in
     adaptive.safetensors  the weights of the adaptive part as exported
@@ -10,11 +12,7 @@ Opens, verifies and writes bundles. Knows files, digests and the manifest, nothi
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -23,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.bundle_check import check_facts
+from plr_edge.bundle_check import check_facts, file_facts, manifest_digest
 from plr_edge.codec import LatentCodec
 from plr_edge.errors import BundleError, ConfigError
-from plr_edge.files import read_regular, sync_folder, write_synced
+from plr_edge.files import read_regular
 from plr_edge.onnx_check import check_onnx
 from plr_edge.preprocessing import Preprocessing
 from plr_edge.schedule import Level
@@ -165,11 +163,7 @@ def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
             key, or holds what no bundle of ours does.
     """
     path = Path(path)
-    payload = _read_manifest_bytes(path)
-    if trust is not None:
-        _check_signature(path, payload, trust)
-    manifest = _parsed(path / "manifest.json", payload)
-    files = {name: _read_verified(path / name, manifest["files"].get(name)) for name in FILES}
+    manifest, files = verified(path, trust)
     bundle = Bundle(path, manifest, trusted=trust is not None)
     try:
         check_facts(bundle, len(files["adaptive.onnx"]))
@@ -193,6 +187,24 @@ def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
     return bundle
 
 
+def verified(path: Path, trust: Path | None = None) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Read a bundle and hold every byte of it against its digest; what it says is not looked at.
+
+    Returns:
+        the manifest, and the bytes of each member.
+
+    Raises:
+        BundleError: see `open_bundle`.
+    """
+    payload = _read_manifest_bytes(path)
+    if trust is not None:
+        _check_signature(path, payload, trust)
+    manifest = _parsed(path / "manifest.json", payload)
+    return manifest, {
+        name: _read_verified(path / name, manifest["files"].get(name)) for name in FILES
+    }
+
+
 def _check_signature(path: Path, payload: bytes, trust: Path) -> None:
     from plr_edge.signing import SIGNATURE, verify
 
@@ -203,60 +215,6 @@ def _check_signature(path: Path, payload: bytes, trust: Path) -> None:
             f"{path} is not signed; sign it with `plr-edge export --sign`, or leave --trust out"
         ) from None
     verify(payload, signature, trust)
-
-
-def write_bundle(
-    path: Path,
-    files: Mapping[str, bytes],
-    manifest: dict[str, Any],
-    *,
-    force: bool = False,
-    key: Path | None = None,
-) -> Bundle:
-    """Write a bundle so that at any instant it is there whole or not at all.
-
-    Args:
-        path: the directory to make.
-        files: bytes of each of `FILES`.
-        manifest: facts; digests are added here.
-        force: replace a bundle that is there.
-        key: private key (PEM) to sign the manifest with.
-
-    Raises:
-        BundleError: something is in the way, or the disk refuses.
-    """
-    if path.exists() and not force:
-        raise BundleError(f"{path} exists; choose another -o, or add --force to replace it")
-    if path.exists() and not (path / "manifest.json").is_file():
-        raise BundleError(f"{path} exists and is no bundle; choose another -o")
-    digests = {name: _facts(data) for name, data in files.items()}
-    manifest = {"schema": SCHEMA, **manifest, "files": digests}
-    payload = json.dumps(manifest, indent=1).encode()
-    members = {**files, "manifest.json": payload}
-    if key is not None:
-        from plr_edge.signing import SIGNATURE, sign
-
-        members[SIGNATURE] = sign(payload, key)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-        try:
-            for name, data in members.items():
-                write_synced(partial / name, data)
-            partial.chmod(0o755)
-            if path.exists():
-                shutil.rmtree(path)
-            os.replace(partial, path)
-            sync_folder(path.parent)
-        finally:
-            shutil.rmtree(partial, ignore_errors=True)
-    except OSError as error:
-        raise BundleError(f"cannot write {path}: {error.strerror}; nothing was kept") from None
-    return Bundle(path, manifest)
-
-
-def _facts(data: bytes) -> dict[str, Any]:
-    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
 
 
 def _read_manifest_bytes(path: Path) -> bytes:
@@ -273,7 +231,7 @@ def _read_manifest_bytes(path: Path) -> bytes:
 
 def _parsed(file: Path, payload: bytes) -> dict[str, Any]:
     try:
-        manifest = json.loads(payload, object_pairs_hook=unique_keys)
+        manifest = json.loads(payload.decode(), object_pairs_hook=unique_keys)
         if not isinstance(manifest, dict) or not isinstance(manifest["files"], dict):
             raise ValueError("not an object with files")
     except (ValueError, KeyError, RecursionError) as error:
@@ -283,6 +241,8 @@ def _parsed(file: Path, payload: bytes) -> dict[str, Any]:
             f"{file} has schema {str(manifest.get('schema'))[:20]}; this version reads {SCHEMA}; "
             "export it again"
         )
+    if manifest.get("sha256") != manifest_digest(manifest):
+        raise BundleError(f"{file} does not match its own sha256; copy or export the bundle again")
     return manifest
 
 
@@ -293,6 +253,6 @@ def _read_verified(file: Path, facts: Any) -> bytes:
         raise BundleError(
             f"cannot read {file}: {error.strerror}; export the bundle again"
         ) from None
-    if not isinstance(facts, dict) or _facts(data)["sha256"] != facts.get("sha256"):
+    if not isinstance(facts, dict) or file_facts(data)["sha256"] != facts.get("sha256"):
         raise BundleError(f"{file} does not match its sha256; copy or export the bundle again")
     return data

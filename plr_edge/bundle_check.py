@@ -1,14 +1,28 @@
-"""Limits on what a manifest says."""
+"""Digests of a bundle, and limits on what its manifest says."""
 
 from __future__ import annotations
 
+import hashlib
+import json
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from plr_edge.bundle import Bundle
 
 _MAX_LEVELS, _MAX_WIDTH, _MAX_SIDE = 64, 1 << 24, 4096
+
+
+def file_facts(data: bytes) -> dict[str, Any]:
+    """Return what a manifest says of a member."""
+    return {"sha256": hashlib.sha256(data).hexdigest(), "bytes": len(data)}
+
+
+def manifest_digest(manifest: Mapping[str, Any]) -> str:
+    """Return the sha256 of what a manifest says, apart from this digest."""
+    rest = {name: value for name, value in manifest.items() if name != "sha256"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()
 
 
 def check_facts(bundle: Bundle, template_bytes: int) -> None:

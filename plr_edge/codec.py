@@ -103,7 +103,7 @@ class LatentCodec:
         scales = self._scales(top, codes)
         low = -self._max_code if self.signed else 0
         quantised = np.clip(np.rint(values / scales[:, :, None]), low, self._max_code)
-        return self._pack(top, codes, quantised.reshape(n, -1))
+        return self._pack(top, codes, quantised.reshape(n, self._n_channels * n_each))
 
     def decode(self, records: np.ndarray) -> np.ndarray:
         """Decode a batch.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from contextlib import suppress
 from pathlib import Path
 
 from plr_edge.errors import ConfigError
@@ -30,6 +31,7 @@ def replace_file(path: Path, data: bytes) -> None:
         path.parent.mkdir(parents=True, exist_ok=True)
         write_synced(partial, data)
         os.replace(partial, path)
+        sync_folder(path.parent)
     except OSError as error:
         raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from None
 
@@ -50,13 +52,25 @@ def read_regular(file: Path, most_bytes: int = _MAX_FILE_BYTES) -> bytes:
         OSError: it is something else.
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
-    with os.fdopen(descriptor, "rb") as opened:
+    try:
         facts = os.fstat(descriptor)
         if not stat.S_ISREG(facts.st_mode):
             raise OSError(0, "is no regular file")
         if facts.st_size > most_bytes:
             raise OSError(0, f"is larger than {most_bytes} bytes")
-        return opened.read()
+        with os.fdopen(descriptor, "rb", closefd=False) as opened:
+            return opened.read(most_bytes + 1)
+    finally:
+        os.close(descriptor)
+
+
+def device_bytes_written(io: Path = Path("/proc/self/io")) -> int | None:
+    """Return bytes that this process has caused to be written to devices; None if nobody counts."""
+    with suppress(OSError, ValueError, IndexError):
+        for line in io.read_text().splitlines():
+            if line.startswith("write_bytes:"):
+                return int(line.split()[1])
+    return None
 
 
 def write_new(file: Path, data: bytes) -> None:

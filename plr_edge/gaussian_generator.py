@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from plr_edge.generator import correlated_noise, noise_macs
+from plr_edge.correlated_noise import correlated_noise, noise_macs
 
 _SHRINKAGE = 10.0  # samples that the common deviation counts for beside those of a class
 

@@ -14,10 +14,12 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from plr_edge.correlated_noise import correlated_noise, noise_macs
+
 _LOG_2PI = math.log(2 * math.pi)
+_WIDEST = 10.0  # log-variance of a code, either way; beyond it a step can diverge
 _MASS_DECAY = 0.95  # a step, of the samples that a fitted mode remembers
 _TRACKING = 0.05  # of the newest batch, in the running covariances
-_N_NOISE = 4096  # vectors of noise that samples pick from
 _LEAST_MASS = 1.5  # samples of a class in a batch below which its mode stays where it is
 
 
@@ -115,7 +117,7 @@ class LatentGenerator(nn.Module):
             feature: (n, D) of level 1, or of the deepest level with feedback.
         """
         hidden = feature if self.trunk is None else self.trunk(feature)
-        return self.to_mean(hidden), self.to_log_var(hidden)
+        return self.to_mean(hidden), self.to_log_var(hidden).clamp(-_WIDEST, _WIDEST)
 
     def decode(self, z: torch.Tensor, context: torch.Tensor, level: int = 0) -> list[torch.Tensor]:
         """Run the stages from the deepest level to `level`, and no further.
@@ -214,12 +216,14 @@ class LatentGenerator(nn.Module):
         mean, log_var = encoded
         if self.fitted_modes:
             self._fit_modes(mean.detach(), log_var.detach(), context)
-        z = mean + torch.exp(0.5 * log_var) * torch.randn_like(mean)
+        noise = torch.randn_like(mean)
+        z = mean + torch.exp(0.5 * log_var) * noise
         decoded = self.decode(z, context, len(self.stages) - len(targets))
         error = torch.stack(
             [0.5 * ((a - b) ** 2).mean(1) for a, b in zip(targets, decoded, strict=True)]
         ).sum(0)
-        kl = _log_normal(z, mean, log_var) - self._log_prior(z, context)
+        log_q = -0.5 * (noise**2 + log_var + _LOG_2PI).sum(1)
+        kl = log_q - self._log_prior(z, context)
         return (error + kl_weight * kl).mean()
 
     def pooled(self, feature: torch.Tensor) -> torch.Tensor:
@@ -268,7 +272,7 @@ class LatentGenerator(nn.Module):
 
     def _log_prior(self, z: torch.Tensor, context: torch.Tensor) -> torch.Tensor:
         if not self.conditional_prior:
-            return _log_normal(z, torch.zeros_like(z), torch.zeros_like(z))
+            return -0.5 * (z**2 + _LOG_2PI).sum(1)
         means, log_vars = self._modes()
         k = context.shape[1]
         precisions = torch.exp(-log_vars[:k])
@@ -276,30 +280,6 @@ class LatentGenerator(nn.Module):
         squares = z**2 @ precisions.T - 2 * z @ scaled.T + (means[:k] * scaled).sum(1)  # (n, K)
         each = -0.5 * (squares + (log_vars[:k] + _LOG_2PI).sum(1))
         return torch.logsumexp(each + torch.log(context + 1e-30), dim=1)
-
-
-def correlated_noise(covariance: torch.Tensor, draw: torch.Generator | None) -> torch.Tensor:
-    """Draw (_N_NOISE, D) vectors of a covariance (D, D), to be picked from at random.
-
-    Picking costs nothing; drawing anew costs D^2 multiply-adds a sample.
-    """
-    ridge = 1e-5 * float(covariance.diagonal().mean()) + 1e-12
-    root, failed = torch.linalg.cholesky_ex(covariance + ridge * torch.eye(len(covariance)))
-    if failed:
-        values, vectors = torch.linalg.eigh(covariance)
-        root = vectors * values.clamp(min=0).sqrt()
-    return torch.randn(_N_NOISE, len(root), generator=draw) @ root.T
-
-
-def noise_macs(width: int) -> int:
-    """Multiply-adds of `correlated_noise`: the root and the products."""
-    return width**3 // 3 + _N_NOISE * width**2
-
-
-def _log_normal(z: torch.Tensor, mean: torch.Tensor, log_var: torch.Tensor) -> torch.Tensor:
-    """Log density of a diagonal normal, summed over the last axis."""
-    squares = (z - mean) ** 2 * torch.exp(-log_var)
-    return -0.5 * (squares + log_var + _LOG_2PI).sum(-1)
 
 
 def _width(shape: tuple[int, ...], pool: int) -> int:

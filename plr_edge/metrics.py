@@ -6,6 +6,8 @@ and backward transfer; Chaudhry et al., "Riemannian Walk", ECCV 2018, section 3,
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 
@@ -46,7 +48,9 @@ def backward_transfer(matrix: np.ndarray) -> float:
     return float(np.mean(matrix[-1, :-1] - np.diag(matrix)[:-1]))
 
 
-def running_accuracy(labels: list[int], predicted: list[int], window: int = 50) -> np.ndarray:
+def running_accuracy(
+    labels: Sequence[int], predicted: Sequence[int], window: int = 50
+) -> np.ndarray:
     """Return prequential accuracy over the last `window` frames at each frame, (n,) float64."""
     right = np.equal(labels, predicted).astype(float)
     total = np.concatenate([[0.0], np.cumsum(right)])

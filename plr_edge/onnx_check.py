@@ -12,17 +12,18 @@ _MAX_NODES = 20_000
 _MAX_TENSORS = 20_000
 _MAX_ELEMENTS = 1 << 28
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
-_FORBIDDEN = ("Loop", "Scan", "If", "SequenceMap", "Optional")
+_CONTROL_FLOW = ("Loop", "Scan", "If", "SequenceMap", "Optional")
+_COMPILED = "EPContext"  # an engine in native code, which TensorRT would run
 # field numbers of onnx.proto
-_GRAPH, _FUNCTIONS = 7, 25
+_GRAPH, _TRAINING, _FUNCTIONS = 7, 20, 25
 _NODE, _INITIALIZER, _SPARSE = 1, 5, 15
 _OP_TYPE, _ATTRIBUTE, _DOMAIN = 4, 5, 7
-_ATTRIBUTE_TENSOR, _ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS = 5, 6, 11
+_ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22, 23)
 _DIMS, _EXTERNAL_DATA, _DATA_LOCATION = 1, 13, 14
 
 
 def check_onnx(data: bytes) -> None:
-    """Refuse external data, control flow, functions, unknown domains and giant tensors.
+    """Refuse external data, control flow, functions, compiled parts and giant tensors.
 
     Raises:
         ValueError: the model has one of these, or is damaged.
@@ -31,6 +32,8 @@ def check_onnx(data: bytes) -> None:
     for field, value in _fields(data):
         if field == _FUNCTIONS:
             raise ValueError("it holds functions of its own")
+        if field == _TRAINING:
+            raise ValueError("it holds graphs for training")
         if field == _GRAPH:
             graphs += 1
             _check_graph(_message(value))
@@ -57,17 +60,21 @@ def _check_node(data: bytes) -> None:
     for field, value in _fields(data):
         if field == _OP_TYPE:
             name = _message(value).decode(errors="replace")
-            if name.startswith(_FORBIDDEN):
+            if name.startswith(_CONTROL_FLOW):
                 raise ValueError(f"it holds control flow ({name[:40]})")
+            if name.startswith(_COMPILED):
+                raise ValueError("it holds a part that was compiled elsewhere")
         elif field == _DOMAIN:
             domain = _message(value).decode(errors="replace")
             if domain not in _DOMAINS:
                 raise ValueError(f"it holds operators of a domain {domain[:40]!r}")
         elif field == _ATTRIBUTE:
             for inner, part in _fields(_message(value)):
-                if inner in (_ATTRIBUTE_GRAPH, _ATTRIBUTE_GRAPHS):
+                if inner in _ATTRIBUTE_GRAPHS:
                     raise ValueError("it holds control flow (a graph inside a node)")
-                if inner == _ATTRIBUTE_TENSOR:
+                if inner in _ATTRIBUTE_SPARSE:
+                    raise ValueError("it holds sparse tensors")
+                if inner in _ATTRIBUTE_TENSORS:
                     _check_tensor(_message(part))
 
 

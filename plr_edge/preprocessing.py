@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from plr_edge.errors import ConfigError
+from plr_edge.errors import ConfigError, StreamError
 
 _MAX_SIZE = 4096
+_MAX_PIXELS = 89_478_485  # as many as Pillow decodes
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -47,6 +48,9 @@ class Preprocessing:
 
         Returns:
             (B, 3, size, size) float32.
+
+        Raises:
+            StreamError: one of them is something else.
         """
         batch = np.stack([self._resized(image) for image in images])  # (B, size, size, 3) uint8
         factor = np.array([1.0 / s for s in self.std], np.float32)
@@ -76,6 +80,7 @@ class Preprocessing:
             raise ConfigError(f"preprocessing is not whole ({error!r})") from None
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
+        check_image(image)
         height, width = image.shape[:2]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -84,3 +89,21 @@ class Preprocessing:
             return square
         resized = Image.fromarray(square).resize((self.size, self.size), Image.Resampling.BILINEAR)
         return np.asarray(resized)
+
+
+def check_image(image: object) -> None:
+    """Refuse what is no picture, before anything is computed from it.
+
+    Raises:
+        StreamError: it is not (H, W, 3) uint8, is empty, or has more pixels than a picture.
+    """
+    if not isinstance(image, np.ndarray):
+        raise StreamError(
+            f"a frame is a {type(image).__name__}; give an array (H, W, 3) uint8, RGB"
+        )
+    if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
+        raise StreamError(
+            f"a frame is {image.shape} {str(image.dtype)[:20]}; give (H, W, 3) uint8, RGB"
+        )
+    if not 0 < image.shape[0] * image.shape[1] <= _MAX_PIXELS:
+        raise StreamError(f"a frame has {image.shape[0]} x {image.shape[1]} pixels; drop it")

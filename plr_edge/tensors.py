@@ -48,7 +48,7 @@ def _check_header(data: bytes) -> None:
     if len(data) < 8 or n_bytes > min(_MAX_HEADER_BYTES, len(data) - 8):
         raise ValueError("the header is longer than the file, or than any of ours")
     try:
-        header = json.loads(data[8 : 8 + n_bytes], object_pairs_hook=unique_keys)
+        header = json.loads(data[8 : 8 + n_bytes].decode(), object_pairs_hook=unique_keys)
     except RecursionError:
         raise ValueError("the header is nested too deep") from None
     if not isinstance(header, dict) or len(header) > _MAX_TENSORS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -41,6 +42,14 @@ def run_cli(*arguments: str, input: str | None = None) -> Result:
 def plr_edge():
     """The command line as a function."""
     return run_cli
+
+
+@pytest.fixture
+def quick_path():
+    """A folder in memory, where there is one: for what does not test a disk, but syncs a lot."""
+    base = "/dev/shm" if os.path.isdir("/dev/shm") else None
+    with tempfile.TemporaryDirectory(dir=base) as folder:
+        yield Path(folder)
 
 
 @pytest.fixture

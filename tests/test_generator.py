@@ -86,3 +86,21 @@ def test_multiply_adds_are_those_of_the_stages():
     assert [made.decode_macs(i) for i in range(3)] == [5 * 8 + 80 + 120, 5 * 8 + 80, 5 * 8]
     assert made.encode_macs == 120 + 80 + 2 * 8 * 5
     assert generator(feedback=True).encode_macs == 2 * 8 * 5
+
+
+def test_a_code_of_vanishing_variance_teaches_no_value_that_is_not_finite():
+    """A regression: log q was 0 x infinity, and the classifier's trunk became NaN."""
+    made = generator()
+    mean, log_var = torch.zeros(2, 5), torch.tensor([[-200.0] * 5, [0.0] * 5])
+    mean.requires_grad_(), log_var.requires_grad_()
+    features = [torch.rand(2, width) for width in WIDTHS]
+    made.loss((mean, log_var), features, torch.eye(3)[:2], 1.0).backward()
+    assert torch.isfinite(mean.grad).all() and torch.isfinite(log_var.grad).all()
+
+
+def test_an_encoder_gives_no_variance_that_a_step_could_diverge_by():
+    made = generator()
+    with torch.no_grad():
+        made.to_log_var.bias.fill_(1e4)
+    _, log_var = made.encode(torch.randn(4, WIDTHS[0]))
+    assert torch.exp(0.5 * log_var).max() < 200

@@ -53,7 +53,7 @@ def test_any_changed_bit_of_manifest_or_signature_is_refused(signed, keys, tmp_p
     shutil.copytree(signed / "1", folder)
     for name in ("manifest.json", "manifest.sig"):
         data = (folder / name).read_bytes()
-        for at in range(0, len(data), 1 if name.endswith("sig") else 7):
+        for at in range(len(data)):
             changed = data[:at] + bytes([data[at] ^ (1 << at % 8)]) + data[at + 1 :]
             (folder / name).write_bytes(changed)
             with pytest.raises(BundleError, match="not signed by"):

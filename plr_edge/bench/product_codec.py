@@ -32,7 +32,9 @@ class FloatCodec:
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """Encode (n, *shape) float32 to (n, record_bytes) uint8."""
-        flat = np.ascontiguousarray(latents, np.float32).reshape(len(latents), -1)
+        flat = np.ascontiguousarray(latents, np.float32).reshape(
+            len(latents), math.prod(self.shape)
+        )
         return flat.view(np.uint8)
 
     def decode(self, records: np.ndarray) -> np.ndarray:
@@ -78,13 +80,15 @@ class ProductCodec:
         """Encode (n, *shape) float32 to (n, record_bytes) uint8."""
         parts = np.split(self._rows(latents), self._n_parts, axis=1)
         codes = [_nearest(x, book) for x, book in zip(parts, self._codebooks, strict=True)]
-        return np.stack(codes, axis=1).astype(np.uint8).reshape(len(latents), -1)
+        return np.stack(codes, axis=1).astype(np.uint8).reshape(len(latents), self.record_bytes)
 
     def decode(self, records: np.ndarray) -> np.ndarray:
         """Return the centroids that the codes name."""
         codes = records.reshape(len(records) * self._n_positions, self._n_parts)
         pieces = [book[codes[:, i]] for i, book in enumerate(self._codebooks)]
-        rows = np.concatenate(pieces, axis=1).reshape(len(records), self._n_positions, -1)
+        rows = np.concatenate(pieces, axis=1).reshape(
+            len(records), self._n_positions, self.shape[0]
+        )
         return np.ascontiguousarray(rows.transpose(0, 2, 1)).reshape(len(records), *self.shape)
 
     def _rows(self, latents: np.ndarray) -> np.ndarray:

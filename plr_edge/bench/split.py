@@ -281,6 +281,10 @@ METHODS: dict[str, Callable[[Split, int, Profile], Row]] = {
     "plr cumulative_weights, mended steps": _generative(
         schedule="cumulative_weights", generator_every=4, **_MENDED, **_STEPS
     ),
+    "internal, mended, feedback": _generative(feedback=True, **_MENDED),
+    "plr basic, mended steps, feedback": _generative(
+        schedule="basic", feedback=True, generator_levels="drawn", **_MENDED, **_STEPS
+    ),
     "internal, gaussian": _generative(**_GAUSSIAN),
     "plr basic, gaussian": _generative(schedule="basic", **_GAUSSIAN),
     "plr basic, gaussian ascending": _generative(schedule="basic", **_ASCENDING),

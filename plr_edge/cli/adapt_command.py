@@ -8,8 +8,10 @@ from typing import Any
 import click
 
 from plr_edge.cli.options import (
+    allow_code_option,
     bundle_argument,
     engine_options,
+    printable,
     stream_argument,
     stream_options,
     threads_option,
@@ -49,8 +51,7 @@ from plr_edge.cli.options import (
 @engine_options
 @trust_option
 @stream_options
-@click.option("--allow-code", is_flag=True,
-              help="Import the code that an unsigned bundle's backbone names.")  # fmt: skip
+@allow_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     """Predict each frame of STREAM, then learn it if it has a label."""
@@ -118,7 +119,7 @@ def _print_summary(summary: dict[str, Any], state: Path) -> None:
         f"{summary['learn_share']:.0%} of the time learning"
     )
     if summary["skipped"]:
-        names = ", ".join(entry["source"] for entry in summary["skipped"][:5])
+        names = printable(", ".join(entry["source"] for entry in summary["skipped"][:5]))
         click.echo(f"skipped {len(summary['skipped'])} unreadable: {names}", err=True)
     if summary["n_quarantined"]:
         click.echo(

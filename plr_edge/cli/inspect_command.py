@@ -87,6 +87,23 @@ def _state_facts(path: Path) -> dict[str, Any]:
             "schedule": state.facts["schedule"] if state else None,
             "unfinished": store.get("positions", {}),
             "bytes": store.n_bytes,
-            "label_bytes_cap": store.label_bytes,
-            "written_today": store.written_today,
+            "caps": _caps(store, len(labels)),
         }
+
+
+def _caps(store: Any, n_labels: int) -> dict[str, dict[str, int]]:
+    """Return what is used of what may be used, by the settings of the last run that taught."""
+    from dataclasses import asdict
+
+    from plr_edge.config import AdaptConfig
+    from plr_edge.store import MAX_LABELS
+
+    settings = {**asdict(AdaptConfig()), **store.get("config", {})}
+    return {
+        "latents_bytes": {"used": store.n_latent_bytes, "cap": settings["label_bytes"]},
+        "labels": {"used": n_labels, "cap": MAX_LABELS},
+        "written_today_bytes": {
+            "used": store.written_today,
+            "cap": settings["write_bytes_per_day"],
+        },
+    }

@@ -7,6 +7,8 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.options import printable
+
 
 @click.command("log")
 @click.argument("state", type=click.Path(path_type=Path))
@@ -45,9 +47,4 @@ def command(state: Path, last: int, quarantined: bool, only_events: bool, as_jso
             f"{entry['label']:>6}  {entry['class']}  (answered {entry['predicted']})  "
             f"{entry['source']}"
         )
-        click.echo(f"{when}  {entry['kind']:<11}  {_printable(text)}"[:160])
-
-
-def _printable(text: str) -> str:
-    """Replace what could move a terminal's cursor; names come from whoever taught."""
-    return "".join(char if char.isprintable() else "?" for char in text)
+        click.echo(f"{when}  {entry['kind']:<11}  {printable(text)}"[:160])

@@ -23,6 +23,9 @@ trust_option = click.option(
     type=click.Path(path_type=Path),
     help="Public Ed25519 key (PEM) that must have signed the bundle.",
 )
+allow_code_option = click.option(
+    "--allow-code", is_flag=True, help="Import the code that an unsigned bundle's backbone names."
+)
 listen_option = click.option(
     "--listen",
     default="127.0.0.1:8077",
@@ -74,3 +77,8 @@ def stream_options(command: F) -> F:
     ):
         command = option(command)
     return command
+
+
+def printable(text: str) -> str:
+    """Replace what could move a terminal's cursor; names come from whoever taught."""
+    return "".join(char if char.isprintable() else "?" for char in text)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from plr_edge.cli.options import printable
+
 
 @click.command("quarantine")
 @click.argument("state", type=click.Path(path_type=Path))
@@ -23,16 +25,24 @@ def command(state: Path, confirm: tuple[str, ...], drop: tuple[str, ...]) -> Non
         held = {str(label.seq): label for label in store.labels(0, QUARANTINED)}
         for seq in [*confirm, *drop]:
             if seq != "all" and seq not in held:
-                raise ConfigError(f"label {seq} is not quarantined; there are {', '.join(held)}")
+                raise ConfigError(
+                    f"label {seq[:20]} is not quarantined; there are {', '.join(held) or 'none'}"
+                )
         sure = list(held) if "all" in confirm else list(confirm)
         wrong = [s for s in (held if "all" in drop else drop) if s not in sure]
         if sure:
-            click.echo(f"{len(store.confirm([int(s) for s in sure]))} confirmed")
+            n_confirmed = len(store.confirm([int(s) for s in sure]))
+            click.echo(f"{n_confirmed} confirmed")
+            if n_confirmed < len(sure):
+                click.echo(
+                    f"{len(sure) - n_confirmed} cannot be learned: their latents were let go; "
+                    "drop them",
+                    err=True,
+                )
         if wrong:
             click.echo(f"{len(store.mark([int(s) for s in wrong], UNDONE, 'dropped'))} dropped")
     if not confirm and not drop:
         for label in held.values():
-            click.echo(
-                f"{label.seq:>6}  {label.name}  looks like {label.predicted}  {label.source}"
-            )
+            text = f"{label.name}  looks like {label.predicted}  {label.source}"
+            click.echo(f"{label.seq:>6}  {printable(text)}")
         click.echo(f"{len(held)} quarantined", err=True)

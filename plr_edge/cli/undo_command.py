@@ -8,7 +8,13 @@ from typing import Any
 
 import click
 
-from plr_edge.cli.options import bundle_argument, state_option, threads_option
+from plr_edge.cli.options import (
+    allow_code_option,
+    bundle_argument,
+    state_option,
+    threads_option,
+    trust_option,
+)
 
 
 @click.command("undo")
@@ -17,10 +23,22 @@ from plr_edge.cli.options import bundle_argument, state_option, threads_option
 @click.option("--last", type=click.IntRange(1), help="The last N labels.")
 @click.option("--class", "name", help="Labels of one class.")
 @click.option("--source", help="Labels whose source starts with this.")
+@click.option("--label", "seqs", multiple=True, type=click.IntRange(1), metavar="N",
+              help="The label with this number in `plr-edge log`; may be repeated.")  # fmt: skip
 @click.option("--since", type=click.DateTime(), help="Taught at this time or later.")
 @click.option("--until", type=click.DateTime(), help="Taught before this time.")
 @threads_option
-def command(bundle: Path, state: Path, threads: int, last: int | None, **wanted: Any) -> None:
+@trust_option
+@allow_code_option
+def command(
+    bundle: Path,
+    state: Path,
+    threads: int,
+    trust: Path | None,
+    allow_code: bool,
+    last: int | None,
+    **wanted: Any,
+) -> None:
     """Undo labels of --state, and learn again from the last generation before them.
 
     Conditions add up: with --class and --last, the last N of that class.
@@ -29,12 +47,16 @@ def command(bundle: Path, state: Path, threads: int, last: int | None, **wanted:
 
     from plr_edge.bundle import open_bundle
     from plr_edge.errors import ConfigError
-    from plr_edge.runtime.saving import resume
+    from plr_edge.runtime.resuming import resume
+    from plr_edge.runtime.session import check_code
     from plr_edge.store import LEARNED, QUARANTINED, UNDONE, opened_for_reading
 
     if last is None and not any(wanted.values()):
-        raise ConfigError("say what to undo: --last, --class, --source, --since or --until")
-    opened, start = open_bundle(bundle), time.perf_counter()
+        raise ConfigError(
+            "say what to undo: --last, --class, --source, --label, --since or --until"
+        )
+    opened, start = open_bundle(bundle, trust), time.perf_counter()
+    check_code(opened, allow_code)
     with opened_for_reading(state) as store:
         taught = [label for label in store.labels() if label.status in (LEARNED, QUARANTINED)]
         seqs = [label.seq for label in taught if _matches(label, **wanted)]
@@ -44,7 +66,7 @@ def command(bundle: Path, state: Path, threads: int, last: int | None, **wanted:
                 f"no label of {state} is like that; `plr-edge log {state}` lists them"
             )
         store.mark(seqs, UNDONE, "undone by hand")
-    with resume(opened, state, threads) as session:
+    with resume(opened, state, threads, allow_code=allow_code) as session:
         session.finish()
         seconds = time.perf_counter() - start
         click.echo(
@@ -57,13 +79,17 @@ def _matches(
     label: Any,
     name: str | None,
     source: str | None,
+    seqs: tuple[int, ...],
     since: datetime | None,
     until: datetime | None,
 ) -> bool:
+    from plr_edge.store import stored_source
+
     at = label.time_ns / 1e9
     return (
         (name is None or label.name == name)
-        and (source is None or label.source.startswith(source))
+        and (source is None or label.source.startswith(stored_source(source)))
+        and (not seqs or label.seq in seqs)
         and (since is None or at >= since.timestamp())
         and (until is None or at < until.timestamp())
     )

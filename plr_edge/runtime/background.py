@@ -21,8 +21,10 @@ from plr_edge.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import AdaptConfig
 from plr_edge.runtime import saving
-from plr_edge.runtime.knowledge import Knowledge, Taught
+from plr_edge.runtime.drafts import adopt, become, draft_of
+from plr_edge.runtime.knowledge import Knowledge
 from plr_edge.runtime.perception import Looked, Seen
+from plr_edge.runtime.taught import Taught
 from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
@@ -79,7 +81,7 @@ class Background(Knowledge):
         Returns:
             What was learned, once it is durable and answers; or a StateError: the disk refuses.
         """
-        draft, store = self.draft(), self.store
+        draft, store = draft_of(self), self.store
         assert store is not None
         latents, taps = (
             np.concatenate([getattr(x, n) for x in looked]) for n in ("latents", "taps")
@@ -92,7 +94,7 @@ class Background(Knowledge):
 
         def take(result: tuple[Taught | None, int]) -> Taught | None:
             taught, last_seq = result
-            self.adopt(draft)
+            adopt(self, draft)
             self.last_seq = last_seq
             if taught and taught.labels:
                 self.learn_fast(taught)
@@ -112,7 +114,7 @@ class Background(Knowledge):
         """
         self.drop_training()
         self.epoch += 1
-        store, fresh = self.store, self.draft()
+        store, fresh = self.store, draft_of(self)
         assert store is not None and isinstance(fresh, Background)
 
         def work() -> T:
@@ -125,7 +127,7 @@ class Background(Knowledge):
             return result
 
         def take(result: T) -> T:
-            self.become(fresh)
+            become(self, fresh)
             self.slow = fresh.slow
             return result
 

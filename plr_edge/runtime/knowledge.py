@@ -10,7 +10,7 @@ import copy
 import logging
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,58 +24,12 @@ from plr_edge.gate import Verdict
 from plr_edge.runtime.canary import Canary
 from plr_edge.runtime.judging import Candidate, Exam, Judged, judged
 from plr_edge.runtime.perception import Perception, Prediction, Seen
+from plr_edge.runtime.taught import History, Taught, Undo, finite_rows
 from plr_edge.schedule import make_schedule
-from plr_edge.store import CANARY, LEARNED, QUARANTINED, TRAIN, Label, Store
+from plr_edge.store import CANARY, LEARNED, QUARANTINED, TRAIN, Label, Store, open_store
 from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
-
-
-@dataclass
-class History:
-    """Prequential record: what was said to each labelled frame before it was learned.
-
-    Attributes:
-        labels: class index of each frame.
-        predicted: class index answered, -1 for `unknown`.
-    """
-
-    labels: list[int] = field(default_factory=list)
-    predicted: list[int] = field(default_factory=list)
-
-    @property
-    def accuracy(self) -> float | None:
-        """Share answered rightly, first sights of a class included; None before the first."""
-        if not self.labels:
-            return None
-        return float(np.mean(np.equal(self.labels, self.predicted)))
-
-
-@dataclass(frozen=True)
-class Taught:
-    """Acknowledged labels that are to be learned, a row each.
-
-    Attributes:
-        seen: what perception made of the frames.
-        records: (n, codec.record_bytes) uint8.
-        indices: (n,) int64 class indices.
-        labels: with their places in the label log.
-    """
-
-    seen: Seen
-    records: np.ndarray
-    indices: np.ndarray
-    labels: list[Label]
-
-    def take(self, rows: np.ndarray) -> Taught:
-        """Return some rows of each."""
-        labels = [self.labels[i] for i in rows]
-        return Taught(self.seen.take(rows), self.records[rows], self.indices[rows], labels)
-
-    @property
-    def seqs(self) -> np.ndarray:
-        """(n,) int64 places in the label log."""
-        return np.array([label.seq for label in self.labels], np.int64)
 
 
 class Knowledge:
@@ -102,7 +56,7 @@ class Knowledge:
         self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
         self.store: Store | None = None
         if state is not None:
-            self.store = Store(state, label_bytes=config.label_bytes)
+            self.store = open_store(state, label_bytes=config.label_bytes)
         try:
             classifier = CombinedClassifier(
                 bundle.taps_width, bundle.feature_width, config.ridge_strength
@@ -160,38 +114,6 @@ class Knowledge:
         """Keep an event in the log of the state."""
         if self.store:
             self.store.note(kind, text)
-
-    # drafts: learning while this one answers
-
-    def draft(self) -> Knowledge:
-        """Return one that can acknowledge labels on another thread; `adopt` takes it over."""
-        other = copy.copy(self)
-        other.classes = list(self.classes)
-        other.perception = copy.copy(self.perception)
-        other.perception.classes = other.classes
-        other.perception.classifier = copy.copy(self.classifier)
-        other.classifier.means = self.classifier.means.copy()
-        other.admission, other.canary = copy.deepcopy(self.admission), self.canary.draft()
-        return other
-
-    def adopt(self, draft: Knowledge) -> None:
-        """Go on with what a draft acknowledged; nothing else was, meanwhile."""
-        self.classes.extend(draft.classes[len(self.classes) :])
-        self.classifier.means = draft.classifier.means
-        self.admission, self.n_quarantined = draft.admission, draft.n_quarantined
-        self.canary.restore(draft.canary.to_facts())
-
-    def become(self, draft: Knowledge) -> None:
-        """Answer as a draft does that began anew."""
-        self.classes[:] = draft.classes
-        self.perception.classifier, self.perception.engine = (
-            draft.classifier,
-            draft.perception.engine,
-        )
-        self.perception.version = draft.perception.version
-        for name in ("history", "admission", "canary", "n_taught", "n_quarantined", "version",
-                     "verdict", "good_weights", "good_rehearsed", "fell_back"):  # fmt: skip
-            setattr(self, name, getattr(draft, name))
 
     # learning
 
@@ -311,7 +233,7 @@ class Knowledge:
             labels: by frame, still without latents; frames that are not finite have none.
         """
         rows, labels = list[np.ndarray](), dict[int, Label]()
-        finite = _finite_rows(seen)
+        finite = finite_rows(seen)
         for i, frame in enumerate(frames):
             feature = seen.features[i : i + 1]
             row = self.classifier.means.scores_many(feature)[0]
@@ -333,8 +255,8 @@ class Knowledge:
                 status=status, use=use,
             )  # fmt: skip
         cosines = np.full((len(frames), len(self.classes)), -1.0, np.float32)
-        for i, row in enumerate(rows):
-            cosines[i, : len(row)] = np.where(finite[i], row, -1.0)
+        for i in np.flatnonzero(finite):
+            cosines[i, : len(rows[i])] = rows[i]
         if not all(finite):
             self.note("not finite", f"{len(frames) - sum(finite)} frames were not learned")
         return cosines, labels
@@ -360,14 +282,15 @@ class Knowledge:
             replace(label, status=LEARNED) if label.predicted == label.name else label
             for label in whole
         ]
-        first = len(self.history.labels) + 1
-        seqs = list(range(first, first + len(whole)))
+        seqs = [len(self.history.labels) + 1 + n for n in range(len(whole))]
         if self.store:
             seqs = self.store.teach(whole, **(facts or {}))
         whole = [replace(label, seq=seq) for label, seq in zip(whole, seqs, strict=True)]
-        self.history.labels += [self._known_index(label.name) for label in whole]
-        self.history.predicted += [self._known_index(label.predicted) for label in whole]
-        learned = np.array([n for n, x in enumerate(whole) if x.status == LEARNED], np.int64)
+        self.history.add(
+            [self._known_index(label.name) for label in whole],
+            [self._known_index(label.predicted) for label in whole],
+        )
+        learned = np.flatnonzero([label.status == LEARNED for label in whole])
         self.n_quarantined += len(whole) - len(learned)
         own = replace(own, taps=taps.astype(np.float32))
         indices = np.array([self._known_index(label.name) for label in whole], np.int64)
@@ -375,28 +298,3 @@ class Knowledge:
 
     def _known_index(self, label: str) -> int:
         return self.classes.index(label) if label in self.classes else -1
-
-
-class Undo:
-    """What has to be put back where a batch is refused."""
-
-    def __init__(self, knowledge: Knowledge) -> None:
-        self._knowledge = knowledge
-        self._means = copy.deepcopy(knowledge.classifier.means)
-        self._admission = copy.deepcopy(knowledge.admission)
-        self._canary = knowledge.canary.to_facts()
-        self._n_classes = len(knowledge.classes)
-
-    def restore(self) -> None:
-        """Put it back."""
-        knowledge = self._knowledge
-        knowledge.classifier.means = self._means
-        knowledge.admission = self._admission
-        knowledge.canary.restore(self._canary)
-        del knowledge.classes[self._n_classes :]
-
-
-def _finite_rows(seen: Seen) -> list[bool]:
-    parts = (seen.latents, seen.taps, seen.features)
-    each = [np.isfinite(part.reshape(len(part), -1)).all(1) for part in parts]
-    return [bool(x) for x in np.logical_and.reduce(each)]

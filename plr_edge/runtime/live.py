@@ -23,10 +23,10 @@ from plr_edge.runtime.briefing import Briefing
 from plr_edge.runtime.canary import with_seq
 from plr_edge.runtime.handover import TrainerProcess
 from plr_edge.runtime.judging import Candidate, Judged
-from plr_edge.runtime.knowledge import Taught
 from plr_edge.runtime.messages import Message, group, named, pack
 from plr_edge.runtime.snapshots import Snapshots
 from plr_edge.runtime.starts import Starts
+from plr_edge.runtime.taught import Taught
 from plr_edge.store import TRAIN
 
 _log = logging.getLogger(__name__)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Mapping
-from contextlib import suppress
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from plr_edge.bundle import Bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StateError
 from plr_edge.runtime.canary import Canary, seqs_of, with_seq
 from plr_edge.runtime.perception import check_state_fits
-from plr_edge.store import LEARNED, UNDONE, Label, State, Store, opened_for_reading
+from plr_edge.store import LEARNED, UNDONE, Label, State, Store
 
 if TYPE_CHECKING:
-    from plr_edge.runtime.knowledge import Knowledge, Taught
+    from plr_edge.runtime.knowledge import Knowledge
     from plr_edge.runtime.session import Session
+    from plr_edge.runtime.taught import Taught
 
 _log = logging.getLogger(__name__)
 _CHUNK = 16
-_MANY = 64
+_OF_A_RUN = ("allow_code", "engine", "n_threads", "providers")  # not of what is learned
 
 
 @dataclass(frozen=True)
@@ -97,9 +96,10 @@ def save(
         upto: the last label that `knowledge` learned; the last of all by default.
     """
     canary, canary_facts = knowledge.canary.memory.to_arrays()
-    canary_seqs = knowledge.canary.seqs
+    canary_seqs, ridge = knowledge.canary.seqs, knowledge.classifier.ridge
     facts = {
         **identity(knowledge),
+        "release": knowledge.bundle.release,
         "classes": knowledge.classes,
         "memory": slow.memory_facts,
         "memory_upto": slow.upto,
@@ -110,13 +110,12 @@ def save(
         "slow": slow.facts,
         "verdict": vars(knowledge.verdict) if knowledge.verdict else None,
     }
-    ridge, admission = knowledge.classifier.ridge, knowledge.admission
     arrays: dict[str, dict[str, np.ndarray]] = {
         "adaptive": dict(knowledge.good_weights),
         "classifier": knowledge.classifier.to_arrays(),
         "learning": {
             **{f"ridge.{n}": a for n, a in ridge.learning_arrays().items()},
-            **{f"admission.{n}": a for n, a in admission.to_arrays().items()},
+            **{f"admission.{n}": a for n, a in knowledge.admission.to_arrays().items()},
             "memory.seqs": slow.seqs,
             "memory.labels": slow.labels,
             "canary.seqs": canary_seqs,
@@ -140,6 +139,11 @@ def identity(knowledge: Knowledge) -> dict[str, Any]:
     }
 
 
+def settings(config: AdaptConfig) -> dict[str, Any]:
+    """Return what a state remembers of the settings that it was taught with, as JSON."""
+    return {name: value for name, value in asdict(config).items() if name not in _OF_A_RUN}
+
+
 def recover(knowledge: Any, store: Store) -> int:
     """Go on from the newest generation, and learn the labels that it had not.
 
@@ -154,9 +158,10 @@ def recover(knowledge: Any, store: Store) -> int:
         StateError: the state is damaged, or of another frozen part, codec or later release.
     """
     _check_identity(knowledge, store)
-    if damage := store.damage():
-        for text in damage.values():
-            _log.warning("%s; learning again what it held", text)
+    damage = store.damage()
+    for text in damage.values():
+        _log.warning("%s; learning again what it held", text)
+    if damage and not store.refusal:
         store.discard(sorted(damage), "damaged")
     saved = store.read()
     knowledge.fell_back = bool(damage) and saved is None
@@ -164,46 +169,35 @@ def recover(knowledge: Any, store: Store) -> int:
     if saved:
         fast, slow = saved.upto, int(saved.facts["memory_upto"])
         _restore(knowledge, store, saved)
+    n_missed = _learn_again(knowledge, store, fast, slow)
     for note in store.notes:
         _log.warning("%s", note)
+    _restore_history(knowledge, store)
+    return n_missed
+
+
+def _learn_again(knowledge: Any, store: Store, fast: int, slow: int) -> int:
+    """Learn the labels after places in the log, as far as their latents are still held."""
     missed = [x for x in store.labels(min(fast, slow)) if x.status == LEARNED]
+    n_held = 0
     for start in range(0, len(missed), _CHUNK):
         held = store.with_latents(missed[start : start + _CHUNK])
+        n_held += len(held)
         if held:
             taught = knowledge.relearn(held, fast)
             knowledge.learn_slow(taught.take(np.flatnonzero(taught.seqs > slow)))
+    if n_held < len(missed):
+        store.notes.append(
+            f"{len(missed) - n_held} labels cannot be learned again: their latents were let go"
+        )
     if missed:
-        store.note("recovered", f"{len(missed)} labels learned again")
-    _restore_history(knowledge, store)
-    return len(missed)
-
-
-def save_after_recovery(session: Session, n_missed: int) -> None:
-    """Save where many labels were learned again, so that a crash loop does not do it each time."""
-    if n_missed >= _MANY:
-        with suppress(StateError):
-            session.save("after recovery")
-
-
-def resume(bundle: Bundle, path: str | Path, n_threads: int = 1) -> Session:
-    """Open a session on a state with the codec that the state has.
-
-    Raises:
-        StateError: there is none, or it cannot be used.
-    """
-    from plr_edge.runtime.session import Session
-
-    with opened_for_reading(path) as store:
-        kept = store.get("identity")
-    codec = kept["codec"] if kept else {}
-    return Session(bundle, path, AdaptConfig(**codec, n_threads=n_threads))
+        store.note("recovered", f"{n_held} of {len(missed)} labels learned again")
+    return n_held
 
 
 def _check_identity(knowledge: Knowledge, store: Store) -> None:
     kept, mine, bundle = store.get("identity"), identity(knowledge), knowledge.bundle
-    if kept is None:
-        store.keep(identity=mine)
-    else:
+    if kept is not None:
         check_state_fits(bundle, kept, store.path)
         if kept["codec"] != mine["codec"]:
             raise StateError(
@@ -216,8 +210,11 @@ def _check_identity(knowledge: Knowledge, store: Store) -> None:
             f"{bundle.path} is release {bundle.release}; {store.path} has seen {seen}; use that "
             "one or a later one"
         )
-    if bundle.release > seen:
-        store.keep(release=bundle.release)
+    config = settings(knowledge.config)
+    facts = {"identity": kept or mine, "release": bundle.release, "config": config}
+    changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.get(k))}
+    if changed and not store.refusal:
+        store.keep(**changed)
 
 
 def _restore(knowledge: Any, store: Store, saved: State) -> None:
@@ -227,12 +224,8 @@ def _restore(knowledge: Any, store: Store, saved: State) -> None:
     if saved.arrays["adaptive"]:
         knowledge.good_weights = saved.arrays["adaptive"]
     knowledge.good_rehearsed = saved.arrays["classifier"]["rehearsed"]
-    ridge, admission = (
-        {n.partition(".")[2]: a for n, a in learning.items() if n.startswith(f"{part}.")}
-        for part in ("ridge", "admission")
-    )
-    knowledge.classifier.restore(saved.arrays["classifier"], ridge)
-    knowledge.admission.restore(admission)
+    knowledge.classifier.restore(saved.arrays["classifier"], _part(learning, "ridge"))
+    knowledge.admission.restore(_part(learning, "admission"))
     _restore_canary(knowledge.canary, store, learning, facts["canary"])
     if knowledge.version:
         knowledge.perception.publish(knowledge.good_weights, knowledge.version)
@@ -247,6 +240,10 @@ def _restore(knowledge: Any, store: Store, saved: State) -> None:
         facts=facts["slow"],
     )
     knowledge.restore_slow(slow)
+
+
+def _part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
+    return {n.partition(".")[2]: a for n, a in arrays.items() if n.startswith(f"{name}.")}
 
 
 def _restore_canary(
@@ -295,5 +292,4 @@ def _restore_history(knowledge: Knowledge, store: Store) -> None:
     index = {name: i for i, name in enumerate(knowledge.classes)}
     for label in store.labels():
         if label.status != UNDONE:
-            knowledge.history.labels.append(index.get(label.name, -1))
-            knowledge.history.predicted.append(index.get(label.predicted, -1))
+            knowledge.history.add([index.get(label.name, -1)], [index.get(label.predicted, -1)])

@@ -9,6 +9,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,19 +21,21 @@ from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle import Bundle
 from plr_edge.classifiers.class_means import fit_means
 from plr_edge.config import AdaptConfig
-from plr_edge.errors import BundleError
+from plr_edge.errors import BundleError, StateError
 from plr_edge.export.split import split
 from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
 from plr_edge.runtime import saving
 from plr_edge.runtime.canary import SEQ_BYTES, with_seq
 from plr_edge.runtime.judging import Candidate
-from plr_edge.runtime.knowledge import Knowledge, Taught
+from plr_edge.runtime.knowledge import Knowledge
 from plr_edge.runtime.perception import Prediction, Seen
+from plr_edge.runtime.taught import Taught
 from plr_edge.store import TRAIN
 from plr_edge.stream.base import Frame, check_label
 from plr_edge.tensors import read_tensors
 
+_MANY = 64  # labels
 _FIRST_PUBLISH = 64  # frames taught before the first generation
 _MAX_STEPS_PER_CHUNK = 64
 
@@ -60,7 +63,9 @@ class Session(Knowledge):
             self._build()
             if self.store:
                 n_missed = saving.recover(self, self.store)
-                saving.save_after_recovery(self, n_missed)
+                if n_missed >= _MANY:  # so that a loop of crashes does not learn them each time
+                    with suppress(StateError):
+                        self.save("after recovery", within_budget=True)
         except BaseException:
             self.close()
             raise
@@ -147,6 +152,7 @@ class Session(Knowledge):
         judged = self.judged(candidate, self.exam())
         if judged.verdict.passed:
             self.swap_in(judged)
+            self.note("published", f"version {self.version}: {judged.verdict.reason}")
         else:
             self.verdict = judged.verdict
             self.drop(judged.verdict.reason)
@@ -220,9 +226,8 @@ def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequentia
     Raises:
         BundleError: that takes code that the bundle only names, and nobody vouches for it.
     """
-    import torch
-
     check_code(bundle, allow_code)
+    import torch
 
     level = logging.getLogger("plr_edge.backbones").level
     logging.getLogger("plr_edge.backbones").setLevel(logging.ERROR)  # random weights are replaced

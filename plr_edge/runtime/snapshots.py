@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from plr_edge.errors import PlrEdgeError
 from plr_edge.runtime import saving
+from plr_edge.runtime.drafts import draft_of
 from plr_edge.store import Store
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ class Snapshots:
         before, upto = self._saved, live.last_seq
         self._writing = True
         self._saved, self._saved_at = (live.last_seq, live.version), time.monotonic()
-        frozen, classifier = live.draft(), live.classifier
+        frozen, classifier = draft_of(live), live.classifier
         frozen.canary.memory = copy.deepcopy(live.canary.memory)
 
         def freeze_ridge() -> None:  # after it has learned every label up to `upto`

@@ -5,56 +5,32 @@ What learned from a label that is taken back is let go in the same transaction.
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager
+import json
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
-from pathlib import Path
-from typing import Any
 
 from plr_edge.errors import StateError
-from plr_edge.store.database import Database, Row
-from plr_edge.store.labels import LEARNED, QUARANTINED, UNDONE, Label
+from plr_edge.store.database import Database
+from plr_edge.store.folder import damage_as_error
+from plr_edge.store.labels import LEARNED, QUARANTINED, UNDONE
+from plr_edge.store.publishing import Publishing
 from plr_edge.store.rows import meta, ranges
+from plr_edge.store.teaching import REQUEST, Teaching
+
+DAMAGED = "damaged-*.db*"  # what `repair` has set aside
+_NOBODY = "unknown"  # what is kept in place of a forgotten class
 
 
-class Corrections(ABC):
-    """The part of a store that takes back; what it needs of the rest is abstract."""
-
-    path: Path
-    _database: Database
-
-    @abstractmethod
-    def get(self, key: str, default: Any = None) -> Any:
-        """Return a fact."""
-
-    @abstractmethod
-    def labels(self, after: int = 0, status: str | None = None) -> Iterator[Label]:
-        """Read labels."""
-
-    @abstractmethod
-    def with_latents(self, labels: Sequence[Label]) -> list[Label]:
-        """Return labels with their latents."""
-
-    @abstractmethod
-    def _transaction(self) -> AbstractContextManager[Database]: ...
-
-    @abstractmethod
-    def _generations(self) -> list[Row]: ...
-
-    @abstractmethod
-    def _insert(
-        self, database: Database, labels: Sequence[Label], facts: Mapping[str, Any] | None = None
-    ) -> list[int]: ...
-
-    @abstractmethod
-    def _note(self, database: Database, kind: str, text: str) -> None: ...
-
-    @abstractmethod
-    def _tidy(self) -> None: ...
+class Corrections(Teaching, Publishing):
+    """The part of a store that takes back."""
 
     def confirm(self, seqs: Sequence[int]) -> list[int]:
-        """Teach quarantined labels after all, as new ones; returns their old places."""
+        """Teach quarantined labels after all, as new ones.
+
+        Returns:
+            Their old places, but those of labels whose latents were let go.
+        """
         wanted = set(seqs)
         held = self.with_latents([x for x in self.labels(status=QUARANTINED) if x.seq in wanted])
         with self._transaction() as database:
@@ -88,16 +64,23 @@ class Corrections(ABC):
         Returns:
             How many labels that were.
         """
-        seqs = [label.seq for label in self.labels() if label.name == name]
+        labels = list(self.labels())
+        seqs = [x.seq for x in labels if x.name == name]
         if not seqs:
             return 0
+        mistaken = [x for x in labels if x.predicted == name and x.name != name]
         with self._transaction() as database:
             database.delete("labels", seqs)
             database.delete("latents", seqs)
+            database.put("labels", (replace(x, predicted=_NOBODY).to_row(x.seq) for x in mistaken))
+            database.delete("meta", self._requests_about(name))
             database.put("meta", meta({"n_deleted": self.get("n_deleted", 0) + len(seqs)}))
             self._drop_generations(database, min(seqs), "a class was forgotten")
             self._note(database, "forget", f"{len(seqs)} labels of one class deleted")
         self._tidy()
+        for file in self.path.glob(DAMAGED):
+            with suppress(OSError):
+                file.unlink()
         self._database.checkpoint()
         return len(seqs)
 
@@ -127,3 +110,8 @@ class Corrections(ABC):
         if late:
             database.delete("generations", late)
             self._note(database, "dropped", f"generation {ranges(late)}: {reason}")
+
+    def _requests_about(self, name: str) -> list[str]:
+        with damage_as_error(self.path):
+            rows = list(self._database.rows("meta"))
+        return [k for k, v in rows if k.startswith(REQUEST) and json.dumps(name) in v]

@@ -10,32 +10,24 @@ WAL-reset bug (before 3.51.3); no mmap, as an I/O error under a map kills the pr
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
 import threading
-import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from plr_edge.errors import StateError
+from plr_edge.store.rows import TABLES, Damage, Row, checksum, key_of
 
 FILE = "store.db"
-_TABLES = {
-    "meta": ("key TEXT PRIMARY KEY", "value TEXT"),
-    "labels": (
-        "seq INTEGER PRIMARY KEY", "name TEXT", "predicted TEXT", "source TEXT", "time_ns INTEGER",
-        "status TEXT", "use TEXT",
-    ),
-    "latents": ("seq INTEGER PRIMARY KEY", "record BLOB", "taps BLOB"),
-    "generations": (
-        "number INTEGER PRIMARY KEY", "upto INTEGER", "time_ns INTEGER", "in_use TEXT",
-        "files TEXT",
-    ),
-    "events": ("id INTEGER PRIMARY KEY", "time_ns INTEGER", "kind TEXT", "text TEXT"),
-}  # fmt: skip
+LOG = "-wal"  # what SQLite appends to the name of its log
+SCHEMA = 2
+_APPLICATION = 0x504C5265  # `PLRe`, in the header of the file
 _PRAGMAS = (
-    "locking_mode = EXCLUSIVE",  # first: it decides how the log is opened
+    "page_size = 4096",
     "journal_mode = WAL",
     "synchronous = FULL",
     "secure_delete = ON",
@@ -44,27 +36,29 @@ _PRAGMAS = (
     "temp_store = MEMORY",
 )
 _FETCHED = 500
-Row = tuple[Any, ...]
 # SQLite's own messages may quote damaged text, which then is no UTF-8
 _ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError)
-
-
-class Damage(Exception):
-    """A row or a page is not what was written."""
+_ADVICE = {
+    "locked": "another process uses it; stop that one, or choose another --state",
+    "full": "free some space or choose another --state",
+    "readonly": "it may not be written; check who owns it, or choose another --state",
+    "unable to open": "check who owns it, or choose another --state",
+    "I/O": "free some space, look at the disk, or choose another --state",
+}
 
 
 class Database:
     """One connection, opened anew after any error."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, name: str = FILE) -> None:
         """Open or make the database of a folder.
 
         Raises:
-            StateError: it cannot be opened.
+            StateError: it cannot be opened, is another program's or a newer version's.
             Damage: it is no longer a database.
         """
-        self.file = folder / FILE
-        self._lock = threading.RLock()  # a generation may be written while labels come in
+        self.file = folder / name
+        self.lock = threading.RLock()  # a generation may be written while labels come in
         self._connection: sqlite3.Connection | None = None
         self._connect()
 
@@ -81,14 +75,14 @@ class Database:
         Raises:
             Damage: a row does not match its checksum, or a page is malformed.
         """
-        key = _columns(table)[0]
         try:
-            with self._lock:
+            with self.lock:
                 cursor = self._open().execute(
-                    f"SELECT * FROM {table} {where and 'WHERE'} {where} ORDER BY {key}", values
+                    f"SELECT * FROM {table} {where and 'WHERE'} {where} ORDER BY {key_of(table)}",
+                    values,
                 )
             for row in self._fetched(cursor):
-                if row[-1] != _checksum(row[:-1]):
+                if row[-1] != checksum(row[:-1]):
                     raise Damage(f"row {row[0]!r} of {table} does not match its checksum")
                 yield row[:-1]
         except _ERRORS as error:
@@ -96,27 +90,11 @@ class Database:
 
     def _fetched(self, cursor: sqlite3.Cursor) -> Iterator[Row]:
         while True:
-            with self._lock:
+            with self.lock:
                 rows = cursor.fetchmany(_FETCHED)
             if not rows:
                 return
             yield from rows
-
-    def readable(self, table: str) -> Iterator[Row]:
-        """Read what still matches its checksum of a table, however damaged the rest is."""
-        low = 0
-        try:
-            connection = self._open()
-            (highest,) = connection.execute(f"SELECT max(rowid) FROM {table}").fetchone()
-            for low in range(1, int(highest or 0) + 1):
-                with suppress(*_ERRORS):
-                    row = connection.execute(
-                        f"SELECT * FROM {table} WHERE rowid = ?", (low,)
-                    ).fetchone()
-                    if row and row[-1] == _checksum(row[:-1]):
-                        yield row[:-1]
-        except _ERRORS:
-            return
 
     @contextmanager
     def transaction(self) -> Iterator[Database]:
@@ -125,7 +103,7 @@ class Database:
         Raises:
             StateError: the disk refuses.
         """
-        with self._lock:
+        with self.lock:
             try:
                 self._open().execute("BEGIN IMMEDIATE")
                 yield self
@@ -138,17 +116,16 @@ class Database:
 
     def put(self, table: str, rows: Iterable[Row]) -> None:
         """Insert or replace rows; inside a transaction."""
-        marks = ",".join("?" * (len(_columns(table)) + 1))
+        marks = ",".join("?" * (len(TABLES[table]) + 1))
         self._open().executemany(
             f"INSERT OR REPLACE INTO {table} VALUES ({marks})",
-            ((*row, _checksum(row)) for row in rows),
+            ((*row, checksum(row)) for row in rows),
         )
 
     def delete(self, table: str, keys: Iterable[Any]) -> None:
         """Delete rows by key; inside a transaction."""
-        column = _columns(table)[0]
         self._open().executemany(
-            f"DELETE FROM {table} WHERE {column} = ?", ((key,) for key in keys)
+            f"DELETE FROM {table} WHERE {key_of(table)} = ?", ((key,) for key in keys)
         )
 
     def value(self, query: str, values: Sequence[Any] = ()) -> Any:
@@ -165,11 +142,12 @@ class Database:
             self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def quick_check(self) -> str:
-        """Return `ok`, or what SQLite finds wrong with its pages."""
+        """Return `ok`, or what SQLite finds wrong with its pages, in one line."""
         try:
-            return str(self._open().execute("PRAGMA quick_check(1)").fetchone()[0])
+            found = str(self._open().execute("PRAGMA quick_check(1)").fetchone()[0])
         except _ERRORS as error:
-            return str(error)
+            found = str(error)
+        return " ".join(found.split())[:120]
 
     def _open(self) -> sqlite3.Connection:
         if self._connection is None:
@@ -178,28 +156,44 @@ class Database:
         return self._connection
 
     def _connect(self) -> None:
+        for end in ("", LOG):
+            _check_plain(Path(f"{self.file}{end}"))
         try:
+            _make_private(self.file)
             connection = sqlite3.connect(
                 self.file, isolation_level=None, check_same_thread=False, timeout=0.5
             )
             try:
+                # first: it decides how the log is opened
+                connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+                is_new = self._is_new(connection)
                 for pragma in _PRAGMAS:
                     connection.execute(f"PRAGMA {pragma}")
-                have = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
-                if not set(_TABLES) <= have:
-                    connection.execute("BEGIN IMMEDIATE")
-                    for table, columns in _TABLES.items():
-                        connection.execute(
-                            f"CREATE TABLE IF NOT EXISTS {table} "
-                            f"({', '.join(columns)}, checksum INTEGER)"
-                        )
-                    connection.execute("COMMIT")
+                if is_new:
+                    _make_tables(connection)
             except BaseException:
                 connection.close()
                 raise
         except _ERRORS as error:
             raise self._failure(error) from None
         self._connection = connection
+
+    def _is_new(self, connection: sqlite3.Connection) -> bool:
+        """Say whether there are no tables yet, and refuse those of others untouched."""
+        have = {row[0] for row in connection.execute("SELECT name FROM sqlite_master")}
+        if not have:
+            return True
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application,) = connection.execute("PRAGMA application_id").fetchone()
+        if application not in (0, _APPLICATION) and not have & set(TABLES):
+            raise StateError(f"{self.file} is another program's; choose another --state")
+        if version > SCHEMA:
+            refuse_newer(self.file, version, _schema_row(connection))
+        if not set(TABLES) <= have:
+            if have & set(TABLES):
+                raise Damage(f"{self.file} is damaged (tables are missing)")
+            raise StateError(f"{self.file} is another program's; choose another --state")
+        return False
 
     def _abandon(self) -> None:
         """Give up a connection after an error: nothing is assumed about what it left behind."""
@@ -212,21 +206,72 @@ class Database:
 
     def _failure(self, error: Exception) -> Exception:
         text = " ".join(str(error).split())[:120]
+        if isinstance(error, sqlite3.ProgrammingError):  # another thread met an error
+            return StateError(f"{self.file} was closed while it was read ({text}); try again")
         if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
+            advice = next((a for word, a in _ADVICE.items() if word in text), _ADVICE["I/O"])
             return StateError(
-                f"cannot use {self.file} ({text}); what was acknowledged is safe; free some "
-                "space or choose another --state"
+                f"cannot use {self.file} ({text}); what was acknowledged is safe; {advice}"
             )
         return Damage(f"{self.file} is damaged ({text})")
 
 
-def _columns(table: str) -> list[str]:
-    return [column.split()[0] for column in _TABLES[table]]
+def refuse_newer(file: Path, version: int, schema_row: str | None) -> None:
+    """Refuse a store of a newer version, unless its own row says that the header is wrong.
+
+    Raises:
+        StateError: it is one.
+    """
+    if schema_row != str(SCHEMA):
+        raise StateError(
+            f"{file} has schema {version}; this version of plr-edge reads {SCHEMA}; update it, or "
+            "choose another --state"
+        )
 
 
-def _checksum(row: Row) -> int:
-    crc = 0
-    for value in row:
-        data = value if isinstance(value, bytes) else repr(value).encode()
-        crc = zlib.crc32(data, zlib.crc32(f"{type(value).__name__}{len(data)}:".encode(), crc))
-    return crc
+def _schema_row(connection: sqlite3.Connection) -> str | None:
+    """Return what the row `schema` says, None where it is no row of ours."""
+    with suppress(*_ERRORS):
+        row = connection.execute("SELECT * FROM meta WHERE key = 'schema'").fetchone()
+        if row and row[-1] == checksum(row[:-1]):
+            return str(row[1])
+    return None
+
+
+def _make_tables(connection: sqlite3.Connection) -> None:
+    connection.execute("BEGIN IMMEDIATE")
+    for table, columns in TABLES.items():
+        connection.execute(f"CREATE TABLE {table} ({', '.join(columns)}, checksum INTEGER)")
+    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
+    connection.execute(f"PRAGMA user_version = {SCHEMA}")
+    connection.execute("COMMIT")
+
+
+def _make_private(file: Path) -> None:
+    """Make a missing file readable by its owner alone; SQLite's log takes over its mode."""
+    try:
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StateError(
+            f"cannot make {file}: {error.strerror}; free some space or choose another --state"
+        ) from None
+
+
+def _check_plain(file: Path) -> None:
+    """Refuse what another file hides behind.
+
+    Raises:
+        StateError: it is a link, a pipe, a folder, or has a second name.
+    """
+    try:
+        facts = file.lstat()
+    except OSError:
+        return
+    if not stat.S_ISREG(facts.st_mode):
+        raise StateError(f"{file} is no plain file; choose another --state")
+    if facts.st_nlink != 1:
+        raise StateError(
+            f"{file} has a second name (a hard link), which would change with it; copy it instead"
+        )

@@ -6,6 +6,7 @@ Knows bytes, digests and folders; which of them count is the database's business
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,10 +16,11 @@ from typing import Any
 import numpy as np
 
 from plr_edge.files import read_regular, sync_folder, write_new
-from plr_edge.store.database import Damage
+from plr_edge.store.rows import Damage
 from plr_edge.tensors import read_tensors, write_tensors
 
 FOLDER = "generations"
+_NAME = re.compile(r"(\d{6,})\.([a-z]+)\.([0-9a-f]{16})\.safetensors")
 Arrays = Mapping[str, Mapping[str, np.ndarray]]
 
 
@@ -85,25 +87,35 @@ def entries_of_files(path: Path) -> dict[int, dict[str, dict[str, Any]]]:
     Only files whose bytes are those that their name promises.
     """
     found: dict[int, dict[str, dict[str, Any]]] = {}
-    for file in sorted((path / FOLDER).iterdir()):
-        parts = file.name.split(".")
-        if len(parts) != 4 or not parts[0].isdigit():
-            continue
+    for file, (number, group, start) in _files(path):
         with suppress(OSError):
             data = read_regular(file)
             digest = _digest(data)
-            if digest.startswith(parts[2]):
+            if digest.startswith(start):
                 entry = {"name": file.name, "blake2b": digest, "bytes": len(data)}
-                found.setdefault(int(parts[0]), {})[parts[1]] = entry
+                found.setdefault(int(number), {})[group] = entry
     return found
 
 
 def remove_files(path: Path, kept: set[str]) -> None:
-    """Delete files of generations that no row names any more."""
-    for file in (path / FOLDER).iterdir():
+    """Delete files of generations that no row names any more, and nothing else."""
+    for file, _ in _files(path):
         if file.name not in kept:
             with suppress(OSError):
                 file.unlink()
+
+
+def any_file(path: Path) -> bool:
+    """Whether there is a file of any generation."""
+    return bool(_files(path))
+
+
+def _files(path: Path) -> list[tuple[Path, tuple[str, ...]]]:
+    """Return what looks like a file of a generation, with the parts of its name."""
+    with suppress(FileNotFoundError):
+        matches = [(file, _NAME.fullmatch(file.name)) for file in sorted((path / FOLDER).iterdir())]
+        return [(file, match.groups()) for file, match in matches if match]
+    return []
 
 
 def _digest(data: bytes) -> str:

@@ -6,10 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from plr_edge.store.database import Row
+from plr_edge.store.rows import Row
 
 LEARNED, QUARANTINED, UNDONE = "learned", "quarantined", "undone"
 TRAIN, CANARY = "train", "canary"
+_MAX_SOURCE_CHARACTERS = 1_000
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,10 +41,22 @@ class Label:
 
     def to_row(self, seq: int) -> Row:
         """Return the row of the table `labels`."""
-        return (seq, self.name, self.predicted, self.source, self.time_ns, self.status, self.use)
+        source = stored_source(self.source)
+        return (seq, self.name, self.predicted, source, self.time_ns, self.status, self.use)
+
+    @property
+    def blobs(self) -> tuple[bytes, bytes]:
+        """Latent and taps as they are stored."""
+        assert self.record is not None and self.taps is not None
+        return self.record.tobytes(), self.taps.astype(np.float16).tobytes()
 
     @classmethod
     def from_row(cls, row: Row) -> Label:
         """Rebuild a label, without its latent."""
         names = ("seq", "name", "predicted", "source", "time_ns", "status", "use")
         return cls(**dict(zip(names, row, strict=True)))
+
+
+def stored_source(source: str) -> str:
+    """Return a source as it is kept: bytes of a name that are no UTF-8 escaped, and not endless."""
+    return source.encode("utf-8", "backslashreplace").decode()[:_MAX_SOURCE_CHARACTERS]

@@ -1,15 +1,46 @@
-"""Values as rows of the database hold them."""
+"""Values as rows of the database hold them, each row with a checksum. Knows no SQLite."""
 
 from __future__ import annotations
 
 import json
+import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from plr_edge.store.database import Row
-from plr_edge.store.labels import Label
+Row = tuple[Any, ...]
+TABLES = {
+    "meta": ("key TEXT PRIMARY KEY", "value TEXT"),
+    "labels": (
+        "seq INTEGER PRIMARY KEY", "name TEXT", "predicted TEXT", "source TEXT", "time_ns INTEGER",
+        "status TEXT", "use TEXT",
+    ),
+    "latents": ("seq INTEGER PRIMARY KEY", "record BLOB", "taps BLOB"),
+    "generations": (
+        "number INTEGER PRIMARY KEY", "upto INTEGER", "time_ns INTEGER", "in_use TEXT",
+        "files TEXT",
+    ),
+    "events": ("id INTEGER PRIMARY KEY", "time_ns INTEGER", "kind TEXT", "text TEXT"),
+}  # fmt: skip
+
+
+class Damage(Exception):
+    """A row or a page is not what was written."""
+
+
+def checksum(row: Row) -> int:
+    """Return the CRC-32 of a row's values and their types."""
+    crc = 0
+    for value in row:
+        data = value if isinstance(value, bytes) else repr(value).encode()
+        crc = zlib.crc32(data, zlib.crc32(f"{type(value).__name__}{len(data)}:".encode(), crc))
+    return crc
+
+
+def key_of(table: str) -> str:
+    """Return the name of a table's first column."""
+    return TABLES[table][0].split()[0]
 
 
 def meta(facts: Mapping[str, Any]) -> list[Row]:
@@ -20,12 +51,6 @@ def meta(facts: Mapping[str, Any]) -> list[Row]:
 def packed(facts: Mapping[str, Any]) -> np.ndarray:
     """Return facts as an array of bytes."""
     return np.frombuffer(json.dumps(facts).encode(), np.uint8)
-
-
-def blobs(label: Label) -> tuple[bytes, bytes]:
-    """Return latent and taps as they are stored."""
-    assert label.record is not None and label.taps is not None
-    return label.record.tobytes(), label.taps.astype(np.float16).tobytes()
 
 
 def ranges(seqs: Sequence[int]) -> str:

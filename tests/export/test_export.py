@@ -15,6 +15,7 @@ from torch import nn
 from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import Backbone, SpatialMean
 from plr_edge.bundle import open_bundle
+from plr_edge.bundle_check import manifest_digest
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.errors import BundleError, CutError
 from plr_edge.export import export_bundle, list_cuts, split
@@ -155,9 +156,13 @@ def test_a_manifest_that_is_not_whole_is_refused(tmp_path):
     file = tmp_path / "b" / "manifest.json"
     manifest = json.loads(file.read_text())
     for damage in ({"levels": 3}, {"schema": 99}, {"files": {}}, {"preprocessing": {"size": -1}}):
-        file.write_text(json.dumps({**manifest, **damage}))
+        forged = {**manifest, **damage}
+        file.write_text(json.dumps({**forged, "sha256": manifest_digest(forged)}))
         with pytest.raises(Exception, match=r"export|size|sha256|schema"):
             open_bundle(tmp_path / "b")
+    file.write_text(json.dumps({**manifest, "cut": "d"}))
+    with pytest.raises(BundleError, match="its own sha256"):
+        open_bundle(tmp_path / "b")
     file.write_text("{")
     with pytest.raises(BundleError, match="export the bundle again"):
         open_bundle(tmp_path / "b")

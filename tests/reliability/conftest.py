@@ -1,4 +1,5 @@
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -29,7 +30,8 @@ def driven(shim):
     def run(*arguments: object) -> dict:
         done = subprocess.run(
             [sys.executable, str(HERE / "driver.py"), str(shim), *map(str, arguments)],
-            env={"LD_PRELOAD": str(shim), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1"},
+            env={"LD_PRELOAD": str(shim), "PATH": "/usr/bin:/bin", "OMP_NUM_THREADS": "1",
+                 "PYTHONPATH": os.environ.get("PYTHONPATH", "")},
             capture_output=True, text=True, check=False,
         )  # fmt: skip
         assert done.returncode == 0, done.stderr[-2000:]

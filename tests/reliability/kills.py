@@ -58,7 +58,8 @@ def main() -> None:
         status = os.waitpid(pid, 0)[1]
         assert not os.WIFEXITED(status) or os.WEXITSTATUS(status) == 0, status
         opened_s += [first] if first else []
-        cycle_s = 4 * float(np.median(opened_s)) if opened_s else cycle_s
+        # four times what a start takes; twice as long while none came so far, on a busy machine
+        cycle_s = 4 * float(np.median(opened_s)) if opened_s else 2 * cycle_s
         acknowledged = max([acknowledged, *map(int, data.split(b"\n")[:-1])])
         with Store(state) as store:
             lost += max(0, acknowledged - store.last_seq)
@@ -66,7 +67,8 @@ def main() -> None:
             assert not store.notes, store.notes
     with Session(opened, state, _CONFIG) as session:
         answers = session.perception.predict_many(frames)
-        right = np.mean([a.top[0][0] == f.label for a, f in zip(answers, frames, strict=True)])
+        right = np.mean([bool(a.top) and a.top[0][0] == f.label
+                         for a, f in zip(answers, frames, strict=True)])  # fmt: skip
     facts = {
         "kills": n, "acknowledged": acknowledged, "lost": lost, "right": float(right),
         "first_ack_s": float(np.median(opened_s)),

@@ -28,6 +28,14 @@ class Op:
     offset: int
 
 
+@dataclass(frozen=True)
+class _Change:
+    kind: str  # add, remove; move, of a folder with all that is in it
+    path: str
+    number: int
+    to: str = ""
+
+
 @dataclass
 class _File:
     sure: bytes
@@ -85,7 +93,7 @@ class _Disk:
         self.files: dict[int, _File] = {}
         self.names: dict[str, int] = {}  # as the program sees them; -1 is a folder
         self.sure_names: dict[str, int] = {}
-        self.pending_names: list[tuple[str, str, int]] = []  # (add or remove, path, file)
+        self.pending_names: list[_Change] = []
         for path, data in start.items():
             self.names[path] = self._new(data) if data is not None else -1
         self.sure_names = dict(self.names)
@@ -97,13 +105,17 @@ class _Disk:
     def apply(self, op: Op) -> None:
         if op.kind in "cm":
             self.names[op.path] = self._new() if op.kind == "c" else -1
-            self.pending_names.append(("add", op.path, self.names[op.path]))
+            self.pending_names.append(_Change("add", op.path, self.names[op.path]))
         elif op.kind == "u":
-            self.pending_names.append(("remove", op.path, self.names.pop(op.path)))
+            self.pending_names.append(_Change("remove", op.path, self.names.pop(op.path)))
+        elif op.kind == "r" and self.names[op.path] < 0:
+            change = _Change("move", op.path, -1, op.data.decode())
+            _rename(self.names, change)
+            self.pending_names.append(change)
         elif op.kind == "r":
-            number = self.names.pop(op.path)
-            self.names[op.data.decode()] = number
-            self.pending_names += [("add", op.data.decode(), number), ("remove", op.path, number)]
+            number, to = self.names.pop(op.path), op.data.decode()
+            self.names[to] = number
+            self.pending_names += [_Change("add", to, number), _Change("remove", op.path, number)]
         elif op.kind in "wt":
             self.files[self.names[op.path]].pending.append(op)
         elif op.kind == "s":
@@ -118,7 +130,7 @@ class _Disk:
         if number == -1 or self.model == "ext4":
             rest = []
             for change in self.pending_names:
-                if self.model == "ext4" or str(Path(change[1]).parent) == folder:
+                if self.model == "ext4" or str(Path(change.path).parent) == folder:
                     _rename(self.sure_names, change)
                 else:
                     rest.append(change)
@@ -172,12 +184,14 @@ def _some(items: list, how: str, rng: random.Random) -> list:
     return [item for item in items if rng.random() < 0.5]
 
 
-def _rename(names: dict[str, int], change: tuple[str, str, int]) -> None:
-    kind, path, number = change
-    if kind == "add":
-        names[path] = number
-    elif names.get(path) == number:
-        del names[path]
+def _rename(names: dict[str, int], change: _Change) -> None:
+    if change.kind == "add":
+        names[change.path] = change.number
+    elif change.kind == "move":
+        for path in [p for p in names if f"{p}/".startswith(f"{change.path}/")]:
+            names[change.to + path[len(change.path) :]] = names.pop(path)
+    elif names.get(change.path) == change.number:
+        del names[change.path]
 
 
 def _blocks(pending: list[Op], rng: random.Random) -> list[Op]:
@@ -226,15 +240,15 @@ def _no_folder_sync() -> None:
 
 
 def _unlink_first() -> None:
-    from plr_edge.store import store
+    from plr_edge.store import publishing
 
-    real = store.write_files
+    real = publishing.write_files
 
     def write(path: Path, number: int, arrays: object) -> object:
-        store.remove_files(path, set())
+        publishing.remove_files(path, set())
         return real(path, number, arrays)
 
-    store.write_files = write
+    publishing.write_files = write
 
 
 def _normal() -> None:
@@ -243,9 +257,32 @@ def _normal() -> None:
     database._PRAGMAS = tuple(p.replace("FULL", "NORMAL") for p in database._PRAGMAS)
 
 
+def _repair_in_place() -> None:
+    import os
+
+    from plr_edge.store import repairing
+
+    real = repairing._build
+
+    def build(path: Path, rows: object) -> None:
+        if (path / "store.db").exists():
+            os.replace(path / "store.db", path / "damaged-1.db")
+        real(path, rows)
+
+    repairing._build = build
+
+
+def _no_sync_of_a_bundle() -> None:
+    from plr_edge import bundle_write
+
+    bundle_write.sync_folder = lambda path: None
+
+
 BROKEN: dict[str, Callable[[], None]] = {
     "no file sync": _no_file_sync,
     "no folder sync": _no_folder_sync,
     "unlink first": _unlink_first,
     "wal normal": _normal,
+    "repair in place": _repair_in_place,
+    "no sync of a bundle": _no_sync_of_a_bundle,
 }

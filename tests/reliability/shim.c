@@ -1,5 +1,6 @@
-/* Preloaded under a process: counts the calls that change files below one folder, and at the n-th
- * of them kills the process or fails the call; or writes every call, with its bytes, to a log. */
+/* Preloaded under a process: counts the calls that change files below one folder (or those that
+ * read them), and at the n-th of them kills the process or fails this call and some after it; or
+ * writes every call, with its bytes, to a log. */
 #define _GNU_SOURCE
 #include <errno.h>
 #include <fcntl.h>
@@ -13,14 +14,15 @@
 #include <sys/types.h>
 #include <unistd.h>
 
-enum { OFF, KILL, EIO_, ENOSPC_, SHORT, EINTR_ };
-static long counter, target;
-static int action, sticky, logfd = -1;
+enum { OFF, KILL, EIO_, ENOSPC_, SHORT, EINTR_, EDQUOT_, EROFS_, READ_EIO, READ_SHORT };
+static long counter, target, more;
+static int action, logfd = -1;
 static char folder[PATH_MAX];
 
-void plr_arm(const char *dir, long n, int act, int stick, int fd) {
+/* at call n, and at `again` more after it; n = 0 only counts */
+void plr_arm(const char *dir, long n, int act, long again, int fd) {
     strncpy(folder, dir, PATH_MAX - 1);
-    counter = 0; target = n; action = act; sticky = stick; logfd = fd;
+    counter = 0; target = n; action = act; more = again; logfd = fd;
 }
 long plr_count(void) { return counter; }
 
@@ -54,20 +56,43 @@ static void record(char op, const char *path, const void *data, size_t n, long o
     put(&op, 1); put(lengths, sizeof lengths); put(&offset, sizeof offset);
     put(path, lengths[0]); put(data, n);
 }
-/* returns 0 to go on, -1 to fail with errno set, 1 to write only part */
+/* returns 0 to go on, -1 to fail with errno set, 1 to do only part */
 static int fault(int space, int writes) {
-    if (!folder[0]) return 0;
+    if (!folder[0] || action >= READ_EIO) return 0;
     counter++;
-    if (!action || !(sticky ? counter >= target : counter == target)) return 0;
+    if (!action || !target || counter < target || counter > target + more) return 0;
     switch (action) {
     case KILL: raise(SIGKILL); return 0;
     case EIO_: errno = EIO; return -1;
+    case EROFS_: errno = EROFS; return -1;
     case ENOSPC_: if (!space) return 0; errno = ENOSPC; return -1;
+    case EDQUOT_: if (!space) return 0; errno = EDQUOT; return -1;
     case SHORT: return writes ? 1 : 0;
     case EINTR_: if (!writes) return 0; errno = EINTR; return -1;
     }
     return 0;
 }
+static int read_fault(int fd) {
+    char path[PATH_MAX];
+    if (!folder[0] || action < READ_EIO || fd <= 2 || !path_of(fd, path)) return 0;
+    counter++;
+    if (!target || counter < target || counter > target + more) return 0;
+    if (action == READ_SHORT) return 1;
+    errno = EIO;
+    return -1;
+}
+ssize_t read(int fd, void *data, size_t n) {
+    int what = read_fault(fd);
+    if (what < 0) return -1;
+    return syscall(SYS_read, fd, data, what > 0 && n > 1 ? n / 2 : n);
+}
+static ssize_t pread_any(int fd, void *data, size_t n, off_t offset) {
+    int what = read_fault(fd);
+    if (what < 0) return -1;
+    return syscall(SYS_pread64, fd, data, what > 0 && n > 1 ? n / 2 : n, offset);
+}
+ssize_t pread(int fd, void *d, size_t n, off_t o) { return pread_any(fd, d, n, o); }
+ssize_t pread64(int fd, void *d, size_t n, off64_t o) { return pread_any(fd, d, n, o); }
 
 static int open_any(int dirfd, const char *path, int flags, mode_t mode) {
     char full[PATH_MAX] = "";

@@ -11,7 +11,13 @@ from pathlib import Path
 import pytest
 
 HERE = Path(__file__).parent
-FAULTS = [("eio", 0), ("eio", 1), ("enospc", 0), ("enospc", 1), ("short", 0), ("eintr", 0)]
+EVER = 1_000_000
+# a fault, and how many calls more fail after it; twelve let an error pass before the disk heals
+FAULTS = [
+    ("eio", 0), ("eio", EVER), ("eio", 12), ("enospc", 0), ("enospc", EVER), ("edquot", EVER),
+    ("erofs", EVER), ("short", 0), ("eintr", 0),
+]  # fmt: skip
+READ_FAULTS = [("read eio", 0), ("read eio", EVER), ("read short", EVER)]
 
 
 def test_a_kill_at_every_call_that_changes_a_file_loses_nothing(driven):
@@ -20,18 +26,84 @@ def test_a_kill_at_every_call_that_changes_a_file_loses_nothing(driven):
     assert facts["failures"] == []
 
 
-@pytest.mark.parametrize(("action", "sticky"), FAULTS)
-def test_a_disk_that_fails_at_a_call_loses_nothing(driven, action, sticky):
-    facts = driven("sweep", action, sticky, 6)
-    assert facts["runs"] > 30
+@pytest.mark.parametrize(("action", "again"), FAULTS)
+def test_a_disk_that_fails_at_a_call_loses_nothing(driven, action, again):
+    facts = driven("sweep", action, again, 9)
+    assert facts["runs"] > 25
+    assert facts["failures"] == []
+
+
+@pytest.mark.parametrize(("action", "again"), READ_FAULTS)
+def test_a_disk_that_cannot_be_read_loses_nothing(driven, action, again):
+    facts = driven("sweep", action, again, 2)
+    assert facts["runs"] > 15
     assert facts["failures"] == []
 
 
 @pytest.mark.long
-@pytest.mark.parametrize(("action", "sticky"), FAULTS)
-def test_a_disk_that_fails_at_every_call_loses_nothing(driven, action, sticky):
-    facts = driven("sweep", action, sticky, 1)
+@pytest.mark.parametrize(("action", "again"), FAULTS + READ_FAULTS)
+def test_a_disk_that_fails_at_every_call_loses_nothing(driven, action, again):
+    facts = driven("sweep", action, again, 1)
     assert facts["runs"] == facts["calls"]
+    assert facts["failures"] == []
+
+
+def test_kills_in_undo_forget_rollback_confirm_and_repair_leave_all_or_nothing(driven):
+    facts = driven("commands", "kill", 0, 1)
+    assert min(facts["runs"].values()) > 20
+    assert facts["failures"] == []
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(("action", "again"), FAULTS + READ_FAULTS)
+def test_faults_in_undo_forget_rollback_confirm_and_repair_leave_all_or_nothing(
+    driven, action, again
+):
+    assert driven("commands", action, again, 1)["failures"] == []
+
+
+def test_power_cuts_in_undo_forget_rollback_confirm_and_repair_leave_all_or_nothing(driven):
+    facts = driven("command-cuts", 0.3, 0)
+    assert sum(facts["states"].values()) > 500
+    assert facts["failures"] == []
+
+
+@pytest.mark.long
+def test_every_power_cut_in_undo_forget_rollback_confirm_and_repair(driven):
+    facts = driven("command-cuts", 1.0, 0)
+    print(facts)
+    assert facts["failures"] == []
+
+
+def test_a_repair_that_breaks_a_rule_is_caught(driven):
+    assert driven("command-cuts", 0.3, 0, "repair in place")["failures"]
+
+
+def test_a_recovery_that_is_killed_twice_at_any_call_loses_nothing(driven):
+    facts = driven("nested", 150, 9)
+    assert facts["runs"] > 150
+    assert facts["failures"] == []
+
+
+@pytest.mark.long
+def test_a_recovery_that_is_killed_twice_at_every_call_loses_nothing(driven):
+    facts = driven("nested", 10, 1)
+    print(facts)
+    assert facts["runs"] > 15_000
+    assert facts["failures"] == []
+
+
+def test_a_recovery_that_loses_power_twice_loses_nothing(driven):
+    facts = driven("nested-cuts", 1, 60, 0)
+    assert facts["states"] > 500
+    assert facts["failures"] == []
+
+
+@pytest.mark.long
+def test_a_recovery_that_loses_power_twice_at_every_call_loses_nothing(driven):
+    facts = driven("nested-cuts", 6, 1, 1)
+    print(facts)
+    assert facts["states"] > 20_000
     assert facts["failures"] == []
 
 

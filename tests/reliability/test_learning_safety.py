@@ -6,11 +6,11 @@ import torch
 
 from plr_edge.bundle import open_bundle
 from plr_edge.config import AdaptConfig
+from plr_edge.errors import StreamError
 from plr_edge.gate import allowed_losses, false_alarm, judge
-from plr_edge.runtime.saving import resume
+from plr_edge.runtime.resuming import resume
 from plr_edge.runtime.session import Session
-from plr_edge.store import QUARANTINED, UNDONE, Store
-from plr_edge.stream import open_stream
+from plr_edge.store import UNDONE, Store
 from plr_edge.stream.base import Frame
 
 CONFIG = AdaptConfig(train_ratio=1.0)
@@ -89,6 +89,12 @@ def test_a_generation_that_the_canary_refuses_does_not_answer(bundle, demo_frame
 # values that are not finite
 
 
+def poison_frame(session, seen, rng):
+    image = np.full((9, 9, 3), rng.choice([np.nan, np.inf]), np.float32)
+    with pytest.raises(StreamError, match="uint8"):
+        session.observe_many([Frame(image, "mug", 0, "x", 0)])
+
+
 def poison_latent(session, seen, rng):
     seen.latents[rng.integers(len(seen.latents))].flat[0] = rng.choice([np.nan, np.inf, -np.inf])
 
@@ -126,13 +132,32 @@ def poison_gradient(session, seen, rng):
         handle.remove()
 
 
-POISONS = [poison_latent, poison_taps, poison_feature, poison_weight, poison_row,
-           poison_optimizer, poison_gradient]  # fmt: skip
+def poison_loss(session, seen, rng):
+    """Let one step's loss be no number, though everything before it is."""
+    if session.learner.n_classes:
+        with pytest.MonkeyPatch.context() as patch:
+            real = torch.nn.functional.cross_entropy
+            patch.setattr(
+                torch.nn.functional, "cross_entropy", lambda *a, **k: real(*a, **k) + torch.nan
+            )
+            session.learner.step()
 
 
-def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_frames, tmp_path):
+def poison_rate(session, seen, rng):
+    """A learning rate under which weights explode, still finite at first."""
+    for group in session.learner._optimizer.param_groups:
+        group["lr"], before = 1e12, group["lr"]
+        session.learner.step()
+        group["lr"] = before
+
+
+POISONS = [poison_frame, poison_latent, poison_taps, poison_feature, poison_weight, poison_row,
+           poison_optimizer, poison_gradient, poison_loss, poison_rate]  # fmt: skip
+
+
+def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_frames, quick_path):
     rng = np.random.default_rng(0)
-    with Session(bundle, tmp_path / "s", AdaptConfig(train_ratio=0.05)) as session:
+    with Session(bundle, quick_path / "s", AdaptConfig(train_ratio=0.05)) as session:
         observe(session, demo_frames)
         session.publish()
         seen = session.perception.see(demo_frames[:2])
@@ -146,53 +171,12 @@ def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_fram
             assert all(np.isfinite(a).all() for a in arrays.values()), POISONS[i % len(POISONS)]
         session.save("test")
         assert share_right(session.perception, demo_frames) > 0.9
-    with Store(tmp_path / "s") as store:
+    with Store(quick_path / "s") as store:
         assert store.damage() == {}
         assert {kind for _, kind, _ in store.events()} >= {"dropped", "not finite"}
 
 
 # mistakes
-
-
-def flipped(frames, share, rng):
-    names = sorted({f.label for f in frames})
-    out = []
-    for frame in frames:
-        label, source = frame.label, f"good {frame.index}"
-        if rng.random() < share:
-            label = rng.choice([n for n in names if n != frame.label])
-            source = f"bad {frame.index}"
-        out.append(Frame(frame.image, str(label), frame.stamp_ns, source, frame.index))
-    return out
-
-
-def test_a_session_with_flipped_labels_harms_little_and_undo_mends_it(bundle, tmp_path):
-    frames = list(open_stream("demo", limit_per_class=40))
-    test = list(open_stream("demo", split="test"))
-    rng = np.random.default_rng(0)
-    order = rng.permutation(len(frames))
-    clean, later = [frames[i] for i in order[:360]], [frames[i] for i in order[360:480]]
-    bad = flipped(later, 0.2, rng)
-    n_bad = sum(frame.source.startswith("bad") for frame in bad)
-    with Session(bundle, tmp_path / "s", CONFIG) as session:
-        observe(session, clean)
-        session.finish()
-        before = share_right(session.perception, test)
-        observe(session, bad)
-        session.finish()
-        after = share_right(session.perception, test)
-        labels = list(session.store.labels())
-        wrong = [x for x in labels if x.source.startswith("bad")]
-        caught = sum(x.status == QUARANTINED for x in wrong)
-        held = sum(x.status == QUARANTINED for x in labels) - caught
-        session.store.mark([x.seq for x in wrong], UNDONE, "test")
-    with resume(bundle, tmp_path / "s") as session:
-        undone = share_right(session.perception, test)
-    print(f"{before=:.3f} {after=:.3f} {undone=:.3f} {n_bad=} {caught=} wrongly={held}")
-    assert len(wrong) == n_bad
-    assert after >= before - 0.03
-    assert undone >= before - 0.01
-    assert caught > 0.5 * n_bad and held < 0.03 * len(labels)
 
 
 def test_undo_of_a_class_makes_it_unknown_again(bundle, demo_frames, tmp_path):

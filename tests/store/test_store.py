@@ -1,31 +1,17 @@
-import os
 import time
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from store.stores import label
 
 from plr_edge.errors import StateError
-from plr_edge.store import LEARNED, QUARANTINED, UNDONE, Label, Store, read_state
-
-
-def label(i=0, name="a", status=LEARNED, n_bytes=64):
-    record = np.full(n_bytes, i % 256, np.uint8)
-    taps = np.full(4, i % 100, np.float16)
-    return Label(
-        name=name, predicted="b", source=f"f{i}", time_ns=i, status=status, record=record, taps=taps
-    )
+from plr_edge.store import Store, read_state
 
 
 def arrays(value):
     return {"memory": {"x": np.full(3, value, np.float32)}, "adaptive": {"w": np.ones((2, 2))}}
-
-
-@pytest.fixture
-def store(tmp_path):
-    with Store(tmp_path / "s") as opened:
-        yield opened
 
 
 def test_what_is_taught_is_there_after_opening_again(tmp_path):
@@ -67,69 +53,17 @@ def test_a_damaged_generation_gives_way_to_the_one_before(store):
     assert state.generation == 1 and "generation 2 is damaged" in state.notes[0]
 
 
-def test_undoing_a_label_drops_the_generations_that_learned_it(store):
-    store.teach([label(1), label(2)])
-    store.publish({}, {})
-    store.teach([label(3)])
-    store.publish({}, {})
-    assert store.mark([3], UNDONE, "wrong") == [3]
-    assert store.read().generation == 1
-    assert [x.status for x in store.labels()] == [LEARNED, LEARNED, UNDONE]
-    assert store.mark([1], UNDONE, "wrong") == [1]
-    assert store.read() is None
-    assert store.mark([1], UNDONE, "again") == []
-
-
-def test_rollback_sets_later_labels_aside(store):
-    store.teach([label(1)])
-    store.publish({}, {})
-    store.teach([label(2)])
-    store.publish({}, {})
-    store.teach([label(3)])
-    assert store.rollback() == 2
-    assert store.read().generation == 1
-    with pytest.raises(StateError, match="no generation older"):
-        store.rollback()
-    assert store.publish({}, {}) == 3  # a number is never used twice
-
-
-def test_forgetting_leaves_no_byte_of_a_class(tmp_path):
-    with Store(tmp_path / "s") as store:
-        secret = Label(
-            name="secret-name", predicted="x", source="secret-source", time_ns=0,
-            record=np.frombuffer(b"secret-latent" * 9, np.uint8), taps=np.zeros(4, np.float16),
-        )  # fmt: skip
-        store.teach([label(1), secret, label(3)])
-        store.publish({"classes": ["a", "secret-name"]}, {})
-        assert store.forget("secret-name") == 1
-        assert store.read() is None
-        assert [x.seq for x in store.labels()] == [1, 3]
-    for file in (tmp_path / "s").rglob("*"):
-        assert not file.is_file() or b"secret" not in file.read_bytes()
-    with Store(tmp_path / "s") as store:
-        assert store.teach([label(4)]) == [4]
-
-
-def test_a_quarantined_label_is_taught_anew_when_it_is_confirmed(store):
-    store.teach([label(1), label(2, status=QUARANTINED)])
-    store.publish({}, {})
-    assert store.confirm([1, 2]) == [2]
-    assert [(x.seq, x.status) for x in store.labels()] == [
-        (1, LEARNED), (2, UNDONE), (3, LEARNED),
-    ]  # fmt: skip
-    assert store.read().upto == 2  # so that the confirmed one is still to be learned
-
-
-@settings(max_examples=30, deadline=None)
+@settings(
+    max_examples=30, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
 @given(
     sizes=st.lists(st.integers(1, 400), min_size=5, max_size=30),
     cap=st.integers(500, 4000),
     in_use=st.sets(st.integers(1, 30), max_size=4),
 )
-def test_latents_stay_below_their_cap_and_those_in_use_stay(sizes, cap, in_use):
-    import tempfile
-
-    with tempfile.TemporaryDirectory() as folder, Store(folder, label_bytes=cap) as store:
+def test_latents_stay_below_their_cap_and_those_in_use_stay(quick_path, sizes, cap, in_use):
+    own = quick_path / str(len(list(quick_path.iterdir())))
+    with Store(own, label_bytes=cap) as store:
         for i, size in enumerate(sizes):
             store.teach([label(i, n_bytes=size)])
         in_use = {seq for seq in in_use if seq <= len(sizes)}
@@ -141,77 +75,6 @@ def test_latents_stay_below_their_cap_and_those_in_use_stay(sizes, cap, in_use):
         assert len(list(store.labels())) == len(sizes)
 
 
-def test_a_second_writer_is_refused_at_once_and_told_who_is_first(tmp_path):
-    store = Store(tmp_path / "s")
-    start = time.monotonic()
-    with pytest.raises(StateError, match=f"in use by process {os.getpid()}"):
-        Store(tmp_path / "s")
-    assert time.monotonic() - start < 1.0  # the promise: the waiting is a part of it
-    store.close()
-    Store(tmp_path / "s").close()
-
-
-def test_a_writer_that_is_killed_leaves_no_lock_behind(tmp_path, monkeypatch):
-    import signal
-
-    for _ in range(100):
-        reader, writer = os.pipe()
-        pid = os.fork()
-        if pid == 0:
-            Store(tmp_path / "s")
-            os.write(writer, b"x")
-            signal.pause()
-        os.read(reader, 1)
-        os.kill(pid, signal.SIGKILL)
-        os.waitpid(pid, 0)
-        os.close(reader)
-        os.close(writer)
-        Store(tmp_path / "s").close()
-
-
-@pytest.mark.parametrize("how", ["link", "everybody", "older", "newer"])
-def test_directories_that_are_not_ours_are_refused(tmp_path, how):
-    path = tmp_path / "s"
-    if how == "link":
-        (tmp_path / "real").mkdir()
-        path.symlink_to(tmp_path / "real")
-    elif how == "everybody":
-        path.mkdir()
-        path.chmod(0o777)
-    elif how == "older":
-        path.mkdir()
-        (path / "state.json").write_text("{}")
-    else:
-        with Store(path) as store:
-            store.keep(schema=99)
-    with pytest.raises(StateError, match=r"link|anybody|older version|schema 99"):
-        Store(path)
-
-
-@pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
-def test_a_generation_that_is_no_plain_file_is_not_read(store, kind, tmp_path):
-    store.publish({}, {"memory": {"x": np.ones(3, np.float32)}})
-    (file,) = (store.path / "generations").glob("*.memory.*")
-    data = file.read_bytes()
-    file.unlink()
-    if kind == "link":
-        (tmp_path / "elsewhere").write_bytes(data)
-        file.symlink_to(tmp_path / "elsewhere")
-    elif kind == "fifo":
-        os.mkfifo(file)
-    else:
-        file.mkdir()
-    assert store.read() is None and "damaged" in store.notes[0]
-
-
-def test_a_state_on_a_medium_that_cannot_be_written_is_read_from_a_copy(tmp_path, monkeypatch):
-    with Store(tmp_path / "s") as store:
-        store.teach([label(1)])
-        store.publish({"n": 1}, {})
-    monkeypatch.setattr(os, "access", lambda path, mode: False)
-    assert read_state(tmp_path / "s").facts["n"] == 1
-
-
 def test_times_that_jump_change_no_order(store, monkeypatch):
     for time_ns in (10**18, 5, 2**62, 7):
         monkeypatch.setattr(time, "time_ns", lambda t=time_ns: t)
@@ -221,26 +84,55 @@ def test_times_that_jump_change_no_order(store, monkeypatch):
     assert store.read().generation == 4
 
 
-def test_repair_saves_every_row_that_is_whole(tmp_path):
-    from plr_edge.store import repair
+def test_a_clock_that_goes_back_does_not_hold_the_day_open(store, monkeypatch):
+    now, year = time.time_ns(), 365 * 86_400 * 10**9
+    written = []
+    for jump in (10 * year, 0, 2 * 86_400 * 10**9):
+        monkeypatch.setattr(time, "time_ns", lambda t=now + jump: t)
+        written.append(store.written_today)
+        store.teach([label()])
+    assert written[2] == 0  # ten years ahead and back, then two days later
 
+
+def test_what_is_written_is_counted_as_the_device_sees_it(tmp_path, monkeypatch):
+    from plr_edge.files import device_bytes_written
+    from plr_edge.store import base
+
+    io = tmp_path / "io"
+    io.write_text("rchar: 9\nwrite_bytes: 1000\ncancelled_write_bytes: 0\n")
+    assert device_bytes_written(io) == 1000
+    assert device_bytes_written(tmp_path / "none") is None
+    counts = iter([50_000, 58_192])
     with Store(tmp_path / "s") as store:
-        store.teach([label(i, f"class-{i}") for i in range(20)])
-        store.publish({"bundle": "b", "frozen_sha256": "f", "codec": {}},
-                      {k: {"x": np.ones(3, np.float32)}
-                       for k in ("adaptive", "classifier", "learning")})  # fmt: skip
-    file = tmp_path / "s" / "store.db"
-    data = bytearray(file.read_bytes())
-    data[data.index(b"class-7") + 6] ^= 1
-    file.write_bytes(data)
-    with pytest.raises(StateError, match="plr-edge repair"):
-        Store(tmp_path / "s")
-    saved = repair(tmp_path / "s")
-    assert saved == {"labels": 19, "latents": 20, "generations": 1, "labels_lost": 1}
-    with Store(tmp_path / "s") as store:
-        assert [x.name for x in store.labels()] == [f"class-{i}" for i in range(20) if i != 7]
-        assert store.read().generation == 1
-    file.write_bytes(b"no database at all")
-    assert repair(tmp_path / "s")["generations"] == 1
-    with Store(tmp_path / "s") as store:
-        assert store.read().generation == 1
+        store._device_bytes = 40_000
+        monkeypatch.setattr(base, "device_bytes_written", lambda: next(counts))
+        store.teach([label()])
+        assert store.written_today == 10_000
+        store.teach([label()])
+        assert store.written_today == 18_192
+
+
+def test_sources_that_are_no_text_are_kept_as_one_can_read_them(store):
+    store.teach([label(source="photo\udcff\U0001f41e.jpg"), label(source="x" * 10_000)])
+    sources = [x.source for x in store.labels()]
+    assert sources == ["photo\\udcff\U0001f41e.jpg", "x" * 1000]
+
+
+def test_of_answers_to_requests_the_newest_are_kept(store, monkeypatch):
+    monkeypatch.setattr("plr_edge.store.teaching._MAX_REQUESTS", 20)
+    for i in range(30):
+        store.teach([], **{f"key {i}": {"taught": i}})
+    assert store.get("key 9") is None
+    assert [store.get(f"key {i}") for i in (10, 29)] == [{"taught": 10}, {"taught": 29}]
+    names = [row[0] for row in store._database.rows("meta")]
+    assert sum(name.startswith("key ") for name in names) == 20
+
+
+def test_an_error_of_one_thread_is_no_damage_to_another(store):
+    store.teach([label(i) for i in range(1_200)])
+    reading = store.labels()
+    next(reading)
+    store._database._abandon()  # as after a full disk
+    with pytest.raises(StateError, match="try again"):
+        list(reading)
+    assert len(list(store.labels())) == 1_200
