@@ -19,20 +19,18 @@ from itertools import accumulate
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from plr_edge.codec import LatentCodec
 from plr_edge.config import AdaptConfig
+from plr_edge.cosine_rows import CosineRows
 from plr_edge.derived_cache import DerivedCache
 from plr_edge.errors import StateError
 from plr_edge.memory import LatentMemory
 from plr_edge.schedule import Level, Schedule
 
-COSINE_SCALE = 16.0  # logits are cosines times this
 _FORWARD_BATCH = 64
 _MAX_GRADIENT = 5.0  # norm over the blocks; larger ones are scaled down
-_PRIOR_DECAY = 0.95  # a step, of the label frequencies in the loss
-_LEAST_PRIOR = 1e-4
+_LEAST_MOVING = 0.1  # share of steps taken to move blocks, at least: how fast members go stale
 
 
 @dataclass
@@ -87,8 +85,7 @@ class Learner:
         self.blocks = blocks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.levels, self.memory = levels, memory
         self.codec, self.schedule, self.config = codec, schedule, config
-        self.weight = nn.Parameter(torch.zeros(0, levels[-1].width))  # (K, D)
-        self.prior = torch.zeros(0)  # (K,) recent frequency of each label in training steps
+        self.rows = CosineRows(levels[-1].width, config.classifier_lr, config.momentum)
         self.cost = TrainingCost(steps_per_level=[0] * len(levels))
         self.diverged = False  # a loss was not finite; `restore` ends it
         self._rng = np.random.default_rng([config.seed, 1])
@@ -96,19 +93,20 @@ class Learner:
         self._cache = DerivedCache(levels, memory.capacity, config.cache_bytes)
         self._moved = [0] * len(levels)  # updates of the blocks below each level
         self._macs_below = [0, *accumulate(level.macs for level in levels)]
+        self._due = 0.0  # slots that the working set ought to have let in by now
         self._optimizer = torch.optim.SGD(
-            [
-                {"params": [self.weight], "lr": config.classifier_lr},
-                {"params": [*blocks.parameters()], "lr": config.blocks_lr},
-            ],
-            lr=config.blocks_lr,
-            momentum=config.momentum,
+            blocks.parameters(), lr=config.blocks_lr, momentum=config.momentum
         )
 
     @property
     def n_classes(self) -> int:
         """Classes that the cosine classifier has a row for."""
-        return len(self.weight)
+        return len(self.rows)
+
+    @property
+    def prior(self) -> torch.Tensor:
+        """(K,) recent frequency of each label in training steps."""
+        return self.rows.prior
 
     @property
     def step_macs(self) -> list[int]:
@@ -131,19 +129,21 @@ class Learner:
             if slot is not None:
                 self._cache.drop(slot)
                 self._newest.append(slot)
+                at = np.array([slot])
+                self._cache.enter(at, self.memory.labels[at])
                 if features is not None:
                     deepest = len(self.levels) - 1
-                    at = np.array([slot])
                     self._cache.put(deepest, at, features[i : i + 1], self._moved[deepest])
         new = sorted({int(y) for y in labels if y >= self.n_classes})
         for label in new:
             self._imprint_from_memory(label)
 
-    def step(self, *, rehearse: bool = True) -> int | None:
-        """Run one training step at a drawn level.
+    def step(self, *, rehearse: bool = True, level: int | None = None) -> int | None:
+        """Run one training step.
 
         Args:
             rehearse: False trains on the newest samples alone, as a baseline does.
+            level: index of the level entered; drawn from the schedule by default.
 
         Returns:
             The level's index; None where there is nothing to tell apart yet, or where the loss is
@@ -151,29 +151,36 @@ class Learner:
         """
         if self.n_classes < 2:
             return None
-        level = int(self._rng.choice(len(self.levels), p=self.schedule.shares))
+        if level is None:
+            level = int(self._rng.choice(len(self.levels), p=self.schedule.shares))
         newest = np.fromiter(set(self._newest), np.int64)
-        n_rehearsed = self.config.rehearsed_per_step if rehearse else 0
-        rehearsed = self.memory.sample(n_rehearsed, self._rng)
+        rehearsed = self._drawn(level, self.config.rehearsed_per_step if rehearse else 0)
         slots = np.concatenate([newest, np.setdiff1d(rehearsed, newest)])  # (B + R,)
         x = _to_torch(self.features_at(level, slots))
         y = torch.from_numpy(self.memory.labels[slots].astype(np.int64))
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(
-            self._logits(self._forward(x, level, slots)) + self._log_prior(y), y
-        )
+        features = self._forward(x, level, slots)
+        loss = self.rows.loss(features.detach(), y)
         if not torch.isfinite(loss):
             self.diverged = True
             return None
-        loss.backward()  # type: ignore[no-untyped-call]
         if level < len(self.blocks):
+            self._optimizer.zero_grad(set_to_none=True)
+            features.backward(self.rows.feature_gradient())  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.blocks[level:].parameters(), _MAX_GRADIENT)
-        self._optimizer.step()
+            self._optimizer.step()
+        self.rows.step()
         for deeper in range(level + 1, len(self.levels)):
             self._moved[deeper] += 1
         self.cost.train_macs += len(slots) * self.step_macs[level]
         self.cost.steps_per_level[level] += 1
         return level
+
+    def remembered(self) -> np.ndarray:
+        """Return the slots (n,) whose features stand for the latent memory: all, where few."""
+        working = self._cache.working
+        if working is None or len(self.memory) <= working.n_places:
+            return np.arange(len(self.memory))
+        return working.slots
 
     def features_at(
         self, level: int, slots: np.ndarray, max_age_steps: int | None = None
@@ -205,7 +212,7 @@ class Learner:
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return the cosine classifier's logits (n, K) for features (n, D)."""
         with torch.no_grad():
-            return np.asarray(self._logits(torch.from_numpy(features)).numpy())
+            return np.asarray(self.rows.logits(torch.from_numpy(features)).numpy())
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return a copy of the blocks' weights, float32 by state_dict name."""
@@ -214,7 +221,7 @@ class Learner:
 
     def classifier(self) -> np.ndarray:
         """Return a copy of the cosine classifier's rows, (K, D) float32."""
-        return np.array(self.weight.detach().numpy())
+        return np.array(self.rows.weight.numpy())
 
     def restore(
         self,
@@ -234,12 +241,43 @@ class Learner:
             reason = " ".join(str(error).split())[:200]
             raise StateError(f"learned weights do not fit this bundle ({reason})") from None
         self._cache = DerivedCache(self.levels, self.memory.capacity, self.config.cache_bytes)
+        if self._cache.working is not None:
+            self._let_in(self.memory.sample(self._cache.n_places, self._rng))
         self._optimizer.state.clear()  # momentum of other weights
         self.diverged = False
-        self._set_rows(torch.from_numpy(np.array(classifier)))
-        self.prior = torch.zeros(0) if prior is None else torch.from_numpy(np.array(prior))
+        rows = torch.from_numpy(np.array(classifier))
+        self.rows.restore(
+            rows, torch.zeros(0) if prior is None else torch.from_numpy(np.array(prior))
+        )
         for label in range(len(classifier), int(self.memory.labels.max(initial=-1)) + 1):
             self._imprint_from_memory(label)
+
+    def _drawn(self, level: int, n: int) -> np.ndarray:
+        """Draw `n` slots to rehearse.
+
+        Where the level is cached for a working set only, they come from there. Else they come from
+        the whole memory; as they have to be computed from their latents anyway, they renew the
+        working set. What is still missing for nobody there to outlive `max_age_steps` is let in a
+        batch at a time, which bounds the cost of a step whatever the size of the memory.
+        """
+        working = self._cache.working
+        if n == 0 or working is None or len(self.memory) <= working.n_places:
+            return self.memory.sample(n, self._rng)
+        moving = max(1.0 - self.schedule.shares[-1], _LEAST_MOVING)
+        self._due += working.n_places * moving / max(self.config.max_age_steps, 1)
+        if self._due >= _FORWARD_BATCH:
+            slots = self.memory.sample(_FORWARD_BATCH, self._rng)
+            self._let_in(slots)
+            self._computed(len(self.levels) - 1, slots)
+        if self._cache.holds(level):
+            return working.sample(n, self._rng)
+        slots = self.memory.sample(n, self._rng)
+        self._let_in(slots)
+        return slots
+
+    def _let_in(self, slots: np.ndarray) -> None:
+        self._cache.enter(slots, self.memory.labels[slots])
+        self._due = max(self._due - len(slots), -float(_FORWARD_BATCH))
 
     def _computed(self, level: int, slots: np.ndarray) -> np.ndarray:
         records = self.memory.records(slots)[:, : self.codec.record_bytes]
@@ -265,48 +303,13 @@ class Learner:
                 self._cache.put(deeper, slots, features, self._moved[deeper])
         return x
 
-    def _log_prior(self, labels: torch.Tensor) -> torch.Tensor:
-        """Return what to add to the logits so that frequent labels are not favoured, (K,).
-
-        Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10;
-        with running frequencies, as the newest class is in every step and others seldom.
-        """
-        missing = self.n_classes - len(self.prior)
-        prior = torch.cat([self.prior, torch.zeros(missing)])
-        frequency = torch.bincount(labels, minlength=self.n_classes) / len(labels)
-        self.prior = _PRIOR_DECAY * prior + (1 - _PRIOR_DECAY) * frequency
-        return torch.log(self.prior + _LEAST_PRIOR)
-
-    def _logits(self, features: torch.Tensor) -> torch.Tensor:
-        cosines = functional.linear(
-            functional.normalize(features), functional.normalize(self.weight)
-        )
-        return COSINE_SCALE * cosines
-
     def _imprint_from_memory(self, label: int) -> None:
-        """Set a class's row to its mean feature (Qi et al., "Imprinted Weights", CVPR 2018)."""
-        self._grow(label + 1)
+        """Set a class's row to its mean feature."""
+        self.rows.grow(label + 1)
         of_class = np.flatnonzero(self.memory.labels == label)
         if len(of_class):
-            features = torch.from_numpy(self.features_at(len(self.levels) - 1, of_class))
-            with torch.no_grad():
-                mean = functional.normalize(features).mean(0)
-                self.weight[label] = functional.normalize(mean, dim=0)
-
-    def _grow(self, n_classes: int) -> None:
-        missing = n_classes - self.n_classes
-        if missing <= 0:
-            return
-        state = self._optimizer.state.pop(self.weight, {})
-        rows = torch.full((missing, self.weight.shape[1]), 1e-3)
-        self._set_rows(torch.cat([self.weight.detach(), rows]))
-        if state.get("momentum_buffer") is not None:
-            buffer = torch.cat([state["momentum_buffer"], torch.zeros_like(rows)])
-            self._optimizer.state[self.weight] = {"momentum_buffer": buffer}
-
-    def _set_rows(self, rows: torch.Tensor) -> None:
-        self.weight = nn.Parameter(rows)
-        self._optimizer.param_groups[0]["params"] = [self.weight]
+            features = self.features_at(len(self.levels) - 1, of_class)
+            self.rows.imprint(label, torch.from_numpy(features))
 
 
 def _to_torch(x: np.ndarray) -> torch.Tensor:
