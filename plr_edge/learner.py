@@ -30,6 +30,7 @@ from plr_edge.schedule import Level, Schedule
 
 _FORWARD_BATCH = 64
 _MAX_GRADIENT = 5.0  # norm over the blocks; larger ones are scaled down
+_MOST_IMPRINTED = 256  # latents that a new row is the mean of
 _LEAST_MOVING = 0.1  # share of steps taken to move blocks, at least: how fast members go stale
 
 
@@ -306,7 +307,7 @@ class Learner:
     def _imprint_from_memory(self, label: int) -> None:
         """Set a class's row to its mean feature."""
         self.rows.grow(label + 1)
-        of_class = np.flatnonzero(self.memory.labels == label)
+        of_class = np.flatnonzero(self.memory.labels == label)[:_MOST_IMPRINTED]
         if len(of_class):
             features = self.features_at(len(self.levels) - 1, of_class)
             self.rows.imprint(label, torch.from_numpy(features))
