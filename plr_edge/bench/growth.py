@@ -110,13 +110,14 @@ def _filled(bundle: Bundle, config: AdaptConfig, n_classes: int, n_latents: int)
 def _age(learner: Learner, rng: np.random.Generator) -> None:
     """Compute all features that can be kept, a batch at a time, as if steps lay in between."""
     learner.restore(learner.weights(), learner.classifier(), learner.prior.numpy())
-    slots, reach = learner.remembered(), learner.schedule.reach
+    features, reach = learner.features, learner.schedule.reach
+    slots = features.remembered()
     batches = np.array_split(rng.permutation(slots), max(1, len(slots) // _AGED))
     age = learner.config.max_age_steps / len(batches)
     for i, batch in enumerate(batches, 1):
-        learner._let_in(batch)
-        learner.features_at(len(learner.levels) - 1, batch)
-        learner._moved = [0] + [round(i * age * u / reach[-2]) for u in reach[:-1]]
+        features.let_in(batch)
+        features.at(features.deepest, batch)
+        features._moved = [0] + [round(i * age * u / reach[-2]) for u in reach[:-1]]
 
 
 def _run_round(size: _Size, turn: int) -> None:
