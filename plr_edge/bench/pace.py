@@ -22,7 +22,8 @@ import torch
 from plr_edge.backbones import load_backbone
 from plr_edge.bench.compare import read_tuned
 from plr_edge.bench.contenders import PLR, contenders
-from plr_edge.bench.scenarios import Images, Part, Task
+from plr_edge.bench.datasets import Images, Part
+from plr_edge.bench.scenarios import Task
 from plr_edge.bundle import Bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StreamError
