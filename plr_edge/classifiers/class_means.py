@@ -80,8 +80,8 @@ class Walk:
     def learn(self, i: int, label: int) -> None:
         """Learn sample `i`."""
         self._means.learn_many(self._features[i : i + 1], np.array([label]))
-        missing = len(self._means.counts) - self._products.shape[1]
-        self._products = np.pad(self._products, ((0, 0), (0, missing)))
+        if missing := len(self._means.counts) - self._products.shape[1]:
+            self._products = np.pad(self._products, ((0, 0), (0, missing)))
         self._products[:, label] += self._between[:, i]
 
 
