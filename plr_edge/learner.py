@@ -13,52 +13,21 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from itertools import accumulate
 
 import numpy as np
 import torch
 from torch import nn
-from torch.nn import functional
 
 from plr_edge.codec import LatentCodec
 from plr_edge.config import AdaptConfig
-from plr_edge.derived_cache import DerivedCache
+from plr_edge.cosine_rows import CosineRows
 from plr_edge.errors import StateError
+from plr_edge.level_features import LevelFeatures, TrainingCost, to_torch
 from plr_edge.memory import LatentMemory
 from plr_edge.schedule import Level, Schedule
 
-COSINE_SCALE = 16.0  # logits are cosines times this
-_FORWARD_BATCH = 64
 _MAX_GRADIENT = 5.0  # norm over the blocks; larger ones are scaled down
-_PRIOR_DECAY = 0.95  # a step, of the label frequencies in the loss
-_LEAST_PRIOR = 1e-4
-
-
-@dataclass
-class TrainingCost:
-    """What training has spent, in multiply-adds, and how old its cached features were.
-
-    Attributes:
-        train_macs: of forward and backward passes above the drawn level.
-        refresh_macs: of passes below it, for features that were not cached or too old.
-        steps_per_level: training steps by drawn level.
-        n_cached: features taken from the cache.
-        age_sum_steps: of these, in updates of the blocks below.
-        age_max_steps: of these.
-    """
-
-    train_macs: int = 0
-    refresh_macs: int = 0
-    steps_per_level: list[int] = field(default_factory=list)
-    n_cached: int = 0
-    age_sum_steps: int = 0
-    age_max_steps: int = 0
-
-    @property
-    def macs(self) -> int:
-        """Everything that learning cost."""
-        return self.train_macs + self.refresh_macs
+_MOST_IMPRINTED = 256  # latents that a new row is the mean of
 
 
 class Learner:
@@ -85,36 +54,49 @@ class Learner:
         """
         torch.set_num_threads(config.n_threads)
         self.blocks = blocks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.levels, self.memory = levels, memory
-        self.codec, self.schedule, self.config = codec, schedule, config
-        self.weight = nn.Parameter(torch.zeros(0, levels[-1].width))  # (K, D)
-        self.prior = torch.zeros(0)  # (K,) recent frequency of each label in training steps
-        self.cost = TrainingCost(steps_per_level=[0] * len(levels))
+        self.schedule, self.config, self.levels = schedule, config, levels
+        self.features = LevelFeatures(self.blocks, levels, memory, codec, config)
+        self.rows = CosineRows(levels[-1].width, config.classifier_lr, config.momentum)
         self.diverged = False  # a loss was not finite; `restore` ends it
         self._rng = np.random.default_rng([config.seed, 1])
         self._newest: deque[int] = deque(maxlen=config.new_per_step)
-        self._cache = DerivedCache(levels, memory.capacity, config.cache_bytes)
-        self._moved = [0] * len(levels)  # updates of the blocks below each level
-        self._macs_below = [0, *accumulate(level.macs for level in levels)]
         self._optimizer = torch.optim.SGD(
-            [
-                {"params": [self.weight], "lr": config.classifier_lr},
-                {"params": [*blocks.parameters()], "lr": config.blocks_lr},
-            ],
-            lr=config.blocks_lr,
-            momentum=config.momentum,
+            blocks.parameters(), lr=config.blocks_lr, momentum=config.momentum
         )
+
+    @property
+    def memory(self) -> LatentMemory:
+        """What is rehearsed from; after it was replaced, `restore` must follow."""
+        return self.features.memory
+
+    @memory.setter
+    def memory(self, memory: LatentMemory) -> None:
+        self.features.memory = memory
+
+    @property
+    def cost(self) -> TrainingCost:
+        """What training has spent."""
+        return self.features.cost
+
+    @cost.setter
+    def cost(self, cost: TrainingCost) -> None:
+        self.features.cost = cost
 
     @property
     def n_classes(self) -> int:
         """Classes that the cosine classifier has a row for."""
-        return len(self.weight)
+        return len(self.rows)
+
+    @property
+    def prior(self) -> torch.Tensor:
+        """(K,) recent frequency of each label in training steps."""
+        return self.rows.prior
 
     @property
     def step_macs(self) -> list[int]:
         """Multiply-adds of one training sample entered at each level: forward and twice back."""
-        total = self._macs_below[-1]
-        return [3 * (total - below) for below in self._macs_below[:-1]]
+        *below, total = self.features.macs_below
+        return [3 * (total - macs) for macs in below]
 
     def learn_many(
         self, records: np.ndarray, labels: np.ndarray, features: np.ndarray | None = None
@@ -126,24 +108,25 @@ class Learner:
             labels: (n,) class indices.
             features: (n, D) float32 of the deepest level, where they are already known.
         """
-        slots = [self.memory.add(record, int(y)) for record, y in zip(records, labels, strict=True)]
-        for i, slot in enumerate(slots):
+        rows: dict[int, int] = {}  # of the records that are kept, by slot; the last one stays
+        for row, label in enumerate(labels):
+            slot = self.memory.add(records[row], int(label))
             if slot is not None:
-                self._cache.drop(slot)
+                rows[slot] = row
                 self._newest.append(slot)
-                if features is not None:
-                    deepest = len(self.levels) - 1
-                    at = np.array([slot])
-                    self._cache.put(deepest, at, features[i : i + 1], self._moved[deepest])
+        if rows:
+            own = None if features is None else features[list(rows.values())]
+            self.features.taken(np.array(list(rows)), own)
         new = sorted({int(y) for y in labels if y >= self.n_classes})
         for label in new:
             self._imprint_from_memory(label)
 
-    def step(self, *, rehearse: bool = True) -> int | None:
-        """Run one training step at a drawn level.
+    def step(self, *, rehearse: bool = True, level: int | None = None) -> int | None:
+        """Run one training step.
 
         Args:
             rehearse: False trains on the newest samples alone, as a baseline does.
+            level: index of the level entered; drawn from the schedule by default.
 
         Returns:
             The level's index; None where there is nothing to tell apart yet, or where the loss is
@@ -151,29 +134,33 @@ class Learner:
         """
         if self.n_classes < 2:
             return None
-        level = int(self._rng.choice(len(self.levels), p=self.schedule.shares))
+        if level is None:
+            level = int(self._rng.choice(len(self.levels), p=self.schedule.shares))
         newest = np.fromiter(set(self._newest), np.int64)
-        n_rehearsed = self.config.rehearsed_per_step if rehearse else 0
-        rehearsed = self.memory.sample(n_rehearsed, self._rng)
+        n, moving = self.config.rehearsed_per_step, 1.0 - self.schedule.shares[-1]
+        rehearsed = self.features.draw(level, n if rehearse else 0, moving, self._rng)
         slots = np.concatenate([newest, np.setdiff1d(rehearsed, newest)])  # (B + R,)
-        x = _to_torch(self.features_at(level, slots))
+        x = to_torch(self.features.at(level, slots))
         y = torch.from_numpy(self.memory.labels[slots].astype(np.int64))
-        self._optimizer.zero_grad(set_to_none=True)
-        loss = functional.cross_entropy(
-            self._logits(self._forward(x, level, slots)) + self._log_prior(y), y
-        )
+        features = self.features.forward(x, level, slots)
+        loss = self.rows.loss(features.detach(), y)
         if not torch.isfinite(loss):
             self.diverged = True
             return None
-        loss.backward()  # type: ignore[no-untyped-call]
         if level < len(self.blocks):
+            self._optimizer.zero_grad(set_to_none=True)
+            features.backward(self.rows.feature_gradient())  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.blocks[level:].parameters(), _MAX_GRADIENT)
-        self._optimizer.step()
-        for deeper in range(level + 1, len(self.levels)):
-            self._moved[deeper] += 1
+            self._optimizer.step()
+        self.rows.step()
+        self.features.moved(level)
         self.cost.train_macs += len(slots) * self.step_macs[level]
         self.cost.steps_per_level[level] += 1
         return level
+
+    def remembered(self) -> np.ndarray:
+        """Return the slots (n,) whose features stand for the latent memory: all, where few."""
+        return self.features.remembered()
 
     def features_at(
         self, level: int, slots: np.ndarray, max_age_steps: int | None = None
@@ -188,24 +175,12 @@ class Learner:
         Returns:
             (n, *shape of the level) float32.
         """
-        limit = self.config.max_age_steps if max_age_steps is None else max_age_steps
-        out = np.empty((len(slots), *self.levels[level].shape), np.float32)
-        ages = self._cache.ages(level, slots, self._moved[level])
-        held = (ages >= 0) & (ages <= limit)
-        if held.any():
-            out[held] = self._cache.get(level, slots[held])
-            self.cost.n_cached += int(held.sum())
-            self.cost.age_sum_steps += int(ages[held].sum())
-            self.cost.age_max_steps = max(self.cost.age_max_steps, int(ages[held].max()))
-        for start in range(0, int((~held).sum()), _FORWARD_BATCH):
-            at = np.flatnonzero(~held)[start : start + _FORWARD_BATCH]
-            out[at] = self._computed(level, slots[at])
-        return out
+        return self.features.at(level, slots, max_age_steps)
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return the cosine classifier's logits (n, K) for features (n, D)."""
         with torch.no_grad():
-            return np.asarray(self._logits(torch.from_numpy(features)).numpy())
+            return np.asarray(self.rows.logits(torch.from_numpy(features)).numpy())
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return a copy of the blocks' weights, float32 by state_dict name."""
@@ -214,7 +189,7 @@ class Learner:
 
     def classifier(self) -> np.ndarray:
         """Return a copy of the cosine classifier's rows, (K, D) float32."""
-        return np.array(self.weight.detach().numpy())
+        return np.array(self.rows.weight.numpy())
 
     def restore(
         self,
@@ -233,82 +208,20 @@ class Learner:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise StateError(f"learned weights do not fit this bundle ({reason})") from None
-        self._cache = DerivedCache(self.levels, self.memory.capacity, self.config.cache_bytes)
+        self.features.forget(self._rng)
         self._optimizer.state.clear()  # momentum of other weights
         self.diverged = False
-        self._set_rows(torch.from_numpy(np.array(classifier)))
-        self.prior = torch.zeros(0) if prior is None else torch.from_numpy(np.array(prior))
+        rows = torch.from_numpy(np.array(classifier))
+        self.rows.restore(
+            rows, torch.zeros(0) if prior is None else torch.from_numpy(np.array(prior))
+        )
         for label in range(len(classifier), int(self.memory.labels.max(initial=-1)) + 1):
             self._imprint_from_memory(label)
 
-    def _computed(self, level: int, slots: np.ndarray) -> np.ndarray:
-        records = self.memory.records(slots)[:, : self.codec.record_bytes]
-        latents = self.codec.decode(records)
-        if level == 0:
-            return latents
-        with torch.no_grad():
-            features = self._forward(_to_torch(latents), 0, slots, stop=level)
-        self.cost.refresh_macs += len(slots) * self._macs_below[level]
-        return np.asarray(features.contiguous().numpy())
-
-    def _forward(
-        self, x: torch.Tensor, level: int, slots: np.ndarray, stop: int | None = None
-    ) -> torch.Tensor:
-        """Run the blocks from `level` up to `stop`; what they return refreshes the cache for free.
-
-        No gradient reaches the blocks below: `x` carries none.
-        """
-        for deeper, block in enumerate(self.blocks[level:stop], level + 1):
-            x = block(x)
-            if self._cache.holds(deeper):
-                features = x.detach().contiguous().numpy()
-                self._cache.put(deeper, slots, features, self._moved[deeper])
-        return x
-
-    def _log_prior(self, labels: torch.Tensor) -> torch.Tensor:
-        """Return what to add to the logits so that frequent labels are not favoured, (K,).
-
-        Source: Menon et al., "Long-tail learning via logit adjustment", ICLR 2021, equation 10;
-        with running frequencies, as the newest class is in every step and others seldom.
-        """
-        missing = self.n_classes - len(self.prior)
-        prior = torch.cat([self.prior, torch.zeros(missing)])
-        frequency = torch.bincount(labels, minlength=self.n_classes) / len(labels)
-        self.prior = _PRIOR_DECAY * prior + (1 - _PRIOR_DECAY) * frequency
-        return torch.log(self.prior + _LEAST_PRIOR)
-
-    def _logits(self, features: torch.Tensor) -> torch.Tensor:
-        cosines = functional.linear(
-            functional.normalize(features), functional.normalize(self.weight)
-        )
-        return COSINE_SCALE * cosines
-
     def _imprint_from_memory(self, label: int) -> None:
-        """Set a class's row to its mean feature (Qi et al., "Imprinted Weights", CVPR 2018)."""
-        self._grow(label + 1)
-        of_class = np.flatnonzero(self.memory.labels == label)
+        """Set a class's row to its mean feature."""
+        self.rows.grow(label + 1)
+        of_class = np.flatnonzero(self.memory.labels == label)[:_MOST_IMPRINTED]
         if len(of_class):
-            features = torch.from_numpy(self.features_at(len(self.levels) - 1, of_class))
-            with torch.no_grad():
-                mean = functional.normalize(features).mean(0)
-                self.weight[label] = functional.normalize(mean, dim=0)
-
-    def _grow(self, n_classes: int) -> None:
-        missing = n_classes - self.n_classes
-        if missing <= 0:
-            return
-        state = self._optimizer.state.pop(self.weight, {})
-        rows = torch.full((missing, self.weight.shape[1]), 1e-3)
-        self._set_rows(torch.cat([self.weight.detach(), rows]))
-        if state.get("momentum_buffer") is not None:
-            buffer = torch.cat([state["momentum_buffer"], torch.zeros_like(rows)])
-            self._optimizer.state[self.weight] = {"momentum_buffer": buffer}
-
-    def _set_rows(self, rows: torch.Tensor) -> None:
-        self.weight = nn.Parameter(rows)
-        self._optimizer.param_groups[0]["params"] = [self.weight]
-
-
-def _to_torch(x: np.ndarray) -> torch.Tensor:
-    tensor = torch.from_numpy(np.ascontiguousarray(x))
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+            features = self.features.at(self.features.deepest, of_class)
+            self.rows.imprint(label, torch.from_numpy(features))

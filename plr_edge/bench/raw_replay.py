@@ -16,7 +16,7 @@ from plr_edge.bench.contenders import Contender, TooSlow
 from plr_edge.bench.datasets import Part
 from plr_edge.bench.scenarios import Task
 from plr_edge.config import AdaptConfig
-from plr_edge.learner import COSINE_SCALE
+from plr_edge.cosine_rows import COSINE_SCALE
 from plr_edge.stream.decode import decode_image
 
 _PRIOR_DECAY, _LEAST_PRIOR = 0.95, 1e-4  # of label frequencies in the loss, as in `Learner`

@@ -17,14 +17,26 @@ class ClassMeans:
         self.sums = np.zeros((0, width), np.float32)
         self.counts = np.zeros(0, np.int64)
 
+    @property
+    def sums(self) -> np.ndarray:
+        """(K, D) float32, the sum of each class's features at unit length; do not write."""
+        return self._sums
+
+    @sums.setter
+    def sums(self, sums: np.ndarray) -> None:
+        self._sums = sums
+        self._norms = np.sqrt(np.einsum("kd,kd->k", sums, sums))
+
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Learn a batch; see `Classifier`."""
         if len(labels) == 0:
             return
-        self.sums, self.counts = grown(self.sums, labels), grown(self.counts, labels)
+        self._grow(labels)
         for label, row in zip(labels, unit(features), strict=True):  # np.add.at is slower
-            self.sums[label] += row
+            self._sums[label] += row
             self.counts[label] += 1
+        for label in set(labels.tolist()):
+            self._norms[label] = np.linalg.norm(self._sums[label])
 
     def copy(self) -> ClassMeans:
         """Return one that learns by itself."""
@@ -34,17 +46,49 @@ class ClassMeans:
 
     def adopt_missing(self, other: ClassMeans) -> None:
         """Take over the classes that `other` knows and this one does not."""
-        last = np.array([len(other.counts) - 1])
-        self.sums, self.counts = grown(self.sums, last), grown(self.counts, last)
+        self._grow(np.array([len(other.counts) - 1]))
         missing = np.flatnonzero(self.counts[: len(other.counts)] == 0)
-        self.sums[missing], self.counts[missing] = other.sums[missing], other.counts[missing]
+        self._sums[missing], self.counts[missing] = other.sums[missing], other.counts[missing]
+        self._norms[missing] = other._norms[missing]
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return the cosine to each mean, -1 for a class that was never seen; see `Classifier`."""
-        norms = np.sqrt(np.einsum("kd,kd->k", self.sums, self.sums))
-        scores = unit(features) @ self.sums.T / np.maximum(norms, 1e-12)  # (n, K)
+        return self._cosines(unit(features) @ self._sums.T)
+
+    def _cosines(self, products: np.ndarray) -> np.ndarray:
+        scores = products / np.maximum(self._norms, 1e-12)  # (n, K)
         scores[:, self.counts == 0] = -1.0
         return np.asarray(scores)
+
+    def _grow(self, labels: np.ndarray) -> None:
+        self._sums, self.counts = grown(self._sums, labels), grown(self.counts, labels)
+        self._norms = grown(self._norms, labels)
+
+
+class Walk:
+    """Compare the samples of a batch with the means, learning each before the next.
+
+    The same as `scores_many` and `learn_many` in turns, by two products for the whole batch: what
+    one sample adds to a mean changes the products of the others by their product with it.
+    """
+
+    def __init__(self, means: ClassMeans, features: np.ndarray) -> None:
+        """Start before the first of the features (n, D)."""
+        self._means, self._features = means, features
+        x = unit(features)
+        self._products = x @ means.sums.T  # (n, K)
+        self._between = x @ x.T  # (n, n)
+
+    def scores(self, i: int) -> np.ndarray:
+        """Return the cosines (K,) of sample `i` to the means as they are now."""
+        return self._means._cosines(self._products[i : i + 1])[0]
+
+    def learn(self, i: int, label: int) -> None:
+        """Learn sample `i`."""
+        self._means.learn_many(self._features[i : i + 1], np.array([label]))
+        if missing := len(self._means.counts) - self._products.shape[1]:
+            self._products = np.pad(self._products, ((0, 0), (0, missing)))
+        self._products[:, label] += self._between[:, i]
 
 
 def fit_means(

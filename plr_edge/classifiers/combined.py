@@ -30,9 +30,19 @@ class CombinedClassifier:
         """Start with no class."""
         self.ridge = Ridge(taps_width, ridge_strength)
         self.means = ClassMeans(feature_width)
-        self.rehearsed: np.ndarray = np.zeros((0, feature_width), np.float32)
+        self.rehearsed = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
         self.pending: list[tuple[np.ndarray, np.ndarray]] = []
+
+    @property
+    def rehearsed(self) -> np.ndarray:
+        """(K, D) float32, rows of the rehearsed classifier; zero for classes it does not know."""
+        return self._rehearsed
+
+    @rehearsed.setter
+    def rehearsed(self, rows: np.ndarray) -> None:
+        self._rehearsed, self._directions = rows, unit(rows)
+        self._is_rehearsed = np.abs(rows).sum(axis=1) > 0
 
     @property
     def n_classes(self) -> int:
@@ -87,8 +97,8 @@ class CombinedClassifier:
         if self.means.counts.sum() >= _YOUNG:
             ridge = self.ridge.fitted  # once: another thread may replace it
             fast = _instead(near, ridge.scores(taps), ridge.counts >= _FEW)
-            rehearsed = unit(features) @ unit(self.rehearsed).T
-            total = fast + _instead(fast, rehearsed, np.abs(self.rehearsed).sum(axis=1) > 0)
+            rehearsed = unit(features) @ self._directions.T
+            total = fast + _instead(fast, rehearsed, self._is_rehearsed)
         total = np.where(seen, _SHARPNESS * total, -np.inf)
         highest = total.max(axis=1, keepdims=True, initial=-np.inf)
         odds = np.exp(total - np.where(np.isfinite(highest), highest, 0.0))

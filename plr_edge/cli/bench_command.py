@@ -8,7 +8,7 @@ import click
 
 from plr_edge.cli.bench_splits import SPLITS, STREAMS, make_command
 
-_OWN = ("compare", "peers", "fleet", "growth")
+_OWN = ("compare", "peers", "fleet", "growth", "pace", "precisions")
 
 
 class _Bench(click.Group):

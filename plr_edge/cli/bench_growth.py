@@ -13,7 +13,7 @@ import click
 @click.option("-o", "--output", default="results", show_default=True,
               type=click.Path(path_type=Path), help="Where results go.")  # fmt: skip
 def command(bundle: Path | None, output: Path) -> None:
-    """Measure steps at 10 to 1,000 classes and 1,000 to 1,000,000 latents (takes 2 GB)."""
+    """Measure steps at 10 to 1,000 classes and 1,000 to 1,000,000 latents (takes 4 GB)."""
     import json
 
     from plr_edge.bench.compare import make_bundles
@@ -25,5 +25,7 @@ def command(bundle: Path | None, output: Path) -> None:
     opened = open_bundle(bundle) if bundle else make_bundles(output, click.echo)[1]
     facts = grow(opened, AdaptConfig(), click.echo)
     replace_file(output / "growth.json", json.dumps(facts, indent=1).encode())
+    for name, value in facts["ratios"].items():
+        click.echo(f"a step at most {name} takes {value:.2f} times one at fewest")
     for name, value in facts["exponents"].items():
         click.echo(f"{name}: exponent {value:.2f}")

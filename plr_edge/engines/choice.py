@@ -4,15 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+import numpy as np
+
 from plr_edge.bundle import Bundle
 from plr_edge.engines import Engine
 from plr_edge.errors import ConfigError
+
+_SLICE = 4  # images at once on a processor: larger early maps leave its cache, 1.2 times slower
+
+
+class _InSlices:
+    """Run a batch a few images at a time."""
+
+    def __init__(self, engine: Engine) -> None:
+        self._engine = engine
+
+    def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
+        """Run one batch; see `Engine.run`."""
+        starts = range(0, max(len(batch), 1), _SLICE)
+        parts = [self._engine.run(batch[i : i + _SLICE]) for i in starts]
+        return parts[0] if len(parts) == 1 else tuple(map(np.concatenate, zip(*parts, strict=True)))
 
 
 def _onnx(bundle: Bundle, providers: Sequence[str], n_threads: int) -> Engine:
     from plr_edge.engines.onnx_engine import OnnxEngine, provider_names
 
-    return OnnxEngine(bundle.read("frozen.onnx"), n_threads, provider_names(providers))
+    made = OnnxEngine(bundle.read("frozen.onnx"), n_threads, provider_names(providers))
+    return made if set(providers) - {"cpu"} else _InSlices(made)
 
 
 def _tensorrt(bundle: Bundle, providers: Sequence[str], n_threads: int) -> Engine:

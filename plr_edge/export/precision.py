@@ -24,7 +24,9 @@ from plr_edge.errors import BundleError, ConfigError
 
 PRECISIONS = ("fp32", "fp16", "int8")
 INT8_PROFILES = ("u8s8", "s8s8")
-_QUANTISED = ["Conv", "Gemm", "Add"]  # the taps' pooling is two small products: left in float
+# Relu and Clip, so that what they limit is quantised once, behind them, and they vanish into the
+# scale; the taps' pooling is a small product: left in float
+_QUANTISED = ["Conv", "Gemm", "Add", "Relu", "Clip"]
 _DOMAINS = ("", "ai.onnx")
 _BATCH = 8
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,6 +14,7 @@ from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.engines import Engine
 from plr_edge.gate import Verdict, judge
 
+_DIVERGED = 1e6  # a weight; those of trained networks stay below a hundred
 _BATCH = 8  # canaries: 5 ms of MobileNetV2's adaptive part
 
 
@@ -34,10 +35,9 @@ class Candidate:
     unknown_below: float
 
     @property
-    def finite(self) -> bool:
-        """Whether every value is a number."""
-        arrays = [*(self.weights or {}).values(), self.rehearsed, self.means.sums]
-        return all(np.isfinite(array).all() for array in arrays)
+    def sound(self) -> bool:
+        """Whether no value shows that training diverged."""
+        return sound([*(self.weights or {}).values(), self.rehearsed, self.means.sums])
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,11 @@ class Judged:
     candidate: Candidate
     engine: Engine | None
     verdict: Verdict
+
+
+def sound(arrays: Iterable[np.ndarray]) -> bool:
+    """Say whether every value is finite, and none so large that training must have diverged."""
+    return all(np.abs(array).max(initial=0.0) < _DIVERGED for array in arrays)
 
 
 def judged(

@@ -18,6 +18,7 @@ import numpy as np
 
 from plr_edge.admission import Admission
 from plr_edge.bundle import Bundle
+from plr_edge.classifiers.class_means import Walk
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import AdaptConfig
 from plr_edge.gate import Verdict
@@ -233,10 +234,9 @@ class Knowledge:
             labels: by frame, still without latents; frames that are not finite have none.
         """
         rows, labels = list[np.ndarray](), dict[int, Label]()
-        finite = finite_rows(seen)
+        finite, walk = finite_rows(seen), Walk(self.classifier.means, seen.features)
         for i, frame in enumerate(frames):
-            feature = seen.features[i : i + 1]
-            row = self.classifier.means.scores_many(feature)[0]
+            row = walk.scores(i)
             rows.append(row)
             if frame.label is None or not finite[i]:
                 continue
@@ -249,7 +249,7 @@ class Knowledge:
                 use = CANARY if self.canary.wants(index) else TRAIN
                 if use == TRAIN:
                     self.admission.accept(row, index)
-                    self.classifier.means.learn_many(feature, np.array([index]))
+                    walk.learn(i, index)
             labels[i] = Label(
                 name=frame.label, predicted="", source=frame.source, time_ns=time.time_ns(),
                 status=status, use=use,

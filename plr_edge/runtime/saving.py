@@ -13,6 +13,7 @@ import numpy as np
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StateError
 from plr_edge.runtime.canary import Canary, seqs_of, with_seq
+from plr_edge.runtime.judging import sound
 from plr_edge.runtime.perception import check_state_fits
 from plr_edge.store import LEARNED, UNDONE, Label, State, Store
 
@@ -52,9 +53,9 @@ class Slow:
 
     @classmethod
     def of(cls, session: Session) -> Slow:
-        """Return what a session's training knows; weights that are not finite are left out."""
+        """Return what a session's training knows; weights that diverged are left out."""
         weights, rows = session.learner.weights(), session.learner.classifier()
-        finite = all(np.isfinite(a).all() for a in [*weights.values(), rows])
+        usable = sound([*weights.values(), rows])
         same = all(np.array_equal(weights[n], a) for n, a in session.good_weights.items())
         memory, facts = session.memory.to_arrays()
         return cls(
@@ -62,8 +63,8 @@ class Slow:
             seqs=seqs_of(memory["records"]),
             labels=memory["labels"],
             memory_facts=facts,
-            weights=weights if finite and not same else None,
-            rows=rows if finite else session.good_rehearsed,
+            weights=weights if usable and not same else None,
+            rows=rows if usable else session.good_rehearsed,
             prior=session.learner.prior.numpy(),
             facts={
                 "cost": vars(session.learner.cost),

@@ -136,9 +136,9 @@ class Session(Knowledge):
         self.next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
         self.classifier.settle()
         trained = sum(self.learner.cost.steps_per_level) > 0
-        slots = np.arange(len(self.memory))
+        slots = self.learner.remembered()
         features = self.learner.features_at(len(self.bundle.levels) - 1, slots)
-        labels = self.memory.labels.astype(np.int64)
+        labels = self.memory.labels[slots].astype(np.int64)
         means, unknown_below = fit_means(features, labels, self.config.unknown_quantile)
         candidate = Candidate(
             weights=self.learner.weights() if trained else None,
@@ -146,8 +146,8 @@ class Session(Knowledge):
             means=means,
             unknown_below=unknown_below,
         )
-        if not candidate.finite:
-            self.drop("training diverged: a value is not finite")
+        if not candidate.sound:
+            self.drop("training diverged: a value is not finite, or beyond all measure")
             return
         judged = self.judged(candidate, self.exam())
         if judged.verdict.passed:

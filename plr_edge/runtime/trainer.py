@@ -22,6 +22,7 @@ from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
 from plr_edge.meters.process import process_memory
 from plr_edge.runtime.canary import SEQ_BYTES, seqs_of
+from plr_edge.runtime.judging import sound
 from plr_edge.runtime.messages import Parcel, group, named, pack, unpack
 from plr_edge.runtime.session import adaptive_blocks
 from plr_edge.schedule import Schedule, make_schedule
@@ -48,13 +49,14 @@ class Trainer:
         schedule = make_schedule(self._config.schedule, levels, self._config.step_costs)
         blocks = adaptive_blocks(self._bundle, allow_code=self._config.allow_code)
         self._learner = Learner(blocks, levels, memory, codec, schedule, self._config)
+        self._of_bundle = self._learner.weights()  # what training falls back to at first
         self._upto, self._to_go = int(facts["upto"]), 0
         self._trained = bool(facts["trained"])
         if facts["memory"]:
             held = {"records": arrays["memory.records"], "labels": arrays["memory.labels"]}
             memory = LatentMemory.from_arrays(held, facts["memory"], self._config.memory_bytes)
             self._learner.memory = memory
-            weights = group(arrays, "weights") or self._learner.weights()
+            weights = group(arrays, "weights") or self._of_bundle
             self._learner.restore(weights, arrays["rows"], arrays["prior"])
             self._learner.cost = type(self._learner.cost)(**facts["cost"])
         self._steps_per_s, self._allowance, self._paused = float("inf"), 0.0, False
@@ -105,9 +107,7 @@ class Trainer:
             if facts.get("shares"):
                 self._learner.schedule = Schedule(name=facts["name"], shares=tuple(facts["shares"]))
         elif kind == "restore":
-            self._learner.restore(
-                group(arrays, "weights") or self._learner.weights(), arrays["rows"]
-            )
+            self._learner.restore(group(arrays, "weights") or self._of_bundle, arrays["rows"])
             self._steps_since_offer = 0
 
     def _step(self) -> None:
@@ -128,8 +128,9 @@ class Trainer:
     def _offer(self) -> None:
         learner, memory = self._learner, self._learner.memory
         self._offered_at, self._steps_since_offer = time.monotonic(), 0
-        deepest = learner.features_at(len(learner.levels) - 1, np.arange(len(memory)))
-        labels = memory.labels.astype(np.int64)
+        slots = learner.remembered()
+        deepest = learner.features_at(len(learner.levels) - 1, slots)
+        labels = memory.labels[slots].astype(np.int64)
         means, unknown_below = fit_means(deepest, labels, self._config.unknown_quantile)
         weights = learner.weights()
         arrays = {
@@ -138,7 +139,7 @@ class Trainer:
             "means.sums": means.sums,
             **named(weights, "weights"),
         }
-        if not all(np.isfinite(array).all() for array in arrays.values()):
+        if not sound(arrays.values()):
             self._connection.send_bytes(pack("diverged", {}, {}))
             return
         held, memory_facts = memory.to_arrays()

@@ -31,7 +31,7 @@ def test_ridge_and_lda_from_statistics_are_those_that_saw_the_samples():
     lda.learn_many(x, y)
     other = Ridge(6)
     other.restore(statistics.ridge())
-    np.testing.assert_allclose(other.fitted_scores(x), ridge.scores_many(x), atol=2e-3)
+    np.testing.assert_allclose(other.fitted.scores(x), ridge.scores_many(x), atol=2e-3)
     weights, constants = statistics.lda()
     np.testing.assert_allclose(x @ weights.T + constants, lda.scores_many(x), rtol=1e-4, atol=1e-3)
 

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from plr_edge.classifiers import CLASSIFIERS, Ridge, StreamingLda
+from plr_edge.classifiers.class_means import ClassMeans, Walk
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.errors import StateError
 
@@ -132,3 +133,29 @@ def test_a_class_that_the_memory_dropped_is_still_answered(data):
     combined.refit_means(x[kept], labels[kept], 0.01)
     probabilities, _ = combined.answer_many(x[~kept], x[~kept])
     assert (probabilities.argmax(1) == 3).mean() > 0.9
+
+
+def test_a_walk_scores_and_learns_as_one_sample_after_the_other_does():
+    rng = np.random.default_rng(0)
+    x = rng.standard_normal((60, 12)).astype(np.float32)
+    labels = rng.integers(0, 9, 60)
+    alone, walked = ClassMeans(12), ClassMeans(12)
+    for start in range(0, 60, 20):
+        walk = Walk(walked, x[start : start + 20])
+        for i in range(20):
+            feature, label = x[start + i : start + i + 1], labels[start + i : start + i + 1]
+            np.testing.assert_allclose(walk.scores(i), alone.scores_many(feature)[0], atol=1e-6)
+            if i % 3:
+                alone.learn_many(feature, label)
+                walk.learn(i, int(label[0]))
+    np.testing.assert_array_equal(walked.sums, alone.sums)
+    np.testing.assert_array_equal(walked.counts, alone.counts)
+
+
+def test_norms_follow_sums_that_are_replaced():
+    rng = np.random.default_rng(1)
+    means, other = ClassMeans(12), ClassMeans(12)
+    means.learn_many(rng.standard_normal((9, 12)).astype(np.float32), np.arange(9) % 3)
+    other.sums, other.counts = means.sums.copy(), means.counts.copy()
+    x = rng.standard_normal((4, 12)).astype(np.float32)
+    np.testing.assert_array_equal(other.scores_many(x), means.scores_many(x))

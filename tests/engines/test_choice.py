@@ -1,9 +1,11 @@
 import json
 
+import numpy as np
 import pytest
 
 from plr_edge.bundle import open_bundle
 from plr_edge.engines.choice import make_frozen_engine
+from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.errors import ConfigError, EngineError
 
 
@@ -15,6 +17,16 @@ def test_an_engine_that_is_not_there_is_named(bundle_path):
         make_frozen_engine(bundle, "onnx", ["npu"])
     with pytest.raises(ConfigError, match="leave them out"):
         make_frozen_engine(bundle, "tensorrt", ["cuda"])
+
+
+@pytest.mark.parametrize("n", [1, 4, 10])
+def test_a_batch_in_slices_gives_what_it_gives_at_once(bundle_path, n):
+    bundle = open_bundle(bundle_path)
+    size = bundle.preprocessing.size
+    x = np.random.default_rng(n).standard_normal((n, 3, size, size)).astype(np.float32)
+    expected = OnnxEngine(bundle.read("frozen.onnx")).run(x)
+    for got, whole in zip(make_frozen_engine(bundle).run(x), expected, strict=True):
+        np.testing.assert_allclose(got, whole, atol=1e-5)
 
 
 def test_a_provider_that_is_not_built_in_is_refused_instead_of_left_out(bundle_path):

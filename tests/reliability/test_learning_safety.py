@@ -74,7 +74,7 @@ def test_a_generation_that_the_canary_refuses_does_not_answer(bundle, demo_frame
         with torch.no_grad():
             for parameter in session.learner.blocks.parameters():
                 parameter.normal_()
-            session.learner.weight.normal_()
+            session.learner.rows.weight.normal_()
         session.classifier.ridge._weights[:] = 0  # so that nothing else answers rightly
         labels = session.memory.labels
         labels[:] = labels[::-1].copy()
@@ -116,7 +116,7 @@ def poison_weight(session, seen, rng):
 def poison_row(session, seen, rng):
     if session.learner.n_classes:
         with torch.no_grad():
-            session.learner.weight[0, 0] = torch.nan
+            session.learner.rows.weight[0, 0] = torch.nan
 
 
 def poison_optimizer(session, seen, rng):
@@ -125,22 +125,23 @@ def poison_optimizer(session, seen, rng):
             state["momentum_buffer"].view(-1)[0] = torch.inf
 
 
+def poison_velocity(session, seen, rng):
+    session.learner.rows._velocity[:1] = torch.nan
+
+
 def poison_gradient(session, seen, rng):
-    if session.learner.n_classes:
-        handle = session.learner.weight.register_hook(lambda gradient: gradient * torch.nan)
-        session.learner.step()
-        handle.remove()
+    last = list(session.learner.blocks.parameters())[-1]
+    handle = last.register_hook(lambda gradient: gradient * torch.nan)
+    session.learner.step()
+    handle.remove()
 
 
 def poison_loss(session, seen, rng):
     """Let one step's loss be no number, though everything before it is."""
-    if session.learner.n_classes:
-        with pytest.MonkeyPatch.context() as patch:
-            real = torch.nn.functional.cross_entropy
-            patch.setattr(
-                torch.nn.functional, "cross_entropy", lambda *a, **k: real(*a, **k) + torch.nan
-            )
-            session.learner.step()
+    with pytest.MonkeyPatch.context() as patch:
+        real = torch.log_softmax
+        patch.setattr(torch, "log_softmax", lambda *a, **k: real(*a, **k) + torch.nan)
+        session.learner.step()
 
 
 def poison_rate(session, seen, rng):
@@ -152,7 +153,8 @@ def poison_rate(session, seen, rng):
 
 
 POISONS = [poison_frame, poison_latent, poison_taps, poison_feature, poison_weight, poison_row,
-           poison_optimizer, poison_gradient, poison_loss, poison_rate]  # fmt: skip
+           poison_optimizer, poison_velocity, poison_gradient, poison_loss,
+           poison_rate]  # fmt: skip
 
 
 def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_frames, quick_path):
