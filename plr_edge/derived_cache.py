@@ -25,34 +25,33 @@ class DerivedCache:
         Args:
             levels: of the adaptive part.
             n_slots: of the latent memory.
-            budget_bytes: in RAM, reached only when every place is taken.
+            budget_bytes: in RAM.
         """
         n_places, first = _chosen(levels, n_slots, budget_bytes)
         self.n_places = n_places
         self.working = WorkingSet(n_places, n_slots) if 0 < n_places < n_slots else None
-        self._shapes = {i: levels[i].shape for i in range(first, len(levels))}
-        self._features: dict[int, np.ndarray] = {}
-        self._stamps: dict[int, np.ndarray] = {}
+        # reserved at once, so that a limit of memory is met at the start; untouched it takes none
+        self._features = {
+            i: np.zeros((n_places, *levels[i].shape), np.float16) for i in range(first, len(levels))
+        }
+        self._stamps = {i: np.full(n_places, -1, np.int64) for i in self._features}
 
     @property
     def n_bytes(self) -> int:
-        """Bytes reserved so far."""
+        """Bytes reserved."""
         return sum(array.nbytes for array in self._features.values())
 
     def holds(self, level: int) -> bool:
         """Say whether features of a level are kept at all."""
-        return level in self._shapes
+        return level in self._features
 
     def put(self, level: int, slots: np.ndarray, features: np.ndarray, stamp: int) -> None:
         """Keep features (n, ...) of `slots` as they are after `stamp` updates below the level.
 
         Those of slots outside the working set are not kept.
         """
-        if level not in self._shapes:
-            return
         if level not in self._features:
-            self._features[level] = np.zeros((self.n_places, *self._shapes[level]), np.float16)
-            self._stamps[level] = np.full(self.n_places, -1, np.int64)
+            return
         places = self._places(slots)
         if places.min(initial=0) < 0:
             places, features = places[places >= 0], features[places >= 0]

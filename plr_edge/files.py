@@ -59,7 +59,7 @@ def read_regular(file: Path, most_bytes: int = _MAX_FILE_BYTES) -> bytes:
         if facts.st_size > most_bytes:
             raise OSError(0, f"is larger than {most_bytes} bytes")
         with os.fdopen(descriptor, "rb", closefd=False) as opened:
-            return opened.read(most_bytes + 1)
+            return opened.read(facts.st_size)  # a larger number would be reserved whole
     finally:
         os.close(descriptor)
 

@@ -5,6 +5,7 @@ A process that has done other things before says nothing of what one needs; a fr
 
 from __future__ import annotations
 
+import importlib
 import json
 import subprocess
 import sys
@@ -65,6 +66,8 @@ def role_memory(bundle: Bundle, config: AdaptConfig) -> dict[str, Any]:
     rows = {}
     for role in ROLES:
         with _child("-m", "plr_edge.footprint", role, str(bundle.path), facts) as child:
+            assert child.stdout is not None
+            child.stdout.readline()  # libraries are loaded; while they are, some ask for gigabytes
             data_bytes = _highest_data(child)
             output, errors = child.communicate(timeout=_TIMEOUT_S)
         if child.returncode != 0:
@@ -139,6 +142,10 @@ def _train(bundle: Bundle, config: AdaptConfig) -> object:
     return learner
 
 
+_LOADED_BY = {
+    "answers": ("plr_edge.runtime.perception", "onnxruntime"),
+    "trains": ("plr_edge.runtime.trainer", "onnxruntime"),
+}
 ROLES: dict[str, Callable[[Bundle, AdaptConfig], object]] = {"answers": _answer, "trains": _train}
 
 
@@ -146,6 +153,9 @@ def main(role: str, path: str, config: str) -> None:
     """Play a role, and print what it took."""
     facts = json.loads(config)
     facts["providers"] = tuple(facts["providers"])
+    for module in _LOADED_BY[role]:
+        importlib.import_module(module)
+    print("loaded", flush=True)
     kept = ROLES[role](open_bundle(path), AdaptConfig(**facts))
     memory = process_memory()
     del kept

@@ -147,7 +147,7 @@ class Learner:
         if not torch.isfinite(loss):
             self.diverged = True
             return None
-        if level < len(self.blocks):
+        if features.requires_grad:
             self._optimizer.zero_grad(set_to_none=True)
             features.backward(self.rows.feature_gradient())  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.blocks[level:].parameters(), _MAX_GRADIENT)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -58,6 +60,18 @@ def fake_board(tmp_path: Path):
     from fake_boards import make_board
 
     return lambda name: make_board(name, tmp_path / name)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let a test that is marked `alone` wait until no other runs in any worker, and hold them."""
+    run = os.environ.get("PYTEST_XDIST_TESTRUNUID", str(os.getpid()))
+    path = os.path.join(tempfile.gettempdir(), f"plr-edge-tests-{run}")
+    with open(f"{path}.door", "w") as door, open(f"{path}.room", "w") as room:
+        fcntl.flock(door, fcntl.LOCK_EX)  # so that one who wants to be alone is not passed by
+        fcntl.flock(room, fcntl.LOCK_EX if "alone" in item.keywords else fcntl.LOCK_SH)
+        fcntl.flock(door, fcntl.LOCK_UN)
+        return (yield)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -15,17 +15,17 @@ PACKAGE = Path(plr_edge.__file__).parent
 ROWS = (
     {"assets", "errors"},
     {
-        "admission", "boards", "classifiers", "codec", "config", "cosine_rows", "files", "gate",
-        "memory", "metrics", "mlp", "onnx_check", "preprocessing", "schedule", "signing",
-        "tensors", "working_set",
+        "admission", "boards", "classifiers", "codec", "config", "correlated_noise", "cosine_rows",
+        "files", "gate", "memory", "metrics", "mlp", "onnx_check", "preprocessing", "schedule",
+        "signing", "tensors", "working_set",
     },
-    {"bundle", "bundle_check", "bundle_write", "derived_cache", "level_features"},
+    {"bundle", "bundle_check", "bundle_write", "derived_cache", "level_features", "report"},
     {
         "backbones", "engines", "gaussian_generator", "generative", "generator", "governor",
         "learner", "meters", "store", "stream",
     },
     {"export", "measuring", "planning", "runtime", "verify"},
-    {"cost_model", "doctor", "footprint", "plan_trials", "profiling", "report", "tracing"},
+    {"cost_model", "doctor", "footprint", "plan_trials", "profiling", "tracing"},
     {"profile_page", "recommend"},
     {"bench", "serve"},
     {"__init__", "__main__", "cli"},
@@ -37,6 +37,8 @@ WITHIN = {
     ("bundle_write", "bundle_check"): "digests",
     ("generative", "gaussian_generator"): "one of the generators it rehearses from",
     ("generative", "generator"): "another",
+    ("level_features", "derived_cache"): "the cache that it looks after",
+    ("profiling", "footprint"): "memory of processes has a file of its own",
     ("runtime", "export"): "the adaptive part is divided as the export divided it",
     ("__main__", "cli"): "`python -m plr_edge`",
 }

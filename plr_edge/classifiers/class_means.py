@@ -25,7 +25,7 @@ class ClassMeans:
     @sums.setter
     def sums(self, sums: np.ndarray) -> None:
         self._sums = sums
-        self._norms = np.sqrt(np.einsum("kd,kd->k", sums, sums))
+        self._norms = _norms(sums)
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Learn a batch; see `Classifier`."""
@@ -35,8 +35,8 @@ class ClassMeans:
         for label, row in zip(labels, unit(features), strict=True):  # np.add.at is slower
             self._sums[label] += row
             self.counts[label] += 1
-        for label in set(labels.tolist()):
-            self._norms[label] = np.linalg.norm(self._sums[label])
+        learned = np.unique(labels)
+        self._norms[learned] = _norms(self._sums[learned])
 
     def copy(self) -> ClassMeans:
         """Return one that learns by itself."""
@@ -112,6 +112,11 @@ def fit_means(
     alone = means.counts[labels] < 2
     similarity = (unit(others) * x).sum(axis=1)[~alone]
     return means, float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
+
+
+def _norms(rows: np.ndarray) -> np.ndarray:
+    """Return the length of each row, to the bit whatever rows stand beside it."""
+    return np.asarray(np.sqrt(np.add.reduce(rows * rows, axis=1)))
 
 
 def unit(rows: np.ndarray) -> np.ndarray:

@@ -147,6 +147,7 @@ def killed_while_training(bundle_path, state, n):
     return json.loads(done.stdout)
 
 
+@pytest.mark.alone
 def test_kills_while_training_lose_no_label(bundle_path, tmp_path):
     facts = killed_while_training(bundle_path, tmp_path / "s", 8)
     assert (facts["kills"], facts["lost"]) == (8, 0)

@@ -159,7 +159,8 @@ POISONS = [poison_frame, poison_latent, poison_taps, poison_feature, poison_weig
 
 def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_frames, quick_path):
     rng = np.random.default_rng(0)
-    with Session(bundle, quick_path / "s", AdaptConfig(train_ratio=0.05)) as session:
+    config = AdaptConfig(train_ratio=0.05, memory_bytes=300_000)
+    with Session(bundle, quick_path / "s", config) as session:
         observe(session, demo_frames)
         session.publish()
         seen = session.perception.see(demo_frames[:2])

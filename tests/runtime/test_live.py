@@ -19,6 +19,8 @@ from plr_edge.runtime.session import Session
 from plr_edge.store import Store
 from plr_edge.stream.base import Frame
 
+pytestmark = pytest.mark.alone
+
 
 @pytest.fixture(scope="module")
 def bundle(bundle_path):

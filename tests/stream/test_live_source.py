@@ -10,6 +10,8 @@ from PIL import Image
 from plr_edge.errors import MissingExtraError, StreamError
 from plr_edge.stream.live_source import open_live
 
+pytestmark = pytest.mark.alone
+
 
 def collected(source, n):
     frames = []
