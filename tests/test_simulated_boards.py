@@ -33,6 +33,7 @@ def test_power_settles_within_the_budget_and_uses_it(tmp_path: Path, name: str, 
     assert run.settled(run.steps_per_s) > 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", WITH_METER)
 def test_tighter_budget_never_gives_more_steps(tmp_path: Path, name: str):
     rest_w = COSTS[name].rest_w + COSTS[name].perception_w
@@ -45,6 +46,7 @@ def test_tighter_budget_never_gives_more_steps(tmp_path: Path, name: str):
     assert rates[0] < 0.5 < rates[-1]  # below what it takes anyway there is nothing to spend
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", COSTS)
 def test_hot_board_throttles_the_trainer_and_a_cool_one_does_not(tmp_path: Path, name: str):
     budget = Budget(max_temp_c=60, duty_share=0.8)

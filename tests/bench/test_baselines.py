@@ -1,8 +1,10 @@
 import numpy as np
+import pytest
 
 from plr_edge.bench.baselines import VaeClassifier
 
 
+@pytest.mark.slow
 def test_one_vae_a_class_tells_real_objects_apart_and_forgets_none(bundle_path, demo_frames):
     from plr_edge.bundle import open_bundle
     from plr_edge.classifiers.combined import CombinedClassifier

@@ -54,6 +54,7 @@ def jetson(tmp_path_factory):
     return root, f"{packages}:{PACKAGES}"
 
 
+@pytest.mark.slow
 def test_it_can_be_run_twice_keeps_jetpacks_torch_and_takes_itself_away(jetson):
     root, path = jetson
     options = ("--prefix", "/srv/robot", "--extras", "serve")

@@ -21,8 +21,6 @@ from tests.deploy import fake_rclpy
 from tests.deploy.fake_messages import Trigger, from_bag
 from tests.stream.bags import NS, classification, header, image_message, typestore, write_bag
 
-pytestmark = pytest.mark.alone
-
 STORE = typestore()
 ROS2 = Path(__file__).parents[2] / "deploy" / "ros2"
 START = 1_700_000_000 * NS

@@ -60,6 +60,7 @@ def test_a_bundle_is_opset_18_ir_10_with_a_dynamic_batch_and_nothing_of_this_mac
     )[0].shape == (5, 16)
 
 
+@pytest.mark.slow
 def test_two_exports_in_two_processes_are_equal_byte_by_byte(tmp_path):
     digests = []
     for name in ("one", "two"):

@@ -26,12 +26,14 @@ def measured(script, bundle, state, *arguments):
     return json.loads(done.stdout)
 
 
+@pytest.mark.slow
 def test_a_soaked_robot_answers_learns_and_ends(bundle_path, tmp_path):
     facts = measured("live_soak.py", bundle_path, tmp_path / "s", 8)
     assert not facts["crashed"] and facts["refused"] == 0 and facts["taught"] >= 2
     assert facts["frames"] > 20 and facts["last"]["failed"] == 0
 
 
+@pytest.mark.slow
 def test_an_abused_robot_keeps_what_it_acknowledged(bundle_path, tmp_path):
     facts = measured("abuse.py", bundle_path, tmp_path / "s", 6)
     assert facts["acknowledged"] == facts["kept"] > 0

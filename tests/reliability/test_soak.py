@@ -33,6 +33,7 @@ def check(facts):
     assert slope * len(late) < 10  # MB over the last third, when all memories are full
 
 
+@pytest.mark.slow
 def test_a_short_soak_is_within_its_caps(bundle_path, tmp_path):
     check(soak(bundle_path, tmp_path / "s", 2_000))
 

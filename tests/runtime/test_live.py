@@ -19,8 +19,6 @@ from plr_edge.runtime.session import Session
 from plr_edge.store import Store
 from plr_edge.stream.base import Frame
 
-pytestmark = pytest.mark.alone
-
 
 @pytest.fixture(scope="module")
 def bundle(bundle_path):
@@ -99,6 +97,7 @@ def test_after_many_deaths_it_answers_without_learning_and_says_so(robot, demo_f
     assert ask(robot, lambda: robot.predict(images[5:6]))[0]["top"][0][0] == name
 
 
+@pytest.mark.alone
 def test_frames_go_on_while_the_trainer_is_stopped(robot, demo_frames):
     until(lambda: robot.live.trainer.alive)
     robot.live.trainer.child.send_signal(signal.SIGSTOP)
@@ -156,6 +155,7 @@ def test_only_the_newest_keys_are_kept(robot, demo_frames):
     assert list(robot.live.store.get("keys")) == list(robot.keys)
 
 
+@pytest.mark.alone
 def test_frames_are_answered_while_a_label_waits_for_the_disk(robot, demo_frames, monkeypatch):
     """And the label answers only once it is durable; other changes wait, other requests do not."""
     real, wait, waits = robot.live.store.teach, threading.Event(), threading.Event()
@@ -196,6 +196,7 @@ def test_a_label_that_the_disk_refuses_is_not_learned_and_said(robot, demo_frame
     assert ask(robot, robot.classes) == [{"name": "a", "taught": 1}]
 
 
+@pytest.mark.alone
 def test_frames_are_answered_while_labels_are_undone(robot, demo_frames, monkeypatch):
     taught = objects(demo_frames)
     for name, images in taught.items():
@@ -292,6 +293,7 @@ def test_perception_of_a_live_robot_never_loads_torch(bundle_path, tmp_path):
     subprocess.run([sys.executable, "-c", code], check=True)
 
 
+@pytest.mark.alone
 def test_sigterm_saves_and_ends_within_two_seconds(bundle_path, tmp_path, demo_frames):
     from plr_edge.cli.client import ask as request
 
@@ -345,6 +347,7 @@ def test_systemd_is_told(bundle, tmp_path, monkeypatch):
     robot.live.close()
 
 
+@pytest.mark.alone
 def test_the_watchdog_is_fed_by_the_loop_itself(bundle, tmp_path, monkeypatch):
     """Not by a timer: a loop that hangs, or a driver that does, is noticed by systemd."""
     sent = []

@@ -9,8 +9,6 @@ import pytest
 
 from tests.serve.browser import Browser, find_browser
 
-pytestmark = pytest.mark.alone
-
 pytest.importorskip("fastapi")
 NAMES = "[...document.querySelectorAll('#classes span')].map(x => x.textContent).join()"
 SOURCE = "(window.latest ? latest.source.split('#')[0] : '')"

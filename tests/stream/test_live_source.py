@@ -10,8 +10,6 @@ from PIL import Image
 from plr_edge.errors import MissingExtraError, StreamError
 from plr_edge.stream.live_source import open_live
 
-pytestmark = pytest.mark.alone
-
 
 def collected(source, n):
     frames = []
@@ -22,6 +20,7 @@ def collected(source, n):
     return frames
 
 
+@pytest.mark.alone
 def test_a_film_is_played_at_its_rate_without_its_labels():
     stop = threading.Event()
     frames = collected(open_live("demo", stop, rate=50.0), 11)
