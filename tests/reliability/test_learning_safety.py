@@ -159,7 +159,7 @@ POISONS = [poison_frame, poison_latent, poison_taps, poison_feature, poison_weig
 
 def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_frames, quick_path):
     rng = np.random.default_rng(0)
-    config = AdaptConfig(train_ratio=0.05, memory_bytes=300_000)
+    config = AdaptConfig(train_ratio=0.05, memory_bytes=100_000)
     with Session(bundle, quick_path / "s", config) as session:
         observe(session, demo_frames)
         session.publish()
@@ -168,7 +168,7 @@ def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_fram
             copy = seen.take([0, 1])
             POISONS[i % len(POISONS)](session, copy, rng)
             session.take(demo_frames[:2], copy)
-            if i % 5 == 0:
+            if i % 7 == 0:
                 session.publish()
             arrays = {**session.good_weights, **session.classifier.to_arrays()}
             assert all(np.isfinite(a).all() for a in arrays.values()), POISONS[i % len(POISONS)]

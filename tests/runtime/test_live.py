@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -324,7 +325,8 @@ def test_sigterm_saves_and_ends_within_two_seconds(bundle_path, tmp_path, demo_f
     assert os.stat(tmp_path / "s" / "token").st_mode & 0o777 == 0o600
     facts = json.loads((tmp_path / "run.json").read_text())
     assert facts["frames"] > 0 and facts["budget"] == {"duty_share": 0.3}
-    assert facts["record"][-1]["decision"].startswith("at a duty of 30%:")
+    # on a busy machine frames that wait hold training back further
+    assert re.match(r"(at a duty of 30%|frames waited .*): ", facts["record"][-1]["decision"])
     assert len(facts["shares"]) == len(facts["steps"]) == len(facts["levels"]) == 5
 
 
