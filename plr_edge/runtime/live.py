@@ -32,6 +32,9 @@ from plr_edge.store import TRAIN
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+# copied out of a candidate, so that its mapping goes with its weights
+_OF_SLOW = {"seqs": "memory.seqs", "labels": "memory.labels", "rows": "rows", "prior": "prior"}
+
 
 class Live(Background):
     """Answer and acknowledge here; let a trainer process do the rest."""
@@ -232,9 +235,8 @@ class Live(Background):
         self.note("published", f"version {self.version}: {judged.verdict.reason}")
         slow_facts = {"cost": facts["cost"], "credit_macs": 0.0, "next_publish": 64.0}
         self.slow = saving.Slow(
-            upto=int(facts["upto"]), seqs=arrays["memory.seqs"], labels=arrays["memory.labels"],
-            memory_facts=facts["memory"], weights=None, rows=arrays["rows"], prior=arrays["prior"],
-            facts=slow_facts,
+            upto=int(facts["upto"]), memory_facts=facts["memory"], weights=None, facts=slow_facts,
+            **{part: np.array(arrays[name]) for part, name in _OF_SLOW.items()},
         )  # fmt: skip
 
     def _refuse(self, reason: str) -> None:
