@@ -18,13 +18,14 @@ import numpy as np
 import torch
 from torch import nn
 
+from plr_edge.classifiers.class_means import ClassMeans, fit_means
 from plr_edge.codec import LatentCodec
 from plr_edge.config import AdaptConfig
 from plr_edge.cosine_rows import CosineRows
 from plr_edge.errors import StateError
 from plr_edge.level_features import LevelFeatures, TrainingCost, to_torch
 from plr_edge.memory import LatentMemory
-from plr_edge.schedule import Level, Schedule
+from plr_edge.schedule import Level, Schedule, macs_from
 
 _MAX_GRADIENT = 5.0  # norm over the blocks; larger ones are scaled down
 _MOST_IMPRINTED = 256  # latents that a new row is the mean of
@@ -95,8 +96,7 @@ class Learner:
     @property
     def step_macs(self) -> list[int]:
         """Multiply-adds of one training sample entered at each level: forward and twice back."""
-        *below, total = self.features.macs_below
-        return [3 * (total - macs) for macs in below]
+        return [3 * macs for macs in macs_from(self.levels)]
 
     def learn_many(
         self, records: np.ndarray, labels: np.ndarray, features: np.ndarray | None = None
@@ -158,9 +158,12 @@ class Learner:
         self.cost.steps_per_level[level] += 1
         return level
 
-    def remembered(self) -> np.ndarray:
-        """Return the slots (n,) whose features stand for the latent memory: all, where few."""
-        return self.features.remembered()
+    def fitted_means(self) -> tuple[ClassMeans, float]:
+        """Fit class means and the threshold of `unknown` to the memory; see `fit_means`."""
+        slots = self.features.remembered()
+        features = self.features_at(self.features.deepest, slots)
+        labels = self.memory.labels[slots].astype(np.int64)
+        return fit_means(features, labels, self.config.unknown_quantile)
 
     def features_at(
         self, level: int, slots: np.ndarray, max_age_steps: int | None = None

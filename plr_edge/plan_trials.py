@@ -29,8 +29,8 @@ from plr_edge.planning import Candidate
 from plr_edge.runtime.adapt import adapt
 from plr_edge.runtime.session import Session, check_code
 from plr_edge.schedule import Level
-from plr_edge.stream import Frame, Stream, open_stream
-from plr_edge.stream.base import Entry
+from plr_edge.stream import Stream, open_stream
+from plr_edge.stream.base import Entry, in_chunks
 
 SIZES = (96, 128, 160, 224)
 _NEAREST, _FARTHEST = 0.4, 2.5  # a network sees little at a fraction of the size it was made for
@@ -248,21 +248,11 @@ class Trial:
             if adapt(session, self.taught)["interrupted"]:
                 raise KeyboardInterrupt
             right, n, known = 0, 0, set(session.classes)
-            for frames in _chunks(frame for frame in self.held_out if frame.label in known):
+            known_ones = (frame for frame in self.held_out if frame.label in known)
+            for frames in in_chunks(known_ones, _BATCH):
                 answers = session.perception.predict_many(frames)
                 right += sum(a.label == f.label for a, f in zip(answers, frames, strict=True))
                 n += len(frames)
         if not n:
             raise StreamError("no labelled frame is left to test on; give a longer --stream")
         return right / n
-
-
-def _chunks(frames: Iterator[Frame]) -> Iterator[list[Frame]]:
-    chunk: list[Frame] = []
-    for frame in frames:
-        chunk.append(frame)
-        if len(chunk) == _BATCH:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk

@@ -84,6 +84,11 @@ def fully_connected(widths: Sequence[int]) -> tuple[Level, ...]:
     )
 
 
+def macs_from(levels: Sequence[Level]) -> list[int]:
+    """Return the multiply-adds of one sample's forward pass from each level up."""
+    return [sum(level.macs for level in levels[i:]) for i in range(len(levels))]
+
+
 def apportion(shares: Sequence[float], n: int) -> list[int]:
     """Split `n` rehearsed latents over the levels, in whole numbers that add up to `n`."""
     exact = [n * share / sum(shares) for share in shares]

@@ -35,7 +35,7 @@ def learner(n_latents, *, cache_bytes, schedule="0.05,0.05,0.9", max_age_steps=1
 
 
 def refreshed_per_step(made):
-    made.features_at(2, made.remembered())
+    made.features_at(2, made.features.remembered())
     before = made.cost.refresh_macs
     for _ in range(150):
         made.step()
@@ -67,7 +67,7 @@ def test_cached_features_of_a_working_set_are_those_of_the_blocks():
     made = learner(6000, cache_bytes=80 * 4200)
     for _ in range(50):
         made.step()
-    members = made.remembered()
+    members = made.features.remembered()
     assert len(members) == 4200
     fresh = made.features_at(2, members, max_age_steps=0)
     np.testing.assert_allclose(made.features_at(2, members), fresh, atol=1e-2)
@@ -78,12 +78,12 @@ def test_cached_features_of_a_working_set_are_those_of_the_blocks():
 def test_a_memory_that_fits_is_remembered_whole():
     made = learner(400, cache_bytes=80 * 400)
     assert made.features._cache.working is None
-    np.testing.assert_array_equal(made.remembered(), np.arange(400))
+    np.testing.assert_array_equal(made.features.remembered(), np.arange(400))
 
 
 def test_a_schedule_without_blocks_renews_its_working_set_too():
     made = learner(6000, cache_bytes=80 * 4200, schedule="0,0,1", max_age_steps=20)
-    before = set(made.remembered().tolist())
+    before = set(made.features.remembered().tolist())
     for _ in range(400):
         made.step()
-    assert len(before - set(made.remembered().tolist())) > 500
+    assert len(before - set(made.features.remembered().tolist())) > 500

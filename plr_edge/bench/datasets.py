@@ -22,6 +22,7 @@ from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.errors import ConfigError, StreamError
 from plr_edge.runtime.perception import Perception, Seen
 from plr_edge.stream import Frame, open_stream
+from plr_edge.stream.base import in_chunks
 
 _CHUNK = 16
 _PARTS = ("latents", "taps", "features")
@@ -218,14 +219,8 @@ def _keep(dataset: Dataset, bundle: Bundle, data: Path, folder: Path) -> None:
     for part in ("train", "test"):
         seen: list[Seen] = []
         labels: list[int] = []
-        chunk: list[Frame] = []
-        for frame in dataset.frames(data, part):
-            labels.append(classes.setdefault(str(frame.label), len(classes)))
-            chunk.append(frame)
-            if len(chunk) == _CHUNK:
-                seen.append(perception.see(chunk))
-                chunk = []
-        if chunk:
+        for chunk in in_chunks(dataset.frames(data, part), _CHUNK):
+            labels += [classes.setdefault(str(f.label), len(classes)) for f in chunk]
             seen.append(perception.see(chunk))
         if not seen:
             raise StreamError(f"{dataset.name} has no frame to {_PURPOSE[part]}; give more a class")

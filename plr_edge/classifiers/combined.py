@@ -11,7 +11,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from plr_edge.classifiers.class_means import ClassMeans, fit_means, unit
+from plr_edge.classifiers.class_means import ClassMeans, unit
 from plr_edge.classifiers.ridge import Ridge
 
 _YOUNG = 24  # samples below which ridge has too little to go by
@@ -69,11 +69,10 @@ class CombinedClassifier:
             self.ridge.learn_many(taps, labels)
         self.ridge.settle(growth)
 
-    def refit_means(self, features: np.ndarray, labels: np.ndarray, quantile: float) -> None:
-        """Take over what `fit_means` fits; classes that it does not know are kept."""
-        means, self.unknown_below = fit_means(features, labels, quantile)
+    def take_means(self, means: ClassMeans, unknown_below: float) -> None:
+        """Go on with what `fit_means` fitted; classes that it does not know are kept."""
         means.adopt_missing(self.means)
-        self.means = means
+        self.means, self.unknown_below = means, unknown_below
 
     def answer_many(
         self, taps: np.ndarray, features: np.ndarray, cosines: np.ndarray | None = None

@@ -53,6 +53,21 @@ def engine_options(command: F) -> F:
     return command
 
 
+def budget_options(command: F) -> F:
+    """Add the budgets that a robot keeps to, and the board that they may be taken from."""
+    for option in (
+        click.option("--memory", help="Limit of the trainer, such as 600MB."),
+        click.option("--max-temp", help="Such as 80C."),
+        click.option("--deadline", help="Of a frame, such as 33ms."),
+        click.option("--duty", help="Budget of training, such as 30% of a core."),
+        click.option("--power", help="Budget of the board, such as 7W."),
+        click.option("--board", help="Take the budgets that are not given from this board; `auto` "
+                     "asks the machine which it is."),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
 def _split(context: click.Context, parameter: click.Parameter, value: str) -> tuple[str, ...]:
     return tuple(name.strip() for name in value.split(",") if name.strip())
 

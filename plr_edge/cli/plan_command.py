@@ -7,7 +7,14 @@ from typing import Any
 
 import click
 
-from plr_edge.cli.options import bundle_argument, engine_options, threads_option, trust_option
+from plr_edge.cli.options import (
+    allow_code_option,
+    budget_options,
+    bundle_argument,
+    engine_options,
+    threads_option,
+    trust_option,
+)
 
 _RATE = 30.0  # frames/s where neither --rate nor --deadline says
 _OF_BOARD = ("board", "power", "duty", "deadline", "max_temp", "memory")
@@ -15,13 +22,7 @@ _OF_BOARD = ("board", "power", "duty", "deadline", "max_temp", "memory")
 
 @click.command("plan")
 @bundle_argument
-@click.option("--board", help="Take the budgets that are not given from this board; `auto` asks "
-              "the machine which it is.")  # fmt: skip
-@click.option("--power", help="Budget of the board, such as 7W.")
-@click.option("--duty", help="Budget of training, such as 30% of a core.")
-@click.option("--deadline", help="Of a frame, such as 33ms.")
-@click.option("--max-temp", help="Such as 80C.")
-@click.option("--memory", help="Limit of the trainer, such as 600MB.")
+@budget_options
 @click.option("--rate", type=click.FloatRange(0.1, 1000),
               help="Frames/s to answer.  [default: one in each deadline, else 30]")  # fmt: skip
 @click.option("--profile", type=click.Path(path_type=Path),
@@ -37,7 +38,7 @@ _OF_BOARD = ("board", "power", "duty", "deadline", "max_temp", "memory")
 @click.option("--weights", type=click.Path(path_type=Path),
               help="Of the backbone, where they are not embedded.")  # fmt: skip
 @click.option("--all", "show_all", is_flag=True, help="Print every candidate.")
-@click.option("--allow-code", is_flag=True, help="Import what an unsigned bundle names.")
+@allow_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 @threads_option
 @engine_options

@@ -8,7 +8,12 @@ from typing import Any
 
 import click
 
-from plr_edge.cli.options import engine_options, threads_option, trust_option
+from plr_edge.cli.options import (
+    allow_code_option,
+    engine_options,
+    threads_option,
+    trust_option,
+)
 
 _FRAMES, _PER_CLASS = 64, 8
 
@@ -23,7 +28,7 @@ _FRAMES, _PER_CLASS = 64, 8
 @click.option("--stream", help="Frames to measure on.  [default: the embedded ones]")
 @click.option("--runs", default=50, show_default=True, type=click.IntRange(3),
               help="Timed calls of each engine.")  # fmt: skip
-@click.option("--allow-code", is_flag=True, help="Import what an unsigned bundle names.")
+@allow_code_option
 @threads_option
 @engine_options
 @trust_option

@@ -9,6 +9,8 @@ from typing import Any
 import click
 
 from plr_edge.cli.options import (
+    allow_code_option,
+    budget_options,
     bundle_argument,
     engine_options,
     state_option,
@@ -26,20 +28,14 @@ _SWITCH_S = 5e-4  # a thread that holds the interpreter makes a frame wait no lo
 @click.option("--listen", default="127.0.0.1:8077", show_default=True,
               help="HOST:PORT or unix:PATH of the HTTP interface.")  # fmt: skip
 @click.option("--rate", type=click.FloatRange(0.1, 1000), help="Frames/s of a film.")
-@click.option("--board", help="Take the budgets that are not given from this board; `auto` asks "
-              "the machine which it is.")  # fmt: skip
 @click.option("--topic", help="Of the images of a ROS bag; needed where it has several.")
-@click.option("--power", help="Budget of the board, such as 7W.")
-@click.option("--duty", help="Budget of training, such as 30% of a core.")
-@click.option("--deadline", help="Of a frame, such as 33ms.")
-@click.option("--max-temp", help="Such as 80C.")
-@click.option("--memory", help="Limit of the trainer, such as 600MB.")
+@budget_options
 @click.option("--cpus", help="That the trainer may use, such as 2,3.")
 @click.option("--schedule", help="Of the levels; see `plr-edge schedule`.")
 @click.option("--latents", help="Budget of the latent memory.  [default: 8MB]")
 @click.option("--bits", type=click.Choice(["4", "8"]), help="Of a stored latent.")
 @click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
-@click.option("--allow-code", is_flag=True, help="Import what an unsigned bundle names.")
+@allow_code_option
 @click.option("--report", type=click.Path(path_type=Path),
               help="Of what the run did, written at its end: JSON or .html.")  # fmt: skip
 @threads_option

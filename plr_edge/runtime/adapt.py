@@ -11,7 +11,7 @@ from typing import Any
 
 from plr_edge.errors import StreamError
 from plr_edge.runtime.session import Session
-from plr_edge.stream.base import Frame, Stream
+from plr_edge.stream.base import Stream, in_chunks
 
 _SAVE_EVERY_S = 300.0  # 2 GB a day on a board that never stops
 
@@ -46,7 +46,7 @@ def adapt(
     try:
         with _stoppable() as stop:
             size = session.config.chunk if stream.chunked else 1
-            for frames in _chunks(stream.frames_from(start), size):
+            for frames in in_chunks(stream.frames_from(start), size):
                 position = frames[-1].index + 1
                 session.observe_many(frames, {key: position} if key else None)
                 n_frames += len(frames)
@@ -113,17 +113,6 @@ def _summary(session: Session, n_frames: int, elapsed_s: float, share: float) ->
         "macs": {"train": cost.train_macs, "refresh": cost.refresh_macs},
         "steps_per_level": cost.steps_per_level,
     }
-
-
-def _chunks(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
-    chunk: list[Frame] = []
-    for frame in frames:
-        chunk.append(frame)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from plr_edge.governor import Budget, Governor
 from plr_edge.runtime.live import Live
 from plr_edge.runtime.perception import return_memory_at_once
 from plr_edge.runtime.robot import Robot
+from plr_edge.schedule import macs_from
 
 _log = logging.getLogger(__name__)
 _GUESSED_MACS_PER_S = 5e9  # of a training step, until one was measured
@@ -91,9 +92,7 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
     cpus = _cpus(options.cpus) if options.cpus else None
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
     live = Live(opened, state, config, cpus=cpus, memory_limit_bytes=limit)
-    total = sum(level.macs for level in opened.levels)
-    below = [sum(level.macs for level in opened.levels[:i]) for i in range(len(opened.levels))]
-    step_s = [3 * 64 * (total - b + 1) / _GUESSED_MACS_PER_S for b in below]
+    step_s = [3 * 64 * (macs + 1) / _GUESSED_MACS_PER_S for macs in macs_from(opened.levels)]
     return Robot(live, Governor(budget, live.schedule, step_s))
 
 

@@ -88,8 +88,7 @@ def judged(
         share: of the time that this may take, 0..1; it rests in between.
     """
     new, engine = copy.copy(exam.classifier), exam.engine
-    new.means, new.unknown_below = candidate.means, candidate.unknown_below
-    new.means.adopt_missing(exam.classifier.means)
+    new.take_means(candidate.means, candidate.unknown_below)
     if candidate.weights is not None:
         new.rehearsed = candidate.rehearsed
         rest = _Rests(share)

@@ -207,8 +207,7 @@ class Knowledge:
         """Answer with a candidate that passed, from the next frame on."""
         self.verdict = judged.verdict
         candidate, now = judged.candidate, self.classifier
-        candidate.means.adopt_missing(now.means)  # classes taught since
-        now.means, now.unknown_below = candidate.means, candidate.unknown_below
+        now.take_means(candidate.means, candidate.unknown_below)  # and classes taught since
         if judged.engine is not None and candidate.weights is not None:
             now.rehearsed = candidate.rehearsed
             self.version += 1

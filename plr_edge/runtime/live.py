@@ -27,6 +27,7 @@ from plr_edge.runtime.messages import Message, group, named, pack
 from plr_edge.runtime.snapshots import Snapshots
 from plr_edge.runtime.starts import Starts
 from plr_edge.runtime.taught import Taught
+from plr_edge.schedule import macs_from
 from plr_edge.store import TRAIN
 
 _log = logging.getLogger(__name__)
@@ -251,6 +252,4 @@ def _with_costs(bundle: Bundle, config: AdaptConfig) -> AdaptConfig:
     """Let the schedule `measured` begin with multiply-adds; the governor has it follow seconds."""
     if config.schedule != "measured" or config.step_costs is not None:
         return config
-    macs = [level.macs for level in bundle.levels]
-    above = tuple(float(sum(macs[i:]) + 1) for i in range(len(macs)))
-    return replace(config, step_costs=above)
+    return replace(config, step_costs=tuple(macs + 1.0 for macs in macs_from(bundle.levels)))

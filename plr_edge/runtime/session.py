@@ -19,7 +19,6 @@ from torch import nn
 from plr_edge.backbones import BACKBONES, load_backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle import Bundle
-from plr_edge.classifiers.class_means import fit_means
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import BundleError, StateError
 from plr_edge.export.split import split
@@ -136,10 +135,7 @@ class Session(Knowledge):
         self.next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
         self.classifier.settle()
         trained = sum(self.learner.cost.steps_per_level) > 0
-        slots = self.learner.remembered()
-        features = self.learner.features_at(len(self.bundle.levels) - 1, slots)
-        labels = self.memory.labels[slots].astype(np.int64)
-        means, unknown_below = fit_means(features, labels, self.config.unknown_quantile)
+        means, unknown_below = self.learner.fitted_means()
         candidate = Candidate(
             weights=self.learner.weights() if trained else None,
             rehearsed=self.learner.classifier(),

@@ -13,10 +13,7 @@ from contextlib import suppress
 from multiprocessing.connection import Connection
 from typing import Any
 
-import numpy as np
-
 from plr_edge.bundle import open_bundle
-from plr_edge.classifiers.class_means import fit_means
 from plr_edge.config import AdaptConfig
 from plr_edge.learner import Learner
 from plr_edge.memory import LatentMemory
@@ -128,10 +125,7 @@ class Trainer:
     def _offer(self) -> None:
         learner, memory = self._learner, self._learner.memory
         self._offered_at, self._steps_since_offer = time.monotonic(), 0
-        slots = learner.remembered()
-        deepest = learner.features_at(len(learner.levels) - 1, slots)
-        labels = memory.labels[slots].astype(np.int64)
-        means, unknown_below = fit_means(deepest, labels, self._config.unknown_quantile)
+        means, unknown_below = learner.fitted_means()
         weights = learner.weights()
         arrays = {
             "rows": learner.classifier(),

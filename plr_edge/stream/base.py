@@ -35,6 +35,18 @@ class Frame:
     index: int = 0
 
 
+def in_chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
+    """Give frames `size` at a time; the last chunk may be shorter."""
+    chunk: list[Frame] = []
+    for frame in frames:
+        chunk.append(frame)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
 @dataclass(frozen=True)
 class Skipped:
     """A frame that could not be read, and why."""

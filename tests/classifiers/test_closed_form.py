@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from plr_edge.classifiers import CLASSIFIERS, Ridge, StreamingLda
-from plr_edge.classifiers.class_means import ClassMeans, Walk
+from plr_edge.classifiers.class_means import ClassMeans, Walk, fit_means
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.errors import StateError
 
@@ -106,7 +106,7 @@ def test_what_is_saved_answers_the_same(data):
     features = x[:, 4:]
     combined.learn_many(x, features, labels)
     combined.rehearsed = combined.means.sums[:3] + 1
-    combined.refit_means(features, labels, 0.01)
+    combined.take_means(*fit_means(features, labels, 0.01))
     again.restore(combined.to_arrays())
     for a, b in zip(combined.answer_many(x, features), again.answer_many(x, features), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -117,7 +117,7 @@ def test_unknown_is_below_the_asked_share_of_what_was_remembered(data):
     x, labels = data
     combined = CombinedClassifier(D, D)
     combined.learn_many(x, x, labels)
-    combined.refit_means(x, labels, 0.05)
+    combined.take_means(*fit_means(x, labels, 0.05))
     _, similarity = combined.answer_many(x, x)
     # answered with themselves among the mean, so not more than the share; half of it is expected
     assert 0 < (similarity < combined.unknown_below).mean() <= 0.05
@@ -130,7 +130,7 @@ def test_a_class_that_the_memory_dropped_is_still_answered(data):
     combined = CombinedClassifier(D, D)
     combined.learn_many(x, x, labels)
     kept = labels != 3
-    combined.refit_means(x[kept], labels[kept], 0.01)
+    combined.take_means(*fit_means(x[kept], labels[kept], 0.01))
     probabilities, _ = combined.answer_many(x[~kept], x[~kept])
     assert (probabilities.argmax(1) == 3).mean() > 0.9
 

@@ -7,7 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from plr_edge.bundle import open_bundle
+
 HERE = Path(__file__).parent
+
+
+@pytest.fixture(scope="module")
+def bundle(bundle_path):
+    return open_bundle(bundle_path)
 
 
 @pytest.fixture(scope="session")

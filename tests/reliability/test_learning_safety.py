@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
+from learning import observe, share_right
 
-from plr_edge.bundle import open_bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StreamError
 from plr_edge.gate import allowed_losses, false_alarm, judge
@@ -14,21 +14,6 @@ from plr_edge.store import UNDONE, Store
 from plr_edge.stream.base import Frame
 
 CONFIG = AdaptConfig(train_ratio=1.0)
-
-
-@pytest.fixture(scope="module")
-def bundle(bundle_path):
-    return open_bundle(bundle_path)
-
-
-def observe(session, frames, size=8):
-    for i in range(0, len(frames), size):
-        session.observe_many(frames[i : i + size])
-
-
-def share_right(perception, frames):
-    answers = perception.predict_many(frames)
-    return np.mean([a.top[0][0] == f.label for a, f in zip(answers, frames, strict=True)])
 
 
 # the gate

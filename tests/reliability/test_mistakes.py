@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
+from learning import observe, share_right
 
-from plr_edge.bundle import open_bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.runtime.resuming import resume
 from plr_edge.runtime.session import Session
@@ -12,11 +12,6 @@ from plr_edge.stream import open_stream
 from plr_edge.stream.base import Frame
 
 CONFIG = AdaptConfig(train_ratio=0.3)
-
-
-@pytest.fixture(scope="module")
-def bundle(bundle_path):
-    return open_bundle(bundle_path)
 
 
 @pytest.fixture(scope="module")
@@ -29,16 +24,6 @@ def shown():
         [frames[i] for i in order[360:480]],
         list(open_stream("demo", split="test")),
     )
-
-
-def observe(session, frames, size=8):
-    for i in range(0, len(frames), size):
-        session.observe_many(frames[i : i + size])
-
-
-def share_right(perception, frames):
-    answers = perception.predict_many(frames)
-    return float(np.mean([a.top[0][0] == f.label for a, f in zip(answers, frames, strict=True)]))
 
 
 def relabelled(frame, label):

@@ -4,25 +4,14 @@ import dataclasses
 import json
 
 import numpy as np
-import pytest
+from learning import observe
 
-from plr_edge.bundle import open_bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.runtime.perception import Perception
 from plr_edge.runtime.resuming import resume
 from plr_edge.runtime.session import Session
 from plr_edge.store import LEARNED, UNDONE, Store
 from plr_edge.stream import open_stream
-
-
-@pytest.fixture(scope="module")
-def bundle(bundle_path):
-    return open_bundle(bundle_path)
-
-
-def observe(session, frames, size=8):
-    for i in range(0, len(frames), size):
-        session.observe_many(frames[i : i + size])
 
 
 def answers(perception, frames):

@@ -3,6 +3,7 @@ import signal
 
 import numpy as np
 import pytest
+from learning import observe
 
 from plr_edge.bundle import open_bundle
 from plr_edge.config import AdaptConfig
@@ -16,12 +17,6 @@ from plr_edge.stream import open_stream
 @pytest.fixture(scope="module")
 def bundle(bundle_path):
     return open_bundle(bundle_path)
-
-
-def observe(session, frames, size=8):
-    return [
-        p for i in range(0, len(frames), size) for p in session.observe_many(frames[i : i + size])
-    ]
 
 
 def test_a_frame_is_answered_before_it_is_learned(bundle, demo_frames):
