@@ -110,6 +110,8 @@ class Briefing:
                 self._waiting.clear()
                 self._over = True
         except PlrEdgeError as error:  # a trainer that knows too little would make things worse
+            if self._cancelled:  # the store was closed, or another briefing has begun
+                return
             _log.error("the trainer cannot be told what it needs (%s)", error)
             self._trainer.kill()
 

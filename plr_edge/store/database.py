@@ -60,14 +60,20 @@ class Database:
         self.file = folder / name
         self.lock = threading.RLock()  # a generation may be written while labels come in
         self._connection: sqlite3.Connection | None = None
+        self._closed = False
         self._connect()
 
     def close(self) -> None:
-        """Fold the log into the database, and close."""
-        if self._connection is not None:
-            with suppress(sqlite3.Error):
-                self._connection.close()
-            self._connection = None
+        """Fold the log into the database, and close for good; what another thread reads ends.
+
+        Under the lock: SQLite crashes where a connection is closed while another thread is in it.
+        """
+        with self.lock:
+            self._closed = True
+            if self._connection is not None:
+                with suppress(sqlite3.Error):
+                    self._connection.close()
+                self._connection = None
 
     def rows(self, table: str, where: str = "", values: Sequence[Any] = ()) -> Iterator[Row]:
         """Read rows, checksum verified and left out, in the order of their keys.
@@ -131,25 +137,29 @@ class Database:
     def value(self, query: str, values: Sequence[Any] = ()) -> Any:
         """Return the first value of a query that needs no checksum, such as a count."""
         try:
-            row = self._open().execute(query, values).fetchone()
+            with self.lock:
+                row = self._open().execute(query, values).fetchone()
         except _ERRORS as error:
             raise self._failure(error) from None
         return row[0] if row else None
 
     def checkpoint(self) -> None:
         """Fold the log into the database and cut it to nothing, so that deleted rows are gone."""
-        with suppress(sqlite3.Error):
+        with self.lock, suppress(sqlite3.Error):
             self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
 
     def quick_check(self) -> str:
         """Return `ok`, or what SQLite finds wrong with its pages, in one line."""
         try:
-            found = str(self._open().execute("PRAGMA quick_check(1)").fetchone()[0])
+            with self.lock:
+                found = str(self._open().execute("PRAGMA quick_check(1)").fetchone()[0])
         except _ERRORS as error:
             found = str(error)
         return " ".join(found.split())[:120]
 
     def _open(self) -> sqlite3.Connection:
+        if self._closed:
+            raise StateError(f"{self.file} is closed")
         if self._connection is None:
             self._connect()
         assert self._connection is not None

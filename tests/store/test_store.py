@@ -1,3 +1,4 @@
+import threading
 import time
 
 import numpy as np
@@ -136,3 +137,39 @@ def test_an_error_of_one_thread_is_no_damage_to_another(store):
     with pytest.raises(StateError, match="try again"):
         list(reading)
     assert len(list(store.labels())) == 1_200
+
+
+def test_closing_while_other_threads_read_ends_their_reading(tmp_path):
+    """SQLite crashes where a connection is closed while another thread is in it."""
+    for i in range(20):
+        store = Store(tmp_path / str(i))
+        store.teach([label(n) for n in range(40)])
+        started, ends = threading.Barrier(4), []
+
+        def read(store=store, started=started, ends=ends):
+            started.wait()
+            try:
+                while True:
+                    store.with_latents(list(store.labels()))
+            except StateError as error:
+                ends.append(str(error))
+
+        threads = [threading.Thread(target=read) for _ in range(3)]
+        for thread in threads:
+            thread.start()
+        started.wait()
+        time.sleep(0.002 * i)
+        store.close()
+        for thread in threads:
+            thread.join(10)
+        assert len(ends) == 3 and all("closed" in end for end in ends)
+
+
+def test_a_closed_store_is_not_opened_again_by_a_late_note(tmp_path):
+    store = Store(tmp_path / "s")
+    store.close()
+    store.note("trainer", "too late")
+    with pytest.raises(StateError, match="closed"):
+        store.teach([label(1)])
+    with Store(tmp_path / "s") as again:
+        assert again.last_seq == 0 and not again.events()
