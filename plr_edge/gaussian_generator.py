@@ -25,6 +25,7 @@ class GaussianGenerator:
         self.scatter = torch.zeros(width, width)
         self.means, self.deviations = torch.zeros(0, width), torch.zeros(0, width)
         self.noise = torch.zeros(0, width)  # made by `freeze`, of unit deviation
+        self.common = torch.ones(width)  # variances within classes, of all of them
 
     @property
     def n_classes(self) -> int:
@@ -58,16 +59,24 @@ class GaussianGenerator:
         Returns:
             Multiply-adds of doing so.
         """
+        means = self.sums / self.counts.clamp(min=1)[:, None]
+        between = means.T @ (means * self.counts[:, None])
+        within = (self.scatter - between) / self.counts.sum().clamp(min=1)
+        self.common = within.diagonal().clamp(min=1e-9)
+        self.noise = correlated_noise(within, draw) / self.common.sqrt()
+        self.refresh()
+        return noise_macs(len(within)) + self.n_classes * len(within) ** 2
+
+    def refresh(self) -> None:
+        """Take in what means and deviations have become since `freeze`; the noise stays as it is.
+
+        What has to be done before classes are asked for that came after it.
+        """
         counts = self.counts.clamp(min=1)[:, None]
         self.means = self.sums / counts
-        between = self.means.T @ (self.means * self.counts[:, None])
-        within = (self.scatter - between) / self.counts.sum().clamp(min=1)
-        common = within.diagonal().clamp(min=1e-9)  # (D,) variances
         own = (self.squares / counts - self.means**2).clamp(min=0)
-        variances = (counts * own + _SHRINKAGE * common) / (counts + _SHRINKAGE)
+        variances = (counts * own + _SHRINKAGE * self.common) / (counts + _SHRINKAGE)
         self.deviations = variances.sqrt()
-        self.noise = correlated_noise(within, draw) / common.sqrt()
-        return noise_macs(len(within)) + self.n_classes * len(within) ** 2
 
     def sample_levels(
         self, classes: torch.Tensor, level: int = 0, draw: torch.Generator | None = None

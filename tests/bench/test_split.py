@@ -4,6 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from plr_edge.bench.gaussian_rehearsal import GaussianMemory
+from plr_edge.bench.product_codec import FloatCodec
 from plr_edge.bench.split import METHODS, Profile, run_method
 from plr_edge.bench.split_data import Split
 from plr_edge.bench.split_report import summary, write_results
@@ -78,3 +80,23 @@ def test_gaussian_samples_have_the_moments_of_what_was_learned():
         # a covariance from 4,000 samples is off by some 2 % of its scale, a mean by 0.05
         assert (torch.cov(samples.T) - expected).abs().max() < 0.15 * expected.diagonal().max()
         assert (samples.mean(0) - x[labels == label].mean(0)).abs().max() < 0.3
+
+
+def test_a_class_that_came_after_the_noise_was_made_can_be_rehearsed():
+    codec = FloatCodec((4, 1, 1))
+    memory = GaussianMemory(codec, n_new=8, n_drawn=32, seed=0)
+    rng = np.random.default_rng(0)
+
+    def teach(label, n):
+        latents = 5 * label + rng.random((n, 4, 1, 1), np.float32)
+        for record in codec.encode(latents):
+            memory.add(record, label)
+
+    teach(0, 40)
+    memory.sample(8, rng)  # makes the noise
+    teach(1, 4)
+    slots = memory.sample(32, rng)
+    labels = memory.labels[slots]
+    assert set(labels.tolist()) == {0, 1}
+    drawn = codec.decode(memory.records(slots)).reshape(32, 4)
+    assert abs(drawn[labels == 1].mean() - 5.5) < 0.5
