@@ -1,8 +1,9 @@
 """CombinedClassifier: what perception answers with. NumPy only.
 
 Two timescales, added up. Fast: ridge over taps of the frozen part, where nothing ever goes stale,
-exact and forgetting nothing; class means for what is too new for it. Slow: the cosine classifier
-that rehearsal trained, over the adapted feature.
+exact and forgetting nothing; class means for what is too new for it. Slow, over the adapted
+feature: class means and the cosine classifier that rehearsal trained, half and half; class means
+alone for what was not rehearsed yet.
 """
 
 from __future__ import annotations
@@ -15,7 +16,8 @@ from plr_edge.classifiers.class_means import ClassMeans, unit
 from plr_edge.classifiers.ridge import Ridge
 
 _YOUNG = 24  # samples below which ridge has too little to go by
-_FEW = 15  # the same, of one class
+_FEW = 15  # the same, of one class beside older ones
+_FEW_SHARE = 0.75  # of the samples a class has on average: no class is young where all are
 _MOST_PENDING = 64  # samples that ridge may lag behind; class means never do
 _GROWTH = 1.25  # of the samples, until a young ridge is solved anew
 _SHARPNESS = 2.0  # of the softmax over standardised scores; about right on the embedded stream
@@ -95,9 +97,10 @@ class CombinedClassifier:
         total = near = _standardised(cosines, seen)
         if self.means.counts.sum() >= _YOUNG:
             ridge = self.ridge.fitted  # once: another thread may replace it
-            fast = _instead(near, ridge.scores(taps), ridge.counts >= _FEW)
+            fast = _instead(near, ridge.scores(taps), _old(ridge.counts))
             rehearsed = unit(features) @ self._directions.T
-            total = fast + _instead(fast, rehearsed, self._is_rehearsed)
+            slow = _instead(near, rehearsed, self._is_rehearsed)
+            total = fast + (near + slow) / 2
         total = np.where(seen, _SHARPNESS * total, -np.inf)
         highest = total.max(axis=1, keepdims=True, initial=-np.inf)
         odds = np.exp(total - np.where(np.isfinite(highest), highest, 0.0))
@@ -128,6 +131,11 @@ class CombinedClassifier:
         self.means.sums, self.means.counts = arrays["means.sums"], arrays["means.counts"]
         self.rehearsed = arrays["rehearsed"]
         self.unknown_below = float(arrays["unknown_below"][0])
+
+
+def _old(counts: np.ndarray) -> np.ndarray:
+    """Say of which classes (K,) ridge has enough samples, beside the others, to be just to them."""
+    return counts >= max(1.0, min(_FEW, _FEW_SHARE * counts.sum() / max(len(counts), 1)))
 
 
 def _instead(scores: np.ndarray, better: np.ndarray, known: np.ndarray) -> np.ndarray:
