@@ -24,6 +24,7 @@ class CosineRows:
         self.weight = torch.zeros(0, width)  # (K, D)
         self.prior = torch.zeros(0)  # (K,) recent frequency of each label in training steps
         self._velocity = torch.zeros(0, width)
+        self._imprinted = torch.zeros(0)  # (K,) length of the sum of directions in each row
         self._pending: tuple[torch.Tensor, ...] = ()
 
     def __len__(self) -> int:
@@ -79,19 +80,25 @@ class CosineRows:
         if missing > 0:
             self.weight = torch.cat([self.weight, torch.full((missing, width), 1e-3)])
             self._velocity = torch.cat([self._velocity, torch.zeros(missing, width)])
+            self._imprinted = functional.pad(self._imprinted, (0, missing))
 
     def imprint(self, label: int, features: torch.Tensor) -> None:
-        """Set a row to the mean direction of features (n, D).
+        """Set a row to the mean direction of features (n, D), and of those it was imprinted with.
 
+        What training did to the row since keeps its effect.
         Source: Qi et al., "Low-Shot Learning with Imprinted Weights", CVPR 2018.
         """
-        mean = functional.normalize(features).mean(0)
-        self.weight[label] = functional.normalize(mean, dim=0)
+        row, before = self.weight[label], self._imprinted[label]
+        total = before * functional.normalize(row, dim=0) + functional.normalize(features).sum(0)
+        length = torch.linalg.vector_norm(row) if before else 1.0
+        self.weight[label] = length * functional.normalize(total, dim=0)
+        self._imprinted[label] = torch.linalg.vector_norm(total)
 
     def restore(self, weight: torch.Tensor, prior: torch.Tensor) -> None:
         """Go on from other rows (K, D), at rest, and label frequencies."""
         self.weight, self.prior = weight, prior
         self._velocity = torch.zeros_like(weight)
+        self._imprinted = torch.zeros(len(weight))
         self._pending = ()
 
     def _norms(self) -> torch.Tensor:

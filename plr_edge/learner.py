@@ -29,6 +29,7 @@ from plr_edge.schedule import Level, Schedule, macs_from
 
 _MAX_GRADIENT = 5.0  # norm over the blocks; larger ones are scaled down
 _MOST_IMPRINTED = 256  # latents that a new row is the mean of
+_FIRST_IMPRINTED = 20  # samples of a class that its row takes in beside what training does
 
 
 class Learner:
@@ -60,6 +61,7 @@ class Learner:
         self.rows = CosineRows(levels[-1].width, config.classifier_lr, config.momentum)
         self.diverged = False  # a loss was not finite; `restore` ends it
         self._rng = np.random.default_rng([config.seed, 1])
+        self._n_imprinted: dict[int, int] = {}  # samples that rows are means of, by class
         self._newest: deque[int] = deque(maxlen=config.new_per_step)
         self._optimizer = torch.optim.SGD(
             blocks.parameters(), lr=config.blocks_lr, momentum=config.momentum
@@ -117,9 +119,13 @@ class Learner:
         if rows:
             own = None if features is None else features[list(rows.values())]
             self.features.taken(np.array(list(rows)), own)
-        new = sorted({int(y) for y in labels if y >= self.n_classes})
-        for label in new:
-            self._imprint_from_memory(label)
+        for label in sorted({int(y) for y in labels}):
+            n_imprinted = self._n_imprinted.get(label)
+            if n_imprinted is None:
+                self._imprint_from_memory(label)
+            elif n_imprinted < _FIRST_IMPRINTED:
+                own = [slot for slot, row in rows.items() if labels[row] == label]
+                self._imprint(label, np.array(own, np.int64))
 
     def step(self, *, rehearse: bool = True, level: int | None = None) -> int | None:
         """Run one training step.
@@ -218,6 +224,7 @@ class Learner:
         self.rows.restore(
             rows, torch.zeros(0) if prior is None else torch.from_numpy(np.array(prior))
         )
+        self._n_imprinted = dict.fromkeys(range(len(classifier)), _FIRST_IMPRINTED)
         for label in range(len(classifier), int(self.memory.labels.max(initial=-1)) + 1):
             self._imprint_from_memory(label)
 
@@ -225,6 +232,11 @@ class Learner:
         """Set a class's row to its mean feature."""
         self.rows.grow(label + 1)
         of_class = np.flatnonzero(self.memory.labels == label)[:_MOST_IMPRINTED]
-        if len(of_class):
-            features = self.features.at(self.features.deepest, of_class)
+        self._imprint(label, of_class)
+
+    def _imprint(self, label: int, slots: np.ndarray) -> None:
+        """Take slots (n,) into the mean that the row of their class is."""
+        if len(slots):
+            features = self.features.at(self.features.deepest, slots)
             self.rows.imprint(label, torch.from_numpy(features))
+            self._n_imprinted[label] = self._n_imprinted.get(label, 0) + len(slots)

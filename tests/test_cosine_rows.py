@@ -71,3 +71,16 @@ def test_a_feature_of_zeros_gives_finite_rows():
     assert torch.isfinite(rows.loss(torch.zeros(2, 8), torch.tensor([0, 1])))
     rows.step()
     assert np.isfinite(rows.weight.numpy()).all()
+
+
+def test_a_row_is_the_mean_of_all_samples_it_was_imprinted_with():
+    x = torch.randn(30, 8, generator=torch.Generator().manual_seed(0))
+    whole, parts = CosineRows(8, 0.1, 0.9), CosineRows(8, 0.1, 0.9)
+    for rows in (whole, parts):
+        rows.grow(1)
+    whole.imprint(0, x)
+    direction = functional.normalize(functional.normalize(x).sum(0), dim=0)
+    torch.testing.assert_close(whole.weight[0], direction)
+    parts.imprint(0, x[:1])
+    parts.imprint(0, x[1:])
+    torch.testing.assert_close(parts.weight, whole.weight)

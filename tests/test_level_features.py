@@ -1,6 +1,7 @@
 import numpy as np
 import torch
 from torch import nn
+from torch.nn import functional
 
 from plr_edge.codec import LatentCodec
 from plr_edge.config import AdaptConfig
@@ -23,7 +24,7 @@ def learner(n_latents, *, cache_bytes, schedule="0.05,0.05,0.9", max_age_steps=1
         nn.Sequential(nn.Linear(8, 24), nn.ReLU()), nn.Sequential(nn.Linear(24, 16), nn.ReLU())
     )
     codec = LatentCodec(shape=(8,), bits=8)
-    memory = LatentMemory(codec.record_bytes, n_latents * (codec.record_bytes + 4))
+    memory = LatentMemory(codec.record_bytes, max(n_latents, 99) * (codec.record_bytes + 4))
     config = AdaptConfig(cache_bytes=cache_bytes, schedule=schedule, max_age_steps=max_age_steps)
     made = Learner(blocks, levels, memory, codec, make_schedule(schedule, levels), config)
     rng = np.random.default_rng(0)
@@ -87,3 +88,16 @@ def test_a_schedule_without_blocks_renews_its_working_set_too():
     for _ in range(400):
         made.step()
     assert len(before - set(made.features.remembered().tolist())) > 500
+
+
+def test_rows_are_means_of_the_first_samples_whatever_the_order_of_classes():
+    made = learner(0, cache_bytes=0)
+    codec = LatentCodec(shape=(8,), bits=8)
+    latents = np.random.default_rng(1).standard_normal((40, 8)).astype(np.float32)
+    for label, first in ((3, 0), (1, 5), (3, 10), (1, 15)):
+        made.learn_many(codec.encode(latents[first : first + 5]), np.full(5, label))
+    for label, rows in ((3, [*range(5), *range(10, 15)]), (1, [*range(5, 10), *range(15, 20)])):
+        with torch.no_grad():
+            kept = codec.decode(codec.encode(latents[rows]))
+            features = functional.normalize(made.blocks(torch.from_numpy(kept)))
+        assert functional.cosine_similarity(made.rows.weight[label], features.mean(0), 0) > 0.999
