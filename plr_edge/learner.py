@@ -11,7 +11,6 @@ step while rehearsal reaches block l with probability u_l only.
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Mapping
 
 import numpy as np
@@ -62,7 +61,6 @@ class Learner:
         self.diverged = False  # a loss was not finite; `restore` ends it
         self._rng = np.random.default_rng([config.seed, 1])
         self._n_imprinted: dict[int, int] = {}  # samples that rows are means of, by class
-        self._newest: deque[int] = deque(maxlen=config.new_per_step)
         self._optimizer = torch.optim.SGD(
             blocks.parameters(), lr=config.blocks_lr, momentum=config.momentum
         )
@@ -115,7 +113,6 @@ class Learner:
             slot = self.memory.add(records[row], int(label))
             if slot is not None:
                 rows[slot] = row
-                self._newest.append(slot)
         if rows:
             own = None if features is None else features[list(rows.values())]
             self.features.taken(np.array(list(rows)), own)
@@ -124,8 +121,8 @@ class Learner:
             if n_imprinted is None:
                 self._imprint_from_memory(label)
             elif n_imprinted < _FIRST_IMPRINTED:
-                own = [slot for slot, row in rows.items() if labels[row] == label]
-                self._imprint(label, np.array(own, np.int64))
+                slots = [slot for slot, row in rows.items() if labels[row] == label]
+                self._imprint(label, np.array(slots, np.int64))
 
     def step(self, *, rehearse: bool = True, level: int | None = None) -> int | None:
         """Run one training step.
@@ -142,7 +139,7 @@ class Learner:
             return None
         if level is None:
             level = int(self._rng.choice(len(self.levels), p=self.schedule.shares))
-        newest = np.fromiter(set(self._newest), np.int64)
+        newest = self.features.newest
         n, moving = self.config.rehearsed_per_step, 1.0 - self.schedule.shares[-1]
         rehearsed = self.features.draw(level, n if rehearse else 0, moving, self._rng)
         slots = np.concatenate([newest, np.setdiff1d(rehearsed, newest)])  # (B + R,)

@@ -5,6 +5,7 @@ Knows the blocks, the latent memory and the cache; nothing of losses and classes
 
 from __future__ import annotations
 
+from collections import deque
 from dataclasses import dataclass, field
 from itertools import accumulate
 
@@ -19,6 +20,7 @@ from plr_edge.memory import LatentMemory
 from plr_edge.schedule import Level
 
 _BATCH = 64
+_LIFE = 0.8  # of a member, in `max_age_steps`: it goes before a step has to compute it alone
 _LEAST_MOVING = 0.1  # share of steps taken to move blocks, at least: how fast members go stale
 
 
@@ -66,12 +68,19 @@ class LevelFeatures:
         self._blocks, self._codec, self._config = list(blocks), codec, config
         self._moved = [0] * len(levels)  # updates of the blocks below each level
         self._cache = DerivedCache(levels, memory.capacity, config.cache_bytes)
+        self._newest: deque[int] = deque(maxlen=config.new_per_step)
         self._due = 0.0  # slots that the working set ought to have let in by now
 
     @property
     def deepest(self) -> int:
         """The level that the classifier reads."""
         return len(self.levels) - 1
+
+    @property
+    def newest(self) -> np.ndarray:
+        """(n,) int64 slots that took the newest latents; they are in every step."""
+        slots = np.fromiter(dict.fromkeys(self._newest), np.int64)
+        return slots[slots < len(self.memory)]  # another memory may be in use since
 
     def at(self, level: int, slots: np.ndarray, max_age_steps: int | None = None) -> np.ndarray:
         """Return features of slots; see `Learner.features_at`."""
@@ -106,6 +115,7 @@ class LevelFeatures:
 
     def taken(self, slots: np.ndarray, features: np.ndarray | None) -> None:
         """Hear that slots (n,) hold new latents, whose deepest features (n, D) may be known."""
+        self._newest.extend(slots.tolist())
         for slot in slots.tolist():
             self._cache.drop(slot)
         self._cache.enter(slots, self.memory.labels[slots])
@@ -121,7 +131,9 @@ class LevelFeatures:
         """Hear that the weights are others, or the memory; choose a working set anew."""
         self._cache = DerivedCache(self.levels, self.memory.capacity, self._config.cache_bytes)
         if self._cache.working is not None:
-            self.let_in(self.memory.sample(self._cache.n_places, rng))
+            slots = self.memory.sample(self._cache.n_places, rng)
+            self._cache.enter(slots, self.memory.labels[slots])
+            self.let_in(self.newest)
 
     def remembered(self) -> np.ndarray:
         """Return the slots (n,) whose features stand for the latent memory: all, where few."""
@@ -147,7 +159,7 @@ class LevelFeatures:
         working = self._cache.working
         if n == 0 or working is None or len(self.memory) <= working.n_places:
             return self.memory.sample(n, rng)
-        steps = self._config.max_age_steps / max(moving_share, _LEAST_MOVING)
+        steps = _LIFE * self._config.max_age_steps / max(moving_share, _LEAST_MOVING)
         self._due += working.n_places / max(steps, 1)
         if self._due >= _BATCH:
             slots = self.memory.sample(_BATCH, rng)
@@ -160,8 +172,9 @@ class LevelFeatures:
         return slots
 
     def let_in(self, slots: np.ndarray) -> None:
-        """Let slots into the working set."""
-        self._cache.enter(slots, self.memory.labels[slots])
+        """Let slots into the working set; the newest stay there, whether others come or not."""
+        both = np.union1d(slots, self.newest)
+        self._cache.enter(both, self.memory.labels[both])
         self._due = max(self._due - len(slots), -float(_BATCH))
 
     def _computed(self, level: int, slots: np.ndarray) -> np.ndarray:

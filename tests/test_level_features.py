@@ -101,3 +101,12 @@ def test_rows_are_means_of_the_first_samples_whatever_the_order_of_classes():
             kept = codec.decode(codec.encode(latents[rows]))
             features = functional.normalize(made.blocks(torch.from_numpy(kept)))
         assert functional.cosine_similarity(made.rows.weight[label], features.mean(0), 0) > 0.999
+
+
+def test_the_newest_latents_keep_their_places_while_nothing_new_comes():
+    made = learner(6000, cache_bytes=80 * 4200, max_age_steps=20)
+    for _ in range(800):
+        made.step()
+    newest = made.features.newest
+    assert len(newest) == made.config.new_per_step
+    assert np.isin(newest, made.features.remembered()).all()
