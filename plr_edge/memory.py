@@ -118,17 +118,6 @@ class LatentMemory:
         """Return the records of `slots`: (n, record_bytes) uint8, a copy."""
         return np.array(self._records[: self._n][slots])
 
-    def drop_class(self, label: int) -> int:
-        """Forget every record of one class, and return how many those were."""
-        keep = np.flatnonzero(self.labels != label)
-        n_dropped = self._n - len(keep)
-        self._records[: len(keep)] = self._records[keep]
-        self._labels[: len(keep)] = self._labels[keep]
-        self._n = len(keep)
-        self._n_seen.pop(label, None)
-        self._index()
-        return n_dropped
-
     def to_arrays(self) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         """Return what `from_arrays` needs: arrays, and facts that fit JSON."""
         arrays = {"records": self.records(), "labels": self.labels.copy()}

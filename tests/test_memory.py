@@ -58,14 +58,12 @@ def test_an_empty_memory_is_saved_and_comes_back():
 
 
 @settings(max_examples=40, deadline=None)
-@given(st.lists(st.integers(0, 4), min_size=40, max_size=200), st.integers(0, 4))
-def test_a_small_sample_has_different_slots_that_are_held(labels, dropped):
+@given(st.lists(st.integers(0, 4), min_size=1, max_size=200))
+def test_a_small_sample_has_different_slots_that_are_held(labels):
     memory = filled(labels, 30 * (RECORD + 4))
-    memory.drop_class(dropped)
     slots = memory.sample(5, np.random.default_rng(1))
     assert len(set(slots.tolist())) == min(5, len(memory))
     assert all(0 <= slot < len(memory) for slot in slots)
-    assert dropped not in memory.labels[slots]
 
 
 def test_what_is_saved_comes_back_and_goes_on_the_same():
@@ -84,12 +82,6 @@ def test_a_smaller_budget_trims_the_largest_classes():
     arrays, facts = memory.to_arrays()
     smaller = LatentMemory.from_arrays(arrays, facts, 12 * (RECORD + 4))
     assert np.bincount(smaller.labels).tolist() == [6, 6]
-
-
-def test_dropping_a_class_leaves_the_others():
-    memory = filled([0, 1, 2] * 10, 10_000)
-    assert memory.drop_class(1) == 10
-    assert sorted(set(memory.labels.tolist())) == [0, 2]
 
 
 def test_a_budget_below_one_record_is_refused():
