@@ -93,11 +93,11 @@ class TunedLda:
 
 
 class TunedRidge:
-    """Ridge to one-hot targets; its strength is the best on every tenth sample of the stream.
+    """Ridge to one-hot targets over standardised values; its strength is chosen as samples come.
 
     Source: Hoerl and Kennard, "Ridge Regression", Technometrics 12, 1970. Sums only: X'X and X'Y of
-    the samples learned and of those held back, so that every strength can be scored at any time.
-    The answer uses all samples.
+    the samples learned and of those held back, every tenth, on which the strength of least squared
+    error is taken, as RanPAC does. The answer uses all samples.
     """
 
     def __init__(self, width: int) -> None:
@@ -108,12 +108,10 @@ class TunedRidge:
         self._n_seen, self._fitted_at, self._tuned_at = 0, -1, 0
         self._strength = 0.3 * width
         self._weights = np.zeros((width + 1, 0))
-        self._shift: np.ndarray | None = None
-        self._scale = np.ones(width, np.float32)
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Learn; see `FeatureMethod`."""
-        x = self._expanded(features)
+        x = _with_one(features)
         n_classes = max(self._targets.shape[2], int(labels.max()) + 1)
         missing = n_classes - self._targets.shape[2]
         self._targets = np.pad(self._targets, ((0, 0), (0, 0), (0, missing)))
@@ -122,7 +120,7 @@ class TunedRidge:
             self._gram[part] += x[rows].T @ x[rows]
             self._targets[part] += x[rows].T @ np.eye(n_classes)[labels[rows]]
         if held.any():
-            self._held.append((x[held].astype(np.float32), labels[held]))
+            self._held.append((x[held], labels[held]))
         self._n_seen += len(labels)
         self.macs += len(labels) * (self._width + 1) ** 2
 
@@ -130,7 +128,7 @@ class TunedRidge:
         """Return regression outputs; see `FeatureMethod`."""
         if self._fitted_at != self._n_seen:
             self._fit()
-        return np.asarray(self._expanded(features) @ self._weights)
+        return np.asarray(_with_one(features) @ self._weights)
 
     @property
     def n_bytes(self) -> int:
@@ -138,31 +136,37 @@ class TunedRidge:
         held = sum(x.nbytes for x, _ in self._held)
         return int(self._gram.nbytes + self._targets.nbytes + held)
 
-    def _expanded(self, features: np.ndarray) -> np.ndarray:
-        features = np.asarray(features, np.float32)
-        if self._shift is None:  # a scale for all, from the first chunk
-            self._shift = features.mean(0)
-            spread = features.std(0)
-            self._scale = 1 / np.maximum(spread, 0.2 * float(spread.mean()) + 1e-6)
-        x = (features - self._shift) * self._scale
-        return np.concatenate([x, np.ones((len(x), 1), np.float32)], axis=1)
-
     def _fit(self) -> None:
         n_held = sum(len(y) for _, y in self._held)
         if n_held >= _FEWEST_HELD and self._n_seen >= _TUNE_GROWTH * self._tuned_at:
             self._tuned_at = self._n_seen
             x, y = (np.concatenate(part) for part in zip(*self._held, strict=True))
-            right = {}
+            targets = np.eye(self._targets.shape[2])[y]
+            error = {}
             for value in (share * self._width for share in _STRENGTHS):
-                weights = self._solved(self._gram[0], self._targets[0], value)
-                right[value] = float(((x @ weights).argmax(1) == y).mean())
-            self._strength = max(right, key=lambda value: right[value])
-        self._weights = self._solved(self._gram.sum(0), self._targets.sum(0), self._strength)
+                weights = _solved(self._gram[0], self._targets[0], value)
+                error[value] = float(np.square(x @ weights - targets).mean())
+            self._strength = min(error, key=lambda value: error[value])
+        self._weights = _solved(self._gram.sum(0), self._targets.sum(0), self._strength)
         self._fitted_at = self._n_seen
 
-    def _solved(self, gram: np.ndarray, targets: np.ndarray, strength: float) -> np.ndarray:
-        regularised = (gram + strength * np.eye(len(gram))).astype(np.float32)
-        return np.linalg.solve(regularised, targets.astype(np.float32))
+
+def _with_one(features: np.ndarray) -> np.ndarray:
+    one = np.ones((len(features), 1), np.float32)
+    return np.concatenate([np.asarray(features, np.float32), one], axis=1)
+
+
+def _solved(gram: np.ndarray, targets: np.ndarray, strength: float) -> np.ndarray:
+    """Return weights (D + 1, K) of ridge over values standardised by the sums themselves."""
+    n = max(gram[-1, -1], 1.0)
+    mean, mean_target = gram[-1, :-1] / n, targets[-1] / n
+    centred = gram[:-1, :-1] - n * np.outer(mean, mean)
+    spread = np.sqrt(np.maximum(centred.diagonal(), 0) / n)
+    scale = 1 / np.maximum(spread, 0.2 * float(spread.mean()) + 1e-6)
+    regularised = (scale[:, None] * centred * scale + strength * np.eye(len(mean))).astype("f4")
+    right = scale[:, None] * (targets[:-1] - n * np.outer(mean, mean_target))
+    weights = scale[:, None] * np.linalg.solve(regularised, right.astype("f4"))
+    return np.concatenate([weights, (mean_target - mean @ weights)[None]]).astype(np.float32)
 
 
 class RandomFeatureRidge(TunedRidge):

@@ -58,6 +58,21 @@ def test_lda_and_nearest_mean_answer_as_scikit_learn_does():
         assert (ours.scores_many(x[160:]).argmax(1) == theirs).mean() > 0.93
 
 
+def test_ridge_from_sums_is_ridge_over_standardised_values():
+    x, y = gaussian(width=8)
+    x[:, 0] = 100 + 3 * x[:, 0]  # far from zero, and wider
+    ours = FEATURE_METHODS["ridge"](8)
+    for start in range(0, len(y), 16):
+        ours.learn_many(x[start : start + 16], y[start : start + 16])
+    scores = ours.scores_many(x)
+    z, targets = (x - x.mean(0)) / x.std(0), np.eye(8)[y]
+    expected = [
+        z @ np.linalg.solve(z.T @ z + 8 * share * np.eye(8), z.T @ targets) + targets.mean(0)
+        for share in (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)
+    ]
+    assert min(abs(scores - one).max() for one in expected) < 1e-3
+
+
 def test_naive_bayes_scores_are_log_likelihoods():
     x, y = gaussian(n_classes=3, width=4)
     ours = NaiveBayes(4)
