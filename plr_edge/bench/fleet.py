@@ -16,6 +16,7 @@ from plr_edge.bench.class_statistics import Statistics
 from plr_edge.bench.datasets import Part
 from plr_edge.bench.rehearsers import batches
 from plr_edge.bench.scenarios import Task
+from plr_edge.classifiers.class_means import grown
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import AdaptConfig
 from plr_edge.learner import Learner
@@ -195,7 +196,9 @@ class Fleet:
         classifier.rehearsed = learner.classifier()
         slots = np.arange(len(learner.memory))
         known = learner.features_at(len(learner.levels) - 1, slots, max_age_steps=0)
-        classifier.means.learn_many(known, learner.memory.labels.astype(np.int64))
+        means, last = classifier.means, np.array([len(self.task.classes) - 1])
+        means.sums, means.counts = grown(means.sums, last), grown(means.counts, last)
+        means.learn_many(known, learner.memory.labels.astype(np.int64))
         return classifier.answer_many(self._taps(self._test), features)[0]
 
     # training
