@@ -2,8 +2,8 @@
 
 Two timescales, added up. Fast: ridge over taps of the frozen part, where nothing ever goes stale,
 exact and forgetting nothing; class means for what is too new for it. Slow, over the adapted
-feature: class means and the cosine classifier that rehearsal trained, half and half; class means
-alone for what was not rehearsed yet.
+feature: the cosine classifier that rehearsal trained, and class means for a quarter beside it; class
+means alone for what was not rehearsed yet.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ _FEW = 15  # the same, of one class beside older ones
 _FEW_SHARE = 0.75  # of the samples a class has on average: no class is young where all are
 _MOST_PENDING = 64  # samples that ridge may lag behind; class means never do
 _GROWTH = 1.25  # of the samples, until a young ridge is solved anew
+_NEAR = 0.25  # weight of class means beside the rehearsed rows, which have one
 _SHARPNESS = 2.0  # of the softmax over standardised scores; about right on the embedded stream
 
 
@@ -100,7 +101,7 @@ class CombinedClassifier:
             fast = _instead(near, ridge.scores(taps), _old(ridge.counts))
             rehearsed = unit(features) @ self._directions.T
             slow = _instead(near, rehearsed, self._is_rehearsed)
-            total = fast + (near + slow) / 2
+            total = fast + slow + _NEAR * near
         total = np.where(seen, _SHARPNESS * total, -np.inf)
         highest = total.max(axis=1, keepdims=True, initial=-np.inf)
         odds = np.exp(total - np.where(np.isfinite(highest), highest, 0.0))
