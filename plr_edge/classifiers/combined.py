@@ -2,8 +2,8 @@
 
 Two timescales, added up. Fast: ridge over taps of the frozen part, where nothing ever goes stale,
 exact and forgetting nothing; class means for what is too new for it. Slow, over the adapted
-feature: the cosine classifier that rehearsal trained, and class means for a quarter beside it; class
-means alone for what was not rehearsed yet.
+feature: the cosine classifier that rehearsal trained, and class means for a quarter beside it;
+class means alone for what was not rehearsed yet.
 """
 
 from __future__ import annotations
