@@ -77,9 +77,7 @@ class Statistics:
         """Return the arrays of a `Ridge` that learned the same samples."""
         n, width = int(self.counts.sum()), self.sums.shape[1]
         mean = self.sums.sum(0) / n
-        spread = np.sqrt(np.maximum(np.diag(self.gram) / n - mean**2, 0))
-        scale = 1.0 / np.maximum(spread, max(1e-6, _LEAST_SPREAD * float(spread.mean())))
-        centred = (self.gram - n * np.outer(mean, mean)) * np.outer(scale, scale)
+        scale, centred = standardised_gram(self.gram, mean, n, _LEAST_SPREAD)
         targets = (self.sums - self.counts[:, None] * mean) * scale  # (K, D)
         centred[np.diag_indices(width)] += width / 3
         weights = np.linalg.solve(centred, targets.T).T
@@ -100,3 +98,23 @@ class Statistics:
         within = self.within
         scale = max(float(np.trace(within)) / len(within), 1e-12)
         return (1 - _SHRINKAGE) * within + _SHRINKAGE * scale * np.eye(len(within))
+
+
+def standardised_gram(
+    gram: np.ndarray, mean: np.ndarray, n: float, least_spread: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Standardise second moments afterwards, as if every sample had been.
+
+    Args:
+        gram: (D, D) X'X of the samples.
+        mean: (D,) of them.
+        n: how many.
+        least_spread: of a value, in units of the mean spread.
+
+    Returns:
+        scale: (D,) that a value is multiplied by.
+        (D, D) Z'Z of the standardised samples.
+    """
+    spread = np.sqrt(np.maximum(gram.diagonal() / n - mean**2, 0))
+    scale = 1.0 / np.maximum(spread, max(1e-6, least_spread * float(spread.mean())))
+    return scale, (gram - n * np.outer(mean, mean)) * np.outer(scale, scale)

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import numpy as np
 
+from plr_edge.bench.class_statistics import standardised_gram
 from plr_edge.classifiers.class_means import ClassMeans
 from plr_edge.classifiers.lda import StreamingLda
 
 _STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # of ridge, in units of its width
+_LEAST_SPREAD = 0.2  # of the mean spread: values that hardly vary are not blown up
 _SHRINKAGES = (1e-3, 0.01, 0.1, 0.3, 0.6, 0.9)  # of LDA
 _HELD_BACK_EVERY = 10
 _FEWEST_HELD = 20
@@ -160,10 +162,8 @@ def _solved(gram: np.ndarray, targets: np.ndarray, strength: float) -> np.ndarra
     """Return weights (D + 1, K) of ridge over values standardised by the sums themselves."""
     n = max(gram[-1, -1], 1.0)
     mean, mean_target = gram[-1, :-1] / n, targets[-1] / n
-    centred = gram[:-1, :-1] - n * np.outer(mean, mean)
-    spread = np.sqrt(np.maximum(centred.diagonal(), 0) / n)
-    scale = 1 / np.maximum(spread, 0.2 * float(spread.mean()) + 1e-6)
-    regularised = (scale[:, None] * centred * scale + strength * np.eye(len(mean))).astype("f4")
+    scale, centred = standardised_gram(gram[:-1, :-1], mean, n, _LEAST_SPREAD)
+    regularised = (centred + strength * np.eye(len(mean))).astype("f4")
     right = scale[:, None] * (targets[:-1] - n * np.outer(mean, mean_target))
     weights = scale[:, None] * np.linalg.solve(regularised, right.astype("f4"))
     return np.concatenate([weights, (mean_target - mean @ weights)[None]]).astype(np.float32)

@@ -56,7 +56,8 @@ class GaussianMemory(LatentMemory):
         if seen >= 1.5 * self._n_frozen:  # an eigendecomposition: seldom
             self.generator.freeze()
             self._n_frozen = seen
-        self.generator.refresh()
+        else:
+            self.generator.refresh()
         known = np.flatnonzero(self.generator.counts.numpy() > 0)
         classes = rng.choice(known, n)
         (latents,) = self.generator.sample_levels(torch.from_numpy(classes), 0, self._draw)
