@@ -19,6 +19,7 @@ _HELD_BACK_EVERY = 10
 _FEWEST_HELD = 20
 _TUNE_GROWTH = 2.0  # of the samples, until a setting is chosen anew
 _RANDOM_FEATURES = 2000
+_LEAST_VARIANCE = 1e-9
 
 
 class NearestMean:
@@ -224,7 +225,8 @@ class NaiveBayes:
         n = np.maximum(self._counts, 1)[:, None]
         means = self._sums[0] / n
         total = self._sums.sum(1) / self._counts.sum()
-        floor = self._floor * np.maximum(total[1] - total[0] ** 2, 0).mean()  # for one sample
+        floor = self._floor * np.maximum(total[1] - total[0] ** 2, 0).mean()
+        floor = max(floor, _LEAST_VARIANCE)  # of one sample alone there is none
         variances = self._sums[1] / n - means**2 + floor
         x = np.asarray(features, np.float64)
         constant = -0.5 * np.log(variances).sum(1) - 0.5 * (means**2 / variances).sum(1)

@@ -23,7 +23,7 @@ from plr_edge.files import replace_file
 from plr_edge.meters.board import describe_machine
 
 TUNING_SEED = 99
-TUNING_SCENARIO = Scenario(dataset="cifar100", per_class=5)
+TUNING_SCENARIO = Scenario(dataset="cifar100", per_class=20)
 _GRID = (0.33, 1.0, 3.0)  # times the setting's default
 _TESTED_IN_TUNING = 1000
 _COMPUTES = ("plr-edge", "torch", "onnxruntime", "numpy")
@@ -108,8 +108,7 @@ def run_grid(
 
     for name in dict.fromkeys(scenario.dataset for scenario in scenarios):
         make_one(Scenario(dataset=name), 0, data, output, say)
-    rows = read_rows(output, config)
-    tuned = read_tuned(output)
+    rows, tuned = read_rows(output, config), read_tuned(output)
     done = {(row["scenario"], row["method"], row["seed"]) for row in rows}
     wanted = [
         (method, scenario, seed)
@@ -130,27 +129,39 @@ def run_grid(
     return rows
 
 
-def tune(*, data: Path, output: Path, config: AdaptConfig, say: Say) -> dict[str, Any]:
+def tune(
+    *, data: Path, output: Path, config: AdaptConfig, jobs: int, say: Say, backend: str = "loky"
+) -> dict[str, Any]:
     """Choose one setting of every method in `TUNABLE` on a seed that no table shows.
 
-    Each tries the same three multiples of its default on one short scenario, whose held-out frames
-    choose; the choice holds for every scenario.
+    Each tries the same three multiples of its default on one scenario, whose held-out frames
+    choose; the choice holds for every scenario. What was tried is kept at once in `tuning.json`.
     """
-    own = read_tuned(output)
+    from plr_edge.bench.grid import in_processes
+
+    make_one(TUNING_SCENARIO, TUNING_SEED, data, output, say)
+    tried = _read_tried(output)
+    calls = [
+        (tried_accuracy, (name, value), {"data": data, "output": output, "config": config})
+        for name, (_, default) in TUNABLE.items()
+        for value in (factor * default for factor in _GRID)
+        if str(value) not in tried.get(name, {})
+    ]
+    for name, value, accuracy in in_processes(calls, jobs, backend):
+        tried.setdefault(name, {})[str(value)] = accuracy
+        replace_file(output / "tuning.json", json.dumps(tried, indent=1).encode())
+        say(f"tuning {name:<30} {TUNABLE[name][0]} {value:.2g}  {accuracy:6.1%}")
+    return read_tuned(output)
+
+
+def tried_accuracy(
+    name: str, value: float, *, data: Path, output: Path, config: AdaptConfig
+) -> tuple[str, float, float]:
+    """Return a method, a value of its setting, and the accuracy that it had in tuning."""
     task = make_one(TUNING_SCENARIO, TUNING_SEED, data, output)
-    for name, (setting, default) in TUNABLE.items():
-        if name in own:
-            continue
-        tried = {}
-        for value in (factor * default for factor in _GRID):
-            contender = contenders()[name](
-                task, replace(config, seed=TUNING_SEED), **{setting: value}
-            )
-            tried[value] = final_accuracy(contender, task, _TESTED_IN_TUNING)
-            say(f"tuning {name:<30} {setting} {value:.2g}  {tried[value]:6.1%}")
-        own[name] = {setting: max(tried, key=lambda value: tried[value])}
-        replace_file(output / "tuned.json", json.dumps(own, indent=1).encode())
-    return own
+    seeded = replace(config, seed=TUNING_SEED)
+    contender = contenders()[name](task, seeded, **{TUNABLE[name][0]: value})
+    return name, value, final_accuracy(contender, task, _TESTED_IN_TUNING)
 
 
 # what is tuned, and from which default; the others choose their setting on the stream itself
@@ -171,8 +182,16 @@ TUNABLE = {
 
 
 def read_tuned(output: Path) -> dict[str, Any]:
-    """Return what `tune` chose."""
-    file = output / "tuned.json"
+    """Return the best of what `tune` tried, of each method that tried all its values."""
+    return {
+        name: {TUNABLE[name][0]: float(max(values, key=lambda value: values[value]))}
+        for name, values in _read_tried(output).items()
+        if len(values) == len(_GRID)
+    }
+
+
+def _read_tried(output: Path) -> dict[str, dict[str, float]]:
+    file = output / "tuning.json"
     return dict(json.loads(file.read_text())) if file.is_file() else {}
 
 

@@ -61,12 +61,14 @@ def command(
             raise ConfigError(f"no method {name!r}; there are {', '.join(known)}")
     wanted = scenarios.choose(quick, datasets, orders, frames, experiences, noises)
     config = AdaptConfig(memory_bytes=parse_bytes(memory))
+    backend = "ray" if cluster else "loky"
     if tune:
-        compare.tune(data=data, output=output, config=config, say=click.echo)
+        compare.tune(data=data, output=output, config=config, jobs=jobs, say=click.echo,
+                     backend=backend)  # fmt: skip
     every = tuple(name for name in known if not (quick and name in SLOW))
     rows = compare.run_grid(
         wanted, methods or every, range(1 if quick else seeds), data=data, output=output,
-        config=config, jobs=jobs, say=click.echo, backend="ray" if cluster else "loky",
+        config=config, jobs=jobs, say=click.echo, backend=backend,
     )  # fmt: skip
     compare_report.write_results(output, rows, compare.describe_run())
     if markdown:

@@ -88,6 +88,14 @@ def test_naive_bayes_scores_are_log_likelihoods():
     np.testing.assert_allclose(ours.scores_many(x), expected, rtol=1e-4, atol=1e-3)
 
 
+def test_naive_bayes_answers_after_a_single_sample():
+    x, y = gaussian(n_classes=3, width=4)
+    ours = NaiveBayes(4)
+    ours.learn_many(x[:1], y[:1])
+    with np.errstate(all="raise"):
+        assert (ours.scores_many(x).argmax(1) == y[0]).all()
+
+
 def test_codecs_give_back_what_they_can():
     rng = np.random.default_rng(0)
     latents = rng.standard_normal((50, 10, 2, 2)).astype(np.float32)
@@ -191,7 +199,10 @@ def test_tuning_takes_the_best_of_three_and_is_remembered(tmp_path, made, monkey
     monkeypatch.setattr(compare, "make_one", lambda *_: task)
     monkeypatch.setattr(compare, "TUNABLE", {"naive Bayes": ("floor", 0.1)})
     said = []
-    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig(), "say": said.append}
+    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig(), "say": said.append,
+             "jobs": 1}  # fmt: skip
+    monkeypatch.setattr("plr_edge.bench.grid.in_processes",
+                        lambda calls, *_: (one(*given, **named) for one, given, named in calls))
     tuned = compare.tune(**where)
     accuracies = {float(line.split()[-2]): line.split()[-1] for line in said}
     best = max(accuracies, key=lambda value: float(accuracies[value].rstrip("%")))
