@@ -135,32 +135,33 @@ def tune(
     """Choose one setting of every method in `TUNABLE` on a seed that no table shows.
 
     Each tries the same three multiples of its default on one scenario, whose held-out frames
-    choose; the choice holds for every scenario. What was tried is kept at once in `tuning.json`.
+    choose, and a fourth beyond the best if that is the smallest or the largest; the choice holds
+    for every scenario. What was tried is kept at once in `tuning.json`.
     """
     from plr_edge.bench.grid import in_processes
 
     make_one(TUNING_SCENARIO, TUNING_SEED, data, output, say)
+    given = {"data": data, "output": output, "config": config}
     tried = _read_tried(output)
-    calls = [
-        (tried_accuracy, (name, value), {"data": data, "output": output, "config": config})
-        for name, (_, default) in TUNABLE.items()
-        for value in (factor * default for factor in _GRID)
-        if str(value) not in tried.get(name, {})
-    ]
-    for name, value, accuracy in in_processes(calls, jobs, backend):
-        tried.setdefault(name, {})[str(value)] = accuracy
-        replace_file(output / "tuning.json", json.dumps(tried, indent=1).encode())
-        say(f"tuning {name:<30} {TUNABLE[name][0]} {value:.2g}  {accuracy:6.1%}")
+    while calls := [
+        (tried_accuracy, (name, value), given)
+        for name in TUNABLE
+        for value in _wanted(name, tried.get(name, {})) - set(tried.get(name, {}))
+    ]:
+        for name, value, accuracy in in_processes(calls, jobs, backend):
+            tried.setdefault(name, {})[value] = accuracy
+            replace_file(output / "tuning.json", json.dumps(tried, indent=1).encode())
+            say(f"tuning {name:<30} {TUNABLE[name][0]} {value}  {accuracy:6.1%}")
     return read_tuned(output)
 
 
 def tried_accuracy(
-    name: str, value: float, *, data: Path, output: Path, config: AdaptConfig
-) -> tuple[str, float, float]:
+    name: str, value: str, *, data: Path, output: Path, config: AdaptConfig
+) -> tuple[str, str, float]:
     """Return a method, a value of its setting, and the accuracy that it had in tuning."""
     task = make_one(TUNING_SCENARIO, TUNING_SEED, data, output)
     seeded = replace(config, seed=TUNING_SEED)
-    contender = contenders()[name](task, seeded, **{TUNABLE[name][0]: value})
+    contender = contenders()[name](task, seeded, **{TUNABLE[name][0]: float(value)})
     return name, value, final_accuracy(contender, task, _TESTED_IN_TUNING)
 
 
@@ -182,12 +183,27 @@ TUNABLE = {
 
 
 def read_tuned(output: Path) -> dict[str, Any]:
-    """Return the best of what `tune` tried, of each method that tried all its values."""
+    """Return the best of what `tune` tried, of each method that tried all it should."""
     return {
-        name: {TUNABLE[name][0]: float(max(values, key=lambda value: values[value]))}
-        for name, values in _read_tried(output).items()
-        if len(values) == len(_GRID)
+        name: {TUNABLE[name][0]: float(_best(tried))}
+        for name, tried in _read_tried(output).items()
+        if set(tried) == _wanted(name, tried)
     }
+
+
+def _wanted(name: str, tried: dict[str, float]) -> set[str]:
+    """Return the values that a method should try, as text: known when the first three were."""
+    grid = [TUNABLE[name][1] * factor for factor in _GRID]
+    values = [f"{value:.2g}" for value in grid]
+    if set(values) <= set(tried):
+        best = _best({value: tried[value] for value in values})
+        beyond = {values[0]: grid[0] * _GRID[0], values[-1]: grid[-1] * _GRID[-1]}
+        values += [f"{beyond[best]:.2g}"] if best in beyond else []
+    return set(values)
+
+
+def _best(tried: dict[str, float]) -> str:
+    return max(tried, key=lambda value: tried[value])
 
 
 def _read_tried(output: Path) -> dict[str, dict[str, float]]:

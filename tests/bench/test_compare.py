@@ -193,21 +193,51 @@ def test_seconds_until_learned_include_waiting_for_the_experience_to_end(made):
     assert 0.01 < at_once["learned_after_s"] < 16 * 0.01 + 0.1
 
 
-def test_tuning_takes_the_best_of_three_and_is_remembered(tmp_path, made, monkeypatch):
+@pytest.mark.parametrize("accuracies, best", [
+    ({"0.033": 0.2, "0.1": 0.5, "0.3": 0.4}, 0.1),
+    ({"0.033": 0.2, "0.1": 0.5, "0.3": 0.6, "0.9": 0.4}, 0.3),
+    ({"0.011": 0.7, "0.033": 0.6, "0.1": 0.5, "0.3": 0.5}, 0.011),
+])  # fmt: skip
+def test_tuning_goes_on_beyond_an_edge_and_is_remembered(
+    tmp_path, monkeypatch, accuracies, best
+):  # fmt: skip
+    tried = []
+
+    def accuracy(name, value, **_):
+        tried.append(value)
+        return name, value, accuracies[value]
+
+    monkeypatch.setattr(compare, "make_one", lambda *_: None)
+    monkeypatch.setattr(compare, "tried_accuracy", accuracy)
+    monkeypatch.setattr(compare, "TUNABLE", {"naive Bayes": ("floor", 0.1)})
+    monkeypatch.setattr(
+        "plr_edge.bench.grid.in_processes",
+        lambda calls, *_: (one(*given, **named) for one, given, named in calls),
+    )
+    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig(), "say": print, "jobs": 1}
+    assert compare.tune(**where) == {"naive Bayes": {"floor": best}}
+    assert sorted(tried) == sorted(accuracies)
+    kept = json.loads((tmp_path / "tuning.json").read_text())
+    kept["naive Bayes"].pop("0.1")  # as if it had been interrupted
+    (tmp_path / "tuning.json").write_text(json.dumps(kept))
+    assert compare.read_tuned(tmp_path) == {}
+    assert compare.tune(**where) == {"naive Bayes": {"floor": best}}
+    assert tried[len(accuracies) :] == ["0.1"]
+
+
+def test_what_is_tried_in_tuning_is_the_accuracy_of_the_method_with_that_setting(
+    tmp_path, made, monkeypatch
+):  # fmt: skip
     _, bundles, parts, _ = made
     task = make_task(Scenario(dataset="films", per_class=4), bundles, parts, compare.TUNING_SEED)
     monkeypatch.setattr(compare, "make_one", lambda *_: task)
-    monkeypatch.setattr(compare, "TUNABLE", {"naive Bayes": ("floor", 0.1)})
-    said = []
-    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig(), "say": said.append,
-             "jobs": 1}  # fmt: skip
-    monkeypatch.setattr("plr_edge.bench.grid.in_processes",
-                        lambda calls, *_: (one(*given, **named) for one, given, named in calls))
-    tuned = compare.tune(**where)
-    accuracies = {float(line.split()[-2]): line.split()[-1] for line in said}
-    best = max(accuracies, key=lambda value: float(accuracies[value].rstrip("%")))
-    assert tuned["naive Bayes"]["floor"] == pytest.approx(best, rel=0.1)
-    assert compare.tune(**where) == tuned and len(said) == 3
+    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig()}
+    method = NaiveBayes(task.train.seen.features.shape[1], floor=30.0)
+    method.learn_many(task.train.seen.features, task.train.labels)
+    right = method.scores_many(task.test.seen.features).argmax(1) == task.test.labels
+    _, value, accuracy = compare.tried_accuracy("naive Bayes", "30", **where)
+    assert value == "30" and accuracy == pytest.approx(right.mean())
+    assert accuracy != compare.tried_accuracy("naive Bayes", "0.1", **where)[2]
 
 
 def test_a_folder_is_a_data_set_of_which_every_fourth_frame_is_held_out(tmp_path):
