@@ -5,7 +5,6 @@ What is sent is rounded as it would be, and its bytes are counted. Everyone has 
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -253,20 +252,6 @@ class Fleet:
     def _row(self, sent: str, answers: str, n_bytes: float | None, scores: list[np.ndarray]) -> Row:
         right = [float((s.argmax(1) == self._test.labels).mean()) for s in scores]
         return {"sent": sent, "answers": answers, "bytes": n_bytes, "accuracies": right}
-
-
-def run_fleets(
-    task: Task, n_robots: int, config: AdaptConfig, say: Callable[[str], None]
-) -> list[Row]:
-    """Run a fleet whose classes are disjoint, and one where each class is met by two robots."""
-    rows = []
-    for overlap in OVERLAPS:
-        for row in Fleet(task, n_robots, overlap, config).run():
-            rows.append({"classes": overlap, "robots": n_robots, "seed": config.seed, **row})
-            size = "" if row["bytes"] is None else f"{row['bytes'] / 1e3:9,.0f} kB"
-            say(f"{overlap:<12} {row['sent']:<46} {row['answers']:<12} {size:>12}  "
-                f"{np.mean(row['accuracies']):6.1%}")  # fmt: skip
-    return rows
 
 
 def _steps(learner: Learner, n: int) -> None:

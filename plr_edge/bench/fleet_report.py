@@ -16,14 +16,26 @@ from plr_edge.files import replace_file
 Row = dict[str, Any]
 
 
-def write_results(output: Path, task: str, rows: list[Row]) -> None:
-    """Write fleet.json and, where matplotlib is installed, fleet.html."""
-    replace_file(output / "fleet.json", json.dumps({"task": task, "rows": rows}, indent=1).encode())
+def write_results(output: Path, settings: Any, rows: list[Row]) -> None:
+    """Write fleet.json and, where matplotlib is installed, fleet.html.
+
+    Args:
+        settings: JSON of what the rows were made with.
+    """
+    kept = {"settings": settings, "rows": rows}
+    replace_file(output / "fleet.json", json.dumps(kept, indent=1).encode())
     try:
         sections = [_section(classes, rows) for classes in _in_order(rows, "classes")]
-        report.write_report(output / "fleet.html", f"plr-edge bench fleet: {task}", sections)
+        report.write_report(output / "fleet.html", "plr-edge bench fleet", sections)
     except MissingExtraError:
         return
+
+
+def read_rows(output: Path, settings: Any) -> list[Row]:
+    """Return the rows kept so far of the same settings."""
+    file = output / "fleet.json"
+    kept = json.loads(file.read_text()) if file.is_file() else {}
+    return list(kept["rows"]) if kept.get("settings") == settings else []
 
 
 def summary(rows: list[Row], classes: str) -> list[Row]:

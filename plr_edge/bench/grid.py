@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator
 from typing import Any
 
@@ -31,6 +32,8 @@ def in_processes(calls: list[Call], jobs: int, backend: str = "loky") -> Iterato
         raise MissingExtraError(
             "the comparison needs joblib; pip install 'plr-edge[bench]'"
         ) from None
+    # a process whose memory grew is replaced by a new one, which is what we want
+    warnings.filterwarnings("ignore", message="A worker stopped while some jobs were given")
     with joblib.parallel_config(backend=backend, n_jobs=jobs, inner_max_num_threads=1):
         tasks = (joblib.delayed(function)(*args, **kwargs) for function, args, kwargs in calls)
         yield from joblib.Parallel(return_as="generator_unordered", batch_size=1)(tasks)

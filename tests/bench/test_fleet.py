@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from plr_edge.bench import fleet, fleet_report
+from plr_edge.bench import fleet, fleet_report, fleet_runs
 from plr_edge.bench.class_statistics import Statistics
 from plr_edge.bench.scenarios import Scenario, make_task
 from plr_edge.classifiers.lda import StreamingLda
@@ -65,14 +65,29 @@ def test_each_class_is_seen_by_as_many_robots_as_asked(overlap, made):
     assert sum(len(robot.part.labels) for robot in robots) == len(task.train.labels)
 
 
-def test_sharing_beats_isolation_and_costs_bytes(made, monkeypatch):
+def test_sharing_beats_isolation_costs_bytes_and_resumes(made, monkeypatch):
     _, bundles, parts, folder = made
     for name, value in (("_STEPS", 6), ("_LATENTS_EACH", (2,)), ("_ROUNDS", (1,))):
         monkeypatch.setattr(fleet, name, value)
-    monkeypatch.setattr(fleet, "OVERLAPS", {"disjoint": 1})
+    monkeypatch.setattr(fleet_runs, "OVERLAPS", {"disjoint": 1})
     monkeypatch.setattr(fleet, "_MOST_TESTED", 60)
-    task = make_task(Scenario(dataset="films", per_class=6), bundles, parts, 0)
-    rows = fleet.run_fleets(task, 2, AdaptConfig(memory_bytes=300_000), lambda _: None)
+    given = {"output": folder / "fleet", "config": AdaptConfig(memory_bytes=300_000),
+             "data": folder, "jobs": 1, "say": lambda _: None}  # fmt: skip
+    (folder / "fleet").mkdir()
+    scenario, made_seeds = Scenario(dataset="films", per_class=6), []
+
+    def make_one(scenario, seed, *_):
+        made_seeds.append(seed)
+        return make_task(scenario, bundles, parts, seed)
+
+    monkeypatch.setattr(fleet_runs, "make_one", make_one)
+    monkeypatch.setattr(
+        fleet_runs,
+        "in_processes",
+        lambda calls, *_: (one(*args, **named) for one, args, named in calls),
+    )
+    rows = fleet_runs.run_fleets(scenario, 2, 1, **given)
+    assert fleet_runs.run_fleets(scenario, 2, 1, **given) == rows and made_seeds == [0, 0, 0]
     lines = {(x["sent"], x["answers"]): x for x in fleet_report.summary(rows, "disjoint")}
     alone = lines["isolation", "fast"]["accuracy %"]
     assert lines["statistics of the taps", "fast (ridge)"]["accuracy %"] > alone + 20
@@ -82,6 +97,5 @@ def test_sharing_beats_isolation_and_costs_bytes(made, monkeypatch):
         if "robot saw" not in sent:
             assert (line["kB a robot"] > 0) == (sent != "isolation")
     pytest.importorskip("matplotlib")
-    fleet_report.write_results(folder, "films", rows)
-    assert (folder / "fleet.html").stat().st_size > 5000
+    assert (folder / "fleet" / "fleet.html").stat().st_size > 5000
     assert "| class means | class means |" in fleet_report.markdown(rows, "films")
