@@ -108,7 +108,10 @@ def run_grid(
 
     for name in dict.fromkeys(scenario.dataset for scenario in scenarios):
         make_one(Scenario(dataset=name), 0, data, output, say)
-    rows, tuned = read_rows(output, config), read_tuned(output)
+    tuned = read_tuned(output)
+    rows = [
+        row for row in read_rows(output, config) if row["tuned"] == tuned.get(row["method"], {})
+    ]  # what was run before a setting was chosen is run again
     done = {(row["scenario"], row["method"], row["seed"]) for row in rows}
     wanted = [
         (method, scenario, seed)

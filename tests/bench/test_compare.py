@@ -322,3 +322,33 @@ def test_a_grid_keeps_its_rows_and_goes_on(tmp_path, made, monkeypatch):
     compare.write_rows(tmp_path, config, [row("ridge", 0, 0.5, 1.0)])
     assert len(compare.read_rows(tmp_path, config)) == 1
     assert compare.read_rows(tmp_path, AdaptConfig(bits=8)) == []
+
+
+def test_a_grid_runs_what_is_missing_and_what_another_setting_was_chosen_for(
+    tmp_path, monkeypatch
+):  # fmt: skip
+    ran = []
+
+    def run_one(name, scenario, seed, *, tuned, **_):
+        ran.append((name, seed))
+        return {**row(name, seed, 0.5, 1.0), "scenario": scenario.name, "tuned": tuned}
+
+    monkeypatch.setattr(compare, "make_one", lambda *_: None)
+    monkeypatch.setattr(compare, "run_one", run_one)
+    monkeypatch.setattr(
+        "plr_edge.bench.grid.in_processes",
+        lambda calls, *_: (one(*given, **named) for one, given, named in calls),
+    )
+    scenario, methods = Scenario(dataset="mnist"), ("ridge", "naive Bayes")
+    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig(), "jobs": 1,
+             "say": lambda _: None}  # fmt: skip
+    compare.run_grid((scenario,), methods, range(1), **where)
+    rows = compare.run_grid((scenario,), methods, range(2), **where)
+    assert ran == [("ridge", 0), ("naive Bayes", 0), ("ridge", 1), ("naive Bayes", 1)]
+    assert len(rows) == 4
+    tried = {"0.033": 0.2, "0.1": 0.5, "0.3": 0.4}
+    (tmp_path / "tuning.json").write_text(json.dumps({"naive Bayes": tried}))
+    rows = compare.run_grid((scenario,), methods, range(2), **where)
+    assert ran[4:] == [("naive Bayes", 0), ("naive Bayes", 1)]
+    assert [one["tuned"] for one in rows if one["method"] == "naive Bayes"] == [{"floor": 0.1}] * 2
+    assert len(compare.read_rows(tmp_path, AdaptConfig())) == len(rows) == 4
