@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from PIL import Image
 
 from plr_edge.errors import MissingExtraError
 from plr_edge.files import replace_file
+from plr_edge.plot_labels import put_labels
 
 _STYLE = """
 body { font: 15px/1.45 system-ui, sans-serif; max-width: 62rem; margin: 2rem auto; padding: 0 1rem;
@@ -28,8 +29,10 @@ td:first-child, th:first-child { text-align: left } svg { max-width: 100%; heigh
 .frames { display: flex; flex-wrap: wrap; gap: .6rem } .frames figure { margin: 0; width: 7.5rem }
 .frames img { width: 7.5rem; height: 7.5rem; image-rendering: auto; border: 3px solid #2b8a3e }
 .frames .wrong img { border-color: #c92a2a } figcaption { font-size: .8rem }
+tr.bold { font-weight: 600; background: #eef5fb }
 .key { display: flex; gap: 2.2rem; margin: 1rem 0 } .key b { display: block; font-size: 1.7rem }
 """
+_OURS, _OTHERS = "#1864ab", "#868e96"
 
 
 def write_report(path: Path, title: str, sections: Sequence[str]) -> None:
@@ -62,15 +65,21 @@ def key_figures(figures: dict[str, str]) -> str:
     return f'<div class="key">{"".join(cells)}</div>'
 
 
-def table(rows: Sequence[dict[str, Any]], caption: str = "") -> str:
-    """Show rows; the columns are the keys of the first one. A value that is absent stays empty."""
+def table(rows: Sequence[dict[str, Any]], caption: str = "", *, bold: Collection[int] = ()) -> str:
+    """Show rows; the columns are the keys of the first one. A value that is absent stays empty.
+
+    Args:
+        bold: which rows stand out.
+    """
     if not rows:
         return ""
     columns = list(rows[0])
     head = "".join(f"<th>{html.escape(column)}</th>" for column in columns)
     lines = (
-        "<tr>" + "".join(f"<td>{_text(row.get(c))}</td>" for c in columns) + "</tr>" for row in rows
-    )
+        ('<tr class="bold">' if i in bold else "<tr>")
+        + "".join(f"<td>{_text(row.get(c))}</td>" for c in columns) + "</tr>"
+        for i, row in enumerate(rows)
+    )  # fmt: skip
     return (
         f"<table><caption>{html.escape(caption)}</caption><tr>{head}</tr>{''.join(lines)}</table>"
     )
@@ -103,25 +112,58 @@ def line_plot(curves: dict[str, np.ndarray], x_label: str, y_label: str) -> str:
     return _svg(figure)
 
 
-def scatter_plot(points: dict[str, tuple[float, float]], x_label: str, y_label: str) -> str:
-    """Draw named points (x, y), x on a logarithmic axis."""
-    figure, axes = _figure(8.5, 4.2)
-    for name, (x, y) in points.items():
-        axes.scatter([x], [y], s=26)
-        axes.annotate(name, (x, y), textcoords="offset points", xytext=(5, 3), fontsize=8)
+def scatter_plot(
+    points: dict[str, tuple[float, float]],
+    x_label: str,
+    y_label: str,
+    *,
+    ours: Collection[str] = (),
+) -> str:
+    """Draw named points (cost, gain), cost on a logarithmic axis, and the front of the best.
+
+    Points below half of the highest gain are named below the picture, not drawn.
+
+    Args:
+        ours: names that stand out.
+    """
+    least = max(y for _, y in points.values()) / 2
+    shown = {name: point for name, point in points.items() if point[1] >= least}
+    below = [f"{name} ({y:.1f})" for name, (_, y) in points.items() if y < least]
+    figure, axes = _figure(8.5, 5.2)
+    for name, point in shown.items():
+        axes.scatter(*point, s=30, color=_OURS if name in ours else _OTHERS, zorder=3)
+    front = _front(list(shown.values()))
+    axes.plot(*zip(*front, strict=True), drawstyle="steps-post", color=_OURS, linewidth=0.8,
+              alpha=0.6)  # fmt: skip
     axes.set(xlabel=x_label, ylabel=y_label, xscale="log")
+    axes.margins(x=0.12, y=0.08)
     axes.grid(alpha=0.3)
-    return _svg(figure)
+    put_labels(figure, axes, shown)
+    return _svg(figure) + (paragraph(f"Not drawn, below {least:.0f}: {', '.join(below)}.")
+                           if below else "")  # fmt: skip
 
 
-def time_plot(curves: dict[str, list[tuple[float, float]]], x_label: str, y_label: str) -> str:
-    """Draw named curves of (time, value)."""
-    figure, axes = _figure(8.5, 2.2)
-    for name, points in curves.items():
-        axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2)
+def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
+    """Return the points than which none is as cheap and better, the cheapest first."""
+    front: list[tuple[float, float]] = []
+    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
+        if not front or y > front[-1][1]:
+            front.append((x, y))
+    return front
+
+
+def time_plot(
+    curves: dict[str, list[tuple[float, float]]], x_label: str, y_label: str, height: float = 2.2
+) -> str:
+    """Draw named curves of (time, value); many names stand beside the picture."""
+    figure, axes = _figure(8.5, height)
+    for i, (name, points) in enumerate(curves.items()):
+        axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, color=f"C{i % 10}",
+                  linestyle="-" if i < 10 else "--")  # fmt: skip
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
-    axes.legend(frameon=False, fontsize=8)
+    beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if len(curves) > 4 else {}
+    axes.legend(frameon=False, fontsize=8, **beside)
     return _svg(figure)
 
 

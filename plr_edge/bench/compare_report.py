@@ -107,11 +107,12 @@ def _sections(rows: list[Row], facts: Row) -> list[str]:
         lines = summary(rows, scenario)
         if not lines:
             continue
+        drawn = [line for line in lines if line["learn ms"] is not None]  # whole methods
         plots = [
             report.scatter_plot(
                 {x["method"]: (max(x[key], least), x["accuracy %"])
-                 for x in lines if x[key] is not None},
-                label, "accuracy %",
+                 for x in drawn if x[key] is not None},
+                label, "accuracy %", ours={x["method"] for x in drawn if x["ours"]},
             )
             for key, least, label in (
                 ("MMAC", 1e-3, "multiply-adds of learning, millions a frame"),
@@ -119,8 +120,11 @@ def _sections(rows: list[Row], facts: Row) -> list[str]:
                 ("kept MB", 1e-2, "megabytes kept for learning"),
             )
         ]  # fmt: skip
-        curves = report.line_plot(_curves(rows, scenario), "look", "accuracy on classes met")
-        table = report.table([_shown(line) for line in lines], claim(lines))
+        curves = report.time_plot(
+            _curves(rows, scenario), "frames taught", "accuracy on classes met", height=3.6
+        )
+        best = [i for i, line in enumerate(lines) if line["best"]]
+        table = report.table([_shown(line) for line in lines], claim(lines), bold=best)
         sections.append(report.section(scenario, *plots, curves, table))
     return sections
 
@@ -134,14 +138,13 @@ def _shown(line: Row) -> Row:
     }  # fmt: skip
 
 
-def _curves(rows: list[Row], scenario: str) -> dict[str, np.ndarray]:
+def _curves(rows: list[Row], scenario: str) -> dict[str, list[tuple[float, float]]]:
     own = [r for r in rows if r["scenario"] == scenario and "curve" in r]
     curves = {}
     for name in dict.fromkeys(row["method"] for row in own):
         if name.startswith(("plr", "ridge", "internal", "streaming", "AR1")):
-            curves[name] = np.mean(
-                [[a for _, a in row["curve"]] for row in own if row["method"] == name], axis=0
-            )
+            mean = np.mean([row["curve"] for row in own if row["method"] == name], axis=0)
+            curves[name] = [(float(n), float(accuracy)) for n, accuracy in mean]
     return curves
 
 
