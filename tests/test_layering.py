@@ -16,8 +16,8 @@ ROWS = (
     {"assets", "errors"},
     {
         "admission", "boards", "classifiers", "codec", "config", "correlated_noise", "cosine_rows",
-        "files", "gate", "memory", "metrics", "mlp", "onnx_check", "preprocessing", "schedule",
-        "signing", "tensors", "working_set",
+        "files", "gate", "memory", "metrics", "mlp", "onnx_check", "plot_labels", "preprocessing",
+        "schedule", "signing", "tensors", "working_set",
     },
     {"bundle", "bundle_check", "bundle_write", "derived_cache", "level_features", "report"},
     {
