@@ -10,7 +10,16 @@ from typing import Any
 import numpy as np
 
 from plr_edge import report
-from plr_edge.bench.compare_summary import MEASURES, claim, per_frame, summary
+from plr_edge.bench.compare_summary import (
+    CEILING,
+    MEASURES,
+    claim,
+    difference,
+    ours_on_front,
+    per_frame,
+    rivals,
+    summary,
+)
 from plr_edge.errors import ConfigError, MissingExtraError
 from plr_edge.files import replace_file
 from plr_edge.meters.board import describe_machine
@@ -50,9 +59,35 @@ def put_between_marks(file: Path, name: str, text: str) -> None:
     replace_file(file, f"{before}{first}\n{text.strip()}\n{last}{after}".encode())
 
 
+def overview(rows: list[Row]) -> list[Row]:
+    """Return a line for each scenario: our best, the best of the others, the ceiling."""
+    table = []
+    for scenario in dict.fromkeys(row["scenario"] for row in rows):
+        lines = summary(rows, scenario)
+        pair = rivals(lines)
+        if pair is None:
+            continue
+        mean, half, n_seeds = difference(*pair)
+        ceiling = next((line for line in lines if line["method"] == CEILING), None)
+        table.append(
+            {
+                "stream": scenario,
+                "seeds": str(n_seeds),
+                "our best": pair[0]["method"],
+                "%": f"{pair[0]['accuracy %']:.1f}",
+                "best of the others": pair[1]["method"],
+                "its %": f"{pair[1]['accuracy %']:.1f}",
+                "difference": f"{mean:+.1f}" + ("" if half is None else f" ± {half:.1f}"),
+                "joint %": f"{ceiling['accuracy %']:.1f}" if ceiling else "",
+                "ours on the front": "; ".join(ours_on_front(lines)) or "none",
+            }
+        )
+    return table
+
+
 def markdown(rows: list[Row]) -> str:
-    """Return a table for each scenario, and what it says of ours."""
-    parts = []
+    """Return an overview, a table for each scenario, and what it says of ours."""
+    parts = [_markdown_table(overview(rows)), ""]
     for scenario in dict.fromkeys(row["scenario"] for row in rows):
         lines = summary(rows, scenario)
         n_seeds = max((len(line["seeds"]) for line in lines), default=0)
@@ -88,6 +123,11 @@ def to_csv(rows: list[Row]) -> str:
     return text.getvalue()
 
 
+def _markdown_table(rows: list[Row]) -> str:
+    head = [list(rows[0]), ["---"] * len(rows[0])] if rows else []
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [*head, *(r.values() for r in rows)])
+
+
 def _name(line: Row, n_seeds: int) -> str:
     n = len(line["seeds"])
     fewer = f" ({n} seed{'s' * (n > 1)})" if n < n_seeds else ""
@@ -102,7 +142,10 @@ def _accuracy(line: Row) -> str:
 
 def _sections(rows: list[Row], facts: Row) -> list[str]:
     machine = report.table([{**describe_machine(), **facts}])
-    sections = [report.section("Machine", machine)]
+    sections = [
+        report.section("Overview", report.table(overview(rows))),
+        report.section("Machine", machine),
+    ]
     for scenario in dict.fromkeys(row["scenario"] for row in rows):
         lines = summary(rows, scenario)
         if not lines:

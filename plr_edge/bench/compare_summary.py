@@ -96,24 +96,40 @@ def differ(a: Row, b: Row) -> bool | None:
     return None if half is None else abs(mean) > half
 
 
-def claim(lines: list[Row]) -> str:
-    """Say by how much our best is above the best of the others but the ceiling, and whether surely.
+def rivals(lines: list[Row]) -> tuple[Row, Row] | None:
+    """Return our best, and the best of the others but the ceiling, if both ran on some seed.
 
     Args:
         lines: from `summary`.
     """
     ours = next((line for line in lines if line["ours"]), None)
     other = next((x for x in lines if not x["ours"] and x["method"] != CEILING), None)
-    if ours is None or other is None:
+    if ours is None or other is None or not set(ours["seeds"]) & set(other["seeds"]):
+        return None
+    return ours, other
+
+
+def claim(lines: list[Row]) -> str:
+    """Say by how much our best is above the best of the others but the ceiling, and whether surely.
+
+    Args:
+        lines: from `summary`.
+    """
+    pair = rivals(lines)
+    if pair is None:
         return ""
+    ours, other = pair
     mean, half, n_seeds = difference(ours, other)
-    if not n_seeds:
-        return ""
     spread = "one seed, no interval" if half is None else f"± {half:.1f}, {n_seeds} seeds, paired t"
-    front = [line["method"] for line in lines if line["ours"] and line["front"]]
     return (f"`{ours['method']}` minus `{other['method']}`, the best that is not ours: {mean:+.1f} "
             f"points ({spread}). On the front of accuracy and multiply-adds: "
-            f"{', '.join(front) or 'none of ours'}.")  # fmt: skip
+            f"{', '.join(f'`{name}`' for name in ours_on_front(lines)) or 'none of ours'}."
+            )  # fmt: skip
+
+
+def ours_on_front(lines: list[Row]) -> list[str]:
+    """Return the names of our settings that nothing as cheap beats, the best first."""
+    return [line["method"] for line in lines if line["ours"] and line["front"]]
 
 
 def pareto(points: list[tuple[float, float]]) -> list[bool]:

@@ -298,6 +298,9 @@ def test_the_report_marks_the_best_its_ties_and_the_front():
     table = compare_report.markdown(rows)
     assert "| * plr | **61.0 ± 2.5** |" in table and "| internal replay | 61.0 ± 2.5 = |" in table
     assert "`plr` minus `internal replay`, the best that is not ours:" in table
+    assert table.splitlines()[2] == (
+        "| s | 3 | plr | 61.0 | internal replay | 61.0 | +0.0 ± 0.3 | 70.0 | plr |"
+    )
     assert compare_report.to_csv(rows).count("\n") == 13
 
 
