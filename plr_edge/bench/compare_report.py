@@ -92,15 +92,15 @@ def markdown(rows: list[Row]) -> str:
         lines = summary(rows, scenario)
         n_seeds = max((len(line["seeds"]) for line in lines), default=0)
         shown = [name for name in _COLUMNS if any(line[name] is not None for line in lines)]
-        head = ["method", "accuracy %", "MMAC/frame", *shown]
-        parts.append(f"### {scenario} ({n_seeds} seed{'s' * (n_seeds > 1)})\n\n"
-                     f"| {' | '.join(head)} |\n|{'---|' * len(head)}")  # fmt: skip
-        for line in lines:
-            cells = [_name(line, n_seeds), _accuracy(line), _cell(line["MMAC"])]
-            parts.append(f"| {' | '.join([*cells, *(_cell(line[s]) for s in shown)])} |")
+        table = [
+            {"method": _name(line, n_seeds), "accuracy %": _accuracy(line),
+             "MMAC/frame": _cell(line["MMAC"]), **{name: _cell(line[name]) for name in shown}}
+            for line in lines
+        ]  # fmt: skip
         skipped = {r["method"]: r["skipped"] for r in rows
                    if r["scenario"] == scenario and "skipped" in r}  # fmt: skip
-        parts += ["", claim(lines)]
+        parts += [f"### {scenario} ({n_seeds} seed{'s' * (n_seeds > 1)})", ""]
+        parts += [_markdown_table(table), "", claim(lines)]
         parts += [f"Not run: {name} ({reason})." for name, reason in skipped.items()]
         parts.append("")
     return "\n".join(parts)
