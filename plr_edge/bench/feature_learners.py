@@ -41,16 +41,22 @@ class NearestNeighbours:
     macs = 0  # nothing is computed to learn; answering costs D for each one held
 
     def __init__(
-        self, width: int, *, choices: tuple[int, ...] = _NEIGHBOURS, n_bytes: int = _MEMORY_BYTES
+        self,
+        width: int,
+        *,
+        choices: tuple[int, ...] = _NEIGHBOURS,
+        n_bytes: int = _MEMORY_BYTES,
+        equal_votes: bool = False,
     ) -> None:
         self._memory, self._choices = FeatureMemory(width, n_bytes), choices
+        self._equal_votes = equal_votes
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
         """Learn; see `FeatureMethod`."""
         self._memory.add_many(unit(features), labels)
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return votes, nearer ones heavier; see `FeatureMethod`."""
+        """Return votes, nearer ones heavier unless all are equal; see `FeatureMethod`."""
         x, y = self._memory.features(), self._memory.held.labels
         return self._votes(unit(features), x, y, self._best_k(x, y))
 
@@ -70,13 +76,14 @@ class NearestNeighbours:
         }
         return max(right, key=lambda k: right[k])
 
-    @staticmethod
-    def _votes(queries: np.ndarray, x: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
+    def _votes(self, queries: np.ndarray, x: np.ndarray, y: np.ndarray, k: int) -> np.ndarray:
         scores = np.zeros((len(queries), int(y.max()) + 1), np.float32)
         for i in range(0, len(queries), 500):
             cosines = queries[i : i + 500] @ x.T
             near = np.argpartition(-cosines, min(k, len(y)) - 1, axis=1)[:, :k]
             weights = np.take_along_axis(cosines, near, 1) + 1
+            if self._equal_votes:
+                weights = np.ones_like(weights)
             for row, (labels, weight) in enumerate(zip(y[near], weights, strict=True), i):
                 np.add.at(scores[row], labels, weight)
         return scores

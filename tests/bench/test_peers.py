@@ -105,3 +105,25 @@ def test_pip_s_own_word_is_the_reason(tmp_path):
                "sys.exit(1)"]  # fmt: skip
     with pytest.raises(PeerMissing, match="nothing there"):
         environments._run(command)
+
+
+def test_rivers_densities_are_what_its_naive_bayes_has():
+    rng = np.random.default_rng(0)
+    x, y = rng.standard_normal((30, 3)).astype(np.float32), np.arange(30) % 2
+    x[:, 2] = y == 0  # does not vary within a class: its density is 0
+    ours = comparison.RiverBayes(3)
+    ours.learn_many(x, y)
+    for c in (0, 1):
+        own = x[y == c].astype(float)
+        mean, spread = own.mean(0)[:2], own.std(0, ddof=1)[:2]
+        density = np.exp(-((x[:, :2] - mean) ** 2) / 2 / spread**2) / spread / (2 * np.pi) ** 0.5
+        expected = np.log(1e-9 + density).sum(1) + np.log(1e-9) + np.log(0.5)
+        np.testing.assert_allclose(ours.scores_many(x)[:, c], expected, rtol=1e-4)
+
+
+def test_equal_votes_count_neighbours():
+    ours = comparison.OURS["k nearest neighbours"](2)
+    angles = np.array([0.0, 0.3, 0.3, 0.3, 0.3, 2.0])
+    x = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
+    ours.learn_many(x, np.array([0, 1, 1, 1, 0, 0]))
+    np.testing.assert_array_equal(ours.scores_many(x[:1]), [[2.0, 3.0]])
