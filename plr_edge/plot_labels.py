@@ -15,7 +15,6 @@ _MARKER_PT = 4.0
 def put_labels(figure: Any, axes: Any, points: dict[str, tuple[float, float]]) -> None:
     """Write each name beside its point (x, y), the highest first, with a line where it is far."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.patheffects import withStroke
     from matplotlib.transforms import Bbox
 
     renderer = FigureCanvasAgg(figure).get_renderer()  # type: ignore[no-untyped-call]
@@ -29,7 +28,7 @@ def put_labels(figure: Any, axes: Any, points: dict[str, tuple[float, float]]) -
         label = axes.annotate(
             name, point, xytext=(0, 0), textcoords="offset points", fontsize=8, va="center",
             arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "0.6", "shrinkB": 3},
-            path_effects=[withStroke(linewidth=2, foreground="white")], zorder=4,
+bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.3}, zorder=4,
         )  # fmt: skip
         label.set_in_layout(False)
         best: tuple[float, float, tuple[float, float, str], Any] | None = None
