@@ -30,22 +30,29 @@ def forgetting(matrix: np.ndarray) -> float:
 
     Args:
         matrix: (n, n); row i holds accuracies after experience i, column j those on experience j;
-            NaN above the diagonal.
+            NaN above the diagonal, and in the column of an experience that nothing is tested of.
 
     Returns:
         0 where nothing was forgotten; NaN for a single experience.
     """
-    if len(matrix) < 2:
+    tested = _tested(matrix)
+    if not len(tested):
         return float("nan")
-    best = np.nanmax(matrix[:-1, :-1], axis=0)
-    return float(np.mean(best - matrix[-1, :-1]))
+    best = np.nanmax(matrix[:-1, tested], axis=0)
+    return float(np.mean(best - matrix[-1, tested]))
 
 
 def backward_transfer(matrix: np.ndarray) -> float:
     """Return the mean change from just after each experience to the end; below 0 is forgetting."""
-    if len(matrix) < 2:
+    tested = _tested(matrix)
+    if not len(tested):
         return float("nan")
-    return float(np.mean(matrix[-1, :-1] - np.diag(matrix)[:-1]))
+    return float(np.mean(matrix[-1, tested] - np.diag(matrix)[tested]))
+
+
+def _tested(matrix: np.ndarray) -> np.ndarray:
+    """Return the experiences before the last that accuracies are known of."""
+    return np.flatnonzero(~np.isnan(matrix[-1, :-1]))
 
 
 def running_accuracy(

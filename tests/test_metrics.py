@@ -23,3 +23,11 @@ def test_accuracies():
     assert accuracy_of(["a", "b", "b"], ["a", "b", "a"]) == pytest.approx(2 / 3)
     assert per_class_accuracy(["a", "b", "b"], ["a", "b", "a"]) == {"a": 1.0, "b": 0.5}
     assert running_accuracy([1, 1, 1, 1], [1, 0, 0, 1], window=2).tolist() == [1.0, 0.5, 0.0, 0.5]
+
+
+def test_an_experience_that_nothing_is_tested_of_is_left_out():
+    gap = np.insert(np.insert(MATRIX, 1, NAN, axis=0), 1, NAN, axis=1)
+    gap[1, 0] = MATRIX[0, 0]
+    assert forgetting(gap) == pytest.approx(forgetting(MATRIX))
+    assert backward_transfer(gap) == pytest.approx(backward_transfer(MATRIX))
+    assert np.isnan(forgetting(np.full((3, 3), NAN)))

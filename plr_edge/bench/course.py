@@ -196,9 +196,9 @@ class Course:
 
 def _forward(matrix: np.ndarray, n_classes: int) -> float:
     """Return the mean accuracy on what comes next, above chance (Lopez-Paz and Ranzato, 2017)."""
-    if len(matrix) < 2:
-        return float("nan")
-    return float(np.mean(np.diag(matrix, 1)) - 1 / n_classes)
+    coming = np.diag(matrix, 1)
+    coming = coming[~np.isnan(coming)]  # an experience may meet no new class
+    return float(coming.mean() - 1 / n_classes) if len(coming) else float("nan")
 
 
 def _mean(right: np.ndarray) -> float:
