@@ -134,7 +134,7 @@ class Course:
         met: set[int] = set()
         groups = []
         for start, end in self._experiences:
-            own = set(self.task.train.labels[start:end].tolist())
+            own = set(self.task.right_labels[start:end].tolist())
             groups.append(np.array(sorted(own - met), np.int64))
             met |= own
         return groups
@@ -153,7 +153,7 @@ class Course:
             self._timed(self.contender.learn, chunk)
             at += len(chunk.labels)
             if one_class and at - start in self._after:
-                label = int(chunk.labels[-1])
+                label = int(self.task.right_labels[at - 1])
                 own = np.flatnonzero(self.task.test.labels == label)[:_EACH_OF_A_CLASS]
                 right = self._answers(self.task.test.take(own)) == label
                 self._after[at - start].append(float(right.mean()))

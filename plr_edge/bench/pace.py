@@ -115,7 +115,7 @@ class _Peer(_Side):
         backbone = load_backbone(bundle.manifest["backbone"], input_size=bundle.preprocessing.size)
         self._frozen = split(backbone, bundle.manifest["cut"])[0].eval()
         nothing = _part(np.zeros((0, *bundle.latent_shape), np.float32), np.zeros(0, np.int64))
-        task = Task("pace", bundle, bundle, nothing, nothing, classes, (0,), 0.0)
+        task = Task("pace", bundle, bundle, nothing, nothing, classes, (0,), 0.0, nothing.labels)
         self._contender = contenders()[PEER](task, config, **settings)
 
     def learn(self, frames: list[Frame]) -> None:

@@ -118,6 +118,7 @@ class Task:
         classes: names.
         starts: first frame of each experience.
         frozen_s: seconds of the frozen part for one frame.
+        right_labels: of the taught frames, where none is wrong.
     """
 
     name: str
@@ -128,6 +129,7 @@ class Task:
     classes: list[str]
     starts: tuple[int, ...]
     frozen_s: float
+    right_labels: np.ndarray
 
     @property
     def experiences(self) -> list[tuple[int, int]]:
@@ -160,7 +162,7 @@ def make_task(
     labels = np.where(wrong, (ordered.labels + shift) % len(classes), ordered.labels)
     return Task(
         scenario.name, *bundles, replace(ordered, labels=labels), test, classes,
-        tuple(int(start) for start in starts), frozen_s,
+        tuple(int(start) for start in starts), frozen_s, ordered.labels,
     )  # fmt: skip
 
 

@@ -134,6 +134,18 @@ def test_noise_puts_wrong_labels_on_its_share_of_frames(made):
     assert wrong.any()
 
 
+def test_wrong_labels_do_not_make_a_class_met(made):
+    _, bundles, parts, _ = made
+    noisy = Scenario(dataset="films", n_experiences=4, per_class=8, noise=0.5)
+    rows = [
+        Course(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
+        for task in (make_task(one, bundles, parts, 0) for one in (noisy, replace(noisy, noise=0)))
+    ]
+    assert rows[0]["forgetting"] is not None
+    assert [frames for frames, _ in rows[0]["curve"]] == [frames for frames, _ in rows[1]["curve"]]
+    assert rows[0]["curve"][0][1] > 0.5  # of the three classes that were met
+
+
 @pytest.mark.parametrize("name", contenders())
 def test_every_contender_takes_its_course(name, made):
     _, bundles, parts, _ = made
