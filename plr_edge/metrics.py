@@ -1,4 +1,4 @@
-"""Accuracy matrix, forgetting and backward transfer. NumPy only.
+"""Accuracy matrix, forgetting and backward transfer; Pareto fronts. NumPy only.
 
 Source: Lopez-Paz and Ranzato, "Gradient Episodic Memory", NeurIPS 2017, section 2, for the matrix
 and backward transfer; Chaudhry et al., "Riemannian Walk", ECCV 2018, section 3, for forgetting.
@@ -64,3 +64,11 @@ def running_accuracy(
     stops = np.arange(1, len(right) + 1)
     starts = np.maximum(0, stops - window)
     return np.asarray((total[stops] - total[starts]) / (stops - starts))
+
+
+def pareto(points: list[tuple[float, float]]) -> list[bool]:
+    """Say of each (cost, accuracy) that no other is as cheap and better, or cheaper, as good."""
+    return [
+        not any((c <= cost and a > accuracy) or (c < cost and a >= accuracy) for c, a in points)
+        for cost, accuracy in points
+    ]

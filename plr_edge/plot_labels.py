@@ -28,7 +28,7 @@ def put_labels(figure: Any, axes: Any, points: dict[str, tuple[float, float]]) -
         label = axes.annotate(
             name, point, xytext=(0, 0), textcoords="offset points", fontsize=8, va="center",
             arrowprops={"arrowstyle": "-", "linewidth": 0.5, "color": "0.6", "shrinkB": 3},
-bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.3}, zorder=4,
+            bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.7, "pad": 0.3}, zorder=4,
         )  # fmt: skip
         label.set_in_layout(False)
         best: tuple[float, float, tuple[float, float, str], Any] | None = None

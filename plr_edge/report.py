@@ -17,6 +17,7 @@ from PIL import Image
 
 from plr_edge.errors import MissingExtraError
 from plr_edge.files import replace_file
+from plr_edge.metrics import pareto
 from plr_edge.plot_labels import put_labels
 
 _STYLE = """
@@ -126,6 +127,8 @@ def scatter_plot(
     Args:
         ours: names that stand out.
     """
+    if not points:
+        return ""
     least = max(y for _, y in points.values()) / 2
     shown = {name: point for name, point in points.items() if point[1] >= least}
     below = [f"{name} ({y:.1f})" for name, (_, y) in points.items() if y < least]
@@ -145,11 +148,7 @@ def scatter_plot(
 
 def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
     """Return the points than which none is as cheap and better, the cheapest first."""
-    front: list[tuple[float, float]] = []
-    for x, y in sorted(points, key=lambda point: (point[0], -point[1])):
-        if not front or y > front[-1][1]:
-            front.append((x, y))
-    return front
+    return sorted(point for point, on in zip(points, pareto(points), strict=True) if on)
 
 
 def time_plot(

@@ -44,3 +44,7 @@ def test_a_scatter_plot_says_what_it_leaves_out():
 
 def test_the_front_is_what_nothing_as_cheap_beats():
     assert report._front([(3, 6), (1, 5), (2, 5), (2, 7), (1, 4)]) == [(1, 5), (2, 7)]
+
+
+def test_nothing_to_draw_is_no_picture():
+    assert report.scatter_plot({}, "cost", "accuracy %") == ""

@@ -59,11 +59,16 @@ def put_between_marks(file: Path, name: str, text: str) -> None:
     replace_file(file, f"{before}{first}\n{text.strip()}\n{last}{after}".encode())
 
 
-def overview(rows: list[Row]) -> list[Row]:
+def summaries(rows: list[Row]) -> dict[str, list[Row]]:
+    """Return the lines of `summary` for each scenario, in the order in which they were run."""
+    names = dict.fromkeys(row["scenario"] for row in rows)
+    return {scenario: summary(rows, scenario) for scenario in names}
+
+
+def overview(tables: dict[str, list[Row]]) -> list[Row]:
     """Return a line for each scenario: our best, the best of the others, the ceiling."""
     table = []
-    for scenario in dict.fromkeys(row["scenario"] for row in rows):
-        lines = summary(rows, scenario)
+    for scenario, lines in tables.items():
         pair = rivals(lines)
         if pair is None:
             continue
@@ -87,9 +92,9 @@ def overview(rows: list[Row]) -> list[Row]:
 
 def markdown(rows: list[Row]) -> str:
     """Return an overview, a table for each scenario, and what it says of ours."""
-    parts = [_markdown_table(overview(rows)), ""]
-    for scenario in dict.fromkeys(row["scenario"] for row in rows):
-        lines = summary(rows, scenario)
+    tables = summaries(rows)
+    parts = [_markdown_table(overview(tables)), ""]
+    for scenario, lines in tables.items():
         n_seeds = max((len(line["seeds"]) for line in lines), default=0)
         shown = [name for name in _COLUMNS if any(line[name] is not None for line in lines)]
         table = [
@@ -141,13 +146,13 @@ def _accuracy(line: Row) -> str:
 
 
 def _sections(rows: list[Row], facts: Row) -> list[str]:
+    tables = summaries(rows)
     machine = report.table([{**describe_machine(), **facts}])
     sections = [
-        report.section("Overview", report.table(overview(rows))),
+        report.section("Overview", report.table(overview(tables))),
         report.section("Machine", machine),
     ]
-    for scenario in dict.fromkeys(row["scenario"] for row in rows):
-        lines = summary(rows, scenario)
+    for scenario, lines in tables.items():
         if not lines:
             continue
         drawn = [line for line in lines if line["learn ms"] is not None]  # whole methods

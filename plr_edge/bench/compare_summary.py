@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from plr_edge.bench.contenders import OURS
+from plr_edge.metrics import pareto
 
 Row = dict[str, Any]
 CEILING = "joint training"  # learns when all has come, and says nothing before
@@ -130,14 +131,6 @@ def claim(lines: list[Row]) -> str:
 def ours_on_front(lines: list[Row]) -> list[str]:
     """Return the names of our settings that nothing as cheap beats, the best first."""
     return [line["method"] for line in lines if line["ours"] and line["front"]]
-
-
-def pareto(points: list[tuple[float, float]]) -> list[bool]:
-    """Say of each (cost, accuracy) that no other is as cheap and better, or cheaper, as good."""
-    return [
-        not any((c <= cost and a > accuracy) or (c < cost and a >= accuracy) for c, a in points)
-        for cost, accuracy in points
-    ]
 
 
 def _mark(lines: list[Row]) -> None:
