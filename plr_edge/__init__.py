@@ -9,13 +9,13 @@ _HOMES = {
     "AdaptConfig": "plr_edge.config",
     "Perception": "plr_edge.runtime.perception",
     "PlrEdgeError": "plr_edge.errors",
-    "RobotOptions": "plr_edge.runtime.assembly",
-    "RosAdapter": "plr_edge.runtime.ros_adapter",
+    "RobotOptions": "plr_edge.robot.options",
+    "RosAdapter": "plr_edge.ros.adapter",
     "Session": "plr_edge.runtime.session",
     "adapt": "plr_edge.runtime.adapt",
     "export_bundle": "plr_edge.export",
     "load_backbone": "plr_edge.backbones",
-    "open_bundle": "plr_edge.bundle",
+    "open_bundle": "plr_edge.bundle.reading",
     "open_stream": "plr_edge.stream",
 }
 __all__ = sorted(_HOMES)

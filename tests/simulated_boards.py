@@ -2,8 +2,8 @@
 
     python tests/simulated_boards.py
 
-runs `plr_edge.governor` in closed loop, once a simulated second, against a model of power, heat
-and latency. The model writes the board's tree (`fake_boards`); the meters and thermal zones read
+runs `plr_edge.robot.governor` in closed loop, once a simulated second, against a model of power,
+heat and latency. The model writes the board's tree (`fake_boards`); the meters and thermal zones read
 it. NOTHING HERE WAS MEASURED ON A BOARD. What the model is made of:
 
 - relative cost of the levels: multiply-adds of a step of 64 on the bundle that `plr-edge export`
@@ -22,11 +22,11 @@ from pathlib import Path
 
 from fake_boards import FakeBoard, make_board
 
-from plr_edge.governor import Budget, Decision, Governor, Reading
 from plr_edge.meters import read_temperatures_c
 from plr_edge.meters.base import PowerMeter
 from plr_edge.meters.hwmon import find_ina3221
-from plr_edge.schedule import Level, make_schedule
+from plr_edge.replay.schedule import Level, make_schedule
+from plr_edge.robot.governor import Budget, Decision, Governor, Reading
 
 BATCH = 64
 LEVELS = tuple(
@@ -195,7 +195,7 @@ CASES: tuple[tuple[str, Budget, str], ...] = tuple(
 
 
 def main() -> None:
-    """Print the table of docs/results.md."""
+    """Print the table of benchmarks/results.md."""
     print("| board | budget | schedule | steps/s | levels | W | C |")
     print("|---|---|---|---|---|---|---|")
     for name, budget, schedule in CASES:

@@ -11,14 +11,14 @@ import pytest
 from engines.conftest import fakes  # noqa: F401  (a fixture: TensorRT on the processor)
 from fake_boards import BUILDERS, make_board
 
-from plr_edge.bench.product_codec import FloatCodec, ProductCodec
-from plr_edge.bundle import open_bundle
+from benchmarks.product_codec import FloatCodec, ProductCodec
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.classifiers import CLASSIFIERS
-from plr_edge.codec import _ALLOWED_BITS, LatentCodec
 from plr_edge.engines.choice import ENGINES, make_frozen_engine
 from plr_edge.errors import EngineError, PlrEdgeError, ScheduleError
 from plr_edge.meters import METERS, PowerMeter
-from plr_edge.schedule import SCHEDULES, Level, apportion, fully_connected, make_schedule
+from plr_edge.replay.latent_codec import _ALLOWED_BITS, LatentCodec
+from plr_edge.replay.schedule import SCHEDULES, Level, apportion, fully_connected, make_schedule
 
 RNG = np.random.default_rng
 

@@ -6,11 +6,17 @@ from pathlib import Path
 import click
 import pytest
 
-from plr_edge.bench.split import METHODS as SPLIT_METHODS
+from benchmarks.cli import command as bench_command
+from benchmarks.split import METHODS as SPLIT_METHODS
 from plr_edge.cli import _COMMANDS, cli
 
 ROOT = Path(__file__).parent.parent
-TEXT = "\n".join(file.read_text() for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")])
+PAGES = [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "benchmarks").glob("*.md")]
+TEXT = "\n".join(file.read_text() for file in PAGES)
+BENCHES = [
+    bench_command.get_command(click.Context(bench_command), name)
+    for name in bench_command.list_commands(click.Context(bench_command))
+]
 
 
 @pytest.mark.parametrize("name", _COMMANDS)
@@ -26,15 +32,14 @@ def test_options_and_protocols_that_are_named_exist():
     known = {
         option
         for name in _COMMANDS
-        for command in _with_subcommands(cli.get_command(click.Context(cli), name))
+        for command in [*_with_subcommands(cli.get_command(click.Context(cli), name)), *BENCHES]
         for parameter in command.params
         for option in parameter.opts
     }
     others = {"--system-site-packages", "--version", "--help"}
     assert set(re.findall(r"(?<![\w-])--[a-z][a-z0-9-]+", TEXT)) <= known | others
-    benches = set(re.findall(r"plr-edge bench ([a-z0-9-]+)", TEXT))
-    group = cli.get_command(click.Context(cli), "bench")
-    assert benches <= set(group.list_commands(click.Context(group)))
+    benches = set(re.findall(r"python -m benchmarks ([a-z0-9-]+)", TEXT))
+    assert benches <= {command.name for command in BENCHES}
 
 
 def _with_subcommands(command):
@@ -45,7 +50,7 @@ def _with_subcommands(command):
 
 
 def test_rows_of_the_results_are_methods():
-    results = (ROOT / "docs" / "results.md").read_text()
+    results = (ROOT / "benchmarks" / "results.md").read_text()
     part = results[
         results.index("## CIFAR-100, class-incremental") : results.index("What this says")
     ]
@@ -54,6 +59,6 @@ def test_rows_of_the_results_are_methods():
 
 
 def test_files_that_are_linked_exist():
-    for file in [ROOT / "README.md", *(ROOT / "docs").glob("*.md")]:
+    for file in PAGES:
         for target in re.findall(r"\]\((?!http)([^)#]+)\)", file.read_text()):
             assert (file.parent / target).exists(), target

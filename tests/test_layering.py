@@ -1,10 +1,10 @@
-"""Which way imports point: to lower rows; within a row only where it is listed, with the reason.
+"""Imports point one way: a room imports lower rows only, and no two files import each other.
 
-The rows of the design, the fifth of them at the end, some divided: what is in the lower half of a
-row knows nothing of the upper.
+`docs/architecture.md` draws the rows.
 """
 
 import ast
+from graphlib import CycleError, TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -14,32 +14,18 @@ import plr_edge
 PACKAGE = Path(plr_edge.__file__).parent
 ROWS = (
     {"assets", "errors"},
-    {
-        "admission", "boards", "classifiers", "codec", "config", "correlated_noise", "cosine_rows",
-        "files", "gate", "memory", "metrics", "mlp", "onnx_check", "plot_labels", "preprocessing",
-        "schedule", "signing", "tensors", "working_set",
-    },
-    {"bundle", "bundle_check", "bundle_write", "derived_cache", "level_features", "report"},
-    {
-        "backbones", "engines", "gaussian_generator", "generative", "generator", "governor",
-        "learner", "meters", "store", "stream",
-    },
-    {"export", "measuring", "planning", "runtime", "verify"},
-    {"cost_model", "doctor", "footprint", "plan_trials", "profiling", "tracing"},
-    {"profile_page", "recommend"},
-    {"bench", "serve"},
+    {"boards", "classifiers", "config", "files", "metrics", "tensors"},
+    {"replay"},
+    {"bundle", "generative", "meters", "report", "store", "stream"},
+    {"backbones", "engines"},
+    {"doctor", "export"},
+    {"runtime"},
+    {"robot"},
+    {"profiling", "ros", "serve"},
+    {"demo", "planning"},
     {"__init__", "__main__", "cli"},
-)  # fmt: skip
+)
 WITHIN = {
-    ("bundle", "bundle_check"): "limits and digests of a manifest have a file of their own",
-    ("bundle_check", "bundle"): "the type of what is checked",
-    ("bundle_write", "bundle"): "what is written is what is read",
-    ("bundle_write", "bundle_check"): "digests",
-    ("generative", "gaussian_generator"): "one of the generators it rehearses from",
-    ("generative", "generator"): "another",
-    ("level_features", "derived_cache"): "the cache that it looks after",
-    ("profiling", "footprint"): "memory of processes has a file of its own",
-    ("runtime", "export"): "the adaptive part is divided as the export divided it",
     ("__main__", "cli"): "`python -m plr_edge`",
 }
 
@@ -99,8 +85,59 @@ def test_every_exception_is_within_a_row_and_still_needed():
     assert set(WITHIN) <= edges()
 
 
+def modules(package: Path) -> dict[str, Path]:
+    """Return the files of a package by their dotted names."""
+    files = sorted(package.rglob("*.py"))
+    dotted = (".".join(f.relative_to(package.parent).with_suffix("").parts) for f in files)
+    return {name.removesuffix(".__init__"): f for name, f in zip(dotted, files, strict=True)}
+
+
+def file_imports(name: str, files: dict[str, Path]) -> set[str]:
+    """Return the files that a file imports, anywhere in it, `if TYPE_CHECKING` included."""
+    found = set()
+    for node in ast.walk(ast.parse(files[name].read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                whole = f"{node.module}.{alias.name}"
+                found.add(whole if whole in files else node.module)
+        elif isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+    return (found & set(files)) - {name}
+
+
+def circle(graph: dict[str, set[str]]) -> list[str]:
+    """Return one circle of a graph, empty if there is none."""
+    try:
+        tuple(TopologicalSorter(graph).static_order())
+    except CycleError as error:
+        return list(error.args[1])
+    return []
+
+
+@pytest.mark.parametrize("package", [PACKAGE, PACKAGE.parent / "benchmarks"], ids=lambda p: p.name)
+def test_no_two_files_import_each_other_even_through_others(package):
+    files = modules(package)
+    assert len(files) > 20
+    assert circle({name: file_imports(name, files) for name in files}) == []
+
+
+def test_a_circle_between_files_is_found(tmp_path):
+    package = tmp_path / "p"
+    package.mkdir()
+    (package / "a.py").write_text("def f():\n    from p.b import g\n")
+    (package / "b.py").write_text("import p.c\n")
+    (package / "c.py").write_text("if TYPE_CHECKING:\n    from p import a\n")
+    files = modules(package)
+    found = circle({name: file_imports(name, files) for name in files})
+    assert set(found) == {"p.a", "p.b", "p.c"}
+
+
 def test_engines_and_learner_do_not_know_each_other():
-    assert not {("engines", "learner"), ("learner", "engines")} & edges()
+    assert not {("engines", "replay"), ("replay", "engines")} & edges()
+
+
+def test_the_hall_holds_at_most_ten_files():
+    assert len([file for file in PACKAGE.iterdir() if file.is_file()]) <= 10
 
 
 def test_the_store_knows_nothing_of_what_it_stores():

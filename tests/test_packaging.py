@@ -18,22 +18,8 @@ ONLY_IN = {
     "tensorrt": ["engines/tensorrt_versions.py"],
     "cuda": ["engines/cuda_python.py"],
     "sqlite3": ["store/database.py"],
-    "cryptography": ["signing.py"],
-    "torch": [
-        "backbones",
-        "learner.py",
-        "correlated_noise.py",
-        "cosine_rows.py",
-        "level_features.py",
-        "gaussian_generator.py",
-        "generator.py",
-        "mlp.py",
-        "generative.py",
-        "export",
-        "bench",
-        "runtime/session.py",
-        "runtime/trainer.py",
-    ],
+    "cryptography": ["bundle/signing.py"],
+    "torch": ["backbones", "export", "generative", "replay", "robot/trainer.py"],
 }
 # what runs code, or dies with SIGBUS where a file shrinks, when it reads what a stranger wrote
 UNSAFE_MODULES = {"pickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "mmap", "yaml"}
@@ -106,9 +92,9 @@ def test_nothing_unpickles_maps_or_evaluates():
     scripts = [file for room in ("export", "deploy") for file in (ROOT / room).rglob("*.py")]
     for file in [*sources(), *scripts]:
         # the bench maps what it has computed or packed itself, on a workstation
-        allowed = {"np.load maps"} if PACKAGE / "bench" in file.parents else set()
+        allowed = {"np.load maps"} if ROOT / "benchmarks" in file.parents else set()
         # what the trainer hands over lies in memory of both processes, in no file
-        allowed |= {"mmap"} if file == PACKAGE / "runtime" / "messages.py" else set()
+        allowed |= {"mmap"} if file == PACKAGE / "robot" / "protocol.py" else set()
         assert set(unsafe(file.read_text())) <= allowed, file
 
 

@@ -22,8 +22,8 @@ from torch import nn
 from plr_edge.assets import MOBILENET_V2_WEIGHTS
 from plr_edge.backbones import bir, mobilenet, resnet
 from plr_edge.backbones.base import Backbone, SpatialMean
+from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError
-from plr_edge.preprocessing import Preprocessing
 
 __all__ = ["BACKBONES", "Backbone", "load_backbone"]
 

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
-from plr_edge.preprocessing import Preprocessing
+from plr_edge.bundle.preprocessing import Preprocessing
 
 
 @dataclass

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from plr_edge.backbones.base import Backbone
-from plr_edge.preprocessing import Preprocessing
+from plr_edge.bundle.preprocessing import Preprocessing
 
 _CHANNELS = (3, 16, 32, 64, 128, 256)
 _MEAN = (0.5071 * 255, 0.4865 * 255, 0.4409 * 255)  # of CIFAR-100, the data it meets

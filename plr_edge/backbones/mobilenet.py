@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from plr_edge.backbones.base import Backbone, SameConv2d, SpatialMean
-from plr_edge.preprocessing import Preprocessing
+from plr_edge.bundle.preprocessing import Preprocessing
 
 _V2_STAGES = (  # expansion, channels, repeats, first stride
     (1, 16, 1, 1),

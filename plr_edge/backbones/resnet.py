@@ -14,7 +14,7 @@ from torch import nn
 from torch.nn import functional
 
 from plr_edge.backbones.base import Backbone, SpatialMean
-from plr_edge.preprocessing import Preprocessing
+from plr_edge.bundle.preprocessing import Preprocessing
 
 IMAGENET_MEAN = (0.485 * 255, 0.456 * 255, 0.406 * 255)
 IMAGENET_STD = (0.229 * 255, 0.224 * 255, 0.225 * 255)

@@ -65,7 +65,7 @@ class ClassMeans:
         self._norms = grown(self._norms, labels)
 
 
-class Walk:
+class SequentialScorer:
     """Compare the samples of a batch with the means, learning each before the next.
 
     The same as `scores_many` and `learn_many` in turns, by two products for the whole batch: what

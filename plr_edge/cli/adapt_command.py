@@ -57,7 +57,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     """Predict each frame of STREAM, then learn it if it has a label."""
     import json
 
-    from plr_edge.bundle import open_bundle
+    from plr_edge.bundle.reading import open_bundle
     from plr_edge.cli.progress import AdaptProgress
     from plr_edge.runtime.adapt import adapt
     from plr_edge.runtime.session import Session
@@ -90,7 +90,7 @@ def make_config(bundle: Any, options: dict[str, Any]) -> Any:
     from dataclasses import replace
 
     from plr_edge.config import AdaptConfig, parse_bytes
-    from plr_edge.profiling import read_step_costs
+    from plr_edge.profiling.profile import read_step_costs
 
     config = AdaptConfig(
         memory_bytes=parse_bytes(options["memory"]),

@@ -1,30 +1,19 @@
-"""`plr-edge bench`: figures on real data, beside what else could be done."""
+"""`plr-edge bench`: moved out of the package; says where to."""
 
 from __future__ import annotations
 
-import importlib
-
 import click
 
-from plr_edge.cli.bench_splits import SPLITS, STREAMS, make_command
-
-_OWN = ("compare", "peers", "fleet", "growth", "pace", "precisions")
+from plr_edge.errors import PlrEdgeError
 
 
-class _Bench(click.Group):
-    """One command a comparison, loaded when it is called."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        return [*_OWN, *STREAMS, *SPLITS]
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name in (*STREAMS, *SPLITS):
-            return make_command(cmd_name)
-        if cmd_name not in _OWN:
-            return None
-        return importlib.import_module(f"plr_edge.cli.bench_{cmd_name}").command
-
-
-@click.command("bench", cls=_Bench)
-def command() -> None:
-    """Compare with what a user could pick instead, on real data."""
+@click.command(
+    "bench",
+    hidden=True,
+    context_settings={"ignore_unknown_options": True, "allow_extra_args": True},
+)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """Benchmarks are not part of the installed package; run them from a checkout."""
+    again = " ".join(["python -m benchmarks", *ctx.args])
+    raise PlrEdgeError(f"benchmarks are not installed; in a checkout of plr-edge, run `{again}`")

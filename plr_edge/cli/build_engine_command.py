@@ -39,7 +39,7 @@ def command(
 
     import numpy as np
 
-    from plr_edge.bundle import open_bundle
+    from plr_edge.bundle.reading import open_bundle
     from plr_edge.config import parse_bytes
     from plr_edge.engines.plan_cache import open_plan
     from plr_edge.engines.tensorrt_engine import TensorRTEngine

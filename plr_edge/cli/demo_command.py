@@ -19,6 +19,6 @@ import click
 @click.option("--quick", is_flag=True, help="Fewer classes, shorter measurements.")
 def command(output: Path, quick: bool) -> None:
     """Export, adapt, predict and profile on the embedded stream; leave report.html."""
-    from plr_edge.bench.demo import run_demo
+    from plr_edge.demo import run_demo
 
     run_demo(output, quick=quick, say=click.echo)

@@ -29,10 +29,10 @@ def command(
 
     Deleted rows are overwritten; the flash itself may keep remnants.
     """
-    from plr_edge.bundle import open_bundle
+    from plr_edge.bundle.reading import open_bundle
     from plr_edge.errors import ConfigError
+    from plr_edge.export.adaptive import check_code
     from plr_edge.runtime.resuming import resume
-    from plr_edge.runtime.session import check_code
     from plr_edge.store import opened_for_reading
 
     opened = open_bundle(bundle, trust)

@@ -15,7 +15,7 @@ def command(path: Path, as_json: bool) -> None:
     """Say what the bundle or state at PATH holds, and whether every byte of it is right."""
     import json
 
-    from plr_edge.bundle import open_bundle
+    from plr_edge.bundle.reading import open_bundle
     from plr_edge.errors import BundleError
     from plr_edge.store import FILE
 

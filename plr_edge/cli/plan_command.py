@@ -51,13 +51,13 @@ def command(bundle: Path, **options: Any) -> None:
     import json
     import tempfile
 
-    from plr_edge.bundle import open_bundle
+    from plr_edge.bundle.reading import open_bundle
     from plr_edge.cli import plan_text
     from plr_edge.config import AdaptConfig
-    from plr_edge.plan_trials import Family, Trial
-    from plr_edge.profiling import read_profile
-    from plr_edge.recommend import Planner
-    from plr_edge.runtime.assembly import RobotOptions, with_board
+    from plr_edge.planning.planner import Planner
+    from plr_edge.planning.trials import Family, Trial
+    from plr_edge.profiling.profile import read_profile
+    from plr_edge.robot.options import RobotOptions, with_board
 
     opened = open_bundle(bundle, options["trust"])
     facts = read_profile(options["profile"]) if options["profile"] else None
@@ -129,10 +129,10 @@ def keepable(
 def make_limits(options: dict[str, Any], facts: dict[str, Any] | None) -> Any:
     """Turn options into `Limits`."""
     from plr_edge.config import parse_bytes
-    from plr_edge.governor import Budget
     from plr_edge.meters import describe_machine
-    from plr_edge.planning import Limits
-    from plr_edge.runtime.assembly import number_of
+    from plr_edge.planning.candidates import Limits
+    from plr_edge.robot.governor import Budget
+    from plr_edge.robot.options import number_of
 
     duty, deadline_ms = number_of(options["duty"], "%"), number_of(options["deadline"], "ms")
     budget = Budget(

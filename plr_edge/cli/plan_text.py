@@ -8,9 +8,9 @@ from typing import Any
 import click
 
 from plr_edge.config import AdaptConfig
-from plr_edge.plan_trials import Family
-from plr_edge.planning import CONSOLIDATE_STEPS, Judged, Limits, consolidation_s
-from plr_edge.recommend import Plan
+from plr_edge.planning.candidates import CONSOLIDATE_STEPS, Judged, Limits, consolidation_s
+from plr_edge.planning.planner import Plan
+from plr_edge.planning.trials import Family
 
 _SHOWN = 12
 _WHY_NOT = {

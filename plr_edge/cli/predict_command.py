@@ -47,7 +47,7 @@ def command(
     """Answer each frame of STREAM with one line of JSON."""
     import json
 
-    from plr_edge.bundle import open_bundle
+    from plr_edge.bundle.reading import open_bundle
     from plr_edge.errors import StreamError
     from plr_edge.runtime.perception import Perception
     from plr_edge.stream import open_stream

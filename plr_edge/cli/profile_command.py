@@ -39,15 +39,15 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     """
     import json
 
-    from plr_edge.bundle import open_bundle
+    from plr_edge.bundle.reading import open_bundle
     from plr_edge.config import AdaptConfig
     from plr_edge.errors import StreamError
     from plr_edge.files import replace_file
-    from plr_edge.profile_page import write_page
-    from plr_edge.profiling import profile_bundles
-    from plr_edge.report import figure_class
+    from plr_edge.profiling.page import write_page
+    from plr_edge.profiling.profile import profile_bundles
+    from plr_edge.profiling.trace import trace_run, write_trace
+    from plr_edge.report.page import figure_class
     from plr_edge.stream import open_stream
-    from plr_edge.tracing import trace_run, write_trace
 
     if options["html"]:
         figure_class()  # or refuse now, not after minutes
@@ -80,7 +80,7 @@ def print_profile(facts: dict[str, Any]) -> None:
     """Print a profile as tables."""
     from rich.console import Console
 
-    from plr_edge.profile_page import frame_rows, memory_rows, step_rows
+    from plr_edge.profiling.page import frame_rows, memory_rows, step_rows
 
     console, entries = Console(), facts["bundles"]
     for entry in entries:

@@ -59,8 +59,8 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options["threads"]))
 
     from plr_edge.errors import ConfigError
-    from plr_edge.runtime.assembly import RobotOptions, make_robot
-    from plr_edge.runtime.run_report import write_run_report
+    from plr_edge.robot.options import RobotOptions, make_robot
+    from plr_edge.robot.run_report import write_run_report
     from plr_edge.serve.server import Service, is_loopback, read_token
     from plr_edge.stream.live_source import open_live
 

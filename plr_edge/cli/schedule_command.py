@@ -23,14 +23,14 @@ def command(bundle: Path | None, widths: str | None, **options: Any) -> None:
     import json
 
     from plr_edge.errors import ConfigError
-    from plr_edge.schedule import SCHEDULES, apportion, fully_connected, make_schedule
+    from plr_edge.replay.schedule import SCHEDULES, apportion, fully_connected, make_schedule
 
     if (bundle is None) == (widths is None):
         raise ConfigError("give a bundle, or --widths such as 1024,2000,2000,100")
     step_costs = None
     if bundle is not None:
-        from plr_edge.bundle import open_bundle
-        from plr_edge.profiling import read_step_costs
+        from plr_edge.bundle.reading import open_bundle
+        from plr_edge.profiling.profile import read_step_costs
 
         opened = open_bundle(bundle)
         levels = opened.levels

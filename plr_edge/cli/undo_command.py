@@ -45,10 +45,10 @@ def command(
     """
     import time
 
-    from plr_edge.bundle import open_bundle
+    from plr_edge.bundle.reading import open_bundle
     from plr_edge.errors import ConfigError
+    from plr_edge.export.adaptive import check_code
     from plr_edge.runtime.resuming import resume
-    from plr_edge.runtime.session import check_code
     from plr_edge.store import LEARNED, QUARANTINED, UNDONE, opened_for_reading
 
     if last is None and not any(wanted.values()):

@@ -25,10 +25,10 @@ def command(
     """Compare an engine of BUNDLE with ONNX Runtime on the processor; exit code 1 if it differs."""
     import json
 
-    from plr_edge.bundle import open_bundle
+    from plr_edge.bundle.reading import open_bundle
+    from plr_edge.engines.verify import verify_engine
     from plr_edge.errors import StreamError
     from plr_edge.stream import open_stream
-    from plr_edge.verify import verify_engine
 
     images = [frame.image for frame in islice(open_stream(stream, split="all"), _COMPARED)]
     if not images:

@@ -188,7 +188,7 @@ def _nvml() -> None:
 
 
 def _bundle(path: str) -> None:
-    from plr_edge.bundle import open_bundle
+    from plr_edge.bundle.reading import open_bundle
     from plr_edge.engines.trial import try_bundle
 
     _tell(trying="to read it")

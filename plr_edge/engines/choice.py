@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 import numpy as np
 
-from plr_edge.bundle import Bundle
+from plr_edge.bundle.bundle import Bundle
 from plr_edge.engines import Engine
 from plr_edge.errors import ConfigError
 

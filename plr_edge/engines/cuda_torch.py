@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.engines.cuda import Device, Memory, free_board_bytes
+from plr_edge.engines.cuda_base import Device, Memory, free_board_bytes
 from plr_edge.errors import EngineError
 
 

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 from platformdirs import user_cache_path
 
-from plr_edge.bundle import Bundle
+from plr_edge.bundle.bundle import Bundle
 from plr_edge.errors import BundleError
 
 _MEMORY_BYTES = 4 << 30

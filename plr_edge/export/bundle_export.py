@@ -18,8 +18,8 @@ from safetensors.numpy import save as save_safetensors
 from torch import nn
 
 from plr_edge.backbones.base import Backbone, fold_batch_norm
-from plr_edge.bundle import Bundle, splice
-from plr_edge.bundle_write import write_bundle
+from plr_edge.bundle.bundle import Bundle, splice
+from plr_edge.bundle.write import write_bundle
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.errors import BundleError, ConfigError
 from plr_edge.export.precision import (

@@ -16,7 +16,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from plr_edge.backbones.base import Backbone
 from plr_edge.errors import BackboneError, CutError
-from plr_edge.schedule import Level
+from plr_edge.replay.schedule import Level
 
 CLASSIFIER = "classifier"  # the cut that leaves nothing but the classifier to train
 

@@ -19,9 +19,9 @@ from onnx import numpy_helper
 from torch import nn
 
 from plr_edge.backbones.base import Backbone
-from plr_edge.codec import pool_matrix
 from plr_edge.errors import BundleError
 from plr_edge.export.split import block_costs, split
+from plr_edge.replay.latent_codec import pool_matrix
 
 OPSET = 18  # read by TensorRT 8.6 to 11 and by ONNX Runtime from 1.14
 _LATENT_TAP = 1024  # most values of the latent that the fast classifier reads

@@ -16,17 +16,17 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.admission import Admission
-from plr_edge.bundle import Bundle
-from plr_edge.classifiers.class_means import Walk
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.classifiers.class_means import SequentialScorer
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import AdaptConfig
-from plr_edge.gate import Verdict
-from plr_edge.runtime.canary import Canary
-from plr_edge.runtime.judging import Candidate, Exam, Judged, judged
-from plr_edge.runtime.perception import Perception, Prediction, Seen
-from plr_edge.runtime.taught import History, Taught, Undo, finite_rows
-from plr_edge.schedule import make_schedule
+from plr_edge.replay.schedule import make_schedule
+from plr_edge.runtime.holdout import HoldoutSet
+from plr_edge.runtime.label_filter import LabelFilter
+from plr_edge.runtime.labelled_batch import History, LabelledBatch, Undo, finite_rows
+from plr_edge.runtime.perception import Features, Perception, Prediction
+from plr_edge.runtime.publish_gate import Verdict
+from plr_edge.runtime.validation import Candidate, Incumbent, Judged, judged
 from plr_edge.store import CANARY, LEARNED, QUARANTINED, TRAIN, Label, Store, open_store
 from plr_edge.stream.base import Frame
 
@@ -51,8 +51,8 @@ class Knowledge:
         self.verdict: Verdict | None = None
         self.fell_back = False  # to the factory: every generation is damaged
         self.share = 1.0  # of the time that judging may take
-        self.admission = Admission()
-        self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
+        self.admission = LabelFilter()
+        self.canary = HoldoutSet(self.codec, bundle.taps_width, config.canary, config.seed)
         self.good_weights: Mapping[str, np.ndarray] = {}  # empty: those of the bundle
         self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
         self.store: Store | None = None
@@ -95,10 +95,10 @@ class Knowledge:
         """Forget everything that is not in the store."""
         config, bundle = self.config, self.bundle
         self.classes.clear()
-        self.history, self.admission = History(), Admission()
+        self.history, self.admission = History(), LabelFilter()
         self.n_taught = self.n_quarantined = self.version = 0
         self.verdict = None
-        self.canary = Canary(self.codec, bundle.taps_width, config.canary, config.seed)
+        self.canary = HoldoutSet(self.codec, bundle.taps_width, config.canary, config.seed)
         self.good_weights = {}
         self.good_rehearsed = np.zeros((0, bundle.feature_width), np.float32)
         self.perception.classifier = CombinedClassifier(
@@ -119,8 +119,8 @@ class Knowledge:
     # learning
 
     def answer(
-        self, frames: Sequence[Frame], seen: Seen, facts: Mapping[str, Any] | None = None
-    ) -> tuple[list[Prediction], Taught | None]:
+        self, frames: Sequence[Frame], seen: Features, facts: Mapping[str, Any] | None = None
+    ) -> tuple[list[Prediction], LabelledBatch | None]:
         """Answer frames, and make the labels among them durable.
 
         Class means learn each label before the next frame is compared to them.
@@ -145,7 +145,7 @@ class Knowledge:
             before.restore()
             raise
 
-    def learn_fast(self, taught: Taught) -> None:
+    def learn_fast(self, taught: LabelledBatch) -> None:
         """Let ridge and the canary learn what was acknowledged."""
         uses = np.array([label.use for label in taught.labels])
         for i in np.flatnonzero(uses == CANARY):
@@ -160,7 +160,7 @@ class Knowledge:
         """Let ridge learn a batch: (n, T) taps, (n,) class indices."""
         self.classifier.learn_ridge(taps, labels)
 
-    def relearn(self, labels: Sequence[Label], fast_after: int) -> Taught:
+    def relearn(self, labels: Sequence[Label], fast_after: int) -> LabelledBatch:
         """Learn labels of the log again, from their latents.
 
         Args:
@@ -170,9 +170,9 @@ class Knowledge:
         records = np.stack([label.record for label in labels if label.record is not None])
         taps = np.stack([label.taps for label in labels if label.taps is not None])
         latents = self.codec.decode(records)
-        seen = Seen(latents, taps.astype(np.float32), self.perception.features_of(latents))
+        seen = Features(latents, taps.astype(np.float32), self.perception.features_of(latents))
         indices = np.array([self.index_of(label.name) for label in labels], np.int64)
-        taught = Taught(seen, records, indices, list(labels))
+        taught = LabelledBatch(seen, records, indices, list(labels))
         new = np.flatnonzero(taught.seqs > fast_after)
         for i in new:
             index, feature = int(indices[i]), seen.features[i : i + 1]
@@ -192,14 +192,14 @@ class Knowledge:
 
     # publishing
 
-    def exam(self) -> Exam:
+    def exam(self) -> Incumbent:
         """Return what candidates are held against now."""
         latents, taps = self.canary.read()
         classifier = copy.copy(self.classifier)
         classifier.ridge, classifier.means = copy.copy(classifier.ridge), classifier.means.copy()
-        return Exam(classifier, self.perception.engine, latents, taps, self.canary.labels)
+        return Incumbent(classifier, self.perception.engine, latents, taps, self.canary.labels)
 
-    def judged(self, candidate: Candidate, exam: Exam) -> Judged:
+    def judged(self, candidate: Candidate, exam: Incumbent) -> Judged:
         """Let the canary judge a candidate; touches nothing, so that any thread may do it."""
         return judged(candidate, exam, self.perception.engine_of, lambda: self.share)
 
@@ -224,7 +224,7 @@ class Knowledge:
     # inside
 
     def _one_by_one(
-        self, frames: Sequence[Frame], seen: Seen
+        self, frames: Sequence[Frame], seen: Features
     ) -> tuple[np.ndarray, dict[int, Label]]:
         """Compare each frame to class means that have learned the labels before it.
 
@@ -233,7 +233,7 @@ class Knowledge:
             labels: by frame, still without latents; frames that are not finite have none.
         """
         rows, labels = list[np.ndarray](), dict[int, Label]()
-        finite, walk = finite_rows(seen), Walk(self.classifier.means, seen.features)
+        finite, walk = finite_rows(seen), SequentialScorer(self.classifier.means, seen.features)
         for i, frame in enumerate(frames):
             row = walk.scores(i)
             rows.append(row)
@@ -262,11 +262,11 @@ class Knowledge:
 
     def _acknowledged(
         self,
-        seen: Seen,
+        seen: Features,
         predictions: Sequence[Prediction],
         labels: dict[int, Label],
         facts: Mapping[str, Any] | None,
-    ) -> Taught | None:
+    ) -> LabelledBatch | None:
         """Put the labels of a batch on disk; returns what there is to learn of them."""
         if not labels:
             return None
@@ -293,7 +293,7 @@ class Knowledge:
         self.n_quarantined += len(whole) - len(learned)
         own = replace(own, taps=taps.astype(np.float32))
         indices = np.array([self._known_index(label.name) for label in whole], np.int64)
-        return Taught(own, records, indices, whole).take(learned)
+        return LabelledBatch(own, records, indices, whole).take(learned)
 
     def _known_index(self, label: str) -> int:
         return self.classes.index(label) if label in self.classes else -1

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.bundle import Bundle
+from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.engines import Engine
 from plr_edge.engines.choice import make_frozen_engine
@@ -69,7 +69,7 @@ class Prediction:
 
 
 @dataclass(frozen=True)
-class Seen:
+class Features:
     """What the frozen and the adaptive part made of a batch.
 
     Attributes:
@@ -82,13 +82,13 @@ class Seen:
     taps: np.ndarray
     features: np.ndarray
 
-    def take(self, rows: slice | Sequence[int] | np.ndarray) -> Seen:
+    def take(self, rows: slice | Sequence[int] | np.ndarray) -> Features:
         """Return some rows of each."""
-        return Seen(self.latents[rows], self.taps[rows], self.features[rows])
+        return Features(self.latents[rows], self.taps[rows], self.features[rows])
 
 
 @dataclass(frozen=True)
-class Looked:
+class FrozenOutput:
     """What the frozen part made of frames; it never changes, so any thread may make this.
 
     Attributes:
@@ -183,11 +183,11 @@ class Perception:
         """Answer with other weights from the next batch on."""
         self.engine, self.version = self.engine_of(weights), version
 
-    def see(self, frames: Sequence[Frame]) -> Seen:
+    def see(self, frames: Sequence[Frame]) -> Features:
         """Run frames through the engines."""
         return self.finish(self.look(frames))
 
-    def look(self, frames: Sequence[Frame]) -> Looked:
+    def look(self, frames: Sequence[Frame]) -> FrozenOutput:
         """Run frames through the frozen part; safe on any thread."""
         t0 = time.perf_counter_ns()
         x = self.bundle.preprocessing([frame.image for frame in frames])  # (n, 3, S, S)
@@ -196,21 +196,21 @@ class Perception:
             latents, taps = self._frozen.run(x)
         self.prepare_s += (t1 - t0) / 1e9
         self.frozen_s += (time.perf_counter_ns() - t1) / 1e9
-        return Looked(tuple(frames), latents, taps, t0)
+        return FrozenOutput(tuple(frames), latents, taps, t0)
 
-    def finish(self, looked: Looked) -> Seen:
+    def finish(self, looked: FrozenOutput) -> Features:
         """Run the adaptive part on what was looked at."""
         start = time.perf_counter()
         features = self.features_of(looked.latents)
         self.adaptive_s += time.perf_counter() - start
-        return Seen(looked.latents, looked.taps, features)
+        return Features(looked.latents, looked.taps, features)
 
     def features_of(self, latents: np.ndarray) -> np.ndarray:
         """Run the adaptive part alone: (n, *latent shape) to (n, D) float32."""
         return self.engine.run(latents)[0]
 
     def answer(
-        self, frames: Sequence[Frame], seen: Seen, cosines: np.ndarray | None = None
+        self, frames: Sequence[Frame], seen: Features, cosines: np.ndarray | None = None
     ) -> list[Prediction]:
         """Turn features into predictions; see `CombinedClassifier.answer_many`."""
         parts = self.classifier.answer_many(seen.taps, seen.features, cosines)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from plr_edge.bundle import Bundle
+from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import AdaptConfig
-from plr_edge.runtime.saving import settings
+from plr_edge.runtime.checkpoint import settings
 from plr_edge.runtime.session import Session
 from plr_edge.store import opened_for_reading
 

@@ -6,7 +6,6 @@ before it is learned; weights follow when there is time.
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
@@ -14,25 +13,21 @@ from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-from torch import nn
 
-from plr_edge.backbones import BACKBONES, load_backbone
-from plr_edge.backbones.base import fold_batch_norm
-from plr_edge.bundle import Bundle
+from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import AdaptConfig
-from plr_edge.errors import BundleError, StateError
-from plr_edge.export.split import split
-from plr_edge.learner import Learner
-from plr_edge.memory import LatentMemory
-from plr_edge.runtime import saving
-from plr_edge.runtime.canary import SEQ_BYTES, with_seq
-from plr_edge.runtime.judging import Candidate
+from plr_edge.errors import StateError
+from plr_edge.export.adaptive import adaptive_blocks
+from plr_edge.replay.latent_memory import LatentMemory
+from plr_edge.replay.learner import Learner
+from plr_edge.runtime import checkpoint as saving
+from plr_edge.runtime.holdout import SEQ_BYTES, with_seq
 from plr_edge.runtime.knowledge import Knowledge
-from plr_edge.runtime.perception import Prediction, Seen
-from plr_edge.runtime.taught import Taught
+from plr_edge.runtime.labelled_batch import LabelledBatch
+from plr_edge.runtime.perception import Features, Prediction
+from plr_edge.runtime.validation import Candidate
 from plr_edge.store import TRAIN
 from plr_edge.stream.base import Frame, check_label
-from plr_edge.tensors import read_tensors
 
 _MANY = 64  # labels
 _FIRST_PUBLISH = 64  # frames taught before the first generation
@@ -96,7 +91,7 @@ class Session(Knowledge):
         return [replace(prediction, latency_ms=each_ms) for prediction in predictions]
 
     def take(
-        self, frames: Sequence[Frame], seen: Seen, positions: Mapping[str, int] | None = None
+        self, frames: Sequence[Frame], seen: Features, positions: Mapping[str, int] | None = None
     ) -> list[Prediction]:
         """Do what `observe_many` does with frames that perception has already seen."""
         facts = {} if positions is None else {"positions": dict(positions)}
@@ -108,7 +103,7 @@ class Session(Knowledge):
         self.learn_s += time.perf_counter() - answered
         return predictions
 
-    def learn_slow(self, taught: Taught) -> None:
+    def learn_slow(self, taught: LabelledBatch) -> None:
         """Take labels into the latent memory, and train as far as the credit goes."""
         train = np.flatnonzero([label.use == TRAIN for label in taught.labels])
         if len(train):
@@ -183,7 +178,7 @@ class Session(Knowledge):
         if within_budget and self.store.written_today > self.config.write_bytes_per_day:
             return
         start = time.perf_counter()
-        saving.save(self, self.store, saving.Slow.of(self), reason)
+        saving.save(self, self.store, saving.TrainerCheckpoint.of(self), reason)
         self.save_s += time.perf_counter() - start
 
     def __enter__(self) -> Session:
@@ -192,7 +187,7 @@ class Session(Knowledge):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def restore_slow(self, slow: saving.Slow) -> None:
+    def restore_slow(self, slow: saving.TrainerCheckpoint) -> None:
         """Go on training from a saved generation."""
         assert self.store is not None
         record_bytes = self.codec.record_bytes + SEQ_BYTES
@@ -214,39 +209,3 @@ class Session(Knowledge):
         )  # fmt: skip
         self.good_weights = self.learner.weights()
         self.good_rehearsed = self.learner.classifier()
-
-
-def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequential:
-    """Build the adaptive part of a bundle with the weights it was exported with.
-
-    Raises:
-        BundleError: that takes code that the bundle only names, and nobody vouches for it.
-    """
-    check_code(bundle, allow_code)
-    import torch
-
-    level = logging.getLogger("plr_edge.backbones").level
-    logging.getLogger("plr_edge.backbones").setLevel(logging.ERROR)  # random weights are replaced
-    try:
-        backbone = load_backbone(bundle.manifest["backbone"], input_size=bundle.preprocessing.size)
-    finally:
-        logging.getLogger("plr_edge.backbones").setLevel(level)
-    backbone.blocks = fold_batch_norm(backbone.blocks)
-    _, adaptive = split(backbone, bundle.manifest["cut"])
-    arrays = read_tensors(bundle.read("adaptive.safetensors"))
-    adaptive.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()}, strict=True)
-    return adaptive
-
-
-def check_code(bundle: Bundle, allow_code: bool = False) -> None:
-    """Refuse a bundle whose backbone is code that nobody vouches for.
-
-    Raises:
-        BundleError: it is.
-    """
-    name = bundle.manifest["backbone"]
-    if name not in BACKBONES and not (allow_code or bundle.trusted):
-        raise BundleError(
-            f"{bundle.path} names code to import ({name[:60]}); if you trust it, add --allow-code, "
-            "or sign it and add --trust"
-        )

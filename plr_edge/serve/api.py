@@ -19,8 +19,8 @@ import numpy as np
 from PIL import Image
 
 from plr_edge.errors import LabelError, MissingExtraError, PlrEdgeError, StateError, StreamError
-from plr_edge.runtime.perception import Looked
-from plr_edge.runtime.robot import Robot
+from plr_edge.robot.robot import Robot
+from plr_edge.runtime.perception import FrozenOutput
 from plr_edge.serve.events import MAX_LISTENERS, event_stream
 from plr_edge.serve.limits import PARSED, Limits, Rate
 from plr_edge.serve.metrics import metrics_text
@@ -148,7 +148,7 @@ def make_app(robot: Robot, token: str) -> Any:
         except (TimeoutError, asyncio.TimeoutError, CancelledError):
             raise HTTPException(503, "busy; try again", {"Retry-After": "1"}) from None
 
-    async def looked(images: list[str]) -> list[Looked]:
+    async def looked(images: list[str]) -> list[FrozenOutput]:
         """Decode images, and run them through the frozen part, on one thread beside the frames."""
         stamp_ns, loop = time.time_ns(), asyncio.get_running_loop()
         try:

@@ -7,7 +7,7 @@ import json
 from collections.abc import AsyncIterator
 from typing import Any
 
-from plr_edge.runtime.robot import Robot
+from plr_edge.robot.robot import Robot
 
 MAX_LISTENERS = 16
 _MAX_WAITING = 100

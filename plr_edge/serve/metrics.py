@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from plr_edge.runtime.counts import BOUNDS_S
-from plr_edge.runtime.robot import Robot
-from plr_edge.runtime.states import STATES
+from plr_edge.robot.counts import BOUNDS_S
+from plr_edge.robot.robot import Robot
+from plr_edge.robot.states import STATES
 
 Samples = Iterable[tuple[str, Mapping[str, str], float | int | None]]  # suffix, labels, value
 

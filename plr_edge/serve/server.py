@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.errors import ConfigError, MissingExtraError
-from plr_edge.runtime.robot import Robot
+from plr_edge.robot.robot import Robot
 
 _log = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")

@@ -46,7 +46,7 @@ def open_stream(
         StreamError: there is no such source, or it holds no frame.
         MissingExtraError: it needs an optional library.
     """
-    from plr_edge.stream import bag, folder, listed, packs, video
+    from plr_edge.stream import bag, files, folder, listed, packs, video
 
     _check_options(split, limit_per_class, order)
     if str(spec) != "-" and bag.is_bag(path := _existing(spec)):
@@ -54,7 +54,7 @@ def open_stream(
     if topic or labels:
         raise StreamError(f"--topic and --labels are for ROS bags; {one_line(spec)} is none")
     if str(spec) == "-":
-        return folder.open_lines(sys.stdin if stdin is None else stdin, strict, limit_per_class)
+        return files.open_lines(sys.stdin if stdin is None else stdin, strict, limit_per_class)
     path = _existing(spec)
     if packs.is_pack(path):
         return packs.open_pack(path, split, strict, limit_per_class)
@@ -71,7 +71,7 @@ def open_stream(
 
 
 def _check_options(split: str, limit_per_class: int | None, order: str) -> None:
-    from plr_edge.stream.folder import ORDERS
+    from plr_edge.stream.files import ORDERS
     from plr_edge.stream.pack_kinds import SPLITS
 
     for name, value, known in (("split", split, SPLITS), ("order", order, ORDERS)):

@@ -2,45 +2,14 @@
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable, Iterator
-from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from plr_edge.errors import StreamError
-from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
-from plr_edge.stream.decode import decode_image
+from plr_edge.stream.base import Stream, one_line
+from plr_edge.stream.files import file_entry, finite, in_order, natural
+from plr_edge.stream.listed import open_csv
 
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
-ORDERS = ("given", "time")
-
-
-def natural(path: Path) -> list[tuple[int, int | str]]:
-    """Sort key under which frame_2 comes before frame_10."""
-    parts = re.split(r"([0-9]+)", path.name)
-    return [(0, int(part)) if part.isdecimal() else (1, part) for part in parts]
-
-
-def in_order(entries: Iterable[Entry], order: str) -> list[Entry]:
-    """Leave entries as `given`, or sort them by `time`: stamp, then name.
-
-    Raises:
-        StreamError: there is no such order.
-    """
-    if order not in ORDERS:
-        raise StreamError(f"no order {order[:40]!r}; there are {', '.join(ORDERS)}")
-    if order == "given":
-        return list(entries)
-    return sorted(entries, key=lambda e: (e.stamp_ns, natural(Path(e.source))))
-
-
-def finite(entries: list[Entry], strict: bool, limit_per_class: int | None) -> Stream:
-    """Make the stream of entries that are all known."""
-    taken = list(take_per_class(entries, limit_per_class))
-    labelled = any(entry.label is not None for entry in taken)
-    return Stream(taken, n_frames=len(taken), strict=strict, labelled=labelled)
 
 
 def class_folders(path: Path) -> list[Path]:
@@ -67,8 +36,6 @@ def open_folder(
     Raises:
         StreamError: there is no image.
     """
-    from plr_edge.stream.listed import open_csv
-
     if (path / "labels.csv").is_file():
         return open_csv(path / "labels.csv", strict, limit_per_class, order)
     try:
@@ -82,58 +49,3 @@ def open_folder(
     pairs: list[tuple[Path, str | None]] = [*files] if files else [(file, None) for file in flat]
     entries = [file_entry(file, label) for file, label in pairs]
     return finite(in_order(entries, order), strict, limit_per_class)
-
-
-def open_lines(
-    lines: Iterable[str],
-    strict: bool,
-    limit_per_class: int | None = None,
-    *,
-    base: Path = Path(),
-    name: str = "standard input",
-) -> Stream:
-    """Read `path` or `path<TAB>label` from each line, as they come.
-
-    Args:
-        lines: an open file, or any iterable of lines.
-        strict: stop at an unreadable image.
-        limit_per_class: take the first so many of each class.
-        base: what paths are relative to.
-        name: what to call the lines in a message.
-    """
-    entries = Repeatable(lambda: take_per_class(_line_entries(lines, base, name), limit_per_class))
-    return Stream(entries, strict=strict, live=True)
-
-
-def _line_entries(lines: Iterable[str], base: Path, name: str) -> Iterator[Entry]:
-    try:
-        for number, line in enumerate(lines, start=1):
-            path, tab, label = line.rstrip("\r\n").partition("\t")
-            if path:
-                origin = f"{name} line {number}"
-                yield file_entry(base / path, label if tab and label else None, None, origin)
-    except UnicodeDecodeError:
-        raise StreamError(f"{name} is not UTF-8 text; write one path a line") from None
-
-
-def file_entry(
-    path: Path, label: str | None, stamp_ns: int | None = None, origin: str | None = None
-) -> Entry:
-    """Describe an image file; its modification time stands in for a stamp that is not given."""
-    if stamp_ns is None:
-        try:
-            stamp_ns = path.stat().st_mtime_ns
-        except (OSError, ValueError):
-            stamp_ns = 0  # loading it will say what is wrong
-    return Entry(partial(_load, path), label, stamp_ns, str(path), origin)
-
-
-def _load(path: Path) -> np.ndarray:
-    try:
-        if path.exists() and not path.is_file():  # a pipe or device would never end
-            raise StreamError(f"cannot read {one_line(path)}: it is no file")
-        data = path.read_bytes()
-    except (OSError, ValueError) as error:
-        reason = getattr(error, "strerror", None) or one_line(error)
-        raise StreamError(f"cannot read {one_line(path)}: {reason}") from None
-    return decode_image(data, str(path))

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from plr_edge.errors import StreamError
 from plr_edge.stream.base import Entry, Repeatable, Stream, one_line
-from plr_edge.stream.folder import file_entry, finite, in_order, open_lines
+from plr_edge.stream.files import file_entry, finite, in_order, open_lines
 
 
 def open_csv(

@@ -15,7 +15,8 @@ import numpy as np
 from plr_edge.errors import StreamError
 from plr_edge.stream.archive import Archive
 from plr_edge.stream.base import Entry, Repeatable, Stream, one_line
-from plr_edge.stream.folder import class_folders, images, natural
+from plr_edge.stream.files import natural
+from plr_edge.stream.folder import class_folders, images
 from plr_edge.stream.pack_kinds import SPLITS, Choice, Kind, kind_of
 
 _FRAME_NS = 33_000_000  # made-up stamps: about 30 frames a second

@@ -10,8 +10,8 @@ from torch.nn import functional
 from plr_edge.assets import IMAGENET_LABELS
 from plr_edge.backbones import BACKBONES, load_backbone
 from plr_edge.backbones.base import SameConv2d, fold_batch_norm
+from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError
-from plr_edge.preprocessing import Preprocessing
 from plr_edge.stream import open_stream
 
 WIDTHS = {

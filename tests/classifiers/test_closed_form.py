@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 
 from plr_edge.classifiers import CLASSIFIERS, Ridge, StreamingLda
-from plr_edge.classifiers.class_means import ClassMeans, Walk, fit_means
+from plr_edge.classifiers.class_means import ClassMeans, SequentialScorer, fit_means
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.errors import StateError
 
@@ -141,7 +141,7 @@ def test_a_walk_scores_and_learns_as_one_sample_after_the_other_does():
     labels = rng.integers(0, 9, 60)
     alone, walked = ClassMeans(12), ClassMeans(12)
     for start in range(0, 60, 20):
-        walk = Walk(walked, x[start : start + 20])
+        walk = SequentialScorer(walked, x[start : start + 20])
         for i in range(20):
             feature, label = x[start + i : start + i + 1], labels[start + i : start + i + 1]
             np.testing.assert_allclose(walk.scores(i), alone.scores_many(feature)[0], atol=1e-6)

@@ -9,7 +9,7 @@ import pytest
 from plr_edge.config import parse_bytes
 from plr_edge.errors import ConfigError
 from plr_edge.meters.sampling import IntegratingMeter
-from plr_edge.runtime.assembly import RobotOptions, make_budget, with_board
+from plr_edge.robot.options import RobotOptions, make_budget, with_board
 
 
 def meter(rails: tuple[str, ...], total: tuple[str, ...]) -> IntegratingMeter:

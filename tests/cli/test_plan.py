@@ -10,13 +10,13 @@ from types import SimpleNamespace
 import click
 import pytest
 
-from plr_edge import recommend
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.cli import cli
 from plr_edge.config import AdaptConfig
-from plr_edge.governor import Budget
-from plr_edge.plan_trials import AccuracyTable, Family, Trial, read_accuracies
-from plr_edge.planning import Limits
+from plr_edge.planning.candidates import Limits
+from plr_edge.planning.candidates import planner as recommend
+from plr_edge.planning.trials import AccuracyTable, Family, Trial, read_accuracies
+from plr_edge.robot.governor import Budget
 
 
 def entry_of(candidate, digest: str, ms_per_mmac: float = 0.1, joules: bool = True) -> dict:

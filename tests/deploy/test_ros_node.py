@@ -15,7 +15,7 @@ from PIL import Image
 pytest.importorskip("rosbags", reason="rosbags is not installed: pip install 'plr-edge[ros]'")
 
 from plr_edge.errors import EngineError, StateError
-from plr_edge.governor import Governor
+from plr_edge.robot.governor import Governor
 from plr_edge.store import Store
 from tests.deploy import fake_rclpy
 from tests.deploy.fake_messages import Trigger, from_bag

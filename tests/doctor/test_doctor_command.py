@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.doctor import examine as examination
 from plr_edge.doctor.ask import ask
 from plr_edge.store import LEARNED, Label, Store

@@ -3,7 +3,7 @@ import json
 import numpy as np
 import pytest
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.engines.choice import make_frozen_engine
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.errors import ConfigError, EngineError
@@ -41,7 +41,7 @@ def test_a_provider_that_is_not_built_in_is_refused_instead_of_left_out(bundle_p
 def test_verify_passes_an_engine_that_agrees_and_fails_one_that_does_not(
     plr_edge, bundle_path, monkeypatch
 ):
-    from plr_edge import verify
+    from plr_edge.engines import verify
 
     done = plr_edge("verify", str(bundle_path), "--json")
     assert done.exit_code == 0

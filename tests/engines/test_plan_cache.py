@@ -11,8 +11,8 @@ import threading
 import numpy as np
 import pytest
 
-from plr_edge.bundle import open_bundle
-from plr_edge.engines import cuda, plan_build, plan_cache
+from plr_edge.bundle.reading import open_bundle
+from plr_edge.engines import cuda_base, plan_build, plan_cache
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.engines.plan_cache import load_tensorrt_engine, open_plan
 from plr_edge.errors import BundleError, EngineError
@@ -28,8 +28,7 @@ def bundle(bundle_path):
 @pytest.fixture(autouse=True)
 def _this_board(monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    available = cuda.psutil.virtual_memory()._replace(available=FREE)
-    monkeypatch.setattr(cuda.psutil, "virtual_memory", lambda: available)
+    monkeypatch.setattr(cuda_base, "available_bytes", lambda: FREE)
 
 
 @pytest.fixture

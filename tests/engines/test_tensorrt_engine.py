@@ -9,8 +9,9 @@ import time
 import numpy as np
 import pytest
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.engines import cuda as cuda_module
+from plr_edge.engines import cuda_base
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.engines.plan_build import BuildJob, build
 from plr_edge.engines.tensorrt_engine import PlanRefusedError, TensorRTEngine
@@ -260,8 +261,7 @@ def test_torch_is_used_only_where_it_is_loaded_and_has_a_gpu(fake10, monkeypatch
 
 def test_free_memory_of_a_board_is_what_the_kernel_calls_available(fake10, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch", None)
-    available = cuda_module.psutil.virtual_memory()._replace(available=777)
-    monkeypatch.setattr(cuda_module.psutil, "virtual_memory", lambda: available)
+    monkeypatch.setattr(cuda_base, "available_bytes", lambda: 777)
     fake10.gpu("Orin,8.7,7900000000,1")
     fake10.cuda_fails("cudaMemGetInfo")  # it is not asked: that would cost a context
     assert cuda_module.describe_device().free_bytes == 777

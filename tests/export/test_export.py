@@ -14,13 +14,13 @@ from torch import nn
 
 from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import Backbone, SpatialMean
-from plr_edge.bundle import open_bundle
-from plr_edge.bundle_check import manifest_digest
+from plr_edge.bundle.bundle_files import manifest_digest
+from plr_edge.bundle.preprocessing import Preprocessing
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.errors import BundleError, CutError
 from plr_edge.export import export_bundle, list_cuts, split
 from plr_edge.export.split import default_cut, levels_of
-from plr_edge.preprocessing import Preprocessing
 
 
 class Noise(nn.Module):

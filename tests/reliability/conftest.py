@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 
 HERE = Path(__file__).parent
 

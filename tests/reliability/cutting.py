@@ -12,8 +12,8 @@ import powercut
 import scenario
 from children import ack, child, holds
 
-from plr_edge.bundle import FILES, verified
-from plr_edge.bundle_write import write_bundle
+from plr_edge.bundle.bundle_files import FILES, verified
+from plr_edge.bundle.write import write_bundle
 
 
 def cuts(shim, root: Path, n: int, seed: int, broken: str = "") -> dict[str, object]:

@@ -18,9 +18,9 @@ from pathlib import Path
 
 import numpy as np
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import AdaptConfig
-from plr_edge.runtime.saving import recover  # noqa: F401  (imported before the fork)
+from plr_edge.runtime.checkpoint import recover  # noqa: F401  (imported before the fork)
 from plr_edge.runtime.session import Session
 from plr_edge.store import Store
 from plr_edge.stream import open_stream

@@ -24,12 +24,12 @@ from pathlib import Path
 import numpy as np
 from running import Running, frames_of, limit_processor, long_film
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import AdaptConfig
-from plr_edge.governor import Budget, Governor
-from plr_edge.runtime.live import Live
+from plr_edge.robot.governor import Budget, Governor
+from plr_edge.robot.live import Live
+from plr_edge.robot.robot import Robot
 from plr_edge.runtime.perception import return_memory_at_once
-from plr_edge.runtime.robot import Robot
 from plr_edge.store import LEARNED, TRAIN
 from plr_edge.stream.base import Frame
 

@@ -273,7 +273,7 @@ def _repair_in_place() -> None:
 
 
 def _no_sync_of_a_bundle() -> None:
-    from plr_edge import bundle_write
+    from plr_edge.bundle import write as bundle_write
 
     bundle_write.sync_folder = lambda path: None
 

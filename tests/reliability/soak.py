@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.meters import process_memory
 from plr_edge.runtime.session import Session

@@ -12,10 +12,10 @@ import pytest
 from PIL import Image
 from reliability.mutations import mutated
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.preprocessing import Preprocessing
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StreamError
-from plr_edge.preprocessing import Preprocessing
 from plr_edge.runtime.session import Session
 from plr_edge.stream.base import Frame
 from plr_edge.stream.decode import decode_image
@@ -200,9 +200,9 @@ def client(bundle_path, tmp_path_factory):
     pytest.importorskip("httpx")
     from fastapi.testclient import TestClient
 
-    from plr_edge.governor import Budget, Governor
-    from plr_edge.runtime.live import Live
-    from plr_edge.runtime.robot import Robot
+    from plr_edge.robot.governor import Budget, Governor
+    from plr_edge.robot.live import Live
+    from plr_edge.robot.robot import Robot
     from plr_edge.serve.api import make_app
 
     bundle = open_bundle(bundle_path)

@@ -6,7 +6,7 @@ import subprocess
 import numpy as np
 import pytest
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StateError
 from plr_edge.runtime.session import Session

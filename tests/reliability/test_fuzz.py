@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from reliability.mutations import mutated
 
-from plr_edge.bundle import FILES, open_bundle
-from plr_edge.bundle_check import file_facts, manifest_digest
+from plr_edge.bundle.bundle_files import FILES, file_facts, manifest_digest
+from plr_edge.bundle.onnx_check import check_onnx
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.errors import BundleError, PlrEdgeError
-from plr_edge.onnx_check import check_onnx
 from plr_edge.tensors import read_tensors, write_tensors
 
 

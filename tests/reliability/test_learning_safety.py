@@ -7,7 +7,7 @@ from learning import observe, share_right
 
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StreamError
-from plr_edge.gate import allowed_losses, false_alarm, judge
+from plr_edge.runtime.publish_gate import allowed_losses, false_alarm, judge
 from plr_edge.runtime.resuming import resume
 from plr_edge.runtime.session import Session
 from plr_edge.store import UNDONE, Store

@@ -5,12 +5,13 @@ import numpy as np
 import pytest
 from learning import observe
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import ConfigError
+from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.runtime.adapt import adapt
 from plr_edge.runtime.perception import Perception
-from plr_edge.runtime.session import Session, adaptive_blocks
+from plr_edge.runtime.session import Session
 from plr_edge.stream import open_stream
 
 

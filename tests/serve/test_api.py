@@ -12,13 +12,13 @@ pytest.importorskip("httpx")
 
 from fastapi.testclient import TestClient
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import ConfigError
-from plr_edge.governor import Budget, Governor
-from plr_edge.runtime.live import Live
-from plr_edge.runtime.robot import Robot
-from plr_edge.runtime.states import STATES
+from plr_edge.robot.governor import Budget, Governor
+from plr_edge.robot.live import Live
+from plr_edge.robot.robot import Robot
+from plr_edge.robot.states import STATES
 from plr_edge.serve.api import make_app
 from plr_edge.serve.server import is_loopback, parse_listen, read_token
 

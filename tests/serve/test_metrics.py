@@ -8,13 +8,13 @@ pytest.importorskip("prometheus_client")
 
 from prometheus_client import parser
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import AdaptConfig
-from plr_edge.governor import Budget, Governor
-from plr_edge.runtime.live import Live
-from plr_edge.runtime.robot import Robot
-from plr_edge.runtime.sensors import Sensed
-from plr_edge.runtime.states import STATES
+from plr_edge.robot.governor import Budget, Governor
+from plr_edge.robot.live import Live
+from plr_edge.robot.robot import Robot
+from plr_edge.robot.sensors import Sensed
+from plr_edge.robot.states import STATES
 from plr_edge.serve.metrics import _build, metrics_text
 
 

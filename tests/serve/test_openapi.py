@@ -10,11 +10,11 @@ pytest.importorskip("fastapi")
 import schemathesis
 from hypothesis import HealthCheck, given, settings
 
-from plr_edge.bundle import open_bundle
+from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import AdaptConfig
-from plr_edge.governor import Budget, Governor
-from plr_edge.runtime.live import Live
-from plr_edge.runtime.robot import Robot
+from plr_edge.robot.governor import Budget, Governor
+from plr_edge.robot.live import Live
+from plr_edge.robot.robot import Robot
 from plr_edge.serve.api import make_app
 
 TOKEN = "secret-token"

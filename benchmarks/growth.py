@@ -1,0 +1,173 @@
+"""Growth: what a step costs as classes and latents become many. Synthetic latents."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import psutil
+
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.config import AdaptConfig
+from plr_edge.export.adaptive import adaptive_blocks
+from plr_edge.replay.latent_memory import LatentMemory
+from plr_edge.replay.learner import Learner
+from plr_edge.replay.schedule import apportion, make_schedule
+
+CLASSES = (10, 100, 1_000)
+LATENTS = (1_000, 10_000, 100_000, 1_000_000)
+_FEW = 10_000  # latents where classes grow
+_SOME = 100  # classes where latents grow
+_DIFFERENT = 512  # latents that are made; records repeat them
+_ROUND = 100  # steps, each level as often as its share says, before it is another size's turn
+_ROUNDS = 6  # and one to warm up
+_AGED = 64  # features are computed so many at a time, each batch older than the next
+_PER_CLASS = 16  # samples in the classifier that answers, enough for ridge to answer for it
+_TAUGHT = 512  # of them at once
+Row = dict[str, Any]
+
+
+@dataclass
+class _Size:
+    """A learner at one number of classes and of latents; times are CPU time."""
+
+    classes: int
+    latents: int
+    learner: Learner
+    rss_growth_bytes: int
+    round_ms: list[float]
+    macs: float = 0.0
+
+
+def grow(bundle: Bundle, config: AdaptConfig, say: Callable[[str], None]) -> dict[str, Any]:
+    """Measure steps at growing numbers of classes and of latents, all sizes in turns.
+
+    Returns:
+        rows, ratios of the largest to the smallest, and the exponent of time and memory fitted on a
+        logarithmic scale; fits JSON.
+    """
+    pairs = dict.fromkeys([*((k, _FEW) for k in CLASSES), *((_SOME, n) for n in LATENTS)])
+    sizes = {pair: _filled(bundle, config, *pair) for pair in pairs}
+    for turn in range(_ROUNDS + 1):
+        for size in sizes.values():
+            _run_round(size, turn)
+    rows = {pair: _row(bundle, size, say) for pair, size in sizes.items()}
+    by_classes = [rows[k, _FEW] for k in CLASSES]
+    by_latents = [rows[_SOME, n] for n in LATENTS]
+    return {
+        "by_classes": by_classes,
+        "by_latents": by_latents,
+        "ratios": {
+            "classes": _ratio(sizes[CLASSES[-1], _FEW], sizes[CLASSES[0], _FEW]),
+            "latents": _ratio(sizes[_SOME, LATENTS[-1]], sizes[_SOME, LATENTS[0]]),
+        },
+        "exponents": {
+            f"{key} over {axis}": exponent([r[axis] for r in rows], [r[key] for r in rows])
+            for axis, rows in (("classes", by_classes), ("latents", by_latents))
+            for key in ("step_ms", "step_macs", "add_us", "bytes", "answer_us")
+        },
+    }
+
+
+def exponent(x: list[float], y: list[float]) -> float:
+    """Return p of the best fit y = c x^p."""
+    slope, _ = np.polyfit(np.log(x), np.log(np.maximum(y, 1e-9)), 1)
+    return float(slope)
+
+
+def _ratio(large: _Size, small: _Size) -> float:
+    """Return the median ratio of rounds that ran one after the other."""
+    return statistics.median(a / b for a, b in zip(large.round_ms, small.round_ms, strict=True))
+
+
+def _filled(bundle: Bundle, config: AdaptConfig, n_classes: int, n_latents: int) -> _Size:
+    """Make a learner as it is after long training: everything cached, of every age."""
+    rng = np.random.default_rng(0)
+    codec = bundle.codec(config.bits)
+    shape = (_DIFFERENT, *bundle.latent_shape)
+    records = codec.encode(np.abs(rng.standard_normal(shape)).astype(np.float32))
+    rss = psutil.Process().memory_info().rss
+    config = replace(config, memory_bytes=n_latents * (codec.record_bytes + 4))
+    memory = LatentMemory(codec.record_bytes, config.memory_bytes)
+    learner = Learner(
+        adaptive_blocks(bundle), bundle.levels, memory, codec,
+        make_schedule(config.schedule, bundle.levels), config,
+    )  # fmt: skip
+    for i in range(n_latents - n_classes):
+        memory.add(records[i % _DIFFERENT], i % n_classes)
+    kept = psutil.Process().memory_info().rss - rss
+    for c in range(n_classes):  # each class gets its row
+        learner.learn_many(records[c % _DIFFERENT][None], np.array([c]))
+    _age(learner, rng)
+    return _Size(n_classes, n_latents, learner, kept, [])
+
+
+def _age(learner: Learner, rng: np.random.Generator) -> None:
+    """Compute all features that can be kept, a batch at a time, as if steps lay in between."""
+    learner.restore(learner.weights(), learner.classifier(), learner.prior.numpy())
+    features, reach = learner.features, learner.schedule.reach
+    slots = features.remembered()
+    batches = np.array_split(rng.permutation(slots), max(1, len(slots) // _AGED))
+    age = learner.config.max_age_steps / len(batches)
+    for i, batch in enumerate(batches, 1):
+        features.let_in(batch)
+        features.at(features.deepest, batch)
+        features._moved = [0] + [round(i * age * u / reach[-2]) for u in reach[:-1]]
+
+
+def _run_round(size: _Size, turn: int) -> None:
+    """Run steps in the proportions of the schedule, so that chance decides nothing."""
+    learner = size.learner
+    counts = apportion(learner.schedule.shares, _ROUND)
+    levels = np.random.default_rng(turn).permutation(np.repeat(np.arange(len(counts)), counts))
+    before, start = learner.cost.macs, time.process_time()  # other processes disturb it least
+    for level in levels:
+        learner.step(level=int(level))
+    if turn:
+        size.round_ms.append(1e3 * (time.process_time() - start) / _ROUND)
+        size.macs += (learner.cost.macs - before) / _ROUND / _ROUNDS
+
+
+def _row(bundle: Bundle, size: _Size, say: Callable[[str], None]) -> Row:
+    rng, memory = np.random.default_rng(1), size.learner.memory
+    record, n = memory.records(slice(0, 1))[0], size.classes
+    row = {
+        "classes": n,
+        "latents": len(memory),
+        "step_ms": statistics.median(size.round_ms),
+        "step_macs": size.macs,
+        "sample_us": _median_us(lambda: memory.sample(48, rng), 200),
+        "add_us": _median_us(lambda: memory.add(record, int(rng.integers(n))), 2000),
+        "answer_us": _answer_us(bundle, n, rng),
+        "bytes": memory.n_bytes,
+        "rss_growth_bytes": size.rss_growth_bytes,
+    }
+    say("  ".join(f"{key} {value:,.4g}" for key, value in row.items()))
+    return row
+
+
+def _answer_us(bundle: Bundle, n_classes: int, rng: np.random.Generator) -> float:
+    classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width)
+    labels = np.arange(_PER_CLASS * n_classes) % n_classes
+    for start in range(0, len(labels), _TAUGHT):
+        own = labels[start : start + _TAUGHT]
+        taps = rng.standard_normal((len(own), bundle.taps_width)).astype(np.float32)
+        features = rng.standard_normal((len(own), bundle.feature_width)).astype(np.float32)
+        classifier.learn_many(taps, features, own)
+    classifier.rehearsed = rng.standard_normal((n_classes, bundle.feature_width)).astype(np.float32)
+    classifier.settle()
+    return _median_us(lambda: classifier.answer_many(taps[:1], features[:1]), 50)
+
+
+def _median_us(call: Callable[[], object], n: int) -> float:
+    times = []
+    for _ in range(n):
+        start = time.process_time()
+        call()
+        times.append(time.process_time() - start)
+    return 1e6 * statistics.median(times)

@@ -1,0 +1,89 @@
+"""Precisions: how fast a frozen part runs in each, and how far it is from PyTorch, in one run."""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from plr_edge.backbones import load_backbone
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.bundle.reading import open_bundle
+from plr_edge.engines.onnx_engine import OnnxEngine
+from plr_edge.export import export_bundle
+from plr_edge.export.split import split
+
+MEASURED = ("fp32", "int8")  # fp16 is for GPUs: a processor computes it in float32
+_CUT = "block14"
+_WARM_UP = 10
+Row = dict[str, Any]
+Say = Callable[[str], None]
+
+
+def compare_precisions(size: int, output: Path, runs: int, say: Say) -> dict[str, Any]:
+    """Time the frozen part of MobileNetV2 on one image, in turns.
+
+    Args:
+        size: of the input.
+        output: where the bundles are, or go.
+        runs: calls of each.
+        say: is told of each bundle that is exported.
+
+    Returns:
+        a row for eager PyTorch and for each precision: median CPU time of one image, agreement with
+        PyTorch as the export measured it; and the ratios of the times. Fits JSON.
+    """
+    bundles = {name: _bundle(name, size, output, say) for name in MEASURED}
+    x = np.random.default_rng(0).standard_normal((1, 3, size, size)).astype(np.float32)
+    frozen, _ = split(load_backbone("mobilenet_v2", input_size=size), _CUT)
+    frozen, tensor = frozen.eval(), torch.from_numpy(x)
+    calls: dict[str, Callable[[], object]] = {"PyTorch": lambda: frozen(tensor)}
+    for name, bundle in bundles.items():
+        engine = OnnxEngine(bundle.read("frozen.onnx"))
+        calls[name] = lambda engine=engine: engine.run(x)  # type: ignore[misc]
+    torch.set_num_threads(1)
+    with torch.no_grad():
+        ms = _in_turns(calls, runs)
+    rows = [_row(name, ms[name], bundles.get(name)) for name in calls]
+    return {
+        "size": size,
+        "rows": rows,
+        "ratios": {
+            "PyTorch / fp32": ms["PyTorch"] / ms["fp32"],
+            "fp32 / int8": ms["fp32"] / ms["int8"],
+        },
+    }
+
+
+def _bundle(precision: str, size: int, output: Path, say: Say) -> Bundle:
+    path = output / f"{precision}-{size}"
+    if not path.exists():
+        say(f"exporting {path}")
+        backbone = load_backbone("mobilenet_v2", input_size=size)
+        export_bundle(backbone, _CUT, path, precision=precision)
+    return open_bundle(path)
+
+
+def _in_turns(calls: dict[str, Callable[[], object]], runs: int) -> dict[str, float]:
+    """Return the median milliseconds of CPU time of each call."""
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for i in range(_WARM_UP + runs):
+        for name, call in calls.items():
+            start = time.process_time()
+            call()
+            if i >= _WARM_UP:
+                times[name].append(time.process_time() - start)
+    return {name: 1e3 * statistics.median(own) for name, own in times.items()}
+
+
+def _row(name: str, ms: float, bundle: Bundle | None) -> Row:
+    row: Row = {"name": name, "ms": ms}
+    if bundle is not None:
+        row |= {key: bundle.manifest["parity"][key] for key in ("latent_cosine", "top1_agreement")}
+        row["float_convolutions"] = bundle.manifest["float_convolutions"]
+    return row

@@ -1,0 +1,1 @@
+"""The exported directory that a board needs: opened, checked, written and signed."""

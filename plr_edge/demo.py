@@ -1,0 +1,281 @@
+"""The demo: export, adapt, predict and profile on a small real stream, and a report of it all."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from plr_edge.backbones import load_backbone
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.config import AdaptConfig
+from plr_edge.export import export_bundle
+from plr_edge.export.split import default_cut
+from plr_edge.files import replace_file
+from plr_edge.metrics import (
+    accuracy_of,
+    backward_transfer,
+    forgetting,
+    per_class_accuracy,
+    running_accuracy,
+)
+from plr_edge.profiling.page import frame_rows, memory_rows
+from plr_edge.profiling.profile import profile_bundles
+from plr_edge.report.page import page as report
+from plr_edge.runtime.adapt import adapt
+from plr_edge.runtime.perception import Features, Perception
+from plr_edge.runtime.session import Session
+from plr_edge.stream import Frame, Stream, open_stream
+from plr_edge.stream.base import Entry
+
+_SAMPLES = 16
+_QUICK_CLASSES = 4
+Say = Callable[[str], None]
+
+
+@dataclass
+class HeldOut:
+    """Held-out frames and what the frozen part made of them, computed once."""
+
+    frames: list[Frame]
+    latents: np.ndarray
+    taps: np.ndarray
+
+
+def run_demo(output: Path, *, quick: bool = False, say: Say = print) -> dict[str, Any]:
+    """Run the main job on the embedded stream and leave `report.html` and `report.json`.
+
+    Args:
+        output: directory for bundle, state and report; a state there is made anew.
+        quick: take fewer classes and shorter measurements.
+        say: told what is going on.
+
+    Returns:
+        The facts of report.json.
+    """
+    started = time.perf_counter()
+    output.mkdir(parents=True, exist_ok=True)
+    network = load_backbone("mobilenet_v2")
+    bundle, parity = export_bundle(network, default_cut(network), output / "bundle", force=True)
+    say(f"export   {bundle.name}: latent cosine to PyTorch {parity.latent_cosine:.7f}")
+    learned = _learn(bundle, output, quick, say)
+    predicted = _predict_in_a_process(bundle, output)
+    wanted = set(learned["classes"])
+    pairs = [(label, line["class"]) for label, line in predicted["pairs"] if label in wanted]
+    labels, answers = [a for a, _ in pairs], [b for _, b in pairs]
+    facts = {
+        "bundle": bundle.manifest,
+        "learned": learned,
+        "accuracy": accuracy_of(labels, answers),
+        "per_class": per_class_accuracy(labels, answers),
+        "predict": {k: v for k, v in predicted.items() if k != "pairs"},
+        "parity": asdict(parity),
+        "profile": profile_bundles([bundle], runs=10 if quick else 50),
+    }
+    say(
+        f"predict  {len(labels)} held-out frames in a process without torch: "
+        f"{facts['accuracy']:.1%} right, peak memory {predicted['peak_rss_bytes'] / 1e6:.0f} MB"
+    )
+    _write(output, facts, predicted["pairs"], wanted)
+    facts["seconds"] = time.perf_counter() - started
+    say(f"profile  in {output / 'report.html'}; everything took {facts['seconds']:.0f} s")
+    return facts
+
+
+def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any]:
+    """Adapt object by object, testing on all held-out frames after each."""
+    state = output / "state"
+    for file in state.glob("*"):
+        file.unlink()
+    by_class: dict[str, list[Frame]] = {}
+    for frame in open_stream("demo"):
+        by_class.setdefault(str(frame.label), []).append(frame)
+    classes = list(by_class)[: _QUICK_CLASSES if quick else None]
+    with Session(bundle, state, AdaptConfig()) as session:
+        held_out = _held_out(session.perception, classes)
+        rows, began = [], time.perf_counter()
+        for name in classes:
+            summary = adapt(session, _stream_of(by_class[name]))
+            if summary["interrupted"]:
+                raise KeyboardInterrupt
+            rows.append(_accuracies(session.perception, held_out, classes))
+            say(
+                f"adapt    {name:<22} {np.nanmean(rows[-1][: len(rows)]):6.1%} on "
+                f"{len(rows)} classes so far"
+            )
+        seconds = time.perf_counter() - began
+        matrix = np.array(rows)
+        matrix[np.triu_indices(len(matrix), 1)] = np.nan
+        cost = session.learner.cost
+        return {
+            "classes": classes,
+            "n_frames": session.n_taught,
+            "seconds": seconds,
+            "summary": summary,
+            "matrix": [[None if np.isnan(x) else float(x) for x in row] for row in matrix],
+            "forgetting": forgetting(matrix),
+            "backward_transfer": backward_transfer(matrix),
+            "running_accuracy": running_accuracy(
+                session.history.labels, session.history.predicted
+            ).tolist(),
+            "shares": list(session.schedule.shares),
+            "reach": list(session.schedule.reach),
+            "steps_per_level": cost.steps_per_level,
+            "step_macs": session.learner.step_macs,
+            "perception_macs": session.perception_macs,
+        }
+
+
+def _stream_of(frames: list[Frame]) -> Stream:
+    entries = (
+        Entry(lambda image=frame.image: image, frame.label, frame.stamp_ns, frame.source)  # type: ignore[misc]
+        for frame in frames
+    )
+    return Stream(entries, n_frames=len(frames))
+
+
+def _held_out(perception: Perception, classes: list[str]) -> HeldOut:
+    frames = [f for f in open_stream("demo", split="test") if f.label in classes]
+    seen = [perception.see(frames[i : i + 16]) for i in range(0, len(frames), 16)]
+    latents = np.concatenate([part.latents for part in seen])
+    return HeldOut(frames, latents, np.concatenate([part.taps for part in seen]))
+
+
+def _accuracies(perception: Perception, held_out: HeldOut, classes: list[str]) -> list[float]:
+    features = perception.features_of(held_out.latents)
+    predictions = perception.answer(
+        held_out.frames, Features(held_out.latents, held_out.taps, features)
+    )
+    by_class = per_class_accuracy(
+        [str(frame.label) for frame in held_out.frames], [p.label for p in predictions]
+    )
+    return [by_class[name] for name in classes]
+
+
+def _predict_in_a_process(bundle: Bundle, output: Path) -> dict[str, Any]:
+    """Run `plr-edge predict` as a user would, and read its lines."""
+    code = (
+        "import sys; from plr_edge.cli import cli; from plr_edge.meters import process_memory\n"
+        "try: cli.main(sys.argv[1:], standalone_mode=False)\n"
+        "finally: print(process_memory()['peak_rss_bytes'], int('torch' in sys.modules), "
+        "file=sys.stderr)"
+    )
+    arguments = ["predict", str(bundle.path), "demo", "--split", "test", "--state"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *arguments, str(output / "state")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=os.environ,
+    )
+    peak_bytes, torch_loaded = done.stderr.split()[-2:]
+    lines = [json.loads(line) for line in done.stdout.splitlines()]
+    labels = [str(frame.label) for frame in open_stream("demo", split="test")]
+    latencies = [line["latency_ms"] for line in lines]
+    return {
+        "pairs": list(zip(labels, lines, strict=True)),
+        "peak_rss_bytes": int(peak_bytes),
+        "torch_loaded": torch_loaded == "1",
+        "latency_p50_ms": float(np.percentile(latencies, 50)),
+        "latency_p99_ms": float(np.percentile(latencies, 99)),
+    }
+
+
+def _write(
+    output: Path, facts: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]], wanted: set[str]
+) -> None:
+    learned, profile = facts["learned"], facts["profile"]
+    names = [level["name"] for level in facts["bundle"]["levels"]]
+    matrix = np.array([[np.nan if x is None else x for x in row] for row in learned["matrix"]])
+    levels = [
+        {
+            "level": name,
+            "share f": share,
+            "reach u": reach,
+            "steps": steps,
+            "train MMACs per sample": macs / 1e6,
+            "step ms (p50)": step["p50_ms"],
+            "autograd MB": step["saved_bytes"] / 1e6,
+        }
+        for name, share, reach, steps, macs, step in zip(
+            names,
+            learned["shares"],
+            learned["reach"],
+            learned["steps_per_level"],
+            learned["step_macs"],
+            profile["bundles"][0]["steps"],
+            strict=True,
+        )
+    ]
+    energy = profile["energy_sources"] or [
+        "no counter can be read here: " + r for r in profile["energy_absent"]
+    ]
+    sections = [
+        report.key_figures(
+            {
+                "right on held-out frames": f"{facts['accuracy']:.1%}",
+                "classes learned one by one": str(len(learned["classes"])),
+                "mean forgetting": f"{learned['forgetting']:.1%}",
+                "taught per second": f"{learned['n_frames'] / learned['seconds']:.0f} frames",
+                "predict without torch": f"{facts['predict']['peak_rss_bytes'] / 1e6:.0f} MB",
+            }
+        ),
+        report.section(
+            "Accuracy over time",
+            report.paragraph("Each frame is answered before its label is learned; last 50 frames."),
+            report.line_plot(
+                {"accuracy": np.array(learned["running_accuracy"])}, "frame", "share right"
+            ),
+        ),
+        report.section(
+            "What was kept",
+            report.paragraph(
+                "Accuracy on held-out frames of each class (column) after learning each (row)."
+            ),
+            report.matrix_plot(matrix, learned["classes"], "class", "after learning"),
+            report.bar_plot({"final accuracy": facts["per_class"]}, "held-out accuracy"),
+        ),
+        report.section(
+            "Rehearsal by level",
+            report.bar_plot(
+                {
+                    "share f": dict(zip(names, learned["shares"], strict=True)),
+                    "reach u": dict(zip(names, learned["reach"], strict=True)),
+                },
+                "of rehearsal",
+            ),
+            report.table(levels),
+        ),
+        report.section(
+            "Cost on this machine",
+            report.table(frame_rows(profile["bundles"]), "one call"),
+            report.table(memory_rows(profile), "memory of a process"),
+            report.paragraph("Energy: " + "; ".join(energy)),
+        ),
+        report.section("Frames and answers", report.frames(_samples(pairs, wanted))),
+    ]
+    write_json = json.dumps(facts, indent=1).encode()
+    replace_file(output / "report.json", write_json)
+    report.write_report(output / "report.html", "plr-edge demo", sections)
+
+
+def _samples(
+    pairs: list[tuple[str, dict[str, Any]]], wanted: set[str]
+) -> list[tuple[np.ndarray, str, bool]]:
+    shown = []
+    frames = open_stream("demo", split="test")
+    for frame, (label, line) in zip(frames, pairs, strict=True):
+        if label in wanted:
+            caption = f"{line['class']} ({line['confidence']:.0%})"
+            shown.append((frame.image, caption, line["class"] == label))
+    wrong = [entry for entry in shown if not entry[2]][: _SAMPLES // 2]
+    step = max(1, len(shown) // (_SAMPLES - len(wrong)))
+    return wrong + shown[::step][: _SAMPLES - len(wrong)]

@@ -1,0 +1,50 @@
+"""The adaptive part of a bundle as PyTorch modules. Torch only."""
+
+from __future__ import annotations
+
+import logging
+
+from torch import nn
+
+from plr_edge.backbones import BACKBONES, load_backbone
+from plr_edge.backbones.base import fold_batch_norm
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.errors import BundleError
+from plr_edge.export.split import split
+from plr_edge.tensors import read_tensors
+
+
+def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequential:
+    """Build the adaptive part of a bundle with the weights it was exported with.
+
+    Raises:
+        BundleError: that takes code that the bundle only names, and nobody vouches for it.
+    """
+    check_code(bundle, allow_code)
+    import torch
+
+    level = logging.getLogger("plr_edge.backbones").level
+    logging.getLogger("plr_edge.backbones").setLevel(logging.ERROR)  # random weights are replaced
+    try:
+        backbone = load_backbone(bundle.manifest["backbone"], input_size=bundle.preprocessing.size)
+    finally:
+        logging.getLogger("plr_edge.backbones").setLevel(level)
+    backbone.blocks = fold_batch_norm(backbone.blocks)
+    _, adaptive = split(backbone, bundle.manifest["cut"])
+    arrays = read_tensors(bundle.read("adaptive.safetensors"))
+    adaptive.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()}, strict=True)
+    return adaptive
+
+
+def check_code(bundle: Bundle, allow_code: bool = False) -> None:
+    """Refuse a bundle whose backbone is code that nobody vouches for.
+
+    Raises:
+        BundleError: it is.
+    """
+    name = bundle.manifest["backbone"]
+    if name not in BACKBONES and not (allow_code or bundle.trusted):
+        raise BundleError(
+            f"{bundle.path} names code to import ({name[:60]}); if you trust it, add --allow-code, "
+            "or sign it and add --trust"
+        )

@@ -1,0 +1,1 @@
+"""What every part costs on this machine, in milliseconds, bytes and joules."""

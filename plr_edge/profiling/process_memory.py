@@ -1,0 +1,169 @@
+"""Memory of processes, measured by starting them: imports alone, one that answers, one that trains.
+
+A process that has done other things before says nothing of what one needs; a fresh one does.
+"""
+
+from __future__ import annotations
+
+import importlib
+import json
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.bundle.reading import open_bundle
+from plr_edge.config import AdaptConfig
+from plr_edge.errors import EngineError
+from plr_edge.meters.process import process_memory
+
+_IMPORTS = {
+    "numpy and onnxruntime": "import numpy, onnxruntime",
+    "predict (torch-free)": "from plr_edge.runtime import perception",
+    "adapt (with torch)": "from plr_edge.runtime import session",
+}
+_LOOK_EVERY_S = 0.002
+_FRAMES, _CLASSES = 16, 4
+_TIMEOUT_S = 300
+
+
+def imports_memory() -> dict[str, Any]:
+    """Measure what importing takes; a set of imports that fails is absent."""
+    probe = (
+        "import json, time; t = time.process_time(); {imports}; cpu = time.process_time() - t\n"
+        "from plr_edge.meters.process import process_memory\n"
+        "print(json.dumps({{**process_memory(), 'import_cpu_s': cpu}}))"
+    )
+    rows: dict[str, Any] = {}
+    for name, imports in _IMPORTS.items():
+        with _child("-c", probe.format(imports=imports)) as child:
+            output, _ = child.communicate(timeout=_TIMEOUT_S)
+        if child.returncode == 0:
+            rows[name] = json.loads(output.splitlines()[-1])
+    return rows
+
+
+def role_memory(bundle: Bundle, config: AdaptConfig) -> dict[str, Any]:
+    """Measure a process that answers with a bundle, and one that trains it.
+
+    Args:
+        bundle: what they work with.
+        config: of the engines and of learning.
+
+    Returns:
+        `answers` and `trains`, each with what `process_memory` returns and the largest
+        `data_bytes` that was met.
+
+    Raises:
+        EngineError: a process failed.
+    """
+    allow_code = config.allow_code or bundle.trusted
+    facts = json.dumps({**asdict(config), "allow_code": allow_code})
+    rows = {}
+    for role in ROLES:
+        with _child(
+            "-m", "plr_edge.profiling.process_memory", role, str(bundle.path), facts
+        ) as child:
+            assert child.stdout is not None
+            child.stdout.readline()  # libraries are loaded; while they are, some ask for gigabytes
+            data_bytes = _highest_data(child)
+            output, errors = child.communicate(timeout=_TIMEOUT_S)
+        if child.returncode != 0:
+            reason = (errors.strip().splitlines() or [f"signal {-child.returncode}"])[-1]
+            raise EngineError(f"a process that {role} with {bundle.path} failed ({reason[:200]})")
+        rows[role] = json.loads(output.splitlines()[-1])
+        if data_bytes:
+            rows[role]["data_bytes"] = data_bytes
+    return rows
+
+
+def _child(*arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+
+
+def _highest_data(child: subprocess.Popen[str]) -> int:
+    """Watch a process to its end, from outside: what it asks for comes and goes."""
+    highest, end = 0, time.monotonic() + _TIMEOUT_S
+    while child.poll() is None and time.monotonic() < end:
+        highest = max(highest, process_memory(child.pid, walk=False).get("data_bytes", 0))
+        time.sleep(_LOOK_EVERY_S)
+    if child.poll() is None:
+        child.kill()
+    return highest
+
+
+def _answer(bundle: Bundle, config: AdaptConfig) -> object:
+    from plr_edge.classifiers.combined import CombinedClassifier
+    from plr_edge.runtime.perception import Perception
+    from plr_edge.stream.base import Frame
+
+    classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width)
+    perception = Perception(bundle, classifier, [], n_threads=config.n_threads,
+                            engine=config.engine, providers=config.providers)  # fmt: skip
+    size = bundle.preprocessing.size
+    for i in range(_FRAMES):
+        perception.predict_many([Frame(np.zeros((size, size, 3), np.uint8), None, i, "zeros", i)])
+    return perception
+
+
+def _train(bundle: Bundle, config: AdaptConfig) -> object:
+    """Do what the trainer process does: a step entered at each level, then a candidate offered."""
+    from plr_edge.export.adaptive import adaptive_blocks
+    from plr_edge.replay.latent_memory import LatentMemory
+    from plr_edge.replay.learner import Learner
+    from plr_edge.replay.schedule import Schedule
+    from plr_edge.robot.protocol import named, pack
+    from plr_edge.runtime.holdout import SEQ_BYTES, with_seq
+
+    codec, levels = bundle.codec(config.bits, config.pool), bundle.levels
+    memory = LatentMemory(codec.record_bytes + SEQ_BYTES, config.memory_bytes, config.seed)
+    alone = [tuple(float(i == j) for j in range(len(levels))) for i in range(len(levels))]
+    learner = Learner(
+        adaptive_blocks(bundle, allow_code=config.allow_code), levels, memory, codec,
+        Schedule(name="alone", shares=alone[0]), config,
+    )  # fmt: skip
+    n = config.new_per_step + config.rehearsed_per_step
+    latents = np.abs(np.random.default_rng(config.seed).standard_normal((n, *bundle.latent_shape)))
+    records = with_seq(codec.encode(latents.astype(np.float32)), np.arange(n))
+    learner.learn_many(records, np.arange(n) % _CLASSES)
+    for i in range(len(memory), memory.capacity):  # as full as it gets
+        memory.add(records[i % n], i % _CLASSES)
+    for shares in alone:
+        learner.schedule = Schedule(name="alone", shares=shares)
+        learner.step()
+    held, _ = memory.to_arrays()
+    features = np.ones((len(memory), bundle.feature_width), np.float32)
+    pack("candidate", {}, {**held, "features": features, **named(learner.weights(), "weights")})
+    return learner
+
+
+_LOADED_BY = {
+    "answers": ("plr_edge.runtime.perception", "onnxruntime"),
+    "trains": ("plr_edge.robot.trainer", "onnxruntime"),
+}
+ROLES: dict[str, Callable[[Bundle, AdaptConfig], object]] = {"answers": _answer, "trains": _train}
+
+
+def main(role: str, path: str, config: str) -> None:
+    """Play a role, and print what it took."""
+    facts = json.loads(config)
+    facts["providers"] = tuple(facts["providers"])
+    for module in _LOADED_BY[role]:
+        importlib.import_module(module)
+    print("loaded", flush=True)
+    kept = ROLES[role](open_bundle(path), AdaptConfig(**facts))
+    memory = process_memory()
+    del kept
+    print(json.dumps(memory))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:4])

@@ -1,0 +1,1 @@
+"""Progressive Latent Replay: the schedule, the latent memory and its codec, and the learner."""

@@ -1,0 +1,182 @@
+"""From what a user writes to a `Robot`: budgets, board, engine. Knows no command line, no ROS."""
+
+from __future__ import annotations
+
+import logging
+import os
+import re
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from plr_edge.boards import boards, detect_board, load_board
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.bundle.reading import open_bundle
+from plr_edge.config import AdaptConfig, parse_bytes
+from plr_edge.errors import ConfigError
+from plr_edge.replay.schedule import macs_from
+from plr_edge.robot.governor import Budget, Governor
+from plr_edge.robot.live import Live
+from plr_edge.robot.robot import Robot
+from plr_edge.runtime.perception import return_memory_at_once
+
+_log = logging.getLogger(__name__)
+_GUESSED_MACS_PER_S = 5e9  # of a training step, until one was measured
+
+
+@dataclass(frozen=True, kw_only=True)
+class RobotOptions:
+    """What `plr-edge run` and the ROS 2 node let a user choose; texts as the user writes them.
+
+    Attributes:
+        board: whose budgets to take where none is given; `auto` asks the machine.
+        power: budget of the board, such as 7W.
+        duty: budget of training, such as 30% of a core.
+        deadline: of a frame, such as 33ms.
+        max_temp: such as 80C.
+        memory: limit of the trainer, such as 600MB.
+        cpus: that the trainer may use, such as 2,3.
+        schedule: of the levels.
+        latents: budget of the latent memory, such as 8MB.
+        bits: of a stored latent, 8 or 4.
+        pool: side to which stored maps are pooled.
+        threads: of the engines.
+        engine: of the frozen part: `onnx` or `tensorrt`.
+        providers: of ONNX Runtime, best first.
+        allow_code: import what an unsigned bundle names.
+        trust: public key that must have signed the bundle.
+    """
+
+    board: str | None = None
+    power: str | None = None
+    duty: str | None = None
+    deadline: str | None = None
+    max_temp: str | None = None
+    memory: str | None = None
+    cpus: str | None = None
+    schedule: str | None = None
+    latents: str | None = None
+    bits: int | None = None
+    pool: int | None = None
+    threads: int = 1
+    engine: str = "onnx"
+    providers: tuple[str, ...] = ()
+    allow_code: bool = False
+    trust: Path | None = None
+
+
+def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Robot:
+    """Open a bundle and a state, load the engines, and give a robot its budgets.
+
+    Its `live` must be closed at the end.
+
+    Raises:
+        PlrEdgeError: an option is not allowed, or bundle, state or engine cannot be used.
+    """
+    return_memory_at_once()
+    options = with_board(options)
+    budget = make_budget(options)
+    config = AdaptConfig(
+        n_threads=options.threads,
+        engine=options.engine,
+        providers=options.providers,
+        allow_code=options.allow_code,
+    )
+    given: dict[str, Any] = {
+        "schedule": options.schedule,
+        "pool": options.pool,
+        "bits": options.bits,
+        "memory_bytes": parse_bytes(options.latents) if options.latents else None,
+    }
+    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    limit = parse_bytes(options.memory) if options.memory else None
+    cpus = _cpus(options.cpus) if options.cpus else None
+    opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
+    live = Live(opened, state, config, cpus=cpus, memory_limit_bytes=limit)
+    step_s = [3 * 64 * (macs + 1) / _GUESSED_MACS_PER_S for macs in macs_from(opened.levels)]
+    return Robot(live, Governor(budget, live.schedule, step_s))
+
+
+def with_board(options: RobotOptions, root: Path = Path("/")) -> RobotOptions:
+    """Fill the budgets that were not given from the board.
+
+    Raises:
+        ConfigError: there is no such board, or `auto` cannot tell which it is.
+    """
+    if options.board is None:
+        return options
+    board = detect_board(root) if options.board == "auto" else load_board(options.board)
+    if board is None:
+        raise ConfigError(
+            "board auto: this machine does not say which board it is; name one of "
+            + ", ".join(board.name for board in boards())
+        )
+    budget = board.budget
+    defaults = {
+        "power": (budget.power_w, 1, "W"),
+        "duty": (budget.duty_share, 100, "%"),
+        "deadline": (budget.deadline_ms, 1, "ms"),
+        "max_temp": (budget.max_temp_c, 1, "C"),
+        "memory": (budget.memory_bytes, 1e-6, "MB"),
+    }
+    _log.info("board: %s", board.title)
+    filled: dict[str, Any] = {
+        name: f"{value * factor:g}{unit}"
+        for name, (value, factor, unit) in defaults.items()
+        if value is not None and getattr(options, name) is None
+    }
+    return replace(options, **filled)
+
+
+def make_budget(options: RobotOptions) -> Budget:
+    """Turn options into a `Budget`, refusing what this machine cannot measure.
+
+    Raises:
+        ConfigError: an amount is none, or nothing here measures it.
+    """
+    from plr_edge.meters import find_power_meters, read_temperatures_c
+
+    power, temperature = number_of(options.power, "W"), number_of(options.max_temp, "C")
+    meters, reasons = find_power_meters()
+    reasons += [f"{meter.name}: no total" for meter in meters if not meter.has_total]
+    if power is not None and not any(meter.has_total for meter in meters):
+        raise ConfigError(
+            f"a power budget of {power:g} W needs a meter, and there is none here: "
+            f"{'; '.join(reasons)}"
+        )
+    if temperature is not None and not read_temperatures_c():
+        raise ConfigError(
+            f"a limit of {temperature:g} C needs a sensor, and there is none that can be read here"
+        )
+    duty = number_of(options.duty, "%")
+    return Budget(
+        power_w=power,
+        duty_share=None if duty is None else duty / 100,
+        deadline_ms=number_of(options.deadline, "ms"),
+        max_temp_c=temperature,
+    )
+
+
+def number_of(text: str | None, unit: str) -> float | None:
+    """Read an amount such as `7W`; None where none was given.
+
+    Raises:
+        ConfigError: it is no amount of this unit.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*{re.escape(unit)}\s*", text, re.IGNORECASE)
+    if not match:
+        raise ConfigError(f"{text[:40]!r} is no amount; write it like 7{unit}")
+    return float(match[1])
+
+
+def _cpus(text: str) -> list[int]:
+    try:
+        cpus = [int(number) for number in text.split(",")]
+    except ValueError:
+        raise ConfigError(f"cpus is {text[:40]!r}; write numbers like 2,3") from None
+    here = os.sched_getaffinity(0)
+    if not set(cpus) <= here:
+        raise ConfigError(f"cpus is {text[:40]!r}; there are {sorted(here)}")
+    return cpus

@@ -1,0 +1,182 @@
+"""TrainerProcess: starts the trainer, talks to it, and starts it again; without torch.
+
+Nothing here waits for the trainer: messages go out and come in on threads of their own.
+"""
+
+from __future__ import annotations
+
+import logging
+import queue
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from contextlib import suppress
+from multiprocessing.connection import Connection
+
+from plr_edge.robot.protocol import Message, opened, unpack
+
+_log = logging.getLogger(__name__)
+_MOST_DEATHS, _WITHIN_S = 5, 300.0
+_LONGEST_BACKOFF_S = 30.0
+_MAX_QUEUED = 4096
+_SLICE_S = 0.02
+# Nice before torch is loaded. A process group of its own, for Ctrl-C is for perception; but no
+# session, which Linux may give as much of the processor as perception's (autogroup), however nice.
+_START = """import os, sys
+os.setpgrp()
+os.nice(int(sys.argv[2]))
+from plr_edge.robot.trainer import main
+main(int(sys.argv[1]))"""
+
+
+class TrainerProcess:
+    """One child at a time; a dead one is replaced after a while, and given up after many."""
+
+    def __init__(self, nice: int = 10) -> None:
+        """Start nothing yet; `nice` is of the children."""
+        self._nice = nice
+        self.child: subprocess.Popen[bytes] | None = None
+        self.n_deaths, self.given_up = 0, False
+        self.inbox: queue.Queue[Message] = queue.Queue()
+        self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
+        self._again_at = 0.0
+        self.starting = False  # somebody is about to call `start`
+        self._outbox: queue.Queue[bytes | None] = queue.Queue(_MAX_QUEUED)
+        self.wake: Callable[[], None] = lambda: None  # called when something came
+        self.held = False  # where it is limited: has none of the time for now
+        self._share = 1.0
+        self._limiting = False
+
+    @property
+    def alive(self) -> bool:
+        """Whether there is a child that runs."""
+        return self.child is not None and self.child.poll() is None
+
+    @property
+    def wanted(self) -> bool:
+        """Whether it is time to start one."""
+        there = self.alive or self.starting or self.given_up
+        return not there and time.monotonic() >= self._again_at
+
+    @property
+    def n_unread(self) -> int:
+        """Messages that the child has not been sent yet."""
+        return self._outbox.qsize()
+
+    def start(self) -> bool:
+        """Start a child, which waits for its first message; False where that fails.
+
+        Any thread may do it.
+        """
+        ours, theirs = socket.socketpair()
+        self._outbox = queue.Queue(_MAX_QUEUED)
+        with theirs:
+            try:
+                self.child = subprocess.Popen(
+                    [sys.executable, "-c", _START, str(theirs.fileno()), str(self._nice)],
+                    pass_fds=[theirs.fileno()],
+                    stdin=subprocess.DEVNULL,
+                )
+            except OSError as error:  # no memory, too many processes
+                ours.close()
+                self._died(str(error))
+                return False
+        connection = Connection(ours.detach())
+        for work in (self._read, self._write):
+            arguments = (connection, self._outbox) if work == self._write else (connection,)
+            threading.Thread(target=work, args=arguments, daemon=True).start()
+        return True
+
+    def send(self, message: bytes) -> bool:
+        """Queue a message; False where it was lost, as to a child that died."""
+        if not self.alive:
+            return False
+        try:
+            self._outbox.put_nowait(message)
+        except queue.Full:  # a stopped child: start over with what the store has
+            self.kill()
+            return False
+        return True
+
+    def limit(self, share: float) -> None:
+        """Let the child run this share of the time only, in slices of milliseconds.
+
+        For a quota that perception shares with it: a training step that takes the quota of a whole
+        period would stop the frames too, however nice it is.
+        """
+        self._share = share
+        if share < 1.0 and not self._limiting:
+            self._limiting = True
+            threading.Thread(target=self._slice, daemon=True).start()
+
+    def _slice(self) -> None:
+        while self._share < 1.0:
+            child = self.child
+            run_s = 0.0 if self.held else _SLICE_S * self._share
+            for number, pause_s in ((signal.SIGCONT, run_s), (signal.SIGSTOP, _SLICE_S - run_s)):
+                if pause_s and child is not None and child.poll() is None:
+                    with suppress(OSError):
+                        child.send_signal(number)
+                time.sleep(pause_s)
+        if self.child is not None:
+            with suppress(OSError):
+                self.child.send_signal(signal.SIGCONT)
+        self._limiting = False
+
+    def reap(self) -> bool:
+        """Notice a death, once; returns whether there was one."""
+        if self.child is None or self.child.poll() is None:
+            return False
+        self._died(str(self.child.returncode))
+        self.child = None
+        with suppress(queue.Full):
+            self._outbox.put_nowait(None)
+        return True
+
+    def _died(self, why: str) -> None:
+        now = time.monotonic()
+        _log.warning("the trainer ended (%s)", why)
+        self.n_deaths += 1
+        self._deaths.append(now)
+        recent = sum(now - at < _WITHIN_S for at in self._deaths)
+        self.given_up = recent >= _MOST_DEATHS
+        self._again_at = now + min(0.5 * 2**recent, _LONGEST_BACKOFF_S)
+
+    def kill(self) -> None:
+        """End the child at once; it has nothing to lose."""
+        if self.child is not None and self.child.poll() is None:
+            self.child.kill()
+            self.child.wait()
+
+    def dismiss(self) -> None:
+        """End the child at once, without counting a death."""
+        self.kill()
+        self.child = None
+        with suppress(queue.Full):
+            self._outbox.put_nowait(None)
+        while not self.inbox.empty():
+            self.inbox.get()
+
+    def _read(self, connection: Connection) -> None:
+        with suppress(EOFError, OSError):
+            while True:
+                try:
+                    kind, facts, arrays = unpack(connection.recv_bytes())
+                    if kind == "parcel":
+                        kind, facts, arrays = opened(facts["place"])
+                    self.inbox.put((kind, facts, arrays))
+                    self.wake()
+                except ValueError as error:
+                    _log.error("the trainer sent what cannot be used (%s)", error)
+
+    def _write(self, connection: Connection, outbox: queue.Queue[bytes | None]) -> None:
+        with suppress(OSError, BrokenPipeError):
+            while (message := outbox.get()) is not None:
+                connection.send_bytes(message)
+        with suppress(OSError):
+            connection.close()
