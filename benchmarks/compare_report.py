@@ -22,7 +22,7 @@ from benchmarks.compare_summary import (
 from plr_edge.errors import ConfigError, MissingExtraError
 from plr_edge.files import replace_file
 from plr_edge.meters.board import describe_machine
-from plr_edge.report.page import page as report
+from plr_edge.report import page as report
 
 Row = dict[str, Any]
 _COLUMNS = ("average %", "forgetting", "forward transfer", "after 1 %", "after 5 %", "after 20 %",

@@ -11,7 +11,7 @@ import numpy as np
 from benchmarks.compare_summary import half_interval
 from plr_edge.errors import MissingExtraError
 from plr_edge.files import replace_file
-from plr_edge.report.page import page as report
+from plr_edge.report import page as report
 
 Row = dict[str, Any]
 

@@ -29,7 +29,7 @@ from plr_edge.metrics import (
 )
 from plr_edge.profiling.page import frame_rows, memory_rows
 from plr_edge.profiling.profile import profile_bundles
-from plr_edge.report.page import page as report
+from plr_edge.report import page as report
 from plr_edge.runtime.adapt import adapt
 from plr_edge.runtime.perception import Features, Perception
 from plr_edge.runtime.session import Session

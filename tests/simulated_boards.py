@@ -3,8 +3,8 @@
     python tests/simulated_boards.py
 
 runs `plr_edge.robot.governor` in closed loop, once a simulated second, against a model of power,
-heat and latency. The model writes the board's tree (`fake_boards`); the meters and thermal zones read
-it. NOTHING HERE WAS MEASURED ON A BOARD. What the model is made of:
+heat and latency. The model writes the board's tree (`fake_boards`); the meters and thermal zones
+read it. NOTHING HERE WAS MEASURED ON A BOARD. What the model is made of:
 
 - relative cost of the levels: multiply-adds of a step of 64 on the bundle that `plr-edge export`
   writes (MobileNetV2 cut before block14), forward and backward;

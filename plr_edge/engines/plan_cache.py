@@ -21,7 +21,8 @@ from typing import Any
 from platformdirs import user_cache_path
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.engines.cuda import Device, describe_device
+from plr_edge.engines.cuda import describe_device
+from plr_edge.engines.cuda_base import Device
 from plr_edge.engines.plan_build import BuildJob, build_in_child
 from plr_edge.engines.tensorrt_engine import PlanRefusedError, TensorRTEngine
 from plr_edge.engines.tensorrt_versions import load_tensorrt

@@ -14,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.engines.cuda import Cuda, open_cuda
+from plr_edge.engines.cuda import open_cuda
+from plr_edge.engines.cuda_base import Cuda
 from plr_edge.engines.tensorrt_versions import load_tensorrt, log_of, scratch_bytes
 from plr_edge.errors import EngineError
 

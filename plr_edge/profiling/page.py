@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.profiling.trace import NAMES, Run
-from plr_edge.report.page import page as report
+from plr_edge.report import page as report
 
 _PARTS = ("prepare", "frozen", "adaptive", "frame")
 _SHOWN_S = 1.0  # of a run, as a strip

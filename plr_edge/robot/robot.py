@@ -58,7 +58,7 @@ class Robot(Requests):
         self.listeners: list[Callable[[str, dict[str, Any]], None]] = []
         self.ring: deque[RecentFrame] = deque(maxlen=_RING)
         self.stopping = threading.Event()
-        self._condition = threading.RobotStatus()
+        self._condition = threading.Condition()
         self._newest: Frame | None = None
         self._woken = False
         self._requests: deque[Request] = deque()

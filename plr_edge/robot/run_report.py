@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.files import replace_file
-from plr_edge.report.page import page as report
+from plr_edge.report import page as report
 from plr_edge.robot.robot import Robot
 
 _MOST_ROWS = 40  # of the page; JSON has them all

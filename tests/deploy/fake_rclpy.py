@@ -36,7 +36,7 @@ class World:
         self.subscriptions, self.publishers, self.services = [], [], {}
         self.published = []  # (topic, rosbags message)
         self.logged = []  # (severity, text)
-        self.heard = threading.RobotStatus()
+        self.heard = threading.Condition()
 
     def deliver(self, topic, message):
         """Give a rosbags message to whoever subscribed; returns to how many."""

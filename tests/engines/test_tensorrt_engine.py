@@ -252,7 +252,7 @@ def test_torch_is_used_only_where_it_is_loaded_and_has_a_gpu(fake10, monkeypatch
     assert isinstance(cuda_module.open_cuda(), PythonCuda)
     torch = fake10.torch()
     assert isinstance(cuda_module.open_cuda(), TorchCuda)
-    assert cuda_module.describe_device() == cuda_module.Device(
+    assert cuda_module.describe_device() == cuda_base.Device(
         "NVIDIA H200", "9.0", 140 << 30, 100 << 30, False
     )
     torch.fail.add("is_available")
@@ -267,7 +267,7 @@ def test_free_memory_of_a_board_is_what_the_kernel_calls_available(fake10, monke
     assert cuda_module.describe_device().free_bytes == 777
     fake10.cuda_fails("")
     fake10.gpu("NVIDIA A2,8.6,16000000000,0")
-    assert cuda_module.describe_device() == cuda_module.Device(
+    assert cuda_module.describe_device() == cuda_base.Device(
         "NVIDIA A2", "8.6", 16_000_000_000, 8_000_000_000, False
     )
     fake10.torch().fail.add("board")

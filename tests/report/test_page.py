@@ -2,7 +2,7 @@ import itertools
 
 import pytest
 
-from plr_edge.report.page import page as report
+from plr_edge.report import page as report
 
 pytest.importorskip("matplotlib")
 
