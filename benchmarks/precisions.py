@@ -15,7 +15,7 @@ from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.engines.onnx_engine import OnnxEngine
-from plr_edge.export import export_bundle
+from plr_edge.export.bundle_export import export_bundle
 from plr_edge.export.split import split
 
 MEASURED = ("fp32", "int8")  # fp16 is for GPUs: a processor computes it in float32

@@ -70,7 +70,7 @@ def _run_streams(protocol: str, methods: tuple[str, ...], options: Row) -> None:
     from plr_edge.backbones import load_backbone
     from plr_edge.bundle.reading import open_bundle
     from plr_edge.config import AdaptConfig, parse_bytes
-    from plr_edge.export import export_bundle
+    from plr_edge.export.bundle_export import export_bundle
 
     bundle, output = options["bundle"], options["output"]
     if bundle is None:

@@ -11,6 +11,7 @@ from plr_edge.cli.options import (
     allow_code_option,
     bundle_argument,
     engine_options,
+    needs_extras,
     printable,
     stream_argument,
     stream_options,
@@ -53,6 +54,7 @@ from plr_edge.cli.options import (
 @stream_options
 @allow_code_option
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@needs_extras("train")
 def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     """Predict each frame of STREAM, then learn it if it has a label."""
     import json

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from plr_edge.cli.options import needs_extras
+
 
 @click.command("demo")
 @click.option(
@@ -17,6 +19,7 @@ import click
     help="Directory for bundle, state and report.",
 )
 @click.option("--quick", is_flag=True, help="Fewer classes, shorter measurements.")
+@needs_extras("export", "report")
 def command(output: Path, quick: bool) -> None:
     """Export, adapt, predict and profile on the embedded stream; leave report.html."""
     from plr_edge.demo import run_demo

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+
+from plr_edge.errors import require
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -39,6 +42,20 @@ threads_option = click.option(
     type=click.IntRange(1),
     help="Threads of the engines; more than free cores is slower.",
 )
+
+
+def needs_extras(*extras: str) -> Callable[[F], F]:
+    """Refuse to run a command while an extra is missing; stands right above the function."""
+
+    def checked(command: F) -> F:
+        @wraps(command)
+        def run(*arguments: Any, **options: Any) -> Any:
+            require(*extras, why=f"plr-edge {click.get_current_context().info_name}")
+            return command(*arguments, **options)
+
+        return cast(F, run)
+
+    return checked
 
 
 def engine_options(command: F) -> F:

@@ -12,6 +12,7 @@ from plr_edge.cli.options import (
     budget_options,
     bundle_argument,
     engine_options,
+    needs_extras,
     threads_option,
     trust_option,
 )
@@ -43,6 +44,7 @@ _OF_BOARD = ("board", "power", "duty", "deadline", "max_temp", "memory")
 @threads_option
 @engine_options
 @trust_option
+@needs_extras("export")
 def command(bundle: Path, **options: Any) -> None:
     """Recommend cut, precision, input size, schedule and more for the backbone of BUNDLE.
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.tables import print_table
 from plr_edge.config import AdaptConfig
 from plr_edge.planning.candidates import CONSOLIDATE_STEPS, Judged, Limits, consolidation_s
 from plr_edge.planning.planner import Plan
@@ -23,28 +24,23 @@ _WHY_NOT = {
 def show(plan: Plan, family: Family, limits: Limits, options: dict[str, Any],
          notes: list[str]) -> None:  # fmt: skip
     """Print a plan."""
-    from rich.console import Console
-
-    console = Console()
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False)
-
     shown = plan.judged if options["show_all"] else _shown(plan.judged)
-    _print(console, f"{family.name} within {limits_text(limits)}", [_row(j) for j in shown])
+    _print(f"{family.name} within {limits_text(limits)}", [_row(j) for j in shown])
     if len(shown) < len(plan.judged):
-        say(f"{len(plan.judged) - len(shown)} more break a budget or rank lower; --all shows them")
-    say(f"ranked by: {plan.criterion}")
+        click.echo(
+            f"{len(plan.judged) - len(shown)} more break a budget or rank lower; --all shows them"
+        )
+    click.echo(f"ranked by: {plan.criterion}")
     for text in [*_cost_lines(plan), *notes, *(f"{k}: {v}" for k, v in plan.failed.items())]:
-        say(text)
+        click.echo(text)
     if plan.best is None:
-        say("no candidate keeps every budget; the first of the table comes nearest")
+        click.echo("no candidate keeps every budget; the first of the table comes nearest")
         return
-    say(f"\nrecommended: {plan.best.candidate.name}, schedule {plan.best.schedule.name}")
+    click.echo(f"\nrecommended: {plan.best.candidate.name}, schedule {plan.best.schedule.name}")
     for text in [*_gets(plan.best, limits), *_gives_up(plan)]:
-        say(text)
-    _print(console, "schedules: training steps that the budgets leave", _schedule_rows(plan))
-    _print(console, "latents in the latent memory", _codec_rows(plan))
+        click.echo(text)
+    _print("schedules: training steps that the budgets leave", _schedule_rows(plan))
+    _print("latents in the latent memory", _codec_rows(plan))
     for text in commands(plan, family, options):
         click.echo(text)
 
@@ -254,15 +250,8 @@ def _codec_rows(plan: Plan) -> list[dict[str, str]]:
     return rows
 
 
-def _print(console: Any, title: str, rows: list[dict[str, str]]) -> None:
+def _print(title: str, rows: list[dict[str, str]]) -> None:
     """Print rows; a column that is empty throughout is left out."""
-    from rich.table import Table
-
     columns = [c for c in rows[0] if any(row[c] for row in rows)]
-    table = Table(title=title)
-    left = ("candidate", "breaks", "schedule", "shares", "")
-    for column in columns:
-        table.add_column(column, justify="left" if column in left else "right")
-    for row in rows:
-        table.add_row(*(row[column] for column in columns))
-    console.print(table)
+    texts = [{column: row[column] for column in columns} for row in rows]
+    print_table(texts, title=title, left=("candidate", "breaks", "schedule", "shares", ""))

@@ -13,6 +13,7 @@ from plr_edge.cli.options import (
     budget_options,
     bundle_argument,
     engine_options,
+    needs_extras,
     state_option,
     threads_option,
     trust_option,
@@ -41,6 +42,7 @@ _SWITCH_S = 5e-4  # a thread that holds the interpreter makes a frame wait no lo
 @threads_option
 @engine_options
 @trust_option
+@needs_extras("train", "serve")
 def command(
     bundle: Path, source: str, state: Path, listen: str, report: Path | None, **options: Any
 ) -> None:

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from plr_edge import export
 from plr_edge.assets import ACCURACY
 from plr_edge.backbones import Backbone, load_backbone
 from plr_edge.backbones.base import fold_batch_norm
@@ -18,6 +17,7 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import BackboneError, StreamError
 from plr_edge.export.adaptive import check_code
+from plr_edge.export.bundle_export import export_bundle
 from plr_edge.export.split import (
     block_costs,
     default_cut,
@@ -121,7 +121,7 @@ class Family:
             return self.bundle
         path = folder / "-".join(map(str, candidate.key))
         backbone = load_backbone(self.name, weights=self.weights, input_size=candidate.input_size)
-        made, _ = export.export_bundle(
+        made, _ = export_bundle(
             backbone, candidate.cut, path, precision=candidate.precision,
             static_feature=self.static_feature,
         )  # fmt: skip

@@ -14,11 +14,10 @@ import socket
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from plr_edge.errors import ConfigError, MissingExtraError
+from plr_edge.errors import ConfigError, require
 from plr_edge.robot.robot import Robot
 
 _log = logging.getLogger(__name__)
@@ -60,10 +59,7 @@ class Service:
             ConfigError: the address is none, or is taken.
             MissingExtraError: the extra `serve` is not installed.
         """
-        if find_spec("uvicorn") is None or find_spec("fastapi") is None:
-            raise MissingExtraError(
-                "serving needs the extra `serve`: pip install 'plr-edge[serve]'"
-            )
+        require("serve", why="the HTTP interface")
         self._robot, self._token, self._ready = robot, token, ready
         self._socket = bound(listen)
         self._where = listen

@@ -1,7 +1,7 @@
 import pytest
 
 from benchmarks.datasets import Pack, load_parts
-from plr_edge.export import export_bundle
+from plr_edge.export.bundle_export import export_bundle
 from plr_edge.stream import open_stream
 
 
