@@ -63,7 +63,8 @@ def command(
     from plr_edge.errors import ConfigError
     from plr_edge.robot.options import RobotOptions, make_robot
     from plr_edge.robot.run_report import write_run_report
-    from plr_edge.serve.server import Service, is_loopback, read_token
+    from plr_edge.serve.auth import read_token
+    from plr_edge.serve.server import Service, is_loopback
     from plr_edge.stream.live_source import open_live
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")

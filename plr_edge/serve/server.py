@@ -9,12 +9,9 @@ import errno
 import logging
 import os
 import resource
-import secrets
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 from plr_edge.errors import ConfigError, require
@@ -24,23 +21,6 @@ _log = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BACKLOG, _MAX_CONNECTIONS = 512, 1500
 _END_S = 1.5
-
-
-def read_token(path: Path) -> str:
-    """Return the token of a state, made at its first use; only the owner may read it.
-
-    Raises:
-        ConfigError: it cannot be read or made.
-    """
-    file = path / "token"
-    try:
-        with suppress(FileExistsError):
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as made:
-                made.write(secrets.token_urlsafe(24))
-        return file.read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"cannot read or make {file}: {error.strerror}") from None
 
 
 class Service:
