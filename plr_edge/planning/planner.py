@@ -94,7 +94,7 @@ class Planner:
         own = self.family.own
         wanted = [own, *(replace(own, precision=p) for p in precisions if p != own.precision)]
         bundles = [b for b in map(self._bundle, wanted) if b is not None]
-        return profile_bundles(bundles, self.config, self.engines, runs=runs, say=self.say)
+        return profile_bundles(bundles, self.config, engines=self.engines, runs=runs, say=self.say)
 
     def plan(self, facts: dict[str, Any], *, measured_here: bool, runs: int = 50) -> Plan:
         """Make a plan from a profile.
@@ -115,7 +115,9 @@ class Planner:
             bundles = [self._bundle(j.candidate) for j in new if not j.costs.measured]
             made = [bundle for bundle in bundles if bundle is not None]
             if made:
-                more = profile_bundles(made, self.config, self.engines, runs=runs, say=self.say)
+                more = profile_bundles(
+                    made, self.config, engines=self.engines, runs=runs, say=self.say
+                )
                 facts = {**facts, "bundles": [*facts["bundles"], *more["bundles"]]}
             judged = self._judge(facts)
         if self.trial is not None:

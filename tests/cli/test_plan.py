@@ -13,8 +13,8 @@ import pytest
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.cli import cli
 from plr_edge.config import LearningConfig
-from plr_edge.planning.candidates import Limits
 from plr_edge.planning import planner as recommend
+from plr_edge.planning.candidates import Limits
 from plr_edge.planning.trials import AccuracyTable, Family, Trial, read_accuracies
 from plr_edge.robot.governor import Budget
 
