@@ -5,10 +5,13 @@ if TYPE_CHECKING:
     from plr_edge.backbones import load_backbone as load_backbone
     from plr_edge.bundle.reading import open_bundle as open_bundle
     from plr_edge.config import AdaptConfig as AdaptConfig
+    from plr_edge.config import EngineConfig as EngineConfig
+    from plr_edge.config import LearningConfig as LearningConfig
     from plr_edge.errors import PlrEdgeError as PlrEdgeError
     from plr_edge.export.bundle_export import export_bundle as export_bundle
     from plr_edge.robot.options import RobotOptions as RobotOptions
     from plr_edge.ros.adapter import RosAdapter as RosAdapter
+    from plr_edge.runtime.adapt import AdaptSummary as AdaptSummary
     from plr_edge.runtime.adapt import adapt as adapt
     from plr_edge.runtime.perception import Perception as Perception
     from plr_edge.runtime.session import Session as Session
@@ -16,6 +19,9 @@ if TYPE_CHECKING:
 
 _HOMES = {
     "AdaptConfig": "plr_edge.config",
+    "AdaptSummary": "plr_edge.runtime.adapt",
+    "EngineConfig": "plr_edge.config",
+    "LearningConfig": "plr_edge.config",
     "Perception": "plr_edge.runtime.perception",
     "PlrEdgeError": "plr_edge.errors",
     "RobotOptions": "plr_edge.robot.options",
@@ -28,6 +34,7 @@ _HOMES = {
     "open_stream": "plr_edge.stream",
 }
 _EXTRAS = {
+    "AdaptSummary": "train",
     "Session": "train",
     "adapt": "train",
     "export_bundle": "export",

@@ -105,9 +105,9 @@ def test_a_user_s_type_checker_sees_the_types(python, tmp_path):
     """By `py.typed`; mypy is of this environment and looks into the other one."""
     pytest.importorskip("mypy")
     (tmp_path / "user.py").write_text(
-        "import plr_edge\nfrom plr_edge import AdaptConfig, Perception, open_bundle\n"
+        "import plr_edge\nfrom plr_edge import LearningConfig, Perception, open_bundle\n"
         "reveal_type(open_bundle('b'))\nreveal_type(Perception.from_state)\n"
-        "AdaptConfig(memory_bytes='8MB')\nplr_edge.open_bundel\n"
+        "LearningConfig(memory_bytes='8MB')\nplr_edge.open_bundel\n"
     )
     (tmp_path / "mypy.ini").write_text(
         "[mypy]\nstrict = True\n[mypy-torch.*,numpy.*,onnx.*,PIL.*]\nfollow_imports = skip\n"

@@ -74,8 +74,8 @@ def command(
     from dataclasses import asdict, replace
 
     from plr_edge.backbones import load_backbone
-    from plr_edge.config import Recipe, read_recipe
     from plr_edge.export.bundle_export import export_bundle
+    from plr_edge.export.recipe import Recipe, read_recipe
     from plr_edge.export.split import default_cut
     from plr_edge.export.split import list_cuts as legal_cuts
     from plr_edge.stream import open_stream

@@ -178,7 +178,7 @@ def build_labels(robot: Robot) -> dict[str, str]:
         "python": platform.python_version(),
         "backbone": str(bundle.manifest["backbone"]),
         "precision": bundle.precision,
-        "engine": robot.live.config.engine,
+        "engine": robot.live.engines.engine,
     }
 
 

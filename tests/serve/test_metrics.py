@@ -13,7 +13,7 @@ pytest.importorskip("prometheus_client")
 from prometheus_client import parser
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Decision, Governor
 from plr_edge.robot.live import Live
 from plr_edge.robot.robot import Robot
@@ -25,7 +25,7 @@ from plr_edge.serve.metrics import build_labels, metrics_text
 @pytest.fixture(scope="module")
 def robot(bundle_path, tmp_path_factory):
     bundle = open_bundle(bundle_path)
-    live = Live(bundle, tmp_path_factory.mktemp("metrics") / "s", AdaptConfig())
+    live = Live(bundle, tmp_path_factory.mktemp("metrics") / "s", LearningConfig())
     made = Robot(live, Governor(Budget(deadline_ms=33), live.schedule, [0.01] * 5))
     yield made
     live.close()
@@ -110,7 +110,7 @@ def test_no_class_path_or_token_appears_and_the_number_of_series_is_bounded(robo
 
 def test_names_types_labels_and_values_are_those_of_the_first_release(bundle_path, tmp_path):
     """`golden/metrics.txt` is what 0.1.0 answered in this state; dashboards were built on it."""
-    live = Live(open_bundle(bundle_path), tmp_path / "s", AdaptConfig())
+    live = Live(open_bundle(bundle_path), tmp_path / "s", LearningConfig())
     robot = Robot(live, Governor(Budget(deadline_ms=33), live.schedule, [0.01] * 5))
     robot.state, robot.counts.n_late, robot.counts.latency_sum_s = "serving", 3, 1.25
     robot.counts.by = Counter({("camera", "answered"): 1_234_567, ("api", "unknown"): 2})
