@@ -95,5 +95,5 @@ def test_a_library_that_does_not_load_is_told_from_one_that_is_missing(monkeypat
 
 def test_every_public_name_is_imported_for_type_checkers():
     text = Path(package.__file__).read_text()
-    seen = dict(re.findall(r"    from (plr_edge\S+) import \w+ as (\w+)\n", text))
-    assert {name: home for home, name in seen.items()} == package._HOMES
+    seen = re.findall(r"    from (plr_edge\S+) import \w+ as (\w+)\n", text)
+    assert {name: home for home, name in seen} == package._HOMES
