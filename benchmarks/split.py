@@ -25,7 +25,7 @@ from plr_edge.generative.config import GenerativeConfig
 from plr_edge.generative.learner import GenerativeLearner
 from plr_edge.generative.mlp import MlpClassifier
 from plr_edge.meters import find_power_meters
-from plr_edge.replay.latent_codec import LatentCodec
+from plr_edge.replay.latent_codec import make_codec
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
 from plr_edge.replay.schedule import fully_connected, make_schedule
@@ -177,7 +177,7 @@ def _stored(per_class: int | None, fast: bool = False) -> Callable[[Split, int, 
 
     def run(split: Split, seed: int, profile: Profile) -> Row:
         widths = [split.x.shape[1], *profile.hidden]
-        codec = LatentCodec(shape=(widths[0],), bits=8)
+        codec = make_codec("linear", (widths[0],))
         n = per_class or _generator_bytes(widths) // (codec.record_bytes + 4) // split.n_classes
         budget = n * split.n_classes * (codec.record_bytes + 4)
         torch.manual_seed(seed)

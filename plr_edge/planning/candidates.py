@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from plr_edge.config import LearningConfig
-from plr_edge.replay.latent_codec import LatentCodec
+from plr_edge.replay.latent_codec import LatentCodec, make_codec
 from plr_edge.replay.schedule import Level, Schedule, make_schedule
 from plr_edge.robot.governor import AIM, Budget, Governor, Reading
 
@@ -60,7 +60,7 @@ class Candidate:
 
     def codec(self, bits: int, pool: int | None = None) -> LatentCodec:
         """Return what its latents would be stored by."""
-        return LatentCodec(shape=self.levels[0].shape, bits=bits, pool=pool)
+        return make_codec("linear", self.levels[0].shape, bits=bits, pool=pool)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -31,7 +31,7 @@ from plr_edge.robot.sensors import Sensors
 from plr_edge.robot.states import STARTING, RobotStatus, state_of
 from plr_edge.robot.systemd import notify
 from plr_edge.runtime.perception import UNKNOWN, Prediction
-from plr_edge.stream.base import Frame, check_image
+from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
 _RING, _RING_BYTES = 150, 24 << 20  # frames that can be taught after they were seen: five seconds
@@ -218,7 +218,6 @@ class Robot(Requests):
                 _log.warning("%s cannot be answered (%s)", frame.source, error)
 
     def _answer(self, frame: Frame) -> None:
-        check_image(frame.image)
         start = time.perf_counter()
         looked = self.live.perception.look([frame])
         seen = self.live.perception.finish(looked)
