@@ -1,4 +1,4 @@
-"""`plr-edge profile`: what every part of bundles costs on this machine."""
+"""`plr-edge profile`: what each part of a bundle costs on this machine."""
 
 from __future__ import annotations
 
@@ -20,22 +20,36 @@ _FRAMES, _PER_CLASS = 64, 8
 
 @click.command("profile")
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "json_file", type=click.Path(path_type=Path),
-              help="Write the profile, for `plr-edge plan` and --schedule measured.")  # fmt: skip
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
-@click.option("--trace", type=click.Path(path_type=Path),
-              help="Write where the time of some frames goes, for ui.perfetto.dev.")  # fmt: skip
-@click.option("--stream", help="Frames to measure on.  [default: the embedded ones]")
-@click.option("--runs", default=50, show_default=True, type=click.IntRange(3),
-              help="Timed calls of each engine.")  # fmt: skip
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Write the profile as JSON, for `plr-edge plan` and --schedule measured.",
+)
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots (.html).")
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    help="Write a trace of some frames, for ui.perfetto.dev.",
+)
+@click.option(
+    "--stream", show_default="the embedded images", help="Stream of frames to measure on."
+)
+@click.option(
+    "--runs",
+    default=50,
+    show_default=True,
+    type=click.IntRange(3),
+    help="Number of timed calls per engine.",
+)
 @allow_code_option
 @threads_option
 @engine_options
 @trust_option
 def command(bundles: tuple[Path, ...], **options: Any) -> None:
-    """Measure milliseconds, bytes and joules of every part of BUNDLES here.
+    """Measure time, memory and energy of each part.
 
-    Several bundles, such as one for each precision, are measured in turns.
+    Several BUNDLES, for example one per precision, are measured in turns.
     """
     import json
 
@@ -50,7 +64,7 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     from plr_edge.stream import open_stream
 
     if options["html"]:
-        figure_class()  # or refuse now, not after minutes
+        figure_class()  # fail now if matplotlib is missing, not after minutes
     opened = [open_bundle(path, options["trust"]) for path in bundles]
     config = AdaptConfig(
         n_threads=options["threads"],
@@ -90,8 +104,9 @@ def print_profile(facts: dict[str, Any]) -> None:
         )  # fmt: skip
     threads = f"{facts['n_threads']} thread{'s' if facts['n_threads'] > 1 else ''}"
     _print_table(console, f"one call, {threads}, {facts['n_classes']} classes", frame_rows(entries))
-    _print_table(console, f"one training step of {facts['batch']} samples, entered at",
-                 step_rows(entries))  # fmt: skip
+    _print_table(
+        console, f"one training step of {facts['batch']} samples, entered at", step_rows(entries)
+    )
     _print_table(console, "memory of a process that", memory_rows(facts))
     for line in _machine_lines(facts):
         console.print(line, markup=False, highlight=False)  # a reason may hold `[gpu]`
