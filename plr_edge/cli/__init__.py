@@ -41,14 +41,14 @@ class _Group(click.Group):
         return module.command
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """List the commands by what they are for."""
-        width = formatter.width - 6 - max(map(len, _COMMANDS))
+        """List the commands in sections."""
+        longest = max(map(len, _COMMANDS))
+        limit = formatter.width - longest - 6
         for title, names in _SECTIONS.items():
+            found = ((name, self.get_command(ctx, name)) for name in names)
+            rows = [(n.ljust(longest), c.get_short_help_str(limit)) for n, c in found if c]
             with formatter.section(title):
-                found = ((name, self.get_command(ctx, name)) for name in names)
-                formatter.write_dl(
-                    [(name, one.get_short_help_str(width)) for name, one in found if one]
-                )
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

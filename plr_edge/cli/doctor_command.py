@@ -27,7 +27,7 @@ _FIXES = {"broken": "How to fix what is broken:", "advice": "Advice:", "absent":
 @json_option
 @click.pass_context
 def command(context: click.Context, bundle: Path | None, state: Path | None, as_json: bool) -> None:
-    """Check this machine, and how to fix what is broken.
+    """Check this machine and print how to fix what is broken.
 
     Checks the board, JetPack, Python, packages, GPU, meters, memory and disk. With BUNDLE and
     --state, also checks that they are intact and run here. Changes nothing.

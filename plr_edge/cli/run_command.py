@@ -25,7 +25,12 @@ _SWITCH_S = 5e-4  # longest time that a thread holding the interpreter delays a 
 _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 
 
-@click.command("run", cls=RenamingCommand, renamed=_RENAMED)
+@click.command(
+    "run",
+    cls=RenamingCommand,
+    renamed=_RENAMED,
+    short_help="Classify live frames and learn from labels.",
+)
 @bundle_argument
 @click.argument("source")
 @state_option
