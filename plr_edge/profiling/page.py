@@ -211,7 +211,7 @@ def _run_section(run: Run) -> str:
             points = curves.setdefault(sample.name, {}).setdefault(key, [])
             points.append(((sample.at_ns - zero_ns) / 1e9, value))
     return report.section(
-        f"Run of {run.name}",
+        f"A run of {run.name}",
         report.paragraph(
             f"{sum(s.name == 'frozen' for s in run.spans)} frames, answered and learned one by "
             f"one. The last {_SHOWN_S:g} s are shown; --trace writes the whole run for "
