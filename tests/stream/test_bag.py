@@ -137,7 +137,10 @@ def test_several_image_topics_are_listed_and_one_is_chosen(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"topic": "/nothing"}, "no topic /nothing; choose another --topic; its topics are /camera"),
+        (
+            {"topic": "/nothing"},
+            "no topic /nothing; choose another --topic; its topics are /camera",
+        ),
         ({"topic": TEACH}, "of type std_msgs/String; --topic needs sensor_msgs/Image or"),
         ({"labels": "/nothing"}, "no topic /nothing; choose another --labels"),
         ({"labels": IMAGE}, "--labels needs std_msgs/String or vision_msgs/Classification"),
