@@ -100,7 +100,7 @@ class Constraints:
 
     Attributes:
         budget: budget of the board, as the governor keeps it.
-        memory_limit_bytes: limit on the trainer's data. None is no limit.
+        memory_limit_bytes: limit on the trainer's data. None means no limit.
         frames_per_s: rate of frames to answer.
         n_cores: cores of the machine. None if unknown.
     """

@@ -202,9 +202,7 @@ def _played(
     def frames(_: LiveSource) -> Iterator[Frame]:
         start, last_ns, due = 0.0, None, 0.0
         for index, frame in enumerate(stream):
-            start = (
-                start or time.monotonic()
-            )  # after the first frame, which takes a while to decode
+            start = start or time.monotonic()  # the first frame takes a while to decode
             if rate is not None or last_ns is None or frame.stamp_ns <= last_ns:
                 due += 1.0 / (rate or 30.0) if index else 0.0
             else:
