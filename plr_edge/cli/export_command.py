@@ -140,7 +140,11 @@ def command(
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
-        return
+    else:
+        _print_result(output, bundle, report)
+
+
+def _print_result(output: Path, bundle: Any, report: Any) -> None:
     n_bytes = sum(entry["bytes"] for entry in bundle.manifest["files"].values())
     click.echo(
         f"wrote {output}: {bundle.name}, {bundle.precision}, latent {bundle.latent_shape}, "

@@ -176,9 +176,9 @@ def make_app(robot: Robot, token: str) -> Any:
         if not rate.take(n):
             wait = {"Retry-After": str(rate.wait_s(n))}
             raise HTTPException(429, f"more than {_LABELS_PER_S:g} labels per second", wait)
-        facts = body.model_dump(exclude={"images"})
+        fields = body.model_dump(exclude={"images"})
         seen = await looked(body.images) if body.images else None
-        answer: dict[str, Any] = await asked(lambda: robot.teach(**facts, looked=seen))
+        answer: dict[str, Any] = await asked(lambda: robot.teach(**fields, looked=seen))
         return answer
 
     @app.post("/predict")
