@@ -87,7 +87,7 @@ def command(bundle: Path, **options: Any) -> None:
 
     from plr_edge.bundle.reading import open_bundle
     from plr_edge.cli import plan_text
-    from plr_edge.config import AdaptConfig, parse_bytes
+    from plr_edge.config import EngineConfig, LearningConfig, parse_bytes
     from plr_edge.planning.planner import Planner
     from plr_edge.planning.search_space import SearchSpace
     from plr_edge.planning.trials import Trial
@@ -100,8 +100,8 @@ def command(bundle: Path, **options: Any) -> None:
     budgets = {name: getattr(filled, name) for name in _BUDGETS}
     options, notes = applicable_budgets(options, options | budgets, profile)
     constraints = make_constraints(options, profile)
-    config = AdaptConfig(
-        memory_bytes=parse_bytes(options["latent_memory"]),
+    config = LearningConfig(memory_bytes=parse_bytes(options["latent_memory"]))
+    engines = EngineConfig(
         n_threads=options["threads"],
         engine=options["engine"],
         providers=options["providers"],
@@ -117,6 +117,7 @@ def command(bundle: Path, **options: Any) -> None:
             constraints,
             config,
             Path(folder),
+            engines=engines,
             trial=trial,
             finalists=options["finalists"],
             say=_say,

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.planning.configurations import (
     CONSOLIDATE_STEPS,
     Assessment,
@@ -119,7 +119,7 @@ def commands(result: Recommendation, space: SearchSpace, options: dict[str, Any]
     run += ["--allow-code"] if options["allow_code"] else []
     if result.best.schedule.name == "measured":  # costs are known here, and not to `run`
         run += ["--schedule", ",".join(f"{share:.4f}" for share in result.best.schedule.shares)]
-    if result.best.latent_memory_bytes != AdaptConfig().memory_bytes:
+    if result.best.latent_memory_bytes != LearningConfig().memory_bytes:
         run += ["--latent-memory", f"{result.best.latent_memory_bytes / 1e6:g}MB"]
     codec = result.codecs[0]
     run += ["--bits", str(codec["bits"])] if codec["bits"] != 4 else []

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.schedule import Level, Schedule, make_schedule
 from plr_edge.robot.governor import AIM, Budget, Governor, Reading
@@ -143,7 +143,7 @@ class Assessment:
 
 
 def assess(configuration: Configuration, costs: Costs, constraints: Constraints,
-           idle_w: float | None, config: AdaptConfig,
+           idle_w: float | None, config: LearningConfig,
            schedule: str = "progressive") -> Assessment:  # fmt: skip
     """Compare a configuration with the constraints.
 

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 from plr_edge.planning.configurations import SEQ_BYTES, Configuration, Costs
 from plr_edge.replay.feature_cache import DerivedCache
@@ -24,7 +24,7 @@ class CostModel:
     """Costs of configurations, from a profile of one or more bundles."""
 
     def __init__(self, profile: Mapping[str, Any], references: Mapping[str, Configuration],
-                 config: AdaptConfig) -> None:  # fmt: skip
+                 config: LearningConfig) -> None:  # fmt: skip
         """Read a profile.
 
         Args:
@@ -148,7 +148,7 @@ class _Profiled:
         )
 
     def trainer_bytes_of(
-        self, configuration: Configuration, config: AdaptConfig, latent_memory_bytes: int
+        self, configuration: Configuration, config: LearningConfig, latent_memory_bytes: int
     ) -> int | None:
         """Add to the measured bytes what a configuration needs more for training."""
         if self.trainer_bytes is None:
@@ -158,7 +158,7 @@ class _Profiled:
         return int(self.trainer_bytes - own + other)
 
 
-def training_bytes(configuration: Configuration, config: AdaptConfig) -> int:
+def training_bytes(configuration: Configuration, config: LearningConfig) -> int:
     """Return the bytes of training that differ between configurations.
 
     Cached features and weights are always held. The tensors that autograd keeps during a step and

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import ConfigError, PlrEdgeError
 from plr_edge.planning.configurations import (
     SEQ_BYTES,
@@ -66,9 +66,10 @@ class Planner:
         self,
         space: SearchSpace,
         constraints: Constraints,
-        config: AdaptConfig,
+        config: LearningConfig,
         folder: Path,
         *,
+        engines: EngineConfig | None = None,
         trial: Trial | None = None,
         finalists: int = 3,
         say: Say = lambda text: None,
@@ -80,11 +81,13 @@ class Planner:
             constraints: what a configuration must keep to.
             config: settings of learning.
             folder: directory for the bundles that are exported to be measured.
+            engines: settings of the engines.
             trial: stream to measure the accuracy of the finalists on. None to rank without it.
             finalists: number of best configurations to export and measure.
             say: called with a line about each thing that is measured.
         """
         self.space, self.constraints, self.config = space, constraints, config
+        self.engines = engines or EngineConfig()
         self.folder, self.trial, self.finalists, self.say = folder, trial, finalists, say
         self._table: AccuracyTable | None = read_accuracies(space)
         self._measured: dict[tuple[int, str, str], float] = {}  # accuracy on the trial
@@ -100,7 +103,10 @@ class Planner:
         own = self.space.own
         wanted = [own, *(replace(own, precision=p) for p in precisions if p != own.precision)]
         bundles = [b for b in map(self._bundle, wanted) if b is not None]
-        return profile_bundles(bundles, self.config, runs=runs, say=self.say)
+        return self._profile(bundles, runs)
+
+    def _profile(self, bundles: Sequence[Bundle], runs: int) -> dict[str, Any]:
+        return profile_bundles(bundles, self.config, engines=self.engines, runs=runs, say=self.say)
 
     def recommend(
         self, profile: dict[str, Any], *, measured_here: bool, runs: int = 50
@@ -123,7 +129,7 @@ class Planner:
             made = [self._bundle(x.configuration) for x in finalists if not x.costs.measured]
             bundles = [bundle for bundle in made if bundle is not None]
             if bundles:
-                more = profile_bundles(bundles, self.config, runs=runs, say=self.say)
+                more = self._profile(bundles, runs)
                 profile = {**profile, "bundles": [*profile["bundles"], *more["bundles"]]}
             ranked = self._assess_all(profile)
         if self.trial is not None:
@@ -206,7 +212,7 @@ class Planner:
         shares = ",".join(map(str, one.schedule.shares))
         config = replace(self.config, bits=bits, pool=pool, memory_bytes=one.latent_memory_bytes,
                          schedule=shares)  # fmt: skip
-        return self.trial.accuracy(bundle, config)
+        return self.trial.accuracy(bundle, config, self.engines)
 
     def _ranked(self, assessments: Sequence[Assessment]) -> list[Assessment]:
         """Sort: the cheapest frame among the most accurate, within `SAME_ACCURACY`, comes first."""

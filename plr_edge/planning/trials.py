@@ -9,7 +9,7 @@ from pathlib import Path
 
 from plr_edge.assets import ACCURACY
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.planning.configurations import Configuration
 from plr_edge.planning.search_space import SearchSpace
@@ -92,13 +92,16 @@ class Trial:
             parts[i % _HELD_OUT_EVERY == last].append(entry)
         return cls(*(Stream(part, len(part)) for part in parts))
 
-    def accuracy(self, bundle: Bundle, config: AdaptConfig) -> float:
+    def accuracy(
+        self, bundle: Bundle, config: LearningConfig, engines: EngineConfig | None = None
+    ) -> float:
         """Learn in memory, and return the share of held-out frames classified correctly.
 
         Raises:
             StreamError: a part has no labelled frame.
         """
-        with Session(bundle, None, replace(config, train_ratio=_TRAIN_RATIO)) as session:
+        config = replace(config, train_ratio=_TRAIN_RATIO)
+        with Session(bundle, None, config, engines) as session:
             if adapt(session, self.taught)["interrupted"]:
                 raise KeyboardInterrupt
             n_correct, n, known = 0, 0, set(session.classes)

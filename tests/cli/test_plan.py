@@ -12,7 +12,7 @@ import pytest
 
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.cli import cli
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.planning import planner as planning
 from plr_edge.planning.configurations import Constraints
 from plr_edge.planning.search_space import SearchSpace
@@ -193,7 +193,7 @@ def test_finalists_are_measured_until_the_best_is(space, tmp_path, monkeypatch):
     constraints = Constraints(
         budget=Budget(deadline_ms=25), memory_limit_bytes=None, frames_per_s=30
     )
-    planner = planning.Planner(space, constraints, AdaptConfig(), tmp_path, finalists=2)
+    planner = planning.Planner(space, constraints, LearningConfig(), tmp_path, finalists=2)
     facts = {"machine": {}, "idle": {}, "energy_absent": [],
              "bundles": [entry_of(space.own, "own")]}  # fmt: skip
     estimated = planner.recommend(facts, measured_here=False).best
@@ -213,7 +213,7 @@ def test_a_configuration_that_cannot_be_exported_is_rejected_with_the_reason(
 
     monkeypatch.setattr(space, "export", export)
     constraints = Constraints(budget=Budget(), memory_limit_bytes=None, frames_per_s=30)
-    planner = planning.Planner(space, constraints, AdaptConfig(), tmp_path, finalists=1)
+    planner = planning.Planner(space, constraints, LearningConfig(), tmp_path, finalists=1)
     facts = {"machine": {}, "idle": {}, "energy_absent": [],
              "bundles": [entry_of(space.own, "own")]}  # fmt: skip
     first = planner.recommend(facts, measured_here=False).best.configuration
@@ -257,7 +257,7 @@ def test_accuracy_is_that_of_the_nearest_measured_configuration(space):
 
 def test_as_accurate_means_the_cheaper_frame_comes_first(space, tmp_path):
     constraints = Constraints(budget=Budget(), memory_limit_bytes=None, frames_per_s=5)
-    planner = planning.Planner(space, constraints, AdaptConfig(), tmp_path)
+    planner = planning.Planner(space, constraints, LearningConfig(), tmp_path)
     facts = {"machine": {}, "idle": {}, "bundles": [entry_of(space.own, "own")]}
     planner._measured = {(224, "block14", "fp32"): 0.600, (160, "block14", "fp32"): 0.595,
                          (128, "block14", "fp32"): 0.500}  # fmt: skip
