@@ -40,7 +40,7 @@ def command(
     with opened_for_reading(state) as store:
         n_gone = store.forget(name)
         if not n_gone:
-            names = sorted({label.name for label in store.labels()})
+            names = sorted({label.name for label in store.labels})
             raise ConfigError(f"{state} knows no class {name!r}; it knows {', '.join(names)[:200]}")
     with resume(opened, state, threads, allow_code=allow_code) as session:
         session.finish()

@@ -24,8 +24,9 @@ def command(state: Path, last: int, quarantined: bool, only_events: bool, as_jso
     from plr_edge.store import QUARANTINED, opened_for_reading
 
     with opened_for_reading(state) as store:
-        labels = [] if only_events else list(store.labels(0, QUARANTINED if quarantined else None))
-        events = [] if quarantined else store.events()
+        status = QUARANTINED if quarantined else None
+        labels = [] if only_events else list(store.labels.read(status=status))
+        events = [] if quarantined else list(store.events)
     entries: list[dict[str, Any]] = [
         {
             "time_ns": label.time_ns,

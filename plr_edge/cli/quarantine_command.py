@@ -22,7 +22,7 @@ def command(state: Path, confirm: tuple[str, ...], drop: tuple[str, ...]) -> Non
     from plr_edge.store import QUARANTINED, UNDONE, opened_for_reading
 
     with opened_for_reading(state) as store:
-        held = {str(label.seq): label for label in store.labels(0, QUARANTINED)}
+        held = {str(label.seq): label for label in store.labels.read(status=QUARANTINED)}
         for seq in [*confirm, *drop]:
             if seq != "all" and seq not in held:
                 raise ConfigError(

@@ -17,10 +17,10 @@ def command(state: Path) -> None:
     from plr_edge.store import repair
 
     saved = repair(state)
-    if not saved["changed"]:
+    if not saved.changed:
         click.echo(f"{state} is whole; nothing was changed")
         return
     click.echo(
-        f"{saved['labels']} labels, {saved['latents']} latents and {saved['generations']} "
-        f"generations saved; {saved['labels_lost']} labels lost"
+        f"{saved.labels} labels, {saved.latents} latents and {saved.generations} generations "
+        f"saved; {saved.labels_lost} labels lost"
     )

@@ -15,5 +15,5 @@ def command(state: Path) -> None:
 
     with opened_for_reading(state) as store:
         n_aside = store.rollback()
-        number = store.generations()[-1]["generation"]
+        number = list(store.generations)[-1].number
     click.echo(f"back to generation {number}; {n_aside} labels taught after it are undone")

@@ -58,7 +58,7 @@ def command(
     opened, start = open_bundle(bundle, trust), time.perf_counter()
     check_code(opened, allow_code)
     with opened_for_reading(state) as store:
-        taught = [label for label in store.labels() if label.status in (LEARNED, QUARANTINED)]
+        taught = [label for label in store.labels if label.status in (LEARNED, QUARANTINED)]
         seqs = [label.seq for label in taught if _matches(label, **wanted)]
         seqs = seqs[-last:] if last else seqs
         if not seqs:
