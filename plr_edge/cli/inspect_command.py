@@ -1,4 +1,4 @@
-"""`plr-edge inspect`: what a bundle or state holds, and whether it is whole."""
+"""`plr-edge inspect`: the content of a bundle or state, verified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def command(path: Path, as_json: bool) -> None:
-    """Say what the bundle or state at PATH holds, and whether every byte of it is right."""
+    """Print what the bundle or state at PATH contains, and verify every byte of it."""
     import json
 
     from plr_edge.bundle.reading import open_bundle

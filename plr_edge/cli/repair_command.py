@@ -1,4 +1,4 @@
-"""`plr-edge repair`: save what is whole of a damaged state."""
+"""`plr-edge repair`: rebuild a damaged state from the parts that are whole."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ import click
 @click.command("repair")
 @click.argument("state", type=click.Path(path_type=Path))
 def command(state: Path) -> None:
-    """Build the database of STATE anew from the rows and files that are still whole.
+    """Rebuild the database of STATE from the rows and files that are whole.
 
-    A state that is whole is left as it is. The damaged database is kept beside the new one.
+    A state without damage is left as it is. The damaged database is kept beside the new one.
     """
     from plr_edge.store import repair
 

@@ -17,7 +17,7 @@ from plr_edge.robot.counts import ANSWERED, FrameStats
 from plr_edge.robot.drift import NoveltyDetector, RecentFrame, thumbnail
 from plr_edge.robot.live import Live
 from plr_edge.runtime.perception import UNKNOWN, FrozenOutput
-from plr_edge.store import LEARNED, MAX_REQUESTS, QUARANTINED, UNDONE, Label, TeachRequest
+from plr_edge.store import LEARNED, MAX_REQUESTS, QUARANTINED, UNDONE, Label, TeachRequest, select
 from plr_edge.stream.base import Frame, check_label
 
 T = TypeVar("T")
@@ -114,8 +114,11 @@ class Requests(ABC):
         counts: Counter[int] = Counter(self.live.history.labels)
         return [{"name": n, "taught": counts[i]} for i, n in enumerate(list(self.live.classes))]
 
-    def undo(self, *, last: int | None = None, name: str | None = None) -> Future[dict[str, Any]]:
+    def undo(self, **filters: Any) -> Future[dict[str, Any]]:
         """Mark labels as undone; what answers is rebuilt beside it from those that are left.
+
+        Args:
+            filters: which labels, as `store.select` takes them, e.g. `last` or `name`.
 
         Returns:
             How many, once they no longer answer; or a StreamError: there are none.
@@ -124,9 +127,7 @@ class Requests(ABC):
         assert store is not None
 
         def change() -> int:
-            learned = store.labels.read(status=LEARNED)
-            labels = [x for x in learned if name in (None, x.name)]
-            seqs = [x.seq for x in labels][-last:] if last else [x.seq for x in labels]
+            seqs = select(store.labels.read(status=LEARNED), **filters)
             if not seqs:
                 raise StreamError("no such label; GET /classes lists what was taught")
             return len(store.mark(seqs, UNDONE, "undone through the API"))

@@ -23,6 +23,7 @@ from plr_edge.store.labels import (
 from plr_edge.store.reading import open_store, opened_for_reading, read_state
 from plr_edge.store.repairing import repair
 from plr_edge.store.requests import MAX_REQUESTS, TeachRequest
+from plr_edge.store.selection import select
 from plr_edge.store.store import Store
 
 __all__ = [
@@ -42,5 +43,6 @@ __all__ = [
     "opened_for_reading",
     "read_state",
     "repair",
+    "select",
     "stored_source",
 ]

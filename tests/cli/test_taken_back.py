@@ -133,7 +133,7 @@ def test_a_quarantined_label_without_its_latent_is_not_said_to_be_confirmed(stat
         with store._database.transaction() as tx:
             tx.delete("latents", [seq])
     done = plr_edge("quarantine", str(state), "--confirm", "all")
-    assert "0 confirmed" in done.stdout and "let go" in done.stderr
+    assert "0 confirmed" in done.stdout and "evicted" in done.stderr
 
 
 def test_what_is_used_stands_beside_what_may_be_used(state, plr_edge):

@@ -6,7 +6,7 @@ import threading
 import pytest
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.live import Live
 from plr_edge.robot.robot import Robot
@@ -26,7 +26,7 @@ def running(bundle, tmp_path):
     """Start a robot on one state, and let a function ask it; returns what the function returns."""
 
     def run(act):
-        live = Live(bundle, tmp_path / "s", AdaptConfig(train_ratio=0.2))
+        live = Live(bundle, tmp_path / "s", LearningConfig(train_ratio=0.2))
         robot = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
         thread = threading.Thread(target=robot.run)
         thread.start()
@@ -61,7 +61,7 @@ def test_a_forgotten_class_stands_in_no_file_of_the_state(
 
     from plr_edge.runtime.session import Session
 
-    with Session(bundle, path, AdaptConfig(train_ratio=0.2)) as session:
+    with Session(bundle, path, LearningConfig(train_ratio=0.2)) as session:
         session.observe_many(
             [Frame(mug[0], "mug", 0, f"photos/{SECRET}/1.jpg", 0)],
             {f"photos/{SECRET}#train": 1, "photos/mug#train": 1},

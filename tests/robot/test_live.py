@@ -228,6 +228,7 @@ def test_undo_rebuilds_what_answers(robot, demo_frames):
     assert [c["name"] for c in ask(robot, robot.classes)] == [first]
     with pytest.raises(StreamError):
         ask(robot, lambda: robot.undo(name="nobody"))
+    assert ask(robot, lambda: robot.undo(name=first, seqs=[2, 3, 13])) == {"undone": 2}
     answer = ask(robot, lambda: robot.predict(taught[second][:1]))[0]
     assert [name for name, _ in answer["top"]] == [first]
     until(lambda: robot.live.trainer.alive)
