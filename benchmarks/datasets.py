@@ -17,6 +17,7 @@ from typing import Protocol
 
 import numpy as np
 
+from benchmarks.data.packs import open_pack
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.errors import ConfigError, StreamError
@@ -76,7 +77,7 @@ class Pack:
         if not path.exists():
             raise StreamError(f"there is no {path}; give the folder of the image packs with --data")
         split, limit = (self.train, self.limit_per_class) if part == "train" else (self.test, None)
-        return open_stream(path, split=split, limit_per_class=limit)
+        return open_pack(path, split=split, limit_per_class=limit)
 
 
 @dataclass(frozen=True)

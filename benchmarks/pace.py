@@ -21,6 +21,7 @@ import torch
 
 from benchmarks.compare import read_tuned
 from benchmarks.contenders import PLR, contenders
+from benchmarks.data.packs import open_pack
 from benchmarks.datasets import Images, Part
 from benchmarks.scenarios import Task
 from plr_edge.backbones import load_backbone
@@ -30,7 +31,7 @@ from plr_edge.errors import StreamError
 from plr_edge.export.split import split
 from plr_edge.runtime.perception import Features
 from plr_edge.runtime.session import Session
-from plr_edge.stream import Frame, open_stream
+from plr_edge.stream import Frame
 
 PEER = "AR1-like latent replay"
 _EXPERIENCES = 10
@@ -189,8 +190,8 @@ def _frames(
     path = data / "cifar100"
     if not path.is_dir():
         raise StreamError(f"there is no {path}; give the folder of the image packs with --data")
-    taught = list(open_stream(path, split="train", limit_per_class=per_class))
-    test = list(open_stream(path, split="test", limit_per_class=_TEST_PER_CLASS))
+    taught = list(open_pack(path, split="train", limit_per_class=per_class))
+    test = list(open_pack(path, split="test", limit_per_class=_TEST_PER_CLASS))
     classes = list(dict.fromkeys(str(frame.label) for frame in taught))
     labels = _indices(taught, classes)
     rng = np.random.default_rng([seed, 7])

@@ -9,9 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.data.packs import open_pack
 from plr_edge.backbones import load_backbone
 from plr_edge.errors import ConfigError, StreamError
-from plr_edge.stream import Frame, open_stream
+from plr_edge.stream import Frame
 
 _BATCH = 500
 Say = Callable[[str], None]
@@ -85,7 +86,7 @@ def _encoded(path: Path, encode: Callable[[list[np.ndarray]], np.ndarray]) -> di
     for part in ("train", "test"):
         latents, labels = [], []
         frames: list[Frame] = []
-        for frame in open_stream(path, split=part):
+        for frame in open_pack(path, split=part):
             labels.append(names.setdefault(str(frame.label), len(names)))
             frames.append(frame)
             if len(frames) == _BATCH:

@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
+from benchmarks.data.packs import open_pack
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.errors import StreamError
 from plr_edge.runtime.perception import Features, Perception
-from plr_edge.stream import Frame, open_stream
+from plr_edge.stream import Frame
 
 _CHUNK = 16
 Say = Callable[[str], None]
@@ -135,7 +136,7 @@ def _arrays(protocol: Protocol, bundle: Bundle, path: Path) -> dict[str, np.ndar
         collected: list[Features] = []
         labels: list[int] = []
         frames: list[Frame] = []
-        for frame in open_stream(path, split=split, limit_per_class=limit):
+        for frame in open_pack(path, split=split, limit_per_class=limit):
             labels.append(classes.setdefault(str(frame.label), len(classes)))
             frames.append(frame)
             if len(frames) == _CHUNK:

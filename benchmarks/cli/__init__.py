@@ -8,7 +8,7 @@ import click
 
 from benchmarks.cli.splits import SPLITS, STREAMS, make_command
 
-_OWN = ("compare", "peers", "fleet", "growth", "pace", "precisions")
+_OWN = ("compare", "peers", "fleet", "growth", "pace", "precisions", "unpack")
 
 
 class _Bench(click.Group):

@@ -219,14 +219,14 @@ class Trial:
 
     @classmethod
     def open(cls, spec: str, limit_per_class: int | None = None) -> Trial:
-        """Open both parts: of an image pack its own, of anything else every fourth frame is kept.
+        """Open both parts: the splits of the stream, or else every fourth frame is held out.
 
         Raises:
             StreamError: there is no such stream.
         """
-        from plr_edge.stream.packs import is_pack
+        from plr_edge.stream.folder import has_splits
 
-        if spec == "demo" or (Path(spec).exists() and is_pack(Path(spec))):
+        if spec == "demo" or has_splits(Path(spec)):
             taught, held_out = (
                 open_stream(spec, split=split, limit_per_class=limit_per_class)
                 for split in ("train", "test")

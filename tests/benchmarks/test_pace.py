@@ -12,7 +12,7 @@ def test_both_sides_learn_the_same_frames_end_to_end(bundle_path, tmp_path, monk
     def demo(path, split, limit_per_class):
         return open_stream("demo", split=split, limit_per_class=min(limit_per_class, 4))
 
-    monkeypatch.setattr(pace, "open_stream", demo)
+    monkeypatch.setattr(pace, "open_pack", demo)
     (tmp_path / "cifar100").mkdir()
     learned: dict[str, list[int]] = {}
     for side in (pace._Ours, pace._Peer):
