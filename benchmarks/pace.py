@@ -1,8 +1,8 @@
-"""Pace: frames a second while learning, end to end, beside AR1-like latent replay in eager PyTorch.
+"""Pace: frames a second while learning, end to end, beside AR1-like replay in eager PyTorch.
 
-Both get the same images in the same chunks, an experience each in turns. The other runs its frozen
-part as its authors do, in PyTorch, and then trains; ours does all that `plr-edge adapt` does: it
-answers each frame before it learns it, and has its label on disk.
+Both get the same images in the same chunks, taking turns after each experience. The other side runs
+its frozen part as its authors do, in PyTorch, and then trains. Ours does all that `plr-edge adapt`
+does: it answers each frame before it learns it, and has its label on disk.
 """
 
 from __future__ import annotations
@@ -14,52 +14,57 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
-from benchmarks.compare import read_tuned
-from benchmarks.contenders import PLR, contenders
+from benchmarks.data.encoded import Images, Split
 from benchmarks.data.packs import open_pack
-from benchmarks.datasets import Images, Part
-from benchmarks.scenarios import Task
+from benchmarks.methods.ar1 import Ar1
+from benchmarks.methods.plr import PLR
+from benchmarks.results import Row, table
+from benchmarks.scenarios import Benchmark
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import AdaptConfig
 from plr_edge.errors import StreamError
-from plr_edge.export.split import split
+from plr_edge.export.split import split as split_backbone
 from plr_edge.runtime.perception import Features
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame
+from plr_edge.stream.base import in_chunks
 
-PEER = "AR1-like latent replay"
 _EXPERIENCES = 10
 _TEST_PER_CLASS = 20
 _BATCH = 50
-Row = dict[str, Any]
 Say = Callable[[str], None]
 
 
-class _Side(ABC):
-    """One that learns, and the seconds that each experience took it."""
+class Side(ABC):
+    """One that learns, and the seconds that each experience took it.
+
+    Attributes:
+        name: name in tables.
+        seconds: seconds of each experience.
+        frozen_s: seconds of them in the frozen part.
+    """
 
     name: str
-    frozen_s = 0.0  # of them, in the frozen part
+    frozen_s = 0.0
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
 
     def run(self, frames: list[Frame], chunk: int, *, last: bool) -> None:
-        """Take one experience, and the time."""
+        """Learn one experience and take the time."""
         start = time.perf_counter()
-        for at in range(0, len(frames), chunk):
-            self.learn(frames[at : at + chunk])
+        for part in in_chunks(frames, chunk):
+            self.learn(part)
         self.end(last=last)
         self.seconds.append(time.perf_counter() - start)
 
     def row(self, seen: Features, truth: np.ndarray, n_frames: int) -> Row:
-        """Return the figures."""
+        """Return what was measured."""
         seconds = sum(self.seconds)
         return {
             "name": self.name,
@@ -76,14 +81,16 @@ class _Side(ABC):
 
     @abstractmethod
     def end(self, *, last: bool) -> None:
-        """Hear that an experience has ended."""
+        """Handle the end of an experience."""
 
     @abstractmethod
     def answers(self, seen: Features) -> np.ndarray:
         """Answer held-out frames with class indices (n,)."""
 
 
-class _Ours(_Side):
+class Ours(Side):
+    """`plr-edge adapt`, as a `Session`."""
+
     name = "plr-edge"
 
     def __init__(self, session: Session, classes: list[str]) -> None:
@@ -91,81 +98,86 @@ class _Ours(_Side):
         self._session, self._classes = session, classes
 
     def learn(self, frames: list[Frame]) -> None:
+        """See and learn a chunk; see `Side`."""
         self._session.observe_many(frames)
 
     def end(self, *, last: bool) -> None:
+        """Publish at the end; see `Side`."""
         if last:
             self._session.finish()
         self.frozen_s = self._session.perception.frozen_s
 
     def answers(self, seen: Features) -> np.ndarray:
+        """Answer; see `Side`."""
         session = self._session
         features = _concatenated(session.perception.features_of, seen.latents)
         known = np.array([self._classes.index(name) for name in session.classes])
         return known[session.classifier.answer_many(seen.taps, features)[0].argmax(1)]
 
 
-class _Peer(_Side):
-    name = f"{PEER}, eager PyTorch"
+class EagerAr1(Side):
+    """AR1-like latent replay with its frozen part in eager PyTorch."""
+
+    name = "AR1-like latent replay, eager PyTorch"
 
     def __init__(
-        self, bundle: Bundle, classes: list[str], config: AdaptConfig, settings: dict[str, Any]
+        self, bundle: Bundle, classes: list[str], config: AdaptConfig, settings: Row
     ) -> None:
         super().__init__()
         self._bundle, self._classes = bundle, classes
         backbone = load_backbone(bundle.manifest["backbone"], input_size=bundle.preprocessing.size)
-        self._frozen = split(backbone, bundle.manifest["cut"])[0].eval()
-        nothing = _part(np.zeros((0, *bundle.latent_shape), np.float32), np.zeros(0, np.int64))
-        task = Task("pace", bundle, bundle, nothing, nothing, classes, (0,), 0.0, nothing.labels)
-        self._contender = contenders()[PEER](task, config, **settings)
+        self._frozen = split_backbone(backbone, bundle.manifest["cut"])[0].eval()
+        none = _latents_only(np.zeros((0, *bundle.latent_shape), np.float32), np.zeros(0, np.int64))
+        bundles = bundle, bundle
+        benchmark = Benchmark("pace", none, none, classes, (0,), 0.0, none.labels, bundles)
+        self.method = Ar1(benchmark, config, **settings)
 
     def learn(self, frames: list[Frame]) -> None:
+        """See and learn a chunk; see `Side`."""
         x = torch.from_numpy(self._bundle.preprocessing([frame.image for frame in frames]))
         start = time.perf_counter()
         with torch.no_grad():
             latents = self._frozen(x).numpy()
         self.frozen_s += time.perf_counter() - start
-        self._contender.learn(_part(latents, _indices(frames, self._classes)))
+        self.method.learn(_latents_only(latents, _indices(frames, self._classes)))
 
     def end(self, *, last: bool) -> None:
-        self._contender.finish() if last else self._contender.new_experience()
+        """Train on the experience; see `Side`."""
+        self.method.new_experience()
 
     def answers(self, seen: Features) -> np.ndarray:
+        """Answer; see `Side`."""
         labels = np.zeros(len(seen.latents), np.int64)
-        return self._contender.answers(_part(seen.latents, labels))[""]
+        return self.method.answers(_latents_only(seen.latents, labels))[""]
 
 
 def compare_pace(
-    bundle: Bundle, data: Path, output: Path, config: AdaptConfig, *, per_class: int, epochs: int,
-    say: Say,
-) -> dict[str, Any]:  # fmt: skip
+    bundle: Bundle, data: Path, config: AdaptConfig, *, per_class: int, settings: Row, say: Say
+) -> Row:
     """Run both sides over CIFAR-100 in ten experiences.
 
     Args:
-        bundle: its cut is where the other one replays too.
+        bundle: its cut is where the other side replays too.
         data: folder of the image packs.
-        output: where `bench compare --tune` may have left the rate that it chose.
         config: of both; the seed orders classes and frames.
         per_class: frames taught of each class.
-        epochs: of the other one, over each experience.
-        say: is told of each experience.
+        settings: of AR1-like replay: `epochs` over each experience, and `lr` if it was tuned.
+        say: called after each experience.
 
     Returns:
-        a row a side, and the ratios of their times, experience by experience; fits JSON.
+        a row for each side, and the ratios of their times by experience; JSON values.
 
     Raises:
-        StreamError: the images are not there.
+        StreamError: the images are missing.
     """
     experiences, test, classes = _frames(data, per_class, config.seed)
-    settings = {"epochs": epochs, **read_tuned(output).get(PEER, {})}
+    ours_config = replace(config, train_ratio=PLR["train_ratio"])
     with (
         tempfile.TemporaryDirectory() as folder,
-        Session(
-            bundle, Path(folder) / "state", replace(config, train_ratio=PLR["train_ratio"])
-        ) as session,
+        Session(bundle, Path(folder) / "state", ours_config) as session,
     ):
-        sides = _Ours(session, classes), _Peer(bundle, classes, config, settings)
-        seen = _seen(bundle, test, config)
+        sides = Ours(session, classes), EagerAr1(bundle, classes, config, settings)
+        seen = encoded(bundle, test, config)
         for i, frames in enumerate(experiences):
             for side in sides if i % 2 else sides[::-1]:
                 side.run(frames, config.chunk, last=i == len(experiences) - 1)
@@ -181,6 +193,32 @@ def compare_pace(
         "ratios": ratios,
         "ratio": statistics.median(ratios),
     }
+
+
+def markdown(facts: Row) -> str:
+    """Return a table of both sides, and the ratio of their times."""
+    lines = [
+        {
+            "": row["name"],
+            "frames/s while learning": row["frames_per_s"],
+            "held-out accuracy %": f"{100 * row['accuracy']:.1f}",
+            "ms a frame": row["ms_per_frame"],
+            "of which frozen part": row["frozen_ms_per_frame"],
+        }
+        for row in facts["rows"]
+    ]
+    return (
+        f"{table(lines)}\n\nplr-edge is {facts['ratio']:.1f} times faster, median of the "
+        f"experiences. AR1 makes {facts['settings']['epochs']} epochs of each experience."
+    )
+
+
+def encoded(bundle: Bundle, frames: list[Frame], config: AdaptConfig) -> Features:
+    """Run held-out frames through the bundle's frozen part, for both sides."""
+    with Session(bundle, None, config) as session:
+        parts = [session.perception.see(part) for part in in_chunks(frames, _BATCH)]
+    names = ("latents", "taps", "features")
+    return Features(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 
 
 def _frames(
@@ -202,24 +240,15 @@ def _frames(
     return experiences, test, classes
 
 
-def _seen(bundle: Bundle, frames: list[Frame], config: AdaptConfig) -> Features:
-    """Run held-out frames through the bundle's frozen part, for both sides."""
-    with Session(bundle, None, config) as session:
-        see = session.perception.see
-        parts = [see(frames[i : i + _BATCH]) for i in range(0, len(frames), _BATCH)]
-    names = ("latents", "taps", "features")
-    return Features(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
-
-
 def _indices(frames: list[Frame], classes: list[str]) -> np.ndarray:
     place = {name: i for i, name in enumerate(classes)}
     return np.array([place[str(frame.label)] for frame in frames], np.int64)
 
 
-def _part(latents: np.ndarray, labels: np.ndarray) -> Part:
-    """Return frames of which only the latents are known."""
+def _latents_only(latents: np.ndarray, labels: np.ndarray) -> Split:
     blank = np.zeros((len(labels), 0), np.float32)
-    return Part(Features(latents, blank, blank), labels, np.arange(len(labels)), Images(lambda: ()))
+    seen = Features(latents, blank, blank)
+    return Split(seen, labels, np.arange(len(labels)), Images(lambda: ()))
 
 
 def _concatenated(call: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:

@@ -6,11 +6,11 @@ import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 
+from benchmarks.results import Row, table
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
@@ -21,11 +21,10 @@ from plr_edge.export.split import split
 MEASURED = ("fp32", "int8")  # fp16 is for GPUs: a processor computes it in float32
 _CUT = "block14"
 _WARM_UP = 10
-Row = dict[str, Any]
 Say = Callable[[str], None]
 
 
-def compare_precisions(size: int, output: Path, runs: int, say: Say) -> dict[str, Any]:
+def compare_precisions(size: int, output: Path, runs: int, say: Say) -> Row:
     """Time the frozen part of MobileNetV2 on one image, in turns.
 
     Args:
@@ -58,6 +57,29 @@ def compare_precisions(size: int, output: Path, runs: int, say: Say) -> dict[str
             "fp32 / int8": ms["fp32"] / ms["int8"],
         },
     }
+
+
+def markdown(facts: list[Row]) -> str:
+    """Return a table of all sizes and precisions, and the ratios of the times."""
+    lines = [
+        {
+            "pixels": str(one["size"]),
+            "frozen part": "eager PyTorch" if row["name"] == "PyTorch" else row["name"],
+            "ms": row["ms"],
+            "smallest cosine": f"{row['latent_cosine']:.4f}" if "latent_cosine" in row else "",
+            "top-1 of 1,000 agrees": f"{row['top1_agreement']:.1%}"
+            if "latent_cosine" in row
+            else "",
+            "convolutions in float": str(row.get("float_convolutions", "")),
+        }
+        for one in facts
+        for row in one["rows"]
+    ]
+    ratios = "; ".join(
+        f"at {one['size']} pixels " + ", ".join(f"{k} {v:.2f}" for k, v in one["ratios"].items())
+        for one in facts
+    )
+    return f"{table(lines)}\n\nRatios of the times: {ratios}."
 
 
 def _bundle(precision: str, size: int, output: Path, say: Say) -> Bundle:

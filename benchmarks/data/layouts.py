@@ -27,7 +27,7 @@ class ImageRef(NamedTuple):
     """An image of a file: the array that holds it, its index there, and its label."""
 
     array: str
-    index: int
+    position: int
     label: str
 
 

@@ -63,9 +63,9 @@ def unpack(path: Path, folder: Path) -> int:
             target = folder / part / ref.label / f"{counts[ref.label]:04}"
             target.parent.mkdir(parents=True, exist_ok=True)
             if ref.array == "jpeg":
-                target.with_suffix(".jpg").write_bytes(archive.jpeg(ref.index))
+                target.with_suffix(".jpg").write_bytes(archive.jpeg(ref.position))
             else:
-                image = layout.decode(archive, ref.array, ref.index, str(target))
+                image = layout.decode(archive, ref.array, ref.position, str(target))
                 Image.fromarray(image).save(target.with_suffix(".png"))
     return sum(counts.values())
 
@@ -100,7 +100,7 @@ def _entries(plan: _Plan) -> Iterator[Entry]:
         archive = Archive(file)
         for ref in refs:
             part = ref.array.rpartition("_")[0]  # train_x -> train; jpeg and x have none
-            source = f"{file}#{part}{ref.index}"
+            source = f"{file}#{part}{ref.position}"
             load = partial(_load, archive, layout, ref, source)
             yield Entry(load, ref.label, position * _FRAME_NS, source, str(file))
             position += 1
@@ -108,7 +108,7 @@ def _entries(plan: _Plan) -> Iterator[Entry]:
 
 def _load(archive: Archive, layout: Layout, ref: ImageRef, source: str) -> np.ndarray:
     try:
-        image = layout.decode(archive, ref.array, ref.index, source)
+        image = layout.decode(archive, ref.array, ref.position, source)
     except (IndexError, ValueError, TypeError) as error:
         raise archive.damaged(error) from None
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:

@@ -15,7 +15,7 @@ def test_both_sides_learn_the_same_frames_end_to_end(bundle_path, tmp_path, monk
     monkeypatch.setattr(pace, "open_pack", demo)
     (tmp_path / "cifar100").mkdir()
     learned: dict[str, list[int]] = {}
-    for side in (pace._Ours, pace._Peer):
+    for side in (pace.Ours, pace.EagerAr1):
         learn = side.learn
 
         def counted(self, frames, learn=learn):
@@ -25,7 +25,7 @@ def test_both_sides_learn_the_same_frames_end_to_end(bundle_path, tmp_path, monk
         monkeypatch.setattr(side, "learn", counted)
     said = []
     facts = pace.compare_pace(
-        open_bundle(bundle_path), tmp_path, tmp_path, AdaptConfig(), per_class=4, epochs=2,
+        open_bundle(bundle_path), tmp_path, AdaptConfig(), per_class=4, settings={"epochs": 2},
         say=said.append,
     )  # fmt: skip
     ours, peer = facts["rows"]
@@ -37,14 +37,15 @@ def test_both_sides_learn_the_same_frames_end_to_end(bundle_path, tmp_path, monk
         assert 0 < row["frozen_ms_per_frame"] < row["ms_per_frame"]
         assert row["frames_per_s"] * sum(row["seconds"]) == pytest.approx(48)
     assert ours["accuracy"] > 0.5 and peer["accuracy"] > 2 / 12
+    assert "times faster, median of the experiences" in pace.markdown(facts)
 
 
 def test_the_frozen_part_of_the_peer_is_that_of_the_bundle(bundle_path, demo_frames):
     bundle = open_bundle(bundle_path)
-    peer = pace._Peer(bundle, sorted({frame.label for frame in demo_frames}), AdaptConfig(), {})
-    expected = pace._seen(bundle, demo_frames[:8], AdaptConfig()).latents
+    peer = pace.EagerAr1(bundle, sorted({frame.label for frame in demo_frames}), AdaptConfig(), {})
+    expected = pace.encoded(bundle, demo_frames[:8], AdaptConfig()).latents
     got = []
-    peer._contender.learn = lambda part: got.append(part.seen.latents)
+    peer.method.learn = lambda split: got.append(split.seen.latents)
     peer.learn(demo_frames[:8])
     np.testing.assert_allclose(got[0], expected, atol=1e-3)
 
@@ -52,6 +53,5 @@ def test_the_frozen_part_of_the_peer_is_that_of_the_bundle(bundle_path, demo_fra
 def test_without_the_images_it_says_where_they_should_be(bundle_path, tmp_path):
     with pytest.raises(StreamError, match="--data"):
         pace.compare_pace(
-            open_bundle(bundle_path), tmp_path, tmp_path, AdaptConfig(), per_class=1, epochs=1,
-            say=print,
+            open_bundle(bundle_path), tmp_path, AdaptConfig(), per_class=1, settings={}, say=print,
         )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Rehearsal of latents that are drawn from class means and a shared covariance."""
+"""Rehearsal of latents that are drawn from class means and one covariance."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.datasets import Part
-from benchmarks.product_codec import FloatCodec
-from benchmarks.rehearsers import Rehearser, batches
-from benchmarks.scenarios import Task
+from benchmarks.data.encoded import Split
+from benchmarks.methods.codecs import FloatCodec
+from benchmarks.methods.rehearsal import Rehearsal
+from benchmarks.scenarios import Benchmark
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import AdaptConfig
 from plr_edge.generative.gaussian_generator import GaussianGenerator
@@ -19,7 +19,7 @@ from plr_edge.replay.latent_memory import LatentMemory
 
 
 class GaussianMemory(LatentMemory):
-    """Slots for the newest latents, and others that are drawn anew for every step."""
+    """Slots for the newest latents, and for latents that every step draws again."""
 
     def __init__(self, codec: FloatCodec, n_new: int, n_drawn: int, seed: int) -> None:
         n_slots = n_new + n_drawn
@@ -68,40 +68,42 @@ class GaussianMemory(LatentMemory):
         return slots
 
 
-class Generated(Rehearser):
-    """Progressive Latent Replay from a Gaussian generator: nothing stored but sums.
+class GaussianRehearsal(Rehearsal):
+    """Progressive Latent Replay from a Gaussian generator: only sums are stored.
 
-    Answers together with our fast classifier, which keeps sums alone too, or without it (suffix
+    Answers together with our fast classifier, which keeps only sums too, or without it (variant
     `, no fast`).
     """
 
-    def __init__(self, task: Task, config: AdaptConfig, **tuned: Any) -> None:
+    def __init__(self, benchmark: Benchmark, config: AdaptConfig, **tuned: Any) -> None:
         config = replace(config, cache_bytes=0, **tuned)
-        bundle = task.narrow
+        bundle = benchmark.bundle
         least = -np.inf if bundle.manifest["latent_signed"] else 0.0
         codec = FloatCodec(bundle.latent_shape, least=least)
         memory = GaussianMemory(codec, config.new_per_step, config.rehearsed_per_step, config.seed)
-        super().__init__(task, config, codec, memory, schedule="progressive", steps_per_frame=1 / 4)
+        super().__init__(
+            benchmark, config, codec, memory, schedule="progressive", steps_per_frame=1 / 4
+        )
         self._fast = CombinedClassifier(bundle.taps_width, bundle.feature_width)
 
-    def learn(self, part: Part) -> None:
+    def learn(self, split: Split) -> None:
         """Let the fast classifier learn a chunk, then the blocks; see `Method`."""
-        self._fast.learn_many(self._taps(part), self._features(part.seen.latents), part.labels)
-        super().learn(part)
+        self._fast.learn_many(self._taps(split), self.features_of(split), split.labels)
+        super().learn(split)
 
-    def answers(self, part: Part) -> dict[str, np.ndarray]:
+    def answers(self, split: Split) -> dict[str, np.ndarray]:
         """Answer; see `Method`."""
-        features = np.concatenate([self._features(x) for x in batches(part.seen.latents)])
+        features = self.features_of(split)
         self._fast.settle()
         self._fast.rehearsed = self.learner.classifier()
-        both, _ = self._fast.answer_many(self._taps(part), features)
+        both, _ = self._fast.answer_many(self._taps(split), features)
         return {"": both.argmax(1), ", no fast": self.learner.scores_many(features).argmax(1)}
 
     def costs(self) -> dict[str, float]:
-        """Return costs, those of the fast classifier among them; see `Method`."""
+        """Return costs, including those of the fast classifier; see `Method`."""
         own, width = super().costs(), self._fast.ridge.width + 1
         macs = own["macs"] + self.n_taught * 2 * width**2
         return {"macs": macs, "memory_bytes": own["memory_bytes"] + 4 * width**2}
 
-    def _taps(self, part: Part) -> np.ndarray:
-        return part.seen.taps[:, : self.task.narrow.taps_width]
+    def _taps(self, split: Split) -> np.ndarray:
+        return split.seen.taps[:, : self.benchmark.bundle.taps_width]

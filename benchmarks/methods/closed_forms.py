@@ -1,7 +1,7 @@
-"""Closed forms over a feature that never moves: sums of the samples, whatever their order.
+"""Closed forms over a fixed feature: sums of the samples, in any order.
 
-Settings that matter are chosen on samples of the stream that are held back for a moment, never on
-held-out frames. `macs` counts the sums only: solving for an answer is not counted.
+Settings that matter are chosen on every tenth sample of the stream, never on held-out frames.
+`macs` counts the sums, not the solving.
 """
 
 from __future__ import annotations
@@ -13,13 +13,12 @@ from plr_edge.classifiers.class_means import ClassMeans
 from plr_edge.classifiers.lda import StreamingLda
 
 _STRENGTHS = (0.01, 0.03, 0.1, 0.3, 1.0, 3.0)  # of ridge, in units of its width
-_LEAST_SPREAD = 0.2  # of the mean spread: values that hardly vary are not blown up
+_LEAST_SPREAD = 0.2  # of the mean spread; smaller ones are not scaled up further
 _SHRINKAGES = (1e-3, 0.01, 0.1, 0.3, 0.6, 0.9)  # of LDA
 _HELD_BACK_EVERY = 10
 _FEWEST_HELD = 20
-_TUNE_GROWTH = 2.0  # of the samples, until a setting is chosen anew
+_TUNE_GROWTH = 2.0  # of the samples, before a setting is chosen again
 _RANDOM_FEATURES = 2000
-_LEAST_VARIANCE = 1e-9
 
 
 class NearestMean:
@@ -29,17 +28,17 @@ class NearestMean:
     cosine, as in Rebuffi et al., "iCaRL", CVPR 2017, section 2.1.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, n_classes: int) -> None:
         self._means = ClassMeans(width)
         self.macs = 0
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn; see `FeatureMethod`."""
+        """Learn; see `FeatureClassifier`."""
         self._means.learn_many(features, labels)
         self.macs += features.size
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return cosines; see `FeatureMethod`."""
+        """Return cosines; see `FeatureClassifier`."""
         return self._means.scores_many(features)
 
     @property
@@ -56,14 +55,14 @@ class TunedLda:
     dimensions; here it is chosen among several as samples come. The answer uses all samples.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, n_classes: int) -> None:
         self._all, self._learned = StreamingLda(width), StreamingLda(width)
         self._held: list[tuple[np.ndarray, np.ndarray]] = []
         self._n_seen, self._tuned_at = 0, 0
         self._width, self.macs = width, 0
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn; see `FeatureMethod`."""
+        """Learn; see `FeatureClassifier`."""
         held = _held_back(self._n_seen, len(labels))
         self._all.learn_many(features, labels)
         self._learned.learn_many(features[~held], labels[~held])
@@ -73,7 +72,7 @@ class TunedLda:
         self.macs += len(labels) * self._width**2
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return discriminants; see `FeatureMethod`."""
+        """Return discriminants; see `FeatureClassifier`."""
         n_held = sum(len(y) for _, y in self._held)
         if n_held >= _FEWEST_HELD and self._n_seen >= _TUNE_GROWTH * self._tuned_at:
             self._tuned_at = self._n_seen
@@ -103,7 +102,7 @@ class TunedRidge:
     error is taken, as RanPAC does. The answer uses all samples.
     """
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, width: int, n_classes: int) -> None:
         self._width, self.macs = width, 0
         self._gram = np.zeros((2, width + 1, width + 1), np.float64)  # learned, held back
         self._targets: np.ndarray = np.zeros((2, width + 1, 0), np.float64)
@@ -113,7 +112,7 @@ class TunedRidge:
         self._weights = np.zeros((width + 1, 0))
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn; see `FeatureMethod`."""
+        """Learn; see `FeatureClassifier`."""
         x = _with_one(features)
         n_classes = max(self._targets.shape[2], int(labels.max()) + 1)
         missing = n_classes - self._targets.shape[2]
@@ -128,7 +127,7 @@ class TunedRidge:
         self.macs += len(labels) * (self._width + 1) ** 2
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return regression outputs; see `FeatureMethod`."""
+        """Return regression outputs; see `FeatureClassifier`."""
         if self._fitted_at != self._n_seen:
             self._fit()
         return np.asarray(_with_one(features) @ self._weights)
@@ -173,19 +172,19 @@ def _solved(gram: np.ndarray, targets: np.ndarray, strength: float) -> np.ndarra
 class RandomFeatureRidge(TunedRidge):
     """Ridge over rectified random projections (McDonnell et al., "RanPAC", NeurIPS 2023)."""
 
-    def __init__(self, width: int) -> None:
-        super().__init__(_RANDOM_FEATURES)
+    def __init__(self, width: int, n_classes: int) -> None:
+        super().__init__(_RANDOM_FEATURES, n_classes)
         rng = np.random.default_rng(0)
         self._directions = rng.standard_normal((width, _RANDOM_FEATURES)).astype(np.float32)
         self._directions /= np.sqrt(width)
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn; see `FeatureMethod`."""
+        """Learn; see `FeatureClassifier`."""
         super().learn_many(self._mapped(features), labels)
         self.macs += len(labels) * self._directions.size
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return regression outputs; see `FeatureMethod`."""
+        """Return regression outputs; see `FeatureClassifier`."""
         return super().scores_many(self._mapped(features))
 
     @property
@@ -195,49 +194,6 @@ class RandomFeatureRidge(TunedRidge):
 
     def _mapped(self, features: np.ndarray) -> np.ndarray:
         return np.maximum(np.asarray(features, np.float32) @ self._directions, 0)
-
-
-class NaiveBayes:
-    """Gaussian naive Bayes: a mean and a variance for each class and value.
-
-    Source: John and Langley, "Estimating Continuous Distributions in Bayesian Classifiers", UAI
-    1995; `floor`, in units of the mean variance, is added to every variance.
-    """
-
-    def __init__(self, width: int, *, floor: float = 0.1) -> None:
-        self._floor = floor
-        self._counts: np.ndarray = np.zeros(0)
-        self._sums: np.ndarray = np.zeros((2, 0, width))  # of x and of x squared
-        self.macs = 0
-
-    def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn; see `FeatureMethod`."""
-        missing = max(0, int(labels.max()) + 1 - len(self._counts))
-        self._counts = np.pad(self._counts, (0, missing))
-        self._sums = np.pad(self._sums, ((0, 0), (0, missing), (0, 0)))
-        np.add.at(self._counts, labels, 1)
-        for i, x in enumerate((features, np.square(features, dtype=np.float64))):
-            np.add.at(self._sums[i], labels, x)
-        self.macs += 2 * features.size
-
-    def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return log likelihoods; see `FeatureMethod`."""
-        n = np.maximum(self._counts, 1)[:, None]
-        means = self._sums[0] / n
-        total = self._sums.sum(1) / self._counts.sum()
-        floor = self._floor * np.maximum(total[1] - total[0] ** 2, 0).mean()
-        floor = max(floor, _LEAST_VARIANCE)  # of one sample alone there is none
-        variances = self._sums[1] / n - means**2 + floor
-        x = np.asarray(features, np.float64)
-        constant = -0.5 * np.log(variances).sum(1) - 0.5 * (means**2 / variances).sum(1)
-        scores = x @ (means / variances).T - 0.5 * (x**2) @ (1 / variances).T + constant
-        scores[:, self._counts == 0] = -np.inf
-        return np.asarray(scores)
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the sums."""
-        return int(self._sums.nbytes)
 
 
 def _held_back(n_seen: int, n: int) -> np.ndarray:

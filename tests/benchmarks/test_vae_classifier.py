@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from benchmarks.baselines import VaeClassifier
+from benchmarks.methods.vae_classifier import VaeClassifier
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""Classifiers that only the comparisons need. Know arrays; nothing of data or files."""
+"""A generative classifier: one small VAE per class. Torch only."""
 
 from __future__ import annotations
 
@@ -8,43 +8,13 @@ import numpy as np
 import torch
 from torch.nn import functional
 
-from plr_edge.classifiers import Ridge
-
 _BATCH = 500
-_RANDOM_FEATURES = 2000
 _WEIGHT_DECAY = 1.0
 Weights = list[torch.Tensor]
 
 
-class RandomFeatureRidge:
-    """Ridge over the latent beside rectified random projections of it."""
-
-    def __init__(self, width: int) -> None:
-        rng = np.random.default_rng(0)
-        self._directions = rng.standard_normal((width, _RANDOM_FEATURES)).astype(np.float32)
-        self._directions /= np.sqrt(width)
-        self._scale: np.ndarray | None = None
-        self.ridge = Ridge(width + _RANDOM_FEATURES)
-
-    def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn a batch; see `Classifier`."""
-        if self._scale is None:
-            self._scale = 1.0 / (features.std(0) + 1e-3)
-        for start in range(0, len(labels), _BATCH):
-            part = slice(start, start + _BATCH)
-            self.ridge.learn_many(self._mapped(features[part]), labels[part])
-
-    def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return the regression's outputs; see `Classifier`."""
-        return self.ridge.scores_many(self._mapped(features))
-
-    def _mapped(self, features: np.ndarray) -> np.ndarray:
-        random = np.maximum((features * self._scale) @ self._directions, 0)
-        return np.concatenate([features, random], axis=1, dtype=np.float32)
-
-
 class VaeClassifier:
-    """One small VAE a class; the class under which a sample is likeliest wins.
+    """One small VAE per class; the class under which a sample is likeliest wins.
 
     Method: van de Ven, Li and Tolias, "Class-Incremental Learning with Generative Classifiers"
     (CVPR workshops 2021). A class is never touched again once learned, so nothing is forgotten.

@@ -1,4 +1,4 @@
-"""Replay of raw images: the whole network is trained, and images are kept as JPEG."""
+"""Replay of raw images: the whole network is trained and images are kept as JPEG."""
 
 from __future__ import annotations
 
@@ -10,9 +10,9 @@ from PIL import Image
 from torch import nn
 from torch.nn import functional
 
-from benchmarks.contenders import Method, TooSlow
-from benchmarks.datasets import Part
-from benchmarks.scenarios import Task
+from benchmarks.data.encoded import Split
+from benchmarks.methods.base import Method
+from benchmarks.scenarios import Benchmark
 from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.config import AdaptConfig
@@ -30,18 +30,15 @@ class RawReplay(Method):
     correction for label frequency are those of every other method here that trains blocks.
     """
 
-    MOST_FRAMES = 3000  # a whole network takes seconds a step here
-    MOST_TESTED = 1000
-
-    def __init__(self, task: Task, config: AdaptConfig, *, lr: float = 0.002) -> None:
-        super().__init__(task, config)
-        if len(task.train.labels) > self.MOST_FRAMES:
-            raise TooSlow(f"{len(task.train.labels)} frames; at most {self.MOST_FRAMES} are tried")
-        bundle = task.narrow
+    def __init__(self, benchmark: Benchmark, config: AdaptConfig, *, lr: float = 0.002) -> None:
+        super().__init__(benchmark, config)
+        bundle = benchmark.bundle
         backbone = load_backbone(bundle.manifest["backbone"], input_size=bundle.preprocessing.size)
         self._network = fold_batch_norm(backbone.blocks).eval()
         self._macs_each = 3 * (bundle.manifest["frozen_macs"] + sum(x.macs for x in bundle.levels))
-        self._weight = nn.Parameter(torch.full((len(task.classes), bundle.feature_width), 1e-3))
+        self._weight = nn.Parameter(
+            torch.full((len(benchmark.classes), bundle.feature_width), 1e-3)
+        )
         self._optimizer = torch.optim.SGD(
             [
                 {"params": [self._weight], "lr": config.classifier_lr},
@@ -49,28 +46,28 @@ class RawReplay(Method):
             ],
             momentum=config.momentum,
         )
-        self._frequency = torch.zeros(len(task.classes))
+        self._frequency = torch.zeros(len(benchmark.classes))
         self._known: set[int] = set()
         self._kept: list[tuple[bytes, int]] = []
         self._n_bytes, self._macs = 0, 0
         self._rng = np.random.default_rng(config.seed)
-        task.train.images.get(task.train.rows)
+        benchmark.train.images.get(benchmark.train.rows)
 
-    def learn(self, part: Part) -> None:
+    def learn(self, split: Split) -> None:
         """Make one step of new and rehearsed images, then keep some of the new ones."""
-        new, labels = part.images.get(part.rows), part.labels.tolist()
+        new, labels = split.images.get(split.rows), split.labels.tolist()
         self._imprint(new, labels)
         n_held = min(self.config.rehearsed_per_step, len(self._kept))
-        held = [self._kept[i] for i in self._rng.choice(len(self._kept), n_held, replace=False)
-                ] if n_held else []  # fmt: skip
+        chosen = self._rng.choice(len(self._kept), n_held, replace=False) if n_held else []
+        held = [self._kept[i] for i in chosen]
         images = [*new, *(decode_image(data, "memory") for data, _ in held)]
         self._step(images, torch.tensor([*labels, *(label for _, label in held)]))
         for image, label in zip(new, labels, strict=True):
             self._keep(image, label)
 
-    def answers(self, part: Part) -> dict[str, np.ndarray]:
+    def answers(self, split: Split) -> dict[str, np.ndarray]:
         """Answer; see `Method`."""
-        images, out = part.images.get(part.rows), []
+        images, out = split.images.get(split.rows), []
         with torch.no_grad():
             for i in range(0, len(images), 50):
                 out.append(self._logits(images[i : i + 50]).argmax(1).numpy())
@@ -104,7 +101,7 @@ class RawReplay(Method):
         return COSINE_SCALE * features @ functional.normalize(self._weight).T
 
     def _input(self, images: list[np.ndarray]) -> torch.Tensor:
-        return torch.from_numpy(self.task.narrow.preprocessing(images))
+        return torch.from_numpy(self.benchmark.bundle.preprocessing(images))
 
     def _keep(self, image: np.ndarray, label: int) -> None:
         """Reservoir under the budget in bytes."""
