@@ -161,7 +161,7 @@ def compare_pace(
         data: folder of the image packs.
         config: of both; the seed orders classes and frames.
         per_class: frames taught of each class.
-        settings: of AR1-like replay: `epochs` over each experience, and `lr` if it was tuned.
+        settings: of AR1-like replay: `epochs` over each experience.
         say: called after each experience.
 
     Returns:

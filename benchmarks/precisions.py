@@ -18,7 +18,8 @@ from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.export import export_bundle
 from plr_edge.export.split import split
 
-MEASURED = ("fp32", "int8")  # fp16 is for GPUs: a processor computes it in float32
+PRECISIONS = ("fp32", "fp16", "int8")
+_TIMED = ("fp32", "int8")  # fp16 is for GPUs: a processor computes it in float32
 _CUT = "block14"
 _WARM_UP = 10
 Say = Callable[[str], None]
@@ -37,18 +38,18 @@ def compare_precisions(size: int, output: Path, runs: int, say: Say) -> Row:
         a row for eager PyTorch and for each precision: median CPU time of one image, agreement with
         PyTorch as the export measured it; and the ratios of the times. Fits JSON.
     """
-    bundles = {name: _bundle(name, size, output, say) for name in MEASURED}
+    bundles = {name: _bundle(name, size, output, say) for name in PRECISIONS}
     x = np.random.default_rng(0).standard_normal((1, 3, size, size)).astype(np.float32)
     frozen, _ = split(load_backbone("mobilenet_v2", input_size=size), _CUT)
     frozen, tensor = frozen.eval(), torch.from_numpy(x)
     calls: dict[str, Callable[[], object]] = {"PyTorch": lambda: frozen(tensor)}
-    for name, bundle in bundles.items():
-        engine = OnnxEngine(bundle.read("frozen.onnx"))
+    for name in _TIMED:
+        engine = OnnxEngine(bundles[name].read("frozen.onnx"))
         calls[name] = lambda engine=engine: engine.run(x)  # type: ignore[misc]
     torch.set_num_threads(1)
     with torch.no_grad():
         ms = _in_turns(calls, runs)
-    rows = [_row(name, ms[name], bundles.get(name)) for name in calls]
+    rows = [_row(name, ms.get(name), bundles.get(name)) for name in ("PyTorch", *PRECISIONS)]
     return {
         "size": size,
         "rows": rows,
@@ -103,7 +104,7 @@ def _in_turns(calls: dict[str, Callable[[], object]], runs: int) -> dict[str, fl
     return {name: 1e3 * statistics.median(own) for name, own in times.items()}
 
 
-def _row(name: str, ms: float, bundle: Bundle | None) -> Row:
+def _row(name: str, ms: float | None, bundle: Bundle | None) -> Row:
     row: Row = {"name": name, "ms": ms}
     if bundle is not None:
         row |= {key: bundle.manifest["parity"][key] for key in ("latent_cosine", "top1_agreement")}

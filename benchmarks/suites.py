@@ -28,6 +28,7 @@ class Suite:
         methods: names; every method that fits by default.
         seeds: seeds of the scenarios in `thorough`; the others run one.
         thorough: scenarios with more seeds and with the replay of raw images.
+        tuned: uses the settings that `--tune` chose; else every method has its default.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Suite:
     methods: tuple[str, ...] = ()
     seeds: int = 3
     thorough: tuple[Scenario, ...] = ()
+    tuned: bool = False
 
 
 _MAIN = (
@@ -81,6 +83,7 @@ SUITES = {
                 Scenario(dataset="mnist", n_experiences=5, per_class=20),
             ),
             thorough=_MAIN,
+            tuned=True,
         ),
         Suite(
             name="streams",

@@ -46,7 +46,6 @@ _OPTIONS = (
                  help="Seeds of every stream.  [default: three of the main ones, one of others]"),
     click.option("--profile", type=click.Choice(["quick", "paper"]), default="quick",
                  show_default=True, help="Effort of the methods that rehearse generated latents."),
-    click.option("--tune", is_flag=True, help="First choose every method's setting on seed 99."),
     bundle_option,
     memory_option,
     click.option("--bits", type=click.Choice(["4", "8"]), help="Bits per value of a latent."),
@@ -56,15 +55,21 @@ _OPTIONS = (
 )  # fmt: skip
 
 
+_TUNE = click.option(
+    "--tune", is_flag=True, help="First choose every method's setting on seed 99."
+)
+
+
 def make_command(name: str) -> click.Command:
     """Return the command of a suite."""
     from benchmarks.suites import SUITES
 
     run: Any = functools.partial(_run, name)
-    for option in reversed(_OPTIONS):
+    suite = SUITES[name]
+    for option in reversed((*_OPTIONS, *([_TUNE] if suite.tuned else []))):
         run = option(run)
     text = (
-        f"{SUITES[name].help}\n\nWrites NAME.json, .csv, .md and .html into the output folder. "
+        f"{suite.help}\n\nWrites NAME.json, .csv, .md and .html into the output folder. "
         "A run that was stopped continues where it was. Without --order, --frames, "
         "--experiences and --noise the streams are those of benchmarks/results.md; with one of "
         "these or a folder, all combinations are run."
@@ -83,7 +88,7 @@ def _run(
     methods: tuple[str, ...],
     seeds: int | None,
     profile: str,
-    tune: bool,
+    tune: bool = False,
     **options: Any,
 ) -> None:
     from dataclasses import replace
@@ -100,9 +105,9 @@ def _run(
     if profile != "quick":
         cells = [replace(c, scenario=replace(c.scenario, profile=profile)) for c in cells]
     settings = make_settings(data, output, **options)
-    tuned = tuning.read_tuned(output)
     if tune:
-        tuned = tuning.tune(settings, jobs=jobs, say=click.echo)
+        tuning.tune(settings, jobs=jobs, say=click.echo)
+    tuned = tuning.read_tuned(output) if suite.tuned else {}
     rows = runner.run_grid(
         cells, name, settings, tuned=tuned, jobs=jobs, say=click.echo, again=again
     )

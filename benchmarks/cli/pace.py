@@ -33,13 +33,11 @@ def command(
     from dataclasses import replace
 
     from benchmarks import pace
-    from benchmarks.methods.registry import AR1
     from benchmarks.results import Rows, write_results
     from benchmarks.runner import open_bundles
-    from benchmarks.tuning import read_tuned
 
     settings = make_settings(data, output, bundle=bundle)
-    ar1 = {"epochs": epochs, **read_tuned(output).get(AR1, {})}
+    ar1 = {"epochs": epochs}
     key = {**settings.key(), "per_class": per_class, "seed": seed, "ar1": ar1}
     kept = Rows(output / "pace.jsonl", key, again=again)
     if not kept.rows:

@@ -37,7 +37,7 @@ SIZES = (96, 128, 160, 224)
 _NEAREST, _FARTHEST = 0.4, 2.5  # a network sees little at a fraction of the size it was made for
 _HELD_OUT_EVERY = 4
 _BATCH = 16
-_TRAIN_RATIO = 1.48  # `plr` of docs/results.md: `run` trains as much, while the budget lasts
+_TRAIN_RATIO = 1.48  # `plr` of benchmarks/results.md: `run` trains as much, while the budget lasts
 
 
 class Family:
