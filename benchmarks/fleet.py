@@ -16,7 +16,7 @@ from benchmarks.results import Row
 from benchmarks.scenarios import Benchmark
 from plr_edge.classifiers.class_means import grown, unit
 from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
@@ -51,7 +51,7 @@ class Fleet:
     """Robots, and what each would answer after hearing from the others."""
 
     def __init__(
-        self, benchmark: Benchmark, n_robots: int, overlap: str, config: AdaptConfig
+        self, benchmark: Benchmark, n_robots: int, overlap: str, config: LearningConfig
     ) -> None:
         """Give every class's frames to `OVERLAPS[overlap]` of the robots, in equal parts."""
         self.benchmark, self.config = (

@@ -26,7 +26,7 @@ from benchmarks.results import Row, table
 from benchmarks.scenarios import Benchmark
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.export.split import split as split_backbone
 from plr_edge.runtime.perception import Features
@@ -121,7 +121,7 @@ class EagerAr1(Side):
     name = "AR1-like latent replay, eager PyTorch"
 
     def __init__(
-        self, bundle: Bundle, classes: list[str], config: AdaptConfig, settings: Row
+        self, bundle: Bundle, classes: list[str], config: LearningConfig, settings: Row
     ) -> None:
         super().__init__()
         self._bundle, self._classes = bundle, classes
@@ -152,7 +152,7 @@ class EagerAr1(Side):
 
 
 def compare_pace(
-    bundle: Bundle, data: Path, config: AdaptConfig, *, per_class: int, settings: Row, say: Say
+    bundle: Bundle, data: Path, config: LearningConfig, *, per_class: int, settings: Row, say: Say
 ) -> Row:
     """Run both sides over CIFAR-100 in ten experiences.
 
@@ -213,7 +213,7 @@ def markdown(facts: Row) -> str:
     )
 
 
-def encoded(bundle: Bundle, frames: list[Frame], config: AdaptConfig) -> Features:
+def encoded(bundle: Bundle, frames: list[Frame], config: LearningConfig) -> Features:
     """Run held-out frames through the bundle's frozen part, for both sides."""
     with Session(bundle, None, config) as session:
         parts = [session.perception.see(part) for part in in_chunks(frames, _BATCH)]

@@ -23,7 +23,7 @@ from benchmarks.scenarios import Benchmark, Scenario, arrange
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export import export_bundle
 
 Say = Callable[[str], None]
@@ -43,7 +43,7 @@ class Settings:
 
     data: Path
     output: Path
-    config: AdaptConfig
+    config: LearningConfig
     bundle: Path | None = None
     weights: Path | None = None
 

@@ -55,9 +55,7 @@ _OPTIONS = (
 )  # fmt: skip
 
 
-_TUNE = click.option(
-    "--tune", is_flag=True, help="First choose every method's setting on seed 99."
-)
+_TUNE = click.option("--tune", is_flag=True, help="First choose every method's setting on seed 99.")
 
 
 def make_command(name: str) -> click.Command:

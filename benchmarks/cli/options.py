@@ -45,8 +45,8 @@ def make_settings(
     from dataclasses import replace
 
     from benchmarks.runner import Settings
-    from plr_edge.config import AdaptConfig, parse_bytes
+    from plr_edge.config import LearningConfig, parse_bytes
 
-    config = AdaptConfig(memory_bytes=parse_bytes(memory))
+    config = LearningConfig(memory_bytes=parse_bytes(memory))
     config = replace(config, bits=int(bits)) if bits else config
     return Settings(data=data, output=output, config=config, **paths)

@@ -11,7 +11,7 @@ from benchmarks.data.encoded import Split
 from benchmarks.methods.base import Gathering
 from benchmarks.methods.rehearsal import blocks_output
 from benchmarks.scenarios import Benchmark
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
 
 _N_NEW, _N_HELD = 11, 53  # samples of a mini-batch, 1 : 5
@@ -28,7 +28,7 @@ class Ar1(Gathering):
     """
 
     def __init__(
-        self, benchmark: Benchmark, config: AdaptConfig, *, lr: float = 0.003, epochs: int = 4
+        self, benchmark: Benchmark, config: LearningConfig, *, lr: float = 0.003, epochs: int = 4
     ) -> None:
         super().__init__(benchmark, config)
         bundle = benchmark.bundle

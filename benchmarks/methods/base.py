@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks.data.encoded import Split
 from benchmarks.scenarios import Benchmark
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 
 _BATCH = 250
 
@@ -26,7 +26,7 @@ class Method(ABC):
 
     n_waiting: int = 0
 
-    def __init__(self, benchmark: Benchmark, config: AdaptConfig) -> None:
+    def __init__(self, benchmark: Benchmark, config: LearningConfig) -> None:
         self.benchmark, self.config = benchmark, config
         self.n_taught = 0
 
@@ -58,7 +58,7 @@ class Method(ABC):
 class Gathering(Method):
     """A method that gathers the latents of an experience and trains when it has ended."""
 
-    def __init__(self, benchmark: Benchmark, config: AdaptConfig) -> None:
+    def __init__(self, benchmark: Benchmark, config: LearningConfig) -> None:
         super().__init__(benchmark, config)
         self._gathered: list[Split] = []
 

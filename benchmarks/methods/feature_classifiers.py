@@ -14,7 +14,7 @@ from benchmarks.methods.scikit import NaiveBayes, NearestNeighbours, Perceptron
 from benchmarks.methods.softmax import Softmax
 from benchmarks.methods.vae_classifier import VaeClassifier
 from benchmarks.scenarios import Benchmark
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 
 
 class FeatureClassifier(Protocol):
@@ -63,7 +63,7 @@ class OnFeature(Method):
     def __init__(
         self,
         benchmark: Benchmark,
-        config: AdaptConfig,
+        config: LearningConfig,
         *,
         classifier: str,
         read: str = "features",
@@ -95,7 +95,7 @@ class OnFeature(Method):
 class VaePerClass(Gathering):
     """A generative classifier: each class gets its own VAE when its experience has ended."""
 
-    def __init__(self, benchmark: Benchmark, config: AdaptConfig) -> None:
+    def __init__(self, benchmark: Benchmark, config: LearningConfig) -> None:
         super().__init__(benchmark, config)
         self._classifier = VaeClassifier(benchmark.test.seen.latents.shape[1], seed=config.seed)
 

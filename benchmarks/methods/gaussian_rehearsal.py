@@ -13,7 +13,7 @@ from benchmarks.methods.codecs import FloatCodec
 from benchmarks.methods.rehearsal import Rehearsal
 from benchmarks.scenarios import Benchmark
 from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.generative.gaussian_generator import GaussianGenerator
 from plr_edge.replay.latent_memory import LatentMemory
 
@@ -75,7 +75,7 @@ class GaussianRehearsal(Rehearsal):
     `, no fast`).
     """
 
-    def __init__(self, benchmark: Benchmark, config: AdaptConfig, **tuned: Any) -> None:
+    def __init__(self, benchmark: Benchmark, config: LearningConfig, **tuned: Any) -> None:
         config = replace(config, cache_bytes=0, **tuned)
         bundle = benchmark.bundle
         least = -np.inf if bundle.manifest["latent_signed"] else 0.0

@@ -20,7 +20,8 @@ from benchmarks.methods.base import Gathering
 from benchmarks.methods.closed_forms import RandomFeatureRidge
 from benchmarks.methods.rehearsal import Rehearsal
 from benchmarks.scenarios import Benchmark
-from plr_edge.config import AdaptConfig, GenerativeConfig
+from plr_edge.config import LearningConfig
+from plr_edge.generative.config import GenerativeConfig
 from plr_edge.generative.learner import GenerativeLearner
 from plr_edge.generative.mlp import MlpClassifier
 from plr_edge.replay.latent_codec import LatentCodec
@@ -73,10 +74,10 @@ class _Arrivals:
 class MlpNaive(Gathering):
     """Adam on the new samples alone, experience by experience."""
 
-    def __init__(self, benchmark: Benchmark, config: AdaptConfig) -> None:
+    def __init__(self, benchmark: Benchmark, config: LearningConfig) -> None:
         super().__init__(benchmark, config)
         self.profile = PROFILES[benchmark.profile]
-        torch.set_num_threads(config.n_threads)
+        torch.set_num_threads(1)
         torch.manual_seed(config.seed)  # of the layers' initial weights
         widths = [benchmark.test.seen.latents.shape[1], *self.profile.hidden]
         self.classifier = MlpClassifier(widths)
@@ -135,7 +136,7 @@ class GeneratedRehearsal(Gathering):
     """Progressive Latent Replay, Internal Replay or BI-R with latents drawn from a generator."""
 
     def __init__(
-        self, benchmark: Benchmark, config: AdaptConfig, *, fast: bool = False, **changes: Any
+        self, benchmark: Benchmark, config: LearningConfig, *, fast: bool = False, **changes: Any
     ) -> None:
         """Start with no class.
 
@@ -152,7 +153,7 @@ class GeneratedRehearsal(Gathering):
             hidden=profile.hidden, batch=profile.batch, rehearsed=profile.batch, lr=profile.lr,
             seed=config.seed,
         )  # fmt: skip
-        torch.set_num_threads(config.n_threads)
+        torch.set_num_threads(1)
         self.learner = GenerativeLearner(width, replace(generative, **changes))
         self._arrivals = _Arrivals()
         self._fast = RandomFeatureRidge(width, len(benchmark.classes)) if fast else None
@@ -201,7 +202,7 @@ class StoredRehearsal(Rehearsal):
     def __init__(
         self,
         benchmark: Benchmark,
-        config: AdaptConfig,
+        config: LearningConfig,
         *,
         per_class: int | None = None,
         fast: bool = False,

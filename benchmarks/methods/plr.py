@@ -11,7 +11,7 @@ from benchmarks.data.encoded import Split
 from benchmarks.methods.base import Method, batches
 from benchmarks.scenarios import Benchmark
 from plr_edge.classifiers.class_means import unit
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.runtime.perception import Features
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame
@@ -28,7 +28,7 @@ class PlrEdge(Method):
     """
 
     def __init__(
-        self, benchmark: Benchmark, config: AdaptConfig, *, static: bool = False, **changes: Any
+        self, benchmark: Benchmark, config: LearningConfig, *, static: bool = False, **changes: Any
     ) -> None:
         super().__init__(benchmark, replace(config, **changes))
         self._bundle = benchmark.static_bundle if static else benchmark.bundle

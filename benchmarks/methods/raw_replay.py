@@ -15,7 +15,7 @@ from benchmarks.methods.base import Method
 from benchmarks.scenarios import Benchmark
 from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import fold_batch_norm
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.replay.cosine_classifier import COSINE_SCALE
 from plr_edge.stream.decode import decode_image
 
@@ -30,7 +30,7 @@ class RawReplay(Method):
     correction for label frequency are those of every other method here that trains blocks.
     """
 
-    def __init__(self, benchmark: Benchmark, config: AdaptConfig, *, lr: float = 0.002) -> None:
+    def __init__(self, benchmark: Benchmark, config: LearningConfig, *, lr: float = 0.002) -> None:
         super().__init__(benchmark, config)
         bundle = benchmark.bundle
         backbone = load_backbone(bundle.manifest["backbone"], input_size=bundle.preprocessing.size)

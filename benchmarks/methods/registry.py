@@ -17,7 +17,7 @@ from benchmarks.methods.plr import INTERNAL, PLR, PlrEdge
 from benchmarks.methods.raw_replay import RawReplay
 from benchmarks.methods.rehearsal import Joint, Naive, remind_learner
 from benchmarks.scenarios import Benchmark
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 
 CEILING = "joint training"  # learns when everything has come, and has no answer before
@@ -140,7 +140,7 @@ CEILINGS = (CEILING, "mlp, joint")
 
 
 def make_method(
-    name: str, benchmark: Benchmark, config: AdaptConfig, tuned: dict[str, Any]
+    name: str, benchmark: Benchmark, config: LearningConfig, tuned: dict[str, Any]
 ) -> Method:
     """Make a method by name, with what was chosen in tuning."""
     return METHODS[name].make(benchmark, config, **tuned)

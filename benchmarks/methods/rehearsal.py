@@ -16,7 +16,7 @@ from benchmarks.data.encoded import Split
 from benchmarks.methods.base import Method, batches
 from benchmarks.methods.codecs import FloatCodec, ProductCodec
 from benchmarks.scenarios import Benchmark
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import LatentMemory
@@ -34,7 +34,7 @@ class Rehearsal(Method):
     def __init__(
         self,
         benchmark: Benchmark,
-        config: AdaptConfig,
+        config: LearningConfig,
         codec: Codec,
         memory: LatentMemory,
         *,
@@ -96,7 +96,7 @@ class Rehearsal(Method):
 class Naive(Rehearsal):
     """Fine-tune every block on the stream as it comes, without rehearsal."""
 
-    def __init__(self, benchmark: Benchmark, config: AdaptConfig, **tuned: Any) -> None:
+    def __init__(self, benchmark: Benchmark, config: LearningConfig, **tuned: Any) -> None:
         codec = benchmark.bundle.codec(8)
         memory = LatentMemory(codec.record_bytes, 64 * (codec.record_bytes + 4), config.seed)
         config = replace(config, cache_bytes=0, **tuned)
@@ -111,7 +111,7 @@ class Joint(Rehearsal):
         """Frames that are learned when all have come."""
         return 0 if self._finished else self.n_taught
 
-    def __init__(self, benchmark: Benchmark, config: AdaptConfig, **tuned: Any) -> None:
+    def __init__(self, benchmark: Benchmark, config: LearningConfig, **tuned: Any) -> None:
         codec = benchmark.bundle.codec(8)
         n = len(benchmark.train.labels)
         memory = LatentMemory(codec.record_bytes, n * (codec.record_bytes + 4), config.seed)
@@ -128,7 +128,7 @@ class Joint(Rehearsal):
             self.learner.step()
 
 
-def remind_learner(benchmark: Benchmark, config: AdaptConfig, **tuned: Any) -> Rehearsal:
+def remind_learner(benchmark: Benchmark, config: LearningConfig, **tuned: Any) -> Rehearsal:
     """Rehearse product-quantised latents at one level.
 
     Method: Hayes et al., "REMIND Your Neural Network to Prevent Catastrophic Forgetting", ECCV

@@ -20,12 +20,12 @@ from benchmarks.run import Run
 from benchmarks.runner import Cell, Settings
 from benchmarks.scenarios import ORDERS, Scenario
 from benchmarks.suites import SUITES, choose
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 
 
 def run(name, benchmark, config=None):
-    method = make_method(name, benchmark, config or AdaptConfig(), {})
+    method = make_method(name, benchmark, config or LearningConfig(), {})
     return json.loads(json.dumps(Run(method, benchmark).run()))
 
 
@@ -70,7 +70,7 @@ def test_wrong_labels_do_not_make_a_class_met(made):
 
 @pytest.mark.parametrize("name", [n for n, spec in METHODS.items() if spec.fits("mobilenet_v2")])
 def test_every_method_runs(name, made):
-    config = AdaptConfig(memory_bytes=300_000, rehearsed_per_step=16)
+    config = LearningConfig(memory_bytes=300_000, rehearsed_per_step=16)
     facts = run(name, made.benchmark(n_experiences=3, per_class=6), config)
     assert 0 <= facts["variants"][""] <= 1
     assert facts["learn_s"] > 0
@@ -136,7 +136,7 @@ def test_tuning_goes_on_beyond_an_edge_and_is_remembered(
     monkeypatch.setattr(tuning, "tried_accuracy", accuracy)
     monkeypatch.setattr(tuning, "TUNABLE", {"naive Bayes": ("floor", 0.1)})
     monkeypatch.setattr(tuning, "in_processes", here)
-    settings = Settings(data=tmp_path, output=tmp_path, config=AdaptConfig())
+    settings = Settings(data=tmp_path, output=tmp_path, config=LearningConfig())
     assert tuning.tune(settings, jobs=1, say=print) == {"naive Bayes": {"floor": best}}
     assert sorted(tried) == sorted(accuracies)
     kept = json.loads((tmp_path / "tuning.json").read_text())
@@ -152,7 +152,7 @@ def test_what_is_tried_in_tuning_is_the_accuracy_of_the_method_with_that_setting
 ):  # fmt: skip
     stream = made.benchmark(tuning.TUNING_SEED, per_class=4)
     monkeypatch.setattr(tuning, "make_benchmark", lambda *_: stream)
-    settings = Settings(data=tmp_path, output=tmp_path, config=AdaptConfig())
+    settings = Settings(data=tmp_path, output=tmp_path, config=LearningConfig())
     method = NaiveBayes(stream.train.seen.features.shape[1], len(stream.classes), floor=30.0)
     method.learn_many(stream.train.seen.features, stream.train.labels)
     right = method.scores_many(stream.test.seen.features).argmax(1) == stream.test.labels
@@ -276,7 +276,7 @@ def test_a_grid_runs_what_is_missing_and_what_another_setting_was_chosen_for(
     monkeypatch.setattr(runner, "run_one", run_one)
     monkeypatch.setattr(runner, "in_processes", here)
     scenario, methods = Scenario(dataset="mnist"), ("ridge", "naive Bayes")
-    settings = Settings(data=tmp_path, output=tmp_path, config=AdaptConfig())
+    settings = Settings(data=tmp_path, output=tmp_path, config=LearningConfig())
 
     def grid(n_seeds, **tuned):
         cells = [Cell(name, scenario, seed) for seed in range(n_seeds) for name in methods]
@@ -295,7 +295,7 @@ def test_a_stream_that_is_too_long_for_a_method_is_skipped_with_the_reason(made,
     monkeypatch.setattr(runner, "make_benchmark", lambda *_: made.benchmark(per_class=6))
     spec = replace(METHODS["ridge"], most_frames=10)
     monkeypatch.setitem(METHODS, "ridge", spec)
-    settings = Settings(data=made.folder, output=made.folder, config=AdaptConfig())
+    settings = Settings(data=made.folder, output=made.folder, config=LearningConfig())
     skipped = runner.run_one(Cell("ridge", Scenario(dataset="films"), 0), settings, {})
     assert skipped["skipped"] == "72 frames; at most 10 are tried"
     rows = [{**row("plr", 0, 0.5, 1.0), "scenario": skipped["scenario"]}, skipped]

@@ -7,7 +7,7 @@ from benchmarks.runner import Settings
 from benchmarks.scenarios import Scenario
 from plr_edge.classifiers.lda import StreamingLda
 from plr_edge.classifiers.ridge import Ridge
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 
 
 def samples(n=300, width=6, n_classes=5, seed=0):
@@ -59,7 +59,7 @@ def test_draws_have_the_mean_and_the_spread_of_their_class():
 @pytest.mark.parametrize("overlap", ["disjoint", "overlapping"])
 def test_each_class_is_seen_by_as_many_robots_as_asked(overlap, made):
     benchmark = made.benchmark(per_class=6)
-    robots = fleet.Fleet(benchmark, 3, overlap, AdaptConfig(memory_bytes=300_000)).robots
+    robots = fleet.Fleet(benchmark, 3, overlap, LearningConfig(memory_bytes=300_000)).robots
     seen = sum((robot.taps.counts > 0).astype(int) for robot in robots)
     assert (seen == fleet.OVERLAPS[overlap]).all()
     assert sum(len(robot.split.labels) for robot in robots) == len(benchmark.train.labels)
@@ -71,7 +71,9 @@ def test_sharing_beats_isolation_costs_bytes_and_resumes(made, monkeypatch):
     monkeypatch.setattr(fleet_runs, "OVERLAPS", {"disjoint": 1})
     monkeypatch.setattr(fleet, "_MOST_TESTED", 60)
     output = made.folder / "fleet"
-    settings = Settings(data=made.folder, output=output, config=AdaptConfig(memory_bytes=300_000))
+    settings = Settings(
+        data=made.folder, output=output, config=LearningConfig(memory_bytes=300_000)
+    )
     scenario, made_seeds = Scenario(dataset="films", per_class=6), []
 
     def make_benchmark(scenario, seed, *_):

@@ -13,7 +13,7 @@ from benchmarks.methods.registry import make_method
 from benchmarks.run import Run
 from benchmarks.scenarios import Scenario, arrange
 from benchmarks.suites import SUITES
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.generative.gaussian_generator import GaussianGenerator
 from plr_edge.runtime.perception import Features
 
@@ -42,7 +42,7 @@ def encoded():
 
 def run(name, encoded, seed=0):
     benchmark = arrange(SCENARIO, encoded, seed)
-    method = make_method(name, benchmark, AdaptConfig(seed=seed), {})
+    method = make_method(name, benchmark, LearningConfig(seed=seed), {})
     facts = json.loads(json.dumps(Run(method, benchmark).run()))
     about = {"scenario": SCENARIO.name, "method": name, "seed": seed, "n_frames": 240}
     return {**about, **facts}
