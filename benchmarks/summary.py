@@ -64,7 +64,7 @@ def _line(method: str, suffix: str, rows: list[Row]) -> Row:
         "accuracies": accuracies,
         "accuracy %": float(accuracies.mean()),
         "±": half_interval(accuracies),
-        "MMAC": _mean([macs_per_frame(row) for row in rows], 1e-6),
+        "MMAC": float(np.mean([row["macs"] / row["n_frames"] for row in rows])) * 1e-6,
         **measures,
     }
 
@@ -134,13 +134,8 @@ def ours_on_front(lines: list[Row]) -> list[str]:
     return [line["method"] for line in lines if line["ours"] and line["front"]]
 
 
-def macs_per_frame(row: Row) -> float | None:
-    """Return the multiply-adds of learning per frame."""
-    return row["macs"] / row["n_frames"] if row.get("macs") is not None else None
-
-
 def _mark(lines: list[Row]) -> None:
-    points = [(line["MMAC"] or 0.0, line["accuracy %"]) for line in lines]
+    points = [(line["MMAC"], line["accuracy %"]) for line in lines]
     for line, front in zip(lines, pareto(points), strict=True):
         line["front"], line["best"], line["tied"] = front, False, False
     others = [line for line in lines if line["method"] not in CEILINGS]

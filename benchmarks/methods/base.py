@@ -40,7 +40,7 @@ class Method(ABC):
 
     @abstractmethod
     def costs(self) -> dict[str, float]:
-        """Return multiply-adds spent on learning (`macs`) and bytes kept (`memory_bytes`)."""
+        """Return multiply-adds of learning (`macs`) and bytes kept for it (`memory_bytes`)."""
 
     def details(self) -> dict[str, Any]:
         """Return more measurements of this method, as JSON values."""

@@ -110,5 +110,6 @@ class VaePerClass(Gathering):
         return {"": self._classifier.scores_many(np.array(split.seen.latents)).argmax(1)}
 
     def costs(self) -> dict[str, float]:
-        """Return bytes; see `Method`."""
-        return {"memory_bytes": float(self._classifier.n_bytes)}
+        """Return costs; see `Method`."""
+        classifier = self._classifier
+        return {"memory_bytes": float(classifier.n_bytes), "macs": float(classifier.macs)}

@@ -242,6 +242,14 @@ class StoredRehearsal(Rehearsal):
         if self._fast:
             self._fast.learn_many(np.array(split.seen.latents), split.labels)
 
+    def costs(self) -> dict[str, float]:
+        """Return costs, including those of the ridge; see `Method`."""
+        costs = super().costs()
+        if self._fast:
+            costs["macs"] += self._fast.macs
+            costs["memory_bytes"] += self._fast.n_bytes
+        return costs
+
     def scores_many(self, split: Split) -> np.ndarray:
         """Return scores (n, K), those of the ridge added."""
         scores = super().scores_many(split)

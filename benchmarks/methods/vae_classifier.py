@@ -53,6 +53,7 @@ class VaeClassifier:
         self._weights: list[Weights] = []  # one entry a call of `learn_many`, classes in front
         self._variance: float | None = None  # of the likelihood, set by the first classes
         self._labels: list[int] = []
+        self.macs = 0
 
     @property
     def n_bytes(self) -> int:
@@ -77,6 +78,8 @@ class VaeClassifier:
             loss = -self._log_likelihoods(weights, batch).mean()
             loss.backward()  # type: ignore[no-untyped-call]
             optimizer.step()
+        each = sum(w[0].numel() for w in weights[::2])
+        self.macs += 3 * self.steps * self.batch * len(classes) * each
         self._weights.append([w.detach() for w in weights])
         self._labels += classes
 
