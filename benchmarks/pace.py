@@ -10,9 +10,8 @@ from __future__ import annotations
 import statistics
 import tempfile
 import time
-from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +20,7 @@ import torch
 from benchmarks.data.encoded import Images, Split
 from benchmarks.data.packs import open_pack
 from benchmarks.methods.ar1 import Ar1
+from benchmarks.methods.base import batches
 from benchmarks.methods.plr import PLR
 from benchmarks.results import Row, table
 from benchmarks.scenarios import Benchmark
@@ -40,27 +40,32 @@ _BATCH = 50
 Say = Callable[[str], None]
 
 
-class Side(ABC):
+@dataclass(kw_only=True)
+class Side:
     """One that learns, and the seconds that each experience took it.
 
     Attributes:
         name: name in tables.
+        learn: sees and learns a chunk.
+        end: handles the end of an experience; whether it is the last.
+        answers: features and latents of held-out frames -> class indices (n,).
+        frozen_s: returns seconds spent in the frozen part.
         seconds: seconds of each experience.
-        frozen_s: seconds of them in the frozen part.
     """
 
     name: str
-    frozen_s = 0.0
-
-    def __init__(self) -> None:
-        self.seconds: list[float] = []
+    learn: Callable[[list[Frame]], None]
+    end: Callable[[bool], None]
+    answers: Callable[[Features], np.ndarray]
+    frozen_s: Callable[[], float]
+    seconds: list[float] = field(default_factory=list)
 
     def run(self, frames: list[Frame], chunk: int, *, last: bool) -> None:
         """Learn one experience and take the time."""
         start = time.perf_counter()
         for part in in_chunks(frames, chunk):
             self.learn(part)
-        self.end(last=last)
+        self.end(last)
         self.seconds.append(time.perf_counter() - start)
 
     def row(self, seen: Features, truth: np.ndarray, n_frames: int) -> Row:
@@ -71,84 +76,59 @@ class Side(ABC):
             "accuracy": float((self.answers(seen) == truth).mean()),
             "frames_per_s": n_frames / seconds,
             "ms_per_frame": 1e3 * seconds / n_frames,
-            "frozen_ms_per_frame": 1e3 * self.frozen_s / n_frames,
+            "frozen_ms_per_frame": 1e3 * self.frozen_s() / n_frames,
             "seconds": self.seconds,
         }
 
-    @abstractmethod
-    def learn(self, frames: list[Frame]) -> None:
-        """See and learn a chunk."""
 
-    @abstractmethod
-    def end(self, *, last: bool) -> None:
-        """Handle the end of an experience."""
+def ours(session: Session, classes: list[str]) -> Side:
+    """Return `plr-edge adapt`, as a `Session`."""
 
-    @abstractmethod
-    def answers(self, seen: Features) -> np.ndarray:
-        """Answer held-out frames with class indices (n,)."""
+    def answers(seen: Features) -> np.ndarray:
+        parts = [session.perception.features_of(x) for x in batches(seen.latents)]
+        known = np.array([classes.index(name) for name in session.classes])
+        scores, _ = session.classifier.answer_many(seen.taps, np.concatenate(parts))
+        return np.asarray(known[scores.argmax(1)])
 
-
-class Ours(Side):
-    """`plr-edge adapt`, as a `Session`."""
-
-    name = "plr-edge"
-
-    def __init__(self, session: Session, classes: list[str]) -> None:
-        super().__init__()
-        self._session, self._classes = session, classes
-
-    def learn(self, frames: list[Frame]) -> None:
-        """See and learn a chunk; see `Side`."""
-        self._session.observe_many(frames)
-
-    def end(self, *, last: bool) -> None:
-        """Publish at the end; see `Side`."""
-        if last:
-            self._session.finish()
-        self.frozen_s = self._session.perception.frozen_s
-
-    def answers(self, seen: Features) -> np.ndarray:
-        """Answer; see `Side`."""
-        session = self._session
-        features = _concatenated(session.perception.features_of, seen.latents)
-        known = np.array([self._classes.index(name) for name in session.classes])
-        return known[session.classifier.answer_many(seen.taps, features)[0].argmax(1)]
+    return Side(
+        name="plr-edge",
+        learn=session.observe_many,
+        end=lambda last: session.finish() if last else None,
+        answers=answers,
+        frozen_s=lambda: session.perception.frozen_s,
+    )
 
 
-class EagerAr1(Side):
-    """AR1-like latent replay with its frozen part in eager PyTorch."""
+def eager_ar1(bundle: Bundle, classes: list[str], config: LearningConfig, settings: Row) -> Side:
+    """Return AR1-like latent replay with its frozen part in eager PyTorch."""
+    backbone = load_backbone(bundle.manifest["backbone"], input_size=bundle.preprocessing.size)
+    frozen = split_backbone(backbone, bundle.manifest["cut"])[0].eval()
+    none = _latents_only(np.zeros((0, *bundle.latent_shape), np.float32), np.zeros(0, np.int64))
+    bundles = bundle, bundle
+    benchmark = Benchmark("pace", none, none, classes, (0,), 0.0, none.labels, bundles)
+    method = Ar1(benchmark, config, **settings)
+    frozen_s = 0.0
 
-    name = "AR1-like latent replay, eager PyTorch"
-
-    def __init__(
-        self, bundle: Bundle, classes: list[str], config: LearningConfig, settings: Row
-    ) -> None:
-        super().__init__()
-        self._bundle, self._classes = bundle, classes
-        backbone = load_backbone(bundle.manifest["backbone"], input_size=bundle.preprocessing.size)
-        self._frozen = split_backbone(backbone, bundle.manifest["cut"])[0].eval()
-        none = _latents_only(np.zeros((0, *bundle.latent_shape), np.float32), np.zeros(0, np.int64))
-        bundles = bundle, bundle
-        benchmark = Benchmark("pace", none, none, classes, (0,), 0.0, none.labels, bundles)
-        self.method = Ar1(benchmark, config, **settings)
-
-    def learn(self, frames: list[Frame]) -> None:
-        """See and learn a chunk; see `Side`."""
-        x = torch.from_numpy(self._bundle.preprocessing([frame.image for frame in frames]))
+    def learn(frames: list[Frame]) -> None:
+        nonlocal frozen_s
+        x = torch.from_numpy(bundle.preprocessing([frame.image for frame in frames]))
         start = time.perf_counter()
         with torch.no_grad():
-            latents = self._frozen(x).numpy()
-        self.frozen_s += time.perf_counter() - start
-        self.method.learn(_latents_only(latents, _indices(frames, self._classes)))
+            latents = frozen(x).numpy()
+        frozen_s += time.perf_counter() - start
+        method.learn(_latents_only(latents, _indices(frames, classes)))
 
-    def end(self, *, last: bool) -> None:
-        """Train on the experience; see `Side`."""
-        self.method.new_experience()
-
-    def answers(self, seen: Features) -> np.ndarray:
-        """Answer; see `Side`."""
+    def answers(seen: Features) -> np.ndarray:
         labels = np.zeros(len(seen.latents), np.int64)
-        return self.method.answers(_latents_only(seen.latents, labels))[""]
+        return method.answers(_latents_only(seen.latents, labels))[""]
+
+    return Side(
+        name="AR1-like latent replay, eager PyTorch",
+        learn=learn,
+        end=lambda _: method.new_experience(),
+        answers=answers,
+        frozen_s=lambda: frozen_s,
+    )
 
 
 def compare_pace(
@@ -176,7 +156,7 @@ def compare_pace(
         tempfile.TemporaryDirectory() as folder,
         Session(bundle, Path(folder) / "state", ours_config) as session,
     ):
-        sides = Ours(session, classes), EagerAr1(bundle, classes, config, settings)
+        sides = ours(session, classes), eager_ar1(bundle, classes, config, settings)
         seen = encoded(bundle, test, config)
         for i, frames in enumerate(experiences):
             for side in sides if i % 2 else sides[::-1]:
@@ -249,7 +229,3 @@ def _latents_only(latents: np.ndarray, labels: np.ndarray) -> Split:
     blank = np.zeros((len(labels), 0), np.float32)
     seen = Features(latents, blank, blank)
     return Split(seen, labels, np.arange(len(labels)), Images(lambda: ()))
-
-
-def _concatenated(call: Callable[[np.ndarray], np.ndarray], x: np.ndarray) -> np.ndarray:
-    return np.concatenate([call(x[i : i + _BATCH]) for i in range(0, len(x), _BATCH)])

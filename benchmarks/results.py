@@ -114,6 +114,24 @@ def write_results(
         return
 
 
+def measure_once(
+    output: Path,
+    name: str,
+    settings: Any,
+    measure: Callable[[], Row],
+    markdown: Callable[[Row], str],
+    *,
+    again: bool,
+) -> str:
+    """Measure something unless it was measured with the same settings; write and return a table."""
+    kept = Rows(output / f"{name}.jsonl", settings, again=again)
+    if not kept.rows:
+        kept.add(measure())
+    text = markdown(kept.rows[0])
+    write_results(output, name, kept.rows[:1], text)
+    return text
+
+
 def read_results(output: Path, name: str) -> tuple[list[Row], Row]:
     """Return the rows of NAME.json, and on what they were measured.
 

@@ -16,11 +16,10 @@ from benchmarks.cli.options import again_option, output_option
 def command(quick: bool, again: bool, output: Path) -> None:
     """Run the demo, `adapt` and `--help` as a user does, and collect their times and memory."""
     from benchmarks import cost
-    from benchmarks.results import Rows, write_results
+    from benchmarks.results import measure_once
 
-    kept = Rows(output / "cost.jsonl", {"quick": quick}, again=again)
-    if not kept.rows:
-        kept.add(cost.measure(output, click.echo, quick=quick))
-    text = cost.markdown(kept.rows[0])
-    write_results(output, "cost", kept.rows, text)
-    click.echo(text)
+    def measure() -> cost.Row:
+        return cost.measure(output, click.echo, quick=quick)
+
+    key = {"quick": quick}
+    click.echo(measure_once(output, "cost", key, measure, cost.markdown, again=again))

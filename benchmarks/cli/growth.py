@@ -17,15 +17,15 @@ from benchmarks.cli.options import again_option, bundle_option, make_settings, o
 def command(quick: bool, bundle: Path | None, again: bool, output: Path) -> None:
     """Measure steps at 10 to 1,000 classes and 1,000 to 1,000,000 latents (takes 4 GB)."""
     from benchmarks import growth
-    from benchmarks.results import Rows, write_results
+    from benchmarks.results import measure_once
     from benchmarks.runner import open_bundles
 
     settings = make_settings(Path(), output, bundle=bundle)
-    kept = Rows(output / "growth.jsonl", {**settings.key(), "quick": quick}, again=again)
-    if not kept.rows:
+
+    def measure() -> growth.Row:
         sizes = growth.QUICK if quick else growth.FULL
         opened = open_bundles(settings, click.echo)[0]
-        kept.add(growth.grow(opened, settings.config, click.echo, sizes))
-    text = growth.markdown(kept.rows[0])
-    write_results(output, "growth", kept.rows, text)
-    click.echo(text)
+        return growth.grow(opened, settings.config, click.echo, sizes)
+
+    key = {**settings.key(), "quick": quick}
+    click.echo(measure_once(output, "growth", key, measure, growth.markdown, again=again))

@@ -33,19 +33,16 @@ def command(
     from dataclasses import replace
 
     from benchmarks import pace
-    from benchmarks.results import Rows, write_results
+    from benchmarks.results import measure_once
     from benchmarks.runner import open_bundles
 
-    settings = make_settings(data, output, bundle=bundle)
-    ar1 = {"epochs": epochs}
+    settings, ar1 = make_settings(data, output, bundle=bundle), {"epochs": epochs}
+
+    def measure() -> pace.Row:
+        opened, config = open_bundles(settings, click.echo)[0], replace(settings.config, seed=seed)
+        return pace.compare_pace(
+            opened, data, config, per_class=per_class, settings=ar1, say=click.echo
+        )
+
     key = {**settings.key(), "per_class": per_class, "seed": seed, "ar1": ar1}
-    kept = Rows(output / "pace.jsonl", key, again=again)
-    if not kept.rows:
-        facts = pace.compare_pace(
-            open_bundles(settings, click.echo)[0], data, replace(settings.config, seed=seed),
-            per_class=per_class, settings=ar1, say=click.echo,
-        )  # fmt: skip
-        kept.add(facts)
-    text = pace.markdown(kept.rows[0])
-    write_results(output, "pace", kept.rows, text)
-    click.echo(text)
+    click.echo(measure_once(output, "pace", key, measure, pace.markdown, again=again))

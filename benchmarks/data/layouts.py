@@ -42,13 +42,13 @@ class Layout:
 
 
 def layout_of(archive: Archive) -> Layout:
-    """Recognise a file by the names of its arrays.
+    """Recognise a file by the names of its arrays. Files with `train_y` hold several classes.
 
     Raises:
         StreamError: no layout has these arrays.
     """
     for layout in _LAYOUTS:
-        if layout.arrays <= archive.names:
+        if layout.arrays <= archive.names and "train_y" not in archive.names:
             return layout
     held = one_line(", ".join(sorted(archive.names)) or "nothing", 80)
     raise StreamError(f"{one_line(archive.path)} is not a known image pack; it holds {held}")
@@ -148,30 +148,6 @@ def _mnist(archive: Archive, split: str) -> list[ImageRef]:
     return [ImageRef(name, i, label) for name in names for i in range(archive.shape(name)[0])]
 
 
-def _tiny(archive: Archive, split: str) -> list[ImageRef]:
-    """Several classes in one file: `digit_3` if images are grey, else `class_15`."""
-    found = []
-    for part in _parts(split):
-        shape = archive.shape(f"{part}_x")
-        y = archive.column(f"{part}_y", shape[0])
-        labels = [f"{'digit' if len(shape) == 3 else 'class'}_{number}" for number in y]
-        order = np.argsort(y, kind="stable")
-        found += [(int(y[i]), ImageRef(f"{part}_x", int(i), labels[i])) for i in order]
-    return [ref for _, ref in sorted(found, key=lambda pair: pair[0])]  # stable
-
-
-def _tiny_turntable(archive: Archive, split: str) -> list[ImageRef]:
-    n = archive.shape("x")[0]
-    objects, axis = archive.column("object", n), archive.column("axis", n)
-    refs = []
-    for number in np.unique(objects):
-        own = np.flatnonzero(objects == number)
-        own = own[np.argsort(axis[own], kind="stable")]
-        chosen = own[_axis_mask(axis[own], split)]
-        refs += [ImageRef("x", int(i), f"object_{number}") for i in chosen]
-    return refs
-
-
 def _plain(archive: Archive, array: str, index: int, source: str) -> np.ndarray:
     image = archive[array][index]
     return np.repeat(image[..., None], 3, axis=2) if image.ndim == 2 else image
@@ -182,7 +158,5 @@ _LAYOUTS = [
     Layout("grocery", frozenset({"jpeg", "offset", "fine", "split"}), _grocery, _jpeg),
     Layout("eth80", frozenset({"jpeg", "offset", "object"}), _eth80, _jpeg),
     Layout("cifar", frozenset({"train_q", "test_q"}), _cifar, _differences),
-    Layout("tiny", frozenset({"train_x", "train_y", "test_x", "test_y"}), _tiny, _plain),
     Layout("mnist", frozenset({"train_x", "test_x"}), _mnist, _plain),
-    Layout("tiny turntable", frozenset({"x", "object", "axis"}), _tiny_turntable, _plain),
 ]

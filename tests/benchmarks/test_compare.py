@@ -15,13 +15,14 @@ from benchmarks.data.datasets import find_dataset
 from benchmarks.methods.base import Method
 from benchmarks.methods.registry import METHODS, make_method
 from benchmarks.methods.scikit import NaiveBayes
-from benchmarks.results import Rows, in_processes
+from benchmarks.results import Rows, in_processes, read_results
 from benchmarks.run import Run
 from benchmarks.runner import Cell, Settings
 from benchmarks.scenarios import ORDERS, Scenario
 from benchmarks.suites import SUITES, choose
 from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
+from plr_edge.stream import open_stream
 
 
 def run(name, benchmark, config=None):
@@ -314,6 +315,26 @@ def test_the_seeds_of_a_suite_are_those_of_its_page():
     quick = suites.cells(suite, choose(suite, quick=True), (), quick=True, seeds=None)
     assert {cell.seed for cell in quick} == {0}
     assert not [cell for cell in quick if METHODS[cell.method].slow]
+
+
+def test_a_folder_is_compared_from_the_command_line_and_the_run_resumes(tmp_path, bundle_path):
+    for name in ("apple_20", "cherry_1"):
+        for frame in (f for f in open_stream("demo", limit_per_class=8) if f.label == name):
+            file = tmp_path / "photos" / name / f"{frame.index}.png"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            Image.fromarray(frame.image).save(file)
+    options = ["--dataset", str(tmp_path / "photos"), "--frames", "4", "--experiences", "2",
+               "--bundle", str(bundle_path), "-o", str(tmp_path / "out")]  # fmt: skip
+    methods = ["--method", "nearest class mean", "--method", "plr"]
+    result = CliRunner().invoke(command, ["compare", *options, *methods])
+    assert result.exit_code == 0, result.output
+    assert "2 of 2 runs are missing" in result.output
+    assert "| nearest class mean |" in (tmp_path / "out" / "compare.md").read_text()
+    rows, about = read_results(tmp_path / "out", "compare")
+    assert [row["method"] for row in rows] == ["nearest class mean", "plr"]
+    assert rows[1]["n_frames"] == 8 and rows[1]["variants"][""] >= 0.5 and about["n_cores"] > 0
+    again = CliRunner().invoke(command, ["compare", *options, *methods])
+    assert "0 of 2 runs are missing" in again.output
 
 
 def test_names_of_the_release_before_still_work(tmp_path):

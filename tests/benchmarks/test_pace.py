@@ -15,14 +15,23 @@ def test_both_sides_learn_the_same_frames_end_to_end(bundle_path, tmp_path, monk
     monkeypatch.setattr(pace, "open_pack", demo)
     (tmp_path / "cifar100").mkdir()
     learned: dict[str, list[int]] = {}
-    for side in (pace.Ours, pace.EagerAr1):
-        learn = side.learn
 
-        def counted(self, frames, learn=learn):
-            learned.setdefault(self.name, []).extend(frame.index for frame in frames)
-            learn(self, frames)
+    def counted(make):
+        def made(*arguments):
+            side = make(*arguments)
+            learn = side.learn
 
-        monkeypatch.setattr(side, "learn", counted)
+            def learn_and_count(frames):
+                learned.setdefault(side.name, []).extend(frame.index for frame in frames)
+                learn(frames)
+
+            side.learn = learn_and_count
+            return side
+
+        return made
+
+    for name in ("ours", "eager_ar1"):
+        monkeypatch.setattr(pace, name, counted(getattr(pace, name)))
     said = []
     facts = pace.compare_pace(
         open_bundle(bundle_path), tmp_path, LearningConfig(), per_class=4, settings={"epochs": 2},
@@ -40,15 +49,14 @@ def test_both_sides_learn_the_same_frames_end_to_end(bundle_path, tmp_path, monk
     assert "times faster, median of the experiences" in pace.markdown(facts)
 
 
-def test_the_frozen_part_of_the_peer_is_that_of_the_bundle(bundle_path, demo_frames):
-    bundle = open_bundle(bundle_path)
-    peer = pace.EagerAr1(
-        bundle, sorted({frame.label for frame in demo_frames}), LearningConfig(), {}
-    )
+def test_the_frozen_part_of_the_peer_is_that_of_the_bundle(
+    bundle_path, demo_frames, monkeypatch
+):  # fmt: skip
+    bundle, got = open_bundle(bundle_path), []
+    monkeypatch.setattr(pace.Ar1, "learn", lambda _, split: got.append(split.seen.latents))
+    classes = sorted({frame.label for frame in demo_frames})
+    pace.eager_ar1(bundle, classes, LearningConfig(), {}).learn(demo_frames[:8])
     expected = pace.encoded(bundle, demo_frames[:8], LearningConfig()).latents
-    got = []
-    peer.method.learn = lambda split: got.append(split.seen.latents)
-    peer.learn(demo_frames[:8])
     np.testing.assert_allclose(got[0], expected, atol=1e-3)
 
 

@@ -70,6 +70,13 @@ def test_grey_digits_become_rgb(tmp_path):
     assert (frames[0].image.shape, frames[0].label) == ((28, 28, 3), "digit_4")
 
 
+def test_a_file_of_several_classes_is_not_taken_for_one_class(tmp_path):
+    x, y = np.zeros((3, 8, 8), np.uint8), np.arange(3)
+    np.savez(tmp_path / "tiny.npz", train_x=x, train_y=y, test_x=x, test_y=y)
+    with pytest.raises(StreamError, match="not a known image pack; it holds test_x, test_y"):
+        open_pack(tmp_path)
+
+
 def test_a_broken_pack_or_split_says_so(tmp_path):
     (tmp_path / "00_x.npz").write_bytes(b"PK\x03\x04broken")
     with pytest.raises(StreamError, match="not a complete image pack"):
