@@ -139,9 +139,9 @@ def compare_pace(
     Args:
         bundle: its cut is where the other side replays too.
         data: folder of the image packs.
-        config: of both; the seed orders classes and frames.
+        config: settings of both sides; the seed orders classes and frames.
         per_class: frames taught of each class.
-        settings: of AR1-like replay: `epochs` over each experience.
+        settings: settings of AR1-like replay; `epochs` of each experience.
         say: called after each experience.
 
     Returns:

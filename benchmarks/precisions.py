@@ -1,4 +1,4 @@
-"""Precisions: how fast a frozen part runs in each, and how far it is from PyTorch, in one run."""
+"""How fast the frozen part runs in each precision, and how far it is from PyTorch."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ def compare_precisions(size: int, output: Path, runs: int, say: Say) -> Row:
     """Time the frozen part of MobileNetV2 on one image, in turns.
 
     Args:
-        size: of the input.
-        output: where the bundles are, or go.
-        runs: calls of each.
-        say: is told of each bundle that is exported.
+        size: side of the input in pixels.
+        output: folder of the bundles; missing ones are exported.
+        runs: calls of each engine.
+        say: called with progress.
 
     Returns:
-        a row for eager PyTorch and for each precision: median CPU time of one image, agreement with
-        PyTorch as the export measured it; and the ratios of the times. Fits JSON.
+        a row for eager PyTorch and for each precision with the median CPU time of one image and the
+        agreement with PyTorch that the export measured, and the ratios of the times. JSON values.
     """
     bundles = {name: _bundle(name, size, output, say) for name in PRECISIONS}
     x = np.random.default_rng(0).standard_normal((1, 3, size, size)).astype(np.float32)

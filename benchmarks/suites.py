@@ -169,7 +169,7 @@ def cells(
         scenarios: from `choose`.
         methods: names; the suite's by default.
         quick: one seed, and no slow method unless it is named.
-        seeds: of every scenario; by default as the suite says.
+        seeds: number of seeds of every scenario; by default as the suite says.
     """
     listed = suite.methods or tuple(METHODS)
     found = []

@@ -38,14 +38,14 @@ class VaeClassifier:
         Args:
             width: D.
             hidden: units of encoder and decoder.
-            z_width: of the code.
+            z_width: values of the code.
             noise: variance of the likelihood, as a share of the variance within the first classes.
-            steps: of Adam for each class.
+            steps: steps of Adam for each class.
             batch: samples in a step.
-            lr: of Adam.
+            lr: learning rate of Adam.
             n_draws: importance samples of the code for each likelihood; the paper takes
                 10,000.
-            seed: of weights and draws.
+            seed: random seed.
         """
         self.width, self.hidden, self.z_width, self.noise = width, hidden, z_width, noise
         self.steps, self.batch, self.lr, self.n_draws = steps, batch, lr, n_draws

@@ -25,7 +25,7 @@ class Peer:
     """A package to compare with.
 
     Attributes:
-        name: of `run_NAME.py` beside this file.
+        name: its methods are run by `run_NAME.py` beside this file.
         needs: requirements, installed with what they need.
         alone: requirements installed without, since they ask for another torch or much more.
     """
