@@ -18,7 +18,7 @@ import torch
 from torch import nn
 
 from plr_edge.classifiers.class_means import ClassMeans, fit_means
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StateError
 from plr_edge.replay.cosine_classifier import CosineClassifier
 from plr_edge.replay.latent_codec import LatentCodec
@@ -41,7 +41,9 @@ class Learner:
         memory: LatentMemory,
         codec: LatentCodec,
         schedule: Schedule,
-        config: AdaptConfig,
+        config: LearningConfig,
+        *,
+        n_threads: int = 1,
     ) -> None:
         """Take over `blocks`, which are trained in place.
 
@@ -52,8 +54,9 @@ class Learner:
             codec: of these latents.
             schedule: shares of the levels.
             config: rates and sizes.
+            n_threads: threads of torch, in this process.
         """
-        torch.set_num_threads(config.n_threads)
+        torch.set_num_threads(n_threads)
         self.blocks = blocks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.schedule, self.config, self.levels = schedule, config, levels
         self.features = LevelFeatures(self.blocks, levels, memory, codec, config)
