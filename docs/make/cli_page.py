@@ -19,9 +19,9 @@ INTRO = """\
 
 <!-- Written by docs/make/cli_page.py from the commands. Do not edit. -->
 
-Results go to standard output, progress and warnings to standard error. A mistake of yours, such as a wrong option,
-a damaged file or a meter that this machine does not have, ends a command with one line that says what to do and with
-exit code 2. A command that was interrupted and saved its work ends with exit code 130.
+Results go to standard output. Progress and warnings go to standard error. A mistake, such as a
+wrong option, a damaged file or a missing meter, ends a command with one line that says what to do,
+and with exit code 2. A command that was interrupted and saved its work ends with exit code 130.
 
 `plr-edge COMMAND --help` prints what stands here. [Concepts](concepts.md) explains the words.
 """
