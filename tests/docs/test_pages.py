@@ -93,6 +93,12 @@ def test_links_lead_to_files_and_anchors_that_exist(page):
             assert anchor in anchors_of(file), target
 
 
+def test_targets_of_make_that_are_named_exist():
+    targets = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:\$ |`)make ([a-z]+)", TEXT))
+    assert {"demo", "test", "docs"} <= named <= targets
+
+
 def test_every_page_is_on_the_site():
     navigation = set(re.findall(r"[\w./-]+\.md", (ROOT / "mkdocs.yml").read_text()))
     assert {name_of(page) for page in PAGES} == navigation
