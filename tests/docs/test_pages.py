@@ -9,7 +9,7 @@ import pytest
 from benchmarks.cli import command as bench_command
 from benchmarks.split import METHODS as SPLIT_METHODS
 from plr_edge.cli import _COMMANDS, cli
-from tests.docs.pages import PAGES, ROOT, anchors_of, blocks_of, links_of, name_of
+from tests.docs.pages import PAGES, ROOT, anchors_of, blocks_of, links_of, name_of, prose_of
 
 TEXT = "\n".join(file.read_text() for file in PAGES if file.name != "CHANGELOG.md")
 BENCHES = [
@@ -91,6 +91,18 @@ def test_links_lead_to_files_and_anchors_that_exist(page):
         assert file.exists(), target
         if anchor:
             assert anchor in anchors_of(file), target
+
+
+FOLDERS = ("plr_edge", "benchmarks", "tests", "export", "deploy", "docs")
+FILES = [name_of(file) for folder in FOLDERS for file in (ROOT / folder).rglob("*.*")]
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.name != "CHANGELOG.md"], ids=name_of)
+def test_source_files_that_are_named_exist(page):
+    for code in re.findall(r"`([^`\n]+)`", prose_of(page)):
+        for name in re.findall(r"(?<![\w*-])[\w/-]*[a-z]\.(?:py|sh|service|rules|c)\b(?!\.)", code):
+            known = any(f"/{file}".endswith(f"/{name}") for file in FILES)
+            assert known or "NAME" in name, name
 
 
 def test_targets_of_make_that_are_named_exist():
