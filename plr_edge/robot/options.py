@@ -34,10 +34,10 @@ class RobotOptions:
         duty: budget of training, such as 30% of a core.
         deadline: of a frame, such as 33ms.
         max_temp: such as 80C.
-        memory: limit of the trainer, such as 600MB.
+        memory_limit: memory limit of the trainer process, e.g. 600MB.
         cpus: that the trainer may use, such as 2,3.
         schedule: of the levels.
-        latents: budget of the latent memory, such as 8MB.
+        latent_memory: bytes for stored latents, e.g. 8MB.
         bits: of a stored latent, 8 or 4.
         pool: side to which stored maps are pooled.
         threads: of the engines.
@@ -52,10 +52,10 @@ class RobotOptions:
     duty: str | None = None
     deadline: str | None = None
     max_temp: str | None = None
-    memory: str | None = None
+    memory_limit: str | None = None
     cpus: str | None = None
     schedule: str | None = None
-    latents: str | None = None
+    latent_memory: str | None = None
     bits: int | None = None
     pool: int | None = None
     threads: int = 1
@@ -86,10 +86,10 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
         "schedule": options.schedule,
         "pool": options.pool,
         "bits": options.bits,
-        "memory_bytes": parse_bytes(options.latents) if options.latents else None,
+        "memory_bytes": parse_bytes(options.latent_memory) if options.latent_memory else None,
     }
     config = LearningConfig(**{name: value for name, value in given.items() if value is not None})
-    limit = parse_bytes(options.memory) if options.memory else None
+    limit = parse_bytes(options.memory_limit) if options.memory_limit else None
     cpus = _cpus(options.cpus) if options.cpus else None
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
     live = Live(opened, state, config, engines, cpus=cpus, memory_limit_bytes=limit)
@@ -117,7 +117,7 @@ def with_board(options: RobotOptions, root: Path = Path("/")) -> RobotOptions:
         "duty": (budget.duty_share, 100, "%"),
         "deadline": (budget.deadline_ms, 1, "ms"),
         "max_temp": (budget.max_temp_c, 1, "C"),
-        "memory": (budget.memory_bytes, 1e-6, "MB"),
+        "memory_limit": (budget.memory_bytes, 1e-6, "MB"),
     }
     _log.info("board: %s", board.title)
     filled: dict[str, Any] = {

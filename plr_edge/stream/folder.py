@@ -1,4 +1,4 @@
-"""Images as files: class folders, a flat folder, a CSV, or paths line by line. Knows no packs."""
+"""Folders of images: one sub-folder per class, or a flat folder. Knows no packs."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".ti
 
 
 def class_folders(path: Path) -> list[Path]:
-    """List the sub-folders of a folder that hold images, sorted."""
+    """List the sub-folders that contain images, sorted."""
     folders = (p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
     return sorted((folder for folder in folders if images(folder)), key=natural)
 
@@ -27,11 +27,11 @@ def images(folder: Path) -> list[Path]:
 def open_folder(
     path: Path, strict: bool, limit_per_class: int | None = None, order: str = "given"
 ) -> Stream:
-    """Open `class/image` folders, or images in the order of their names.
+    """Open a folder of `class/image`, or a flat folder of images in the order of their names.
 
-    Classes come one after another; in `time` order, by the files' modification times instead.
-    Images beside folders of classes are left out.
-    A `labels.csv` in the folder is read as `open_csv` would.
+    Classes come one after another. In `time` order, frames are sorted by the modification times of
+    the files instead. If there are class folders, images beside them are ignored. If the folder
+    contains `labels.csv`, that file is opened by `open_csv` instead.
 
     Raises:
         StreamError: there is no image.
@@ -44,8 +44,8 @@ def open_folder(
     except OSError as error:
         raise StreamError(f"cannot read {one_line(path)}: {error.strerror}") from None
     if not folders and not flat:
-        kinds = " ".join(sorted(IMAGE_SUFFIXES))
-        raise StreamError(f"{one_line(path)} holds no image; images end in {kinds}")
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise StreamError(f"{one_line(path)} contains no image; file names must end in {suffixes}")
     pairs: list[tuple[Path, str | None]] = [*files] if files else [(file, None) for file in flat]
     entries = [file_entry(file, label) for file, label in pairs]
     return finite(in_order(entries, order), strict, limit_per_class)

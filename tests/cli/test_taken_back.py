@@ -24,7 +24,7 @@ def frames(tmp_path):
 @pytest.fixture
 def state(bundle_path, frames, quick_path, plr_edge):
     done = plr_edge("adapt", str(bundle_path), str(frames), "--state", str(quick_path / "s"),
-                    "--train-ratio", "0", "--memory", "2MB")  # fmt: skip
+                    "--train-ratio", "0", "--latent-memory", "2MB")  # fmt: skip
     assert done.exit_code == 0, done.output
     return quick_path / "s"
 

@@ -91,7 +91,7 @@ def test_exit_code_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plr
     assert bundle["status"] == "broken" and "no manifest.json" in bundle["found"]
     assert bundle["mend"] == "make one with `plr-edge export`"
     people = plr_edge("doctor", str(tmp_path / "none"))
-    assert people.exit_code == 1 and "To mend what is broken:" in people.output
+    assert people.exit_code == 1 and "How to fix what is broken:" in people.output
     assert plr_edge("doctor", "--state").exit_code == 2
 
 

@@ -1,4 +1,4 @@
-"""Plans: budgets are held against the costs that a profile has, and the governor agrees."""
+"""Configurations are compared with budgets by a profile, and the governor agrees."""
 
 from __future__ import annotations
 
@@ -11,18 +11,24 @@ from simulated_boards import BATCH, COSTS, LEVELS, SimulatedBoard, simulate
 
 from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
-from plr_edge.planning.candidates import Candidate, Limits, consolidation_s, judge
+from plr_edge.planning.configurations import (
+    Assessment,
+    Configuration,
+    Constraints,
+    assess,
+    consolidation_s,
+)
 from plr_edge.planning.cost_model import CostModel
 from plr_edge.robot.governor import Budget
 
 CONFIG = LearningConfig()
 FPS = 30
-OWN = Candidate(input_size=128, cut="block14", precision="fp32", levels=LEVELS,
-                frozen_macs=73_600_000, saved_bytes=870_000)  # fmt: skip
+OWN = Configuration(input_size=128, cut="block14", precision="fp32", levels=LEVELS,
+                    frozen_macs=73_600_000, saved_bytes=870_000)  # fmt: skip
 
 
 def profile_of(name: str) -> dict:
-    """What `plr-edge profile` would say on a simulated board: watts from its model."""
+    """Return what `plr-edge profile` would measure on a simulated board, by its power model."""
     cost = COSTS[name]
     frame_mj = cost.perception_w / FPS * 1e3
     parts = {"prepare": 0.05, "frozen": 0.7, "adaptive": 0.2, "frame": 1.0}
@@ -46,15 +52,17 @@ def profile_of(name: str) -> dict:
     }  # fmt: skip
 
 
-def model_of(facts: dict) -> CostModel:
-    return CostModel(facts, {"own": OWN}, CONFIG)
+def model_of(profile: dict) -> CostModel:
+    return CostModel(profile, {"own": OWN}, CONFIG)
 
 
-def judged(name: str, schedule: str = "progressive", candidate: Candidate = OWN,
-           memory_bytes: int | None = None, **budget: float):  # fmt: skip
+def assessed(name: str, schedule: str = "progressive", configuration: Configuration = OWN,
+             memory_limit_bytes: int | None = None, **budget: float) -> Assessment:  # fmt: skip
     model = model_of(profile_of(name))
-    limits = Limits(budget=Budget(**budget), memory_bytes=memory_bytes, frames_per_s=FPS, n_cores=6)
-    return judge(candidate, model.costs(candidate), limits, model.idle_w, CONFIG, schedule)
+    constraints = Constraints(budget=Budget(**budget), memory_limit_bytes=memory_limit_bytes,
+                              frames_per_s=FPS, n_cores=6)  # fmt: skip
+    costs = model.costs(configuration)
+    return assess(configuration, costs, constraints, model.idle_w, CONFIG, schedule)
 
 
 @pytest.mark.parametrize("schedule", ["measured", "progressive"])
@@ -62,10 +70,10 @@ def judged(name: str, schedule: str = "progressive", candidate: Candidate = OWN,
                                                ("agx-thor", 40.0)])  # fmt: skip
 def test_plan_says_what_the_governor_will_give(tmp_path: Path, name: str, power_w: float, schedule):
     """The plan knows a profile, the governor only watts: in closed loop they come to the same."""
-    plan = judged(name, schedule, power_w=power_w)
+    plan = assessed(name, schedule, power_w=power_w)
     run = simulate(SimulatedBoard(make_board(name, tmp_path / name)), Budget(power_w=power_w),
                    schedule, seconds=300)  # fmt: skip
-    assert plan.broken == ""
+    assert plan.violation == ""
     assert plan.steps_per_s == pytest.approx(run.settled(run.steps_per_s), rel=0.06)
     watts = plan.watts + plan.steps_per_s * plan.step_mj / 1e3
     assert watts == pytest.approx(0.93 * power_w)
@@ -108,29 +116,29 @@ def test_steps_of_a_profile_that_trains_nothing_but_the_classifier():
 
 
 @pytest.mark.parametrize(
-    ("budget", "broken"),
+    ("budget", "violation"),
     [
         ({"deadline_ms": 8.9}, "deadline: 9 ms"),
-        ({"memory_bytes": 525_000_000}, "memory: 500 MB"),
+        ({"memory_limit_bytes": 525_000_000}, "memory: 500 MB"),
         ({"power_w": 5.0}, "power: 4.7 W"),
         ({"duty_share": 0.001}, "training: "),
-        ({"deadline_ms": 9.1, "memory_bytes": 527_000_000, "power_w": 6.0}, ""),
+        ({"deadline_ms": 9.1, "memory_limit_bytes": 527_000_000, "power_w": 6.0}, ""),
     ],
 )
-def test_first_budget_that_is_broken_is_named(budget, broken):
-    assert judged("orin-nano-4gb", **budget).broken.startswith(broken)
-    assert bool(judged("orin-nano-4gb", **budget).broken) == bool(broken)
+def test_first_budget_that_is_exceeded_is_named(budget, violation):
+    assert assessed("orin-nano-4gb", **budget).violation.startswith(violation)
+    assert bool(assessed("orin-nano-4gb", **budget).violation) == bool(violation)
 
 
 def test_rate_beyond_the_frames_time_is_refused():
-    candidate = replace(OWN, input_size=1280, frozen_macs=100 * OWN.frozen_macs)
-    assert judged("orin-nano-4gb", candidate=candidate).broken.startswith("rate: ")
+    large = replace(OWN, input_size=1280, frozen_macs=100 * OWN.frozen_macs)
+    assert assessed("orin-nano-4gb", configuration=large).violation.startswith("rate: ")
 
 
 def test_tighter_budgets_never_give_more_steps():
-    rates = [judged("agx-orin", power_w=w).steps_per_s for w in (11.0, 12.0, 15.0, 30.0)]
+    rates = [assessed("agx-orin", power_w=w).steps_per_s for w in (11.0, 12.0, 15.0, 30.0)]
     assert rates == sorted(rates) and rates[0] < rates[-1]
-    assert consolidation_s(judged("agx-orin", power_w=15.0)) == pytest.approx(400 / rates[2])
+    assert consolidation_s(assessed("agx-orin", power_w=15.0)) == pytest.approx(400 / rates[2])
 
 
 def test_without_joules_there_is_no_power_and_the_model_says_so():
@@ -140,8 +148,8 @@ def test_without_joules_there_is_no_power_and_the_model_says_so():
     facts["idle"] = {}
     model = model_of(facts)
     assert not model.has_joules and model_of(profile_of("agx-orin")).has_joules
-    limits = Limits(budget=Budget(), memory_bytes=None, frames_per_s=FPS)
-    one = judge(OWN, model.costs(OWN), limits, model.idle_w, CONFIG)
+    constraints = Constraints(budget=Budget(), memory_limit_bytes=None, frames_per_s=FPS)
+    one = assess(OWN, model.costs(OWN), constraints, model.idle_w, CONFIG)
     assert one.costs.frame_mj is None and one.step_mj is None and one.watts is None
 
 
