@@ -11,7 +11,7 @@ from pathlib import Path
 
 import click
 
-from plr_edge.cli import _COMMANDS, cli
+from plr_edge.cli import _SECTIONS, cli
 
 PAGE = Path(__file__).parents[1] / "cli.md"
 INTRO = """\
@@ -29,18 +29,22 @@ and with exit code 2. A command that was interrupted and saved its work ends wit
 
 def page() -> str:
     """Return the text of the page."""
-    commands = {name: cli.get_command(click.Context(cli), name) for name in _COMMANDS}
-    listed = [(f"plr-edge {name}", found) for name, found in commands.items() if found is not None]
-    rows = [f"| [`{name}`](#{_anchor(name)}) | {_first(found)} |" for name, found in listed]
-    parts = [INTRO, "| command | |\n|---|---|\n" + "\n".join(rows) + "\n"]
-    parts += [part for name, command in listed for part in _sections(name, command)]
-    return "\n".join(parts)
+    rows, parts = "| command | |\n|---|---|\n", []
+    for title, names in _SECTIONS.items():
+        rows += f"| **{title}** | |\n"
+        parts.append(f"## {title}\n")
+        for name in names:
+            command = cli.get_command(click.Context(cli), name)
+            assert command is not None
+            rows += f"| [`plr-edge {name}`](#plr-edge-{name}) | {_first(command)} |\n"
+            parts += _sections(f"plr-edge {name}", command)
+    return "\n".join([INTRO, rows, *parts])
 
 
 def _sections(name: str, command: click.Command) -> Iterator[str]:
     """Yield the section of a command, and those of its subcommands."""
     usage = command.collect_usage_pieces(click.Context(command))
-    text = f"## {name}\n\n```text\n{name} {' '.join(usage)}\n```\n\n{_prose(command.help)}\n"
+    text = f"### {name}\n\n```text\n{name} {' '.join(usage)}\n```\n\n{_prose(command.help)}\n"
     options = [o for o in command.params if isinstance(o, click.Option) and not o.hidden]
     if options:
         text += "\n| option | meaning |\n|---|---|\n"
@@ -91,7 +95,9 @@ def _meaning(option: click.Option) -> str:
         limits = [("at least", kind.min), ("at most", kind.max)]
         said = ", ".join(f"{word} {n:g}" for word, n in limits if n is not None)
         text += f" {said.capitalize()}."
-    if option.show_default and not option.is_flag:
+    if isinstance(option.show_default, str):
+        text += f" Default: {option.show_default}."
+    elif option.show_default and not option.is_flag:
         text += f" Default: `{option.default}`."
     if option.required:
         text += " Required."
@@ -102,10 +108,6 @@ def _meaning(option: click.Option) -> str:
 
 def _cell(text: str) -> str:
     return text.replace("|", "\\|")
-
-
-def _anchor(heading: str) -> str:
-    return heading.lower().replace(" ", "-")
 
 
 def main() -> None:
