@@ -160,7 +160,7 @@ def _answer_us(bundle: Bundle, n_classes: int, rng: np.random.Generator) -> floa
         features = rng.standard_normal((len(own), bundle.feature_width)).astype(np.float32)
         classifier.learn_many(taps, features, own)
     classifier.rehearsed = rng.standard_normal((n_classes, bundle.feature_width)).astype(np.float32)
-    classifier.settle()
+    classifier.solve()
     return _median_us(lambda: classifier.answer_many(taps[:1], features[:1]), 50)
 
 

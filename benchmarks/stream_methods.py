@@ -63,7 +63,7 @@ def _best_ridge(
     """Ridge with its strength tuned on the held-out frames: a baseline flattered, not ours."""
     scores = {}
     for share in (0.003, 0.01, 0.03, 0.1, 0.3):
-        ridge = Ridge(x.shape[1], strength=share * len(x), young_rows=len(x) + 1)
+        ridge = Ridge(x.shape[1], strength=share * len(x), recursive_after=len(x) + 1)
         ridge.learn_many(x, y)
         scores[share] = float((ridge.scores_many(test).argmax(1) == test_y).mean())
     best = max(scores, key=lambda share: scores[share])

@@ -128,7 +128,7 @@ class Session(Knowledge):
         if not len(self.memory):
             return
         self.next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
-        self.classifier.settle()
+        self.classifier.solve()
         trained = sum(self.learner.cost.steps_per_level) > 0
         means, unknown_below = self.learner.fitted_means()
         candidate = Candidate(
