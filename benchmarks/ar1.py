@@ -11,7 +11,7 @@ from benchmarks.contenders import Method
 from benchmarks.datasets import Part
 from benchmarks.rehearsers import batches
 from benchmarks.scenarios import Task
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
 
 
@@ -25,7 +25,7 @@ class Ar1(Method):
     CVPR workshops 2020, algorithm 1, for the classifier.
     """
 
-    def __init__(self, task: Task, config: AdaptConfig, *, lr: float = 0.003, epochs: int = 4
+    def __init__(self, task: Task, config: LearningConfig, *, lr: float = 0.003, epochs: int = 4
                  ) -> None:  # fmt: skip
         super().__init__(task, config)
         self._blocks = adaptive_blocks(task.bundle).eval()

@@ -18,7 +18,7 @@ from benchmarks.scenarios import Scenario, Task, make_task
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export import export_bundle
 from plr_edge.files import replace_file
 from plr_edge.meters.board import describe_machine
@@ -62,7 +62,7 @@ def run_one(
     *,
     data: Path,
     output: Path,
-    config: AdaptConfig,
+    config: LearningConfig,
     tuned: dict[str, Any],
 ) -> Row:
     """Run one method over one scenario in one seed's order.
@@ -95,7 +95,7 @@ def run_grid(
     *,
     data: Path,
     output: Path,
-    config: AdaptConfig,
+    config: LearningConfig,
     jobs: int,
     say: Say,
     backend: str = "loky",
@@ -134,7 +134,7 @@ def run_grid(
 
 
 def tune(
-    *, data: Path, output: Path, config: AdaptConfig, jobs: int, say: Say, backend: str = "loky"
+    *, data: Path, output: Path, config: LearningConfig, jobs: int, say: Say, backend: str = "loky"
 ) -> dict[str, Any]:
     """Choose one setting of every method in `TUNABLE` on a seed that no table shows.
 
@@ -160,7 +160,7 @@ def tune(
 
 
 def tried_accuracy(
-    name: str, value: str, *, data: Path, output: Path, config: AdaptConfig
+    name: str, value: str, *, data: Path, output: Path, config: LearningConfig
 ) -> tuple[str, str, float]:
     """Return a method, a value of its setting, and the accuracy that it had in tuning."""
     task = make_one(TUNING_SCENARIO, TUNING_SEED, data, output)
@@ -215,7 +215,7 @@ def _read_tried(output: Path) -> dict[str, dict[str, float]]:
     return dict(json.loads(file.read_text())) if file.is_file() else {}
 
 
-def read_rows(output: Path, config: AdaptConfig) -> list[Row]:
+def read_rows(output: Path, config: LearningConfig) -> list[Row]:
     """Return the rows kept so far of the same settings."""
     file = output / "compare.json"
     if not file.is_file():
@@ -224,7 +224,7 @@ def read_rows(output: Path, config: AdaptConfig) -> list[Row]:
     return list(kept["rows"]) if kept["config"] == _plain(config) else []
 
 
-def write_rows(output: Path, config: AdaptConfig, rows: list[Row]) -> None:
+def write_rows(output: Path, config: LearningConfig, rows: list[Row]) -> None:
     """Keep all rows, with the machine, the versions and the command of the newest."""
     about = {"machine": describe_machine(), **describe_run()}
     text = json.dumps({"config": _plain(config), **about, "rows": rows}, indent=1)
@@ -238,5 +238,5 @@ def describe_run() -> dict[str, str]:
     return {"python": sys.version.split()[0], **versions, "command": command}
 
 
-def _plain(config: AdaptConfig) -> Any:
+def _plain(config: LearningConfig) -> Any:
     return json.loads(json.dumps({**asdict(config), "seed": 0}))

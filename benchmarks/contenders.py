@@ -17,7 +17,7 @@ from benchmarks.datasets import Part
 from benchmarks.feature_methods import FEATURE_METHODS
 from benchmarks.scenarios import Task
 from plr_edge.classifiers.class_means import unit
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.runtime.perception import Features
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame
@@ -40,7 +40,7 @@ class Method(ABC):
 
     n_waiting = 0
 
-    def __init__(self, task: Task, config: AdaptConfig) -> None:
+    def __init__(self, task: Task, config: LearningConfig) -> None:
         self.task, self.config = task, config
         self.n_taught = 0
 
@@ -71,7 +71,7 @@ class ClosedForm(Method):
     def __init__(
         self,
         task: Task,
-        config: AdaptConfig,
+        config: LearningConfig,
         *,
         method: str,
         read: str = "feature",
@@ -108,7 +108,7 @@ class PlrEdge(Method):
     """
 
     def __init__(
-        self, task: Task, config: AdaptConfig, *, static_feature: bool = False, **changes: Any
+        self, task: Task, config: LearningConfig, *, static_feature: bool = False, **changes: Any
     ) -> None:
         super().__init__(task, replace(config, **changes))
         self._static = static_feature
@@ -158,11 +158,11 @@ class PlrEdge(Method):
         return seen if self._static else replace(seen, taps=seen.taps[:, : self._bundle.taps_width])
 
 
-def contenders() -> Mapping[str, Callable[[Task, AdaptConfig], Method]]:
+def contenders() -> Mapping[str, Callable[[Task, LearningConfig], Method]]:
     """Return every method by name; the ceiling `joint training` is the last."""
     from benchmarks import ar1, gaussian_rehearsal, raw_replay, rehearsers
 
-    made: dict[str, Callable[[Task, AdaptConfig], Method]] = {}
+    made: dict[str, Callable[[Task, LearningConfig], Method]] = {}
     for name in FEATURE_METHODS:
         made[name] = _with(ClosedForm, method=name)
     made["ridge + mid-level"] = _with(ClosedForm, method="ridge", read="taps")
@@ -194,7 +194,7 @@ SLOW = (
 
 
 def _with(cls: Callable[..., Method], **options: Any) -> Callable[..., Method]:
-    def make(task: Task, config: AdaptConfig, **tuned: Any) -> Method:
+    def make(task: Task, config: LearningConfig, **tuned: Any) -> Method:
         return cls(task, config, **{**options, **tuned})
 
     return make

@@ -17,7 +17,7 @@ from benchmarks.rehearsers import batches
 from benchmarks.scenarios import Task
 from plr_edge.classifiers.class_means import pad_classes
 from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
@@ -52,7 +52,7 @@ class Robot:
 class Fleet:
     """Robots, and what each would answer after hearing from the others."""
 
-    def __init__(self, task: Task, n_robots: int, overlap: str, config: AdaptConfig) -> None:
+    def __init__(self, task: Task, n_robots: int, overlap: str, config: LearningConfig) -> None:
         """Give every class's frames to `OVERLAPS[overlap]` of the robots, in equal parts."""
         self.task, self.config = task, replace(config, new_per_step=1, rehearsed_per_step=64)
         self.codec = task.narrow.codec(config.bits, config.pool)

@@ -15,7 +15,7 @@ from benchmarks.compare import make_one
 from benchmarks.fleet import OVERLAPS, Fleet
 from benchmarks.grid import in_processes
 from benchmarks.scenarios import Scenario
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 
 Row = dict[str, Any]
 
@@ -28,7 +28,7 @@ def run_fleet(
     *,
     data: Path,
     output: Path,
-    config: AdaptConfig,
+    config: LearningConfig,
 ) -> list[Row]:
     """Run one fleet; return a row for each way to share."""
     task = make_one(scenario, seed, data, output)
@@ -43,7 +43,7 @@ def run_fleets(
     *,
     data: Path,
     output: Path,
-    config: AdaptConfig,
+    config: LearningConfig,
     jobs: int,
     say: Callable[[str], None],
 ) -> list[Row]:

@@ -13,7 +13,7 @@ from benchmarks.product_codec import FloatCodec
 from benchmarks.rehearsers import Rehearser, batches
 from benchmarks.scenarios import Task
 from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.generative.gaussian_generator import GaussianGenerator
 from plr_edge.replay.latent_memory import LatentMemory
 
@@ -75,7 +75,7 @@ class Generated(Rehearser):
     `, no fast`).
     """
 
-    def __init__(self, task: Task, config: AdaptConfig, **tuned: Any) -> None:
+    def __init__(self, task: Task, config: LearningConfig, **tuned: Any) -> None:
         config = replace(config, cache_bytes=0, **tuned)
         bundle = task.narrow
         least = -np.inf if bundle.manifest["latent_signed"] else 0.0

@@ -13,7 +13,7 @@ import psutil
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
@@ -44,7 +44,7 @@ class _Size:
     macs: float = 0.0
 
 
-def grow(bundle: Bundle, config: AdaptConfig, say: Callable[[str], None]) -> dict[str, Any]:
+def grow(bundle: Bundle, config: LearningConfig, say: Callable[[str], None]) -> dict[str, Any]:
     """Measure steps at growing numbers of classes and of latents, all sizes in turns.
 
     Returns:
@@ -85,7 +85,7 @@ def _ratio(large: _Size, small: _Size) -> float:
     return statistics.median(a / b for a, b in zip(large.round_ms, small.round_ms, strict=True))
 
 
-def _filled(bundle: Bundle, config: AdaptConfig, n_classes: int, n_latents: int) -> _Size:
+def _filled(bundle: Bundle, config: LearningConfig, n_classes: int, n_latents: int) -> _Size:
     """Make a learner as it is after long training: everything cached, of every age."""
     rng = np.random.default_rng(0)
     codec = bundle.codec(config.bits)

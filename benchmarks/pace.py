@@ -25,7 +25,7 @@ from benchmarks.datasets import Images, Part
 from benchmarks.scenarios import Task
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.export.split import split
 from plr_edge.runtime.perception import Features
@@ -108,7 +108,7 @@ class _Peer(_Side):
     name = f"{PEER}, eager PyTorch"
 
     def __init__(
-        self, bundle: Bundle, classes: list[str], config: AdaptConfig, settings: dict[str, Any]
+        self, bundle: Bundle, classes: list[str], config: LearningConfig, settings: dict[str, Any]
     ) -> None:
         super().__init__()
         self._bundle, self._classes = bundle, classes
@@ -135,8 +135,8 @@ class _Peer(_Side):
 
 
 def compare_pace(
-    bundle: Bundle, data: Path, output: Path, config: AdaptConfig, *, per_class: int, epochs: int,
-    say: Say,
+    bundle: Bundle, data: Path, output: Path, config: LearningConfig, *, per_class: int,
+    epochs: int, say: Say,
 ) -> dict[str, Any]:  # fmt: skip
     """Run both sides over CIFAR-100 in ten experiences.
 
@@ -201,7 +201,7 @@ def _frames(
     return experiences, test, classes
 
 
-def _seen(bundle: Bundle, frames: list[Frame], config: AdaptConfig) -> Features:
+def _seen(bundle: Bundle, frames: list[Frame], config: LearningConfig) -> Features:
     """Run held-out frames through the bundle's frozen part, for both sides."""
     with Session(bundle, None, config) as session:
         see = session.perception.see

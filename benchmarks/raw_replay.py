@@ -15,7 +15,7 @@ from benchmarks.datasets import Part
 from benchmarks.scenarios import Task
 from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import fold_batch_norm
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.replay.cosine_classifier import COSINE_SCALE
 from plr_edge.stream.decode import decode_image
 
@@ -33,7 +33,7 @@ class RawReplay(Method):
     MOST_FRAMES = 3000  # a whole network takes seconds a step here
     MOST_TESTED = 1000
 
-    def __init__(self, task: Task, config: AdaptConfig, *, lr: float = 0.002) -> None:
+    def __init__(self, task: Task, config: LearningConfig, *, lr: float = 0.002) -> None:
         super().__init__(task, config)
         if len(task.train.labels) > self.MOST_FRAMES:
             raise TooSlow(f"{len(task.train.labels)} frames; at most {self.MOST_FRAMES} are tried")

@@ -15,7 +15,7 @@ from benchmarks.contenders import Method
 from benchmarks.datasets import Part
 from benchmarks.product_codec import FloatCodec, ProductCodec
 from benchmarks.scenarios import Task
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import LatentMemory
@@ -34,7 +34,7 @@ class Rehearser(Method):
     def __init__(
         self,
         task: Task,
-        config: AdaptConfig,
+        config: LearningConfig,
         codec: Codec,
         memory: LatentMemory,
         *,
@@ -81,7 +81,7 @@ class Rehearser(Method):
 class Naive(Rehearser):
     """Fine-tune every block on the stream as it comes, without rehearsal."""
 
-    def __init__(self, task: Task, config: AdaptConfig, **tuned: Any) -> None:
+    def __init__(self, task: Task, config: LearningConfig, **tuned: Any) -> None:
         codec = task.bundle.codec(8)
         memory = LatentMemory(codec.record_bytes, 64 * (codec.record_bytes + 4), config.seed)
         config = replace(config, cache_bytes=0, **tuned)
@@ -96,7 +96,7 @@ class Joint(Rehearser):
         """Frames that are learned when all have come."""
         return 0 if self._finished else self.n_taught
 
-    def __init__(self, task: Task, config: AdaptConfig, **tuned: Any) -> None:
+    def __init__(self, task: Task, config: LearningConfig, **tuned: Any) -> None:
         codec = task.bundle.codec(8)
         n = len(task.train.labels)
         memory = LatentMemory(codec.record_bytes, n * (codec.record_bytes + 4), config.seed)
@@ -113,7 +113,7 @@ class Joint(Rehearser):
             self.learner.step()
 
 
-def remind(task: Task, config: AdaptConfig, **tuned: Any) -> Rehearser:
+def remind(task: Task, config: LearningConfig, **tuned: Any) -> Rehearser:
     """Rehearse product-quantised latents at one level.
 
     Method: Hayes et al., "REMIND Your Neural Network to Prevent Catastrophic Forgetting", ECCV

@@ -20,7 +20,8 @@ from torch.nn import functional
 from benchmarks.baselines import RandomFeatureRidge, VaeClassifier
 from benchmarks.split_data import Split
 from plr_edge.classifiers import ClassMeans, Ridge, StreamingLda
-from plr_edge.config import AdaptConfig, GenerativeConfig
+from plr_edge.config import LearningConfig
+from plr_edge.generative.config import GenerativeConfig
 from plr_edge.generative.learner import GenerativeLearner
 from plr_edge.generative.mlp import MlpClassifier
 from plr_edge.meters import find_power_meters
@@ -180,7 +181,7 @@ def _stored(per_class: int | None, fast: bool = False) -> Callable[[Split, int, 
         n = per_class or _generator_bytes(widths) // (codec.record_bytes + 4) // split.n_classes
         budget = n * split.n_classes * (codec.record_bytes + 4)
         torch.manual_seed(seed)
-        config = AdaptConfig(
+        config = LearningConfig(
             schedule="progressive", seed=seed, new_per_step=profile.batch, classifier_lr=0.05,
             rehearsed_per_step=profile.batch, blocks_lr=0.02, max_age_steps=50,
         )  # fmt: skip

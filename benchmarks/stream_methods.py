@@ -12,7 +12,7 @@ import numpy as np
 from benchmarks.streams import Task
 from plr_edge.classifiers import CLASSIFIERS, Ridge
 from plr_edge.classifiers.class_means import unit
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
@@ -24,7 +24,7 @@ _CHUNK = 16
 _JOINT_EPOCHS = 12
 
 
-def run_method(name: str, task: Task, config: AdaptConfig) -> dict[str, Any]:
+def run_method(name: str, task: Task, config: LearningConfig) -> dict[str, Any]:
     """Run one method over a task.
 
     Returns:
@@ -37,10 +37,10 @@ def run_method(name: str, task: Task, config: AdaptConfig) -> dict[str, Any]:
     return {"method": name, **result}
 
 
-def _closed_form(name: str, wide: bool) -> Callable[[Task, AdaptConfig], dict[str, Any]]:
+def _closed_form(name: str, wide: bool) -> Callable[[Task, LearningConfig], dict[str, Any]]:
     """Class means, LDA or ridge on what the exported network returns; order does not matter."""
 
-    def run(task: Task, config: AdaptConfig) -> dict[str, Any]:
+    def run(task: Task, config: LearningConfig) -> dict[str, Any]:
         x, test = (
             np.concatenate([part.seen.taps, part.seen.features], axis=1)
             if wide
@@ -75,10 +75,10 @@ def _best_ridge(
     }
 
 
-def _session(**changes: Any) -> Callable[[Task, AdaptConfig], dict[str, Any]]:
+def _session(**changes: Any) -> Callable[[Task, LearningConfig], dict[str, Any]]:
     """One pass of `plr-edge adapt`, with some settings changed."""
 
-    def run(task: Task, config: AdaptConfig) -> dict[str, Any]:
+    def run(task: Task, config: LearningConfig) -> dict[str, Any]:
         config = replace(config, **changes)
         labels, seen = task.train.labels, task.train.seen
         blank = np.zeros((1, 1, 3), np.uint8)
@@ -128,18 +128,18 @@ def _accuracy(session: Session, task: Task, *, rehearsed_alone: bool = False) ->
     return float((answers == task.test.labels).mean())
 
 
-def _joint(task: Task, config: AdaptConfig) -> dict[str, Any]:
+def _joint(task: Task, config: LearningConfig) -> dict[str, Any]:
     """Everything at once, many times over, every block: the ceiling for these blocks."""
     return _train_offline(task, config, "internal", rehearse=True)
 
 
-def _naive(task: Task, config: AdaptConfig) -> dict[str, Any]:
+def _naive(task: Task, config: LearningConfig) -> dict[str, Any]:
     """Fine-tune every block on the stream as it comes, without rehearsal."""
     return _train_offline(task, config, "internal", rehearse=False)
 
 
 def _train_offline(
-    task: Task, config: AdaptConfig, schedule: str, *, rehearse: bool
+    task: Task, config: LearningConfig, schedule: str, *, rehearse: bool
 ) -> dict[str, Any]:
     import torch
 
@@ -178,7 +178,7 @@ def _batches(array: np.ndarray, size: int = 250) -> Sequence[np.ndarray]:
     return [array[i : i + size] for i in range(0, len(array), size)]
 
 
-METHODS: dict[str, Callable[[Task, AdaptConfig], dict[str, Any]]] = {
+METHODS: dict[str, Callable[[Task, LearningConfig], dict[str, Any]]] = {
     "class means": _closed_form("class_means", wide=False),
     "streaming LDA": _closed_form("lda", wide=False),
     "ridge": _closed_form("ridge", wide=False),

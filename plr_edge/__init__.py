@@ -7,6 +7,9 @@ from typing import Any
 
 _HOMES = {
     "AdaptConfig": "plr_edge.config",
+    "AdaptSummary": "plr_edge.runtime.adapt",
+    "EngineConfig": "plr_edge.config",
+    "LearningConfig": "plr_edge.config",
     "Perception": "plr_edge.runtime.perception",
     "PlrEdgeError": "plr_edge.errors",
     "RobotOptions": "plr_edge.robot.options",

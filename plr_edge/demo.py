@@ -16,7 +16,7 @@ import numpy as np
 
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export import export_bundle
 from plr_edge.export.split import default_cut
 from plr_edge.files import replace_file
@@ -99,7 +99,7 @@ def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any
     for frame in open_stream("demo"):
         by_class.setdefault(str(frame.label), []).append(frame)
     classes = list(by_class)[: _QUICK_CLASSES if quick else None]
-    with Session(bundle, state, AdaptConfig()) as session:
+    with Session(bundle, state, LearningConfig()) as session:
         held_out = _held_out(session.perception, classes)
         rows, began = [], time.perf_counter()
         for name in classes:

@@ -8,8 +8,8 @@ import pytest
 
 from plr_edge.backbones import load_backbone
 from plr_edge.cli import _COMMANDS
-from plr_edge.config import read_recipe
 from plr_edge.errors import ConfigError
+from plr_edge.export.recipe import read_recipe
 from plr_edge.export.split import legal_cuts
 
 ROOT = Path(__file__).parent.parent

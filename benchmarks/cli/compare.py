@@ -52,7 +52,7 @@ def command(
     """
     from benchmarks import compare, compare_report, scenarios
     from benchmarks.contenders import SLOW, contenders
-    from plr_edge.config import AdaptConfig, parse_bytes
+    from plr_edge.config import LearningConfig, parse_bytes
     from plr_edge.errors import ConfigError
 
     known = tuple(contenders())
@@ -60,7 +60,7 @@ def command(
         if name not in known:
             raise ConfigError(f"no method {name!r}; there are {', '.join(known)}")
     wanted = scenarios.choose(quick, datasets, orders, frames, experiences, noises)
-    config = AdaptConfig(memory_bytes=parse_bytes(memory))
+    config = LearningConfig(memory_bytes=parse_bytes(memory))
     backend = "ray" if cluster else "loky"
     if tune:
         compare.tune(data=data, output=output, config=config, jobs=jobs, say=click.echo,

@@ -34,11 +34,11 @@ def command(
     from benchmarks import fleet_report, fleet_runs
     from benchmarks.compare_report import put_between_marks
     from benchmarks.scenarios import Scenario
-    from plr_edge.config import AdaptConfig, parse_bytes
+    from plr_edge.config import LearningConfig, parse_bytes
 
     rows = fleet_runs.run_fleets(
         Scenario(dataset=dataset, per_class=frames), robots, seeds, data=data, output=output,
-        config=AdaptConfig(memory_bytes=parse_bytes(memory)), jobs=jobs, say=click.echo,
+        config=LearningConfig(memory_bytes=parse_bytes(memory)), jobs=jobs, say=click.echo,
     )  # fmt: skip
     what = f"{dataset} x {frames}, {robots} robots, {seeds} seed{'s' * (seeds > 1)}"
     table = fleet_report.markdown(rows, what)

@@ -19,11 +19,11 @@ def command(bundle: Path | None, output: Path) -> None:
     from benchmarks.compare import make_bundles
     from benchmarks.growth import grow
     from plr_edge.bundle.reading import open_bundle
-    from plr_edge.config import AdaptConfig
+    from plr_edge.config import LearningConfig
     from plr_edge.files import replace_file
 
     opened = open_bundle(bundle) if bundle else make_bundles(output, click.echo)[1]
-    facts = grow(opened, AdaptConfig(), click.echo)
+    facts = grow(opened, LearningConfig(), click.echo)
     replace_file(output / "growth.json", json.dumps(facts, indent=1).encode())
     for name, value in facts["ratios"].items():
         click.echo(f"a step at most {name} takes {value:.2f} times one at fewest")

@@ -27,12 +27,12 @@ def command(
     from benchmarks.compare import make_bundles
     from benchmarks.pace import compare_pace
     from plr_edge.bundle.reading import open_bundle
-    from plr_edge.config import AdaptConfig
+    from plr_edge.config import LearningConfig
     from plr_edge.files import replace_file
 
     opened = open_bundle(bundle) if bundle else make_bundles(output, click.echo)[1]
     facts = compare_pace(
-        opened, data, output, AdaptConfig(seed=seed), per_class=per_class, epochs=epochs,
+        opened, data, output, LearningConfig(seed=seed), per_class=per_class, epochs=epochs,
         say=click.echo,
     )  # fmt: skip
     output.mkdir(parents=True, exist_ok=True)

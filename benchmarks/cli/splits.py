@@ -69,7 +69,7 @@ def _run_streams(protocol: str, methods: tuple[str, ...], options: Row) -> None:
     from benchmarks.streams import PROTOCOLS, load_parts, make_task
     from plr_edge.backbones import load_backbone
     from plr_edge.bundle.reading import open_bundle
-    from plr_edge.config import AdaptConfig, parse_bytes
+    from plr_edge.config import LearningConfig, parse_bytes
     from plr_edge.export import export_bundle
 
     bundle, output = options["bundle"], options["output"]
@@ -78,7 +78,7 @@ def _run_streams(protocol: str, methods: tuple[str, ...], options: Row) -> None:
         if not bundle.exists():
             export_bundle(load_backbone("mobilenet_v2"), "block14", bundle)
     opened = open_bundle(bundle)
-    config = AdaptConfig(memory_bytes=parse_bytes(options["memory"]))
+    config = LearningConfig(memory_bytes=parse_bytes(options["memory"]))
     config = replace(config, bits=int(options["bits"])) if options["bits"] else config
     parts = load_parts(PROTOCOLS[protocol], opened, options["data"], output / "cache", click.echo)
     key = {"config": vars(config), "bundle": opened.frozen_sha256}

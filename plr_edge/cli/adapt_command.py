@@ -64,7 +64,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     from plr_edge.stream import open_stream
 
     opened = open_bundle(bundle, options["trust"])
-    config = make_config(opened, options)
+    config, engines = make_configs(opened, options)
     frames = open_stream(
         stream,
         split=options["split"],
@@ -75,7 +75,10 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     )
     part = options["topic"] or options["split"]
     key = None if stream == "-" else f"{stream}#{part}"
-    with Session(opened, state, config) as session, AdaptProgress(frames.n_frames) as progress:
+    with (
+        Session(opened, state, config, engines) as session,
+        AdaptProgress(frames.n_frames) as progress,
+    ):
         summary = adapt(session, frames, key=key, on_chunk=progress.update)
     if options["as_json"]:
         click.echo(json.dumps(summary))
@@ -85,29 +88,28 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         raise click.exceptions.Exit(130)
 
 
-def make_config(bundle: Any, options: dict[str, Any]) -> Any:
-    """Turn options into an `AdaptConfig`; what was not given keeps its default."""
-    from dataclasses import replace
-
-    from plr_edge.config import AdaptConfig, parse_bytes
+def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
+    """Turn options into a `LearningConfig` and an `EngineConfig`, leaving defaults to them."""
+    from plr_edge.config import EngineConfig, LearningConfig, parse_bytes
     from plr_edge.profiling.profile import read_step_costs
 
-    config = AdaptConfig(
-        memory_bytes=parse_bytes(options["memory"]),
+    engines = EngineConfig(
         n_threads=options["threads"],
         engine=options["engine"],
         providers=options["providers"],
+        allow_code=options["allow_code"],
     )
     given = {
+        "memory_bytes": parse_bytes(options["memory"]),
         "bits": int(options["bits"]) if options["bits"] else None,
         "pool": options["pool"],
         "schedule": options["schedule"],
         "train_ratio": options["train_ratio"],
         "seed": options["seed"],
-        "allow_code": options["allow_code"],
         "step_costs": read_step_costs(options["costs"], bundle) if options["costs"] else None,
     }
-    return replace(config, **{name: value for name, value in given.items() if value is not None})
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return LearningConfig(**chosen), engines
 
 
 def _print_summary(summary: dict[str, Any], state: Path) -> None:

@@ -72,7 +72,7 @@ def command(
 
     from plr_edge import export
     from plr_edge.backbones import load_backbone
-    from plr_edge.config import Recipe, read_recipe
+    from plr_edge.export.recipe import Recipe, read_recipe
     from plr_edge.export.split import default_cut
     from plr_edge.stream import open_stream
 

@@ -95,10 +95,10 @@ def _caps(store: Any, n_labels: int) -> dict[str, dict[str, int]]:
     """Return what is used of what may be used, by the settings of the last run that taught."""
     from dataclasses import asdict
 
-    from plr_edge.config import AdaptConfig
+    from plr_edge.config import LearningConfig
     from plr_edge.store import MAX_LABELS
 
-    settings = {**asdict(AdaptConfig()), **store.get("config", {})}
+    settings = {**asdict(LearningConfig()), **store.get("config", {})}
     return {
         "latents_bytes": {"used": store.n_latent_bytes, "cap": settings["label_bytes"]},
         "labels": {"used": n_labels, "cap": MAX_LABELS},

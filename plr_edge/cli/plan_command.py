@@ -53,7 +53,7 @@ def command(bundle: Path, **options: Any) -> None:
 
     from plr_edge.bundle.reading import open_bundle
     from plr_edge.cli import plan_text
-    from plr_edge.config import AdaptConfig
+    from plr_edge.config import EngineConfig, LearningConfig
     from plr_edge.planning.planner import Planner
     from plr_edge.planning.trials import Family, Trial
     from plr_edge.profiling.profile import read_profile
@@ -65,7 +65,7 @@ def command(bundle: Path, **options: Any) -> None:
     budgets = {name: getattr(filled, name) for name in _OF_BOARD}
     options, notes = keepable(options, options | budgets, facts)
     limits = make_limits(options, facts)
-    config = AdaptConfig(
+    engines = EngineConfig(
         n_threads=options["threads"],
         engine=options["engine"],
         providers=options["providers"],
@@ -76,8 +76,8 @@ def command(bundle: Path, **options: Any) -> None:
     if options["stream"]:
         trial = Trial.open(options["stream"], options["limit_per_class"])
     with tempfile.TemporaryDirectory() as folder:
-        planner = Planner(family, limits, config, Path(folder), trial=trial,
-                          finalists=options["finalists"], say=_say)  # fmt: skip
+        planner = Planner(family, limits, LearningConfig(), Path(folder), engines=engines,
+                          trial=trial, finalists=options["finalists"], say=_say)  # fmt: skip
         costs = facts or planner.measure(options["precisions"] or _precisions(options))
         plan = planner.plan(costs, measured_here=facts is None)
     if options["as_json"]:

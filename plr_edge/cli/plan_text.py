@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.planning.candidates import CONSOLIDATE_STEPS, Judged, Limits, consolidation_s
 from plr_edge.planning.planner import Plan
 from plr_edge.planning.trials import Family
@@ -112,7 +112,7 @@ def commands(plan: Plan, family: Family, options: dict[str, Any]) -> list[str]:
     run += ["--allow-code"] if options["allow_code"] else []
     if plan.best.schedule.name == "measured":  # costs are known here, and not to `run`
         run += ["--schedule", ",".join(f"{share:.4f}" for share in plan.best.schedule.shares)]
-    if plan.best.memory_bytes != AdaptConfig().memory_bytes:
+    if plan.best.memory_bytes != LearningConfig().memory_bytes:
         run += ["--latents", f"{plan.best.memory_bytes / 1e6:g}MB"]
     codec = plan.codecs[0]
     run += ["--bits", str(codec["bits"])] if codec["bits"] != 4 else []

@@ -40,7 +40,7 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     import json
 
     from plr_edge.bundle.reading import open_bundle
-    from plr_edge.config import AdaptConfig
+    from plr_edge.config import EngineConfig
     from plr_edge.errors import StreamError
     from plr_edge.files import replace_file
     from plr_edge.profiling.page import write_page
@@ -52,7 +52,7 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     if options["html"]:
         figure_class()  # or refuse now, not after minutes
     opened = [open_bundle(path, options["trust"]) for path in bundles]
-    config = AdaptConfig(
+    engines = EngineConfig(
         n_threads=options["threads"],
         engine=options["engine"],
         providers=options["providers"],
@@ -62,13 +62,13 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     frames = list(islice(stream, _FRAMES))
     if not frames:
         raise StreamError(f"no frame of {options['stream']} can be read; give another --stream")
-    facts = profile_bundles(opened, config, runs=options["runs"], frames=frames, say=_say)
+    facts = profile_bundles(opened, engines=engines, runs=options["runs"], frames=frames, say=_say)
     if options["json_file"]:
         replace_file(options["json_file"], json.dumps(facts, indent=1).encode())
     runs = []
     if options["html"] or options["trace"]:
         _say("a run to trace")
-        runs = [trace_run(bundle, stream, config) for bundle in opened]
+        runs = [trace_run(bundle, stream, engines=engines) for bundle in opened]
     if options["trace"]:
         write_trace(options["trace"], runs, facts["machine"])
     if options["html"]:

@@ -20,7 +20,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from plr_edge.config import GenerativeConfig
+from plr_edge.generative.config import GenerativeConfig
 from plr_edge.generative.gaussian_generator import GaussianGenerator
 from plr_edge.generative.latent_generator import LatentGenerator
 from plr_edge.generative.mlp import MlpClassifier

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.schedule import Level, Schedule, make_schedule
 from plr_edge.robot.governor import AIM, Budget, Governor, Reading
@@ -137,7 +137,7 @@ class Judged:
 
 
 def judge(candidate: Candidate, costs: Costs, limits: Limits, idle_w: float | None,
-          config: AdaptConfig, schedule: str = "progressive") -> Judged:  # fmt: skip
+          config: LearningConfig, schedule: str = "progressive") -> Judged:  # fmt: skip
     """Hold a candidate against the budgets.
 
     Args:

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 from plr_edge.planning.candidates import SEQ_BYTES, Candidate, Costs
 from plr_edge.replay.feature_cache import FeatureCache
@@ -24,7 +24,7 @@ class CostModel:
     """Costs of candidates, from a profile of one or more bundles."""
 
     def __init__(self, facts: Mapping[str, Any], references: Mapping[str, Candidate],
-                 config: AdaptConfig) -> None:  # fmt: skip
+                 config: LearningConfig) -> None:  # fmt: skip
         """Read a profile.
 
         Args:
@@ -145,7 +145,7 @@ class _Known:
         )
 
     def trainer_bytes_of(
-        self, candidate: Candidate, config: AdaptConfig, memory_bytes: int
+        self, candidate: Candidate, config: LearningConfig, memory_bytes: int
     ) -> int | None:
         """Add what a candidate needs more for training than the one that was measured."""
         if self.trainer_bytes is None:
@@ -155,7 +155,7 @@ class _Known:
         return int(self.trainer_bytes - own + other)
 
 
-def training_bytes(candidate: Candidate, config: AdaptConfig) -> int:
+def training_bytes(candidate: Candidate, config: LearningConfig) -> int:
     """Return the bytes of training that differ between candidates.
 
     Cached features and weights stay; what autograd keeps during a step and the copies of a

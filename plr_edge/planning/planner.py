@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import ConfigError, PlrEdgeError
 from plr_edge.planning.candidates import SEQ_BYTES, Candidate, Judged, Limits, judge
 from plr_edge.planning.cost_model import CostModel
@@ -57,9 +57,10 @@ class Planner:
         self,
         family: Family,
         limits: Limits,
-        config: AdaptConfig,
+        config: LearningConfig,
         folder: Path,
         *,
+        engines: EngineConfig | None = None,
         trial: Trial | None = None,
         finalists: int = 3,
         say: Say = lambda text: None,
@@ -71,11 +72,13 @@ class Planner:
             limits: budgets.
             config: of learning.
             folder: where to export candidates that are to be measured.
+            engines: what the networks run on.
             trial: to see how accurate finalists are; None to go by what others measured.
             finalists: how many of the best candidates to export and measure.
             say: told what is going on.
         """
         self.family, self.limits, self.config = family, limits, config
+        self.engines = engines or EngineConfig()
         self.folder, self.trial, self.finalists, self.say = folder, trial, finalists, say
         self._table: AccuracyTable | None = read_accuracies(family)
         self._measured: dict[tuple[int, str, str], float] = {}  # accuracy on the trial
@@ -91,7 +94,7 @@ class Planner:
         own = self.family.own
         wanted = [own, *(replace(own, precision=p) for p in precisions if p != own.precision)]
         bundles = [b for b in map(self._bundle, wanted) if b is not None]
-        return profile_bundles(bundles, self.config, runs=runs, say=self.say)
+        return profile_bundles(bundles, self.config, engines=self.engines, runs=runs, say=self.say)
 
     def plan(self, facts: dict[str, Any], *, measured_here: bool, runs: int = 50) -> Plan:
         """Make a plan from a profile.
@@ -112,7 +115,9 @@ class Planner:
             bundles = [self._bundle(j.candidate) for j in new if not j.costs.measured]
             made = [bundle for bundle in bundles if bundle is not None]
             if made:
-                more = profile_bundles(made, self.config, runs=runs, say=self.say)
+                more = profile_bundles(
+                    made, self.config, engines=self.engines, runs=runs, say=self.say
+                )
                 facts = {**facts, "bundles": [*facts["bundles"], *more["bundles"]]}
             judged = self._judge(facts)
         if self.trial is not None:
@@ -210,7 +215,7 @@ class Planner:
         config = replace(
             self.config, bits=bits, pool=pool, memory_bytes=one.memory_bytes, schedule=shares
         )
-        return self.trial.accuracy(bundle, config)
+        return self.trial.accuracy(bundle, config, self.engines)
 
     def _ranked(self, judged: Sequence[Judged]) -> list[Judged]:
         """Put the best first: as accurate as any, within `AS_GOOD`, and then the cheapest frame."""

@@ -15,7 +15,7 @@ from plr_edge.assets import ACCURACY
 from plr_edge.backbones import Backbone, load_backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import BackboneError, StreamError
 from plr_edge.export.adaptive import check_code
 from plr_edge.export.split import (
@@ -239,13 +239,16 @@ class Trial:
             parts[i % _HELD_OUT_EVERY == last].append(entry)
         return cls(*(Stream(part, len(part)) for part in parts))
 
-    def accuracy(self, bundle: Bundle, config: AdaptConfig) -> float:
+    def accuracy(
+        self, bundle: Bundle, config: LearningConfig, engines: EngineConfig | None = None
+    ) -> float:
         """Adapt a bundle in memory, and return the share of held-out frames that it gets right.
 
         Raises:
             StreamError: a part holds no labelled frame.
         """
-        with Session(bundle, None, replace(config, train_ratio=_TRAIN_RATIO)) as session:
+        config = replace(config, train_ratio=_TRAIN_RATIO)
+        with Session(bundle, None, config, engines) as session:
             if adapt(session, self.taught)["interrupted"]:
                 raise KeyboardInterrupt
             right, n, known = 0, 0, set(session.classes)

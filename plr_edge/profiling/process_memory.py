@@ -11,14 +11,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import EngineError
 from plr_edge.meters.process import process_memory
 
@@ -48,12 +48,15 @@ def imports_memory() -> dict[str, Any]:
     return rows
 
 
-def role_memory(bundle: Bundle, config: AdaptConfig) -> dict[str, Any]:
+def role_memory(
+    bundle: Bundle, config: LearningConfig, engines: EngineConfig | None = None
+) -> dict[str, Any]:
     """Measure a process that answers with a bundle, and one that trains it.
 
     Args:
         bundle: what they work with.
-        config: of the engines and of learning.
+        config: how to learn.
+        engines: what the networks run on.
 
     Returns:
         `answers` and `trains`, each with what `process_memory` returns and the largest
@@ -62,8 +65,9 @@ def role_memory(bundle: Bundle, config: AdaptConfig) -> dict[str, Any]:
     Raises:
         EngineError: a process failed.
     """
-    allow_code = config.allow_code or bundle.trusted
-    facts = json.dumps({**asdict(config), "allow_code": allow_code})
+    engines = engines or EngineConfig()
+    engines = replace(engines, allow_code=engines.allow_code or bundle.trusted)
+    facts = json.dumps([asdict(config), asdict(engines)])
     rows = {}
     for role in ROLES:
         with _child(
@@ -100,21 +104,20 @@ def _highest_data(child: subprocess.Popen[str]) -> int:
     return highest
 
 
-def _answer(bundle: Bundle, config: AdaptConfig) -> object:
+def _answer(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> object:
     from plr_edge.classifiers.combined import CombinedClassifier
     from plr_edge.runtime.perception import Perception
     from plr_edge.stream.base import Frame
 
     classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width)
-    perception = Perception(bundle, classifier, [], n_threads=config.n_threads,
-                            engine=config.engine, providers=config.providers)  # fmt: skip
+    perception = Perception(bundle, classifier, [], engines)
     size = bundle.preprocessing.size
     for i in range(_FRAMES):
         perception.predict_many([Frame(np.zeros((size, size, 3), np.uint8), None, i, "zeros", i)])
     return perception
 
 
-def _train(bundle: Bundle, config: AdaptConfig) -> object:
+def _train(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> object:
     """Do what the trainer process does: a step entered at each level, then a candidate offered."""
     from plr_edge.export.adaptive import adaptive_blocks
     from plr_edge.replay.latent_memory import LatentMemory
@@ -127,8 +130,8 @@ def _train(bundle: Bundle, config: AdaptConfig) -> object:
     memory = LatentMemory(codec.record_bytes + SEQ_BYTES, config.memory_bytes, config.seed)
     alone = [tuple(float(i == j) for j in range(len(levels))) for i in range(len(levels))]
     learner = Learner(
-        adaptive_blocks(bundle, allow_code=config.allow_code), levels, memory, codec,
-        Schedule(name="alone", shares=alone[0]), config,
+        adaptive_blocks(bundle, allow_code=engines.allow_code), levels, memory, codec,
+        Schedule(name="alone", shares=alone[0]), config, n_threads=engines.n_threads,
     )  # fmt: skip
     n = config.new_per_step + config.rehearsed_per_step
     latents = np.abs(np.random.default_rng(config.seed).standard_normal((n, *bundle.latent_shape)))
@@ -149,17 +152,20 @@ _LOADED_BY = {
     "answers": ("plr_edge.runtime.perception", "onnxruntime"),
     "trains": ("plr_edge.robot.trainer", "onnxruntime"),
 }
-ROLES: dict[str, Callable[[Bundle, AdaptConfig], object]] = {"answers": _answer, "trains": _train}
+ROLES: dict[str, Callable[[Bundle, LearningConfig, EngineConfig], object]] = {
+    "answers": _answer,
+    "trains": _train,
+}
 
 
 def main(role: str, path: str, config: str) -> None:
     """Play a role, and print what it took."""
-    facts = json.loads(config)
-    facts["providers"] = tuple(facts["providers"])
+    learning, engines = json.loads(config)
+    engines["providers"] = tuple(engines["providers"])
     for module in _LOADED_BY[role]:
         importlib.import_module(module)
     print("loaded", flush=True)
-    kept = ROLES[role](open_bundle(path), AdaptConfig(**facts))
+    kept = ROLES[role](open_bundle(path), LearningConfig(**learning), EngineConfig(**engines))
     memory = process_memory()
     del kept
     print(json.dumps(memory))

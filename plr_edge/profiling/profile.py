@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import ConfigError
 from plr_edge.meters import (
     EnergyReading,
@@ -36,7 +36,8 @@ _FRAMES = 64
 
 def profile_bundles(
     bundles: Sequence[Bundle],
-    config: AdaptConfig | None = None,
+    config: LearningConfig | None = None,
+    engines: EngineConfig | None = None,
     *,
     runs: int = 50,
     warmup: int = 5,
@@ -47,7 +48,8 @@ def profile_bundles(
 
     Args:
         bundles: what to compare.
-        config: batch sizes, threads and engine of the frozen part.
+        config: sizes of a training step.
+        engines: what the networks run on.
         runs: timed calls at batch 1; at larger batches, and of training steps, a fifth of it.
         warmup: calls before that.
         frames: to run on; some of the embedded stream by default. Their labels do not matter.
@@ -56,27 +58,29 @@ def profile_bundles(
     Returns:
         Facts that fit JSON; `read_step_costs` and `plr-edge plan` take costs from them.
     """
-    config = config or AdaptConfig()
+    config, engines = config or LearningConfig(), engines or EngineConfig()
     meters, reasons = find_power_meters()
     frames = list(frames) or list(islice(open_stream("demo", limit_per_class=6), _FRAMES))
     machine, before_c = describe_machine(), read_temperatures_c()
     idle = measure_idle(meters) if meters else {}
     entries = [_entry(b, name) for b, name in zip(bundles, _labels(bundles), strict=True)]
-    jobs = [_jobs(b, e, config, frames, runs) for b, e in zip(bundles, entries, strict=True)]
+    jobs = [
+        _jobs(b, e, config, engines, frames, runs) for b, e in zip(bundles, entries, strict=True)
+    ]
     for group in _together(jobs):
         say(" ".join(str(group[0].row.get(key, "")) for key in ("part", "level", "batch")).strip())
         measure(group, warmup, meters, idle)
     after_c, after = read_temperatures_c(), describe_machine()
     say("memory")
     for bundle, entry in zip(bundles, entries, strict=True):
-        entry["memory"] = role_memory(bundle, config)
+        entry["memory"] = role_memory(bundle, config, engines)
     return {
         "schema": SCHEMA,
         "machine": machine,
         "changed": {k: v for k, v in after.items() if machine.get(k) != v},
-        "n_threads": config.n_threads,
-        "engine": config.engine,
-        "providers": list(config.providers),
+        "n_threads": engines.n_threads,
+        "engine": engines.engine,
+        "providers": list(engines.providers),
         "batch": config.new_per_step + config.rehearsed_per_step,
         "n_classes": N_CLASSES,
         "bundles": entries,
@@ -154,19 +158,24 @@ def _entry(bundle: Bundle, label: str) -> dict[str, Any]:
 
 
 def _jobs(
-    bundle: Bundle, entry: dict[str, Any], config: AdaptConfig, frames: Sequence[Frame], runs: int
+    bundle: Bundle,
+    entry: dict[str, Any],
+    config: LearningConfig,
+    engines: EngineConfig,
+    frames: Sequence[Frame],
+    runs: int,
 ) -> list[Job]:
     """Return the calls to measure, each with its row already in `entry`."""
     from plr_edge.engines.choice import make_frozen_engine
     from plr_edge.runtime.session import Session
 
     # every step enters where it is told to, and no cached feature ages
-    session = Session(bundle, None, replace(config, schedule="basic", step_costs=None,
-                                            max_age_steps=10**9))  # fmt: skip
+    fixed = replace(config, schedule="basic", step_costs=None, max_age_steps=10**9)
+    session = Session(bundle, None, fixed, engines)
     n = config.new_per_step + config.rehearsed_per_step
     batch = list(islice(cycle(frames), n))
     seen = _teach(session, batch)
-    engine = make_frozen_engine(bundle, config.engine, config.providers, config.n_threads)
+    engine = make_frozen_engine(bundle, engines.engine, engines.providers, engines.n_threads)
     x = bundle.preprocessing([frame.image for frame in batch])
     macs = {"frozen": int(bundle.manifest["frozen_macs"]),
             "adaptive": sum(level.macs for level in bundle.levels[:-1])}  # fmt: skip

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.files import replace_file
 from plr_edge.meters import (
@@ -148,7 +148,8 @@ class Sampler:
 def trace_run(
     bundle: Bundle,
     frames: Iterable[Frame],
-    config: AdaptConfig | None = None,
+    config: LearningConfig | None = None,
+    engines: EngineConfig | None = None,
     *,
     n_frames: int = 96,
     every_s: float = SAMPLE_EVERY_S,
@@ -159,6 +160,7 @@ def trace_run(
         bundle: what answers and learns.
         frames: of a stream; those without a label are taught as one of a few classes.
         config: how to learn.
+        engines: what the networks run on.
         n_frames: at most.
         every_s: time between two samples of the counters.
 
@@ -167,7 +169,7 @@ def trace_run(
     """
     from plr_edge.runtime.session import Session
 
-    session = Session(bundle, None, config or AdaptConfig())
+    session = Session(bundle, None, config, engines)
     spans: list[Span] = []
     with Sampler(every_s=every_s) as sampler:
         source = islice(iter(frames), n_frames)

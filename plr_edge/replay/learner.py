@@ -22,7 +22,7 @@ import torch
 from torch import nn
 
 from plr_edge.classifiers.class_means import ClassMeans, fit_means
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StateError
 from plr_edge.replay.cosine_classifier import CosineClassifier
 from plr_edge.replay.latent_codec import LatentCodec
@@ -54,7 +54,9 @@ class Learner:
         memory: LatentMemory,
         codec: LatentCodec,
         schedule: Schedule,
-        config: AdaptConfig,
+        config: LearningConfig,
+        *,
+        n_threads: int = 1,
     ) -> None:
         """Take ownership of `blocks` and `memory`.
 
@@ -65,8 +67,9 @@ class Learner:
             codec: decodes these latents.
             schedule: share of the steps per level.
             config: learning rates, sizes and seed.
+            n_threads: number of torch threads in this process.
         """
-        torch.set_num_threads(config.n_threads)
+        torch.set_num_threads(n_threads)
         self.blocks = blocks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.schedule, self.config, self.levels = schedule, config, levels
         self.features = LevelFeatures(self.blocks, levels, memory, codec, config)

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.replay.feature_cache import FeatureCache
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import LatentMemory
@@ -68,7 +68,7 @@ class LevelFeatures:
         levels: tuple[Level, ...],
         memory: LatentMemory,
         codec: LatentCodec,
-        config: AdaptConfig,
+        config: LearningConfig,
     ) -> None:
         """Start with an empty cache; the arguments are those of `Learner`."""
         self.levels, self.memory = levels, memory

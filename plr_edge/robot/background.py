@@ -19,7 +19,7 @@ import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.runtime import checkpoint as saving
 from plr_edge.runtime.drafts import adopt, become, draft_of
 from plr_edge.runtime.knowledge import Knowledge
@@ -35,13 +35,19 @@ _REST = 4.0  # pause after a fit of ridge, in times of what it took
 class Background(Knowledge):
     """Answer here; learn labels on other threads."""
 
-    def __init__(self, bundle: Bundle, state: str | Path, config: AdaptConfig) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        state: str | Path,
+        config: LearningConfig,
+        engines: EngineConfig | None = None,
+    ) -> None:
         """Open the state; nothing is recovered yet.
 
         Raises:
             StateError: the state is damaged, in use or not writable.
         """
-        super().__init__(bundle, state, config)
+        super().__init__(bundle, state, config, engines)
         self.wake: Callable[[], None] = lambda: None  # called when `poll` has something to do
         self.last_seq = 0  # labels acknowledged
         self.changing = False  # labels are being made durable, or taken back

@@ -15,7 +15,7 @@ import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.class_means import ClassMeans
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import PlrEdgeError
 from plr_edge.replay.schedule import macs_from
 from plr_edge.robot.autosave import Autosave
@@ -44,7 +44,8 @@ class Live(Background):
         self,
         bundle: Bundle,
         state: str | Path,
-        config: AdaptConfig,
+        config: LearningConfig,
+        engines: EngineConfig | None = None,
         *,
         nice: int = 10,
         cpus: list[int] | None = None,
@@ -56,6 +57,7 @@ class Live(Background):
             bundle: from `open_bundle`.
             state: directory of what is learned.
             config: how to learn.
+            engines: what the networks run on.
             nice: of the trainer.
             cpus: that the trainer may use; all by default.
             memory_limit_bytes: of the trainer's data.
@@ -65,7 +67,7 @@ class Live(Background):
         """
         self.trainer = TrainerProcess(nice)
         self._briefing: TrainerSync | None = None
-        super().__init__(bundle, state, _with_costs(bundle, config))
+        super().__init__(bundle, state, _with_costs(bundle, config), engines)
         self.report: dict[str, Any] = {}
         self.n_dropped = 0
         self.n_steps = [0] * len(bundle.levels)  # done since the start, by level
@@ -162,8 +164,9 @@ class Live(Background):
         slow = self.slow
         facts: dict[str, Any] = {
             "bundle": str(self.bundle.path),
-            "config": {**asdict(self.config), "step_costs": self.config.step_costs,
-                       "allow_code": self.config.allow_code or self.bundle.trusted},
+            "config": asdict(self.config),
+            "n_threads": self.engines.n_threads,
+            "allow_code": self.engines.allow_code or self.bundle.trusted,
             "upto": slow.upto if slow else 0,
             "trained": self.version > 0,
             **self._limits,
@@ -248,7 +251,7 @@ class Live(Background):
             self._briefing.tell(0, pack("restore", {}, arrays))
 
 
-def _with_costs(bundle: Bundle, config: AdaptConfig) -> AdaptConfig:
+def _with_costs(bundle: Bundle, config: LearningConfig) -> LearningConfig:
     """Let the schedule `measured` begin with multiply-adds; the governor has it follow seconds."""
     if config.schedule != "measured" or config.step_costs is not None:
         return config

@@ -12,7 +12,7 @@ from typing import Any
 from plr_edge.boards import boards, detect_board, load_board
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig, parse_bytes
+from plr_edge.config import EngineConfig, LearningConfig, parse_bytes
 from plr_edge.errors import ConfigError
 from plr_edge.replay.schedule import macs_from
 from plr_edge.robot.governor import Budget, Governor
@@ -76,7 +76,7 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
     return_memory_at_once()
     options = with_board(options)
     budget = make_budget(options)
-    config = AdaptConfig(
+    engines = EngineConfig(
         n_threads=options.threads,
         engine=options.engine,
         providers=options.providers,
@@ -88,11 +88,11 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
         "bits": options.bits,
         "memory_bytes": parse_bytes(options.latents) if options.latents else None,
     }
-    config = replace(config, **{name: value for name, value in given.items() if value is not None})
+    config = LearningConfig(**{name: value for name, value in given.items() if value is not None})
     limit = parse_bytes(options.memory) if options.memory else None
     cpus = _cpus(options.cpus) if options.cpus else None
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
-    live = Live(opened, state, config, cpus=cpus, memory_limit_bytes=limit)
+    live = Live(opened, state, config, engines, cpus=cpus, memory_limit_bytes=limit)
     step_s = [3 * 64 * (macs + 1) / _GUESSED_MACS_PER_S for macs in macs_from(opened.levels)]
     return Robot(live, Governor(budget, live.schedule, step_s))
 

@@ -14,7 +14,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.meters.process import process_memory
 from plr_edge.replay.latent_memory import LatentMemory
@@ -38,15 +38,18 @@ class Trainer:
 
     def __init__(self, connection: Connection, facts: dict[str, Any], arrays: Any) -> None:
         self._connection = connection
-        self._config = AdaptConfig(**facts["config"])
+        self._config = LearningConfig(**facts["config"])
         self._bundle = open_bundle(facts["bundle"])
         codec = self._bundle.codec(self._config.bits, self._config.pool)
         record_bytes = codec.record_bytes + SEQ_BYTES
         memory = LatentMemory(record_bytes, self._config.memory_bytes, self._config.seed)
         levels = self._bundle.levels
         schedule = make_schedule(self._config.schedule, levels, self._config.step_costs)
-        blocks = adaptive_blocks(self._bundle, allow_code=self._config.allow_code)
-        self._learner = Learner(blocks, levels, memory, codec, schedule, self._config)
+        blocks = adaptive_blocks(self._bundle, allow_code=bool(facts["allow_code"]))
+        self._learner = Learner(
+            blocks, levels, memory, codec, schedule, self._config,
+            n_threads=int(facts["n_threads"]),
+        )  # fmt: skip
         self._of_bundle = self._learner.weights()  # what training falls back to at first
         self._upto, self._to_go = int(facts["upto"]), 0
         self._trained = bool(facts["trained"])

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from plr_edge.config import AdaptConfig
 from plr_edge.errors import StateError
 from plr_edge.runtime.holdout import HoldoutSet, seqs_of, with_seq
 from plr_edge.runtime.perception import check_state_fits
@@ -24,7 +23,6 @@ if TYPE_CHECKING:
 
 _log = logging.getLogger(__name__)
 _CHUNK = 16
-_OF_A_RUN = ("allow_code", "engine", "n_threads", "providers")  # not of what is learned
 
 
 @dataclass(frozen=True)
@@ -144,11 +142,6 @@ def identity(knowledge: Knowledge) -> dict[str, Any]:
     }
 
 
-def settings(config: AdaptConfig) -> dict[str, Any]:
-    """Return what a state remembers of the settings that it was taught with, as JSON."""
-    return {name: value for name, value in asdict(config).items() if name not in _OF_A_RUN}
-
-
 def recover(knowledge: Any, store: Store) -> int:
     """Go on from the newest generation, and learn the labels that it had not.
 
@@ -215,7 +208,7 @@ def _check_identity(knowledge: Knowledge, store: Store) -> None:
             f"{bundle.path} is release {bundle.release}; {store.path} has seen {seen}; use that "
             "one or a later one"
         )
-    config = settings(knowledge.config)
+    config = asdict(knowledge.config)
     facts = {"identity": kept or mine, "release": bundle.release, "config": config}
     changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.get(k))}
     if changed and not store.refusal:

@@ -19,7 +19,7 @@ import numpy as np
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.class_means import SequentialScorer
 from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.replay.schedule import make_schedule
 from plr_edge.runtime.holdout import HoldoutSet
 from plr_edge.runtime.label_filter import LabelFilter
@@ -36,13 +36,20 @@ _log = logging.getLogger(__name__)
 class Knowledge:
     """Answer and acknowledge; subclasses say how to train."""
 
-    def __init__(self, bundle: Bundle, state: str | Path | None, config: AdaptConfig) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        state: str | Path | None,
+        config: LearningConfig,
+        engines: EngineConfig | None = None,
+    ) -> None:
         """Open the state, and build what answers; nothing is recovered yet.
 
         Raises:
             StateError: the state is damaged, in use or not writable.
         """
         self.bundle, self.config = bundle, config
+        self.engines = engines or EngineConfig()
         self.schedule = make_schedule(config.schedule, bundle.levels, config.step_costs)
         self.codec = bundle.codec(config.bits, config.pool)
         self.classes: list[str] = []
@@ -62,14 +69,7 @@ class Knowledge:
             classifier = CombinedClassifier(
                 bundle.taps_width, bundle.feature_width, config.ridge_strength
             )
-            self.perception = Perception(
-                bundle,
-                classifier,
-                self.classes,
-                n_threads=config.n_threads,
-                engine=config.engine,
-                providers=config.providers,
-            )
+            self.perception = Perception(bundle, classifier, self.classes, self.engines)
         except BaseException:
             if self.store is not None:  # subclasses have nothing yet that they could close
                 self.store.close()

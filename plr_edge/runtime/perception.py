@@ -18,6 +18,7 @@ import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.config import EngineConfig
 from plr_edge.engines import Engine
 from plr_edge.engines.choice import make_frozen_engine
 from plr_edge.engines.onnx_engine import OnnxEngine
@@ -112,24 +113,25 @@ class Perception:
         bundle: Bundle,
         classifier: CombinedClassifier,
         classes: list[str],
+        engines: EngineConfig | None = None,
         *,
-        n_threads: int = 1,
         unknown: bool = True,
         weights: Mapping[str, np.ndarray] | None = None,
-        engine: str = "onnx",
-        providers: Sequence[str] = (),
     ) -> None:
         """Build the engines of a bundle, with learned weights or those it was exported with."""
+        engines = engines or EngineConfig()
         self.bundle, self.classifier, self.classes = bundle, classifier, classes
         self.version, self.unknown = 0, unknown
         self.frozen_s = self.adaptive_s = self.prepare_s = 0.0
-        self._n_threads = n_threads
+        self._n_threads = engines.n_threads
         try_bundle(bundle)
         self.engine = self.engine_of(weights or {})
-        self._frozen = make_frozen_engine(bundle, engine, providers, n_threads)
+        self._frozen = make_frozen_engine(
+            bundle, engines.engine, engines.providers, engines.n_threads
+        )
         # ONNX Runtime runs one session on several threads; TensorRT's buffers are one frame's
         self._frozen_alone: AbstractContextManager[Any] = (
-            nullcontext() if engine == "onnx" else threading.Lock()
+            nullcontext() if engines.engine == "onnx" else threading.Lock()
         )
 
     @classmethod
@@ -157,11 +159,9 @@ class Perception:
                 bundle,
                 classifier,
                 list(state.facts["classes"]),
-                n_threads=n_threads,
+                EngineConfig(engine=engine, providers=tuple(providers), n_threads=n_threads),
                 unknown=unknown,
                 weights=state.arrays["adaptive"] if state.facts["version"] else None,
-                engine=engine,
-                providers=providers,
             )
         self.version = int(state.facts["version"])
         return self

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
-from plr_edge.runtime.checkpoint import settings
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.runtime.session import Session
 from plr_edge.store import opened_for_reading
 
@@ -22,10 +22,11 @@ def resume(
     """
     with opened_for_reading(path) as store:
         kept = store.get("config") or (store.get("identity") or {}).get("codec", {})
-    known = settings(AdaptConfig())
+    known = {field.name for field in fields(LearningConfig)}
     own: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value
         for name, value in kept.items()
         if name in known
     }
-    return Session(bundle, path, AdaptConfig(**own, n_threads=n_threads, allow_code=allow_code))
+    engines = EngineConfig(n_threads=n_threads, allow_code=allow_code)
+    return Session(bundle, path, LearningConfig(**own), engines)

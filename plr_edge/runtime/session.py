@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import AdaptConfig, EngineConfig, LearningConfig
 from plr_edge.errors import StateError
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.replay.latent_memory import LatentMemory
@@ -39,7 +39,11 @@ class Session(Knowledge):
     """Predict first, then learn: the main job."""
 
     def __init__(
-        self, bundle: Bundle, state: str | Path | None = None, config: AdaptConfig | None = None
+        self,
+        bundle: Bundle,
+        state: str | Path | None = None,
+        config: LearningConfig | None = None,
+        engines: EngineConfig | None = None,
     ) -> None:
         """Start fresh, or go on from a state: its newest generation, then the labels after it.
 
@@ -47,11 +51,14 @@ class Session(Knowledge):
             bundle: from `open_bundle`.
             state: directory of what is learned; None keeps it in memory only.
             config: how to learn.
+            engines: what the networks run on.
 
         Raises:
             StateError: the state is damaged, in use, not writable or of another frozen part.
         """
-        super().__init__(bundle, state, config or AdaptConfig())
+        if isinstance(config, AdaptConfig):
+            config, engines = config.split()
+        super().__init__(bundle, state, config or LearningConfig(), engines)
         self.learn_s, self.save_s = 0.0, 0.0
         self.credit_macs, self.next_publish = 0.0, float(_FIRST_PUBLISH)
         try:
@@ -206,8 +213,9 @@ class Session(Knowledge):
         record_bytes = self.codec.record_bytes + SEQ_BYTES
         self.memory = LatentMemory(record_bytes, self.config.memory_bytes, self.config.seed)
         self.learner = Learner(
-            adaptive_blocks(self.bundle, allow_code=self.config.allow_code),
+            adaptive_blocks(self.bundle, allow_code=self.engines.allow_code),
             self.bundle.levels, self.memory, self.codec, self.schedule, self.config,
+            n_threads=self.engines.n_threads,
         )  # fmt: skip
         self.good_weights = self.learner.weights()
         self.good_rehearsed = self.learner.classifier()

@@ -123,7 +123,7 @@ def _build(robot: Robot) -> dict[str, str]:
         "python": platform.python_version(),
         "backbone": str(bundle.manifest["backbone"]),
         "precision": bundle.precision,
-        "engine": robot.live.config.engine,
+        "engine": robot.live.engines.engine,
     }
 
 

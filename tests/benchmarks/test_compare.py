@@ -16,7 +16,7 @@ from benchmarks.datasets import find_dataset
 from benchmarks.feature_methods import FEATURE_METHODS
 from benchmarks.product_codec import FloatCodec, ProductCodec
 from benchmarks.scenarios import ORDERS, Scenario, choose, make_task
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 
 
@@ -138,7 +138,7 @@ def test_wrong_labels_do_not_make_a_class_met(made):
     _, bundles, parts, _ = made
     noisy = Scenario(dataset="films", n_experiences=4, per_class=8, noise=0.5)
     rows = [
-        Run(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
+        Run(contenders()["nearest class mean"](task, LearningConfig()), task).run()
         for task in (make_task(one, bundles, parts, 0) for one in (noisy, replace(noisy, noise=0)))
     ]
     assert rows[0]["forgetting"] is not None
@@ -151,7 +151,7 @@ def test_every_contender_takes_its_course(name, made):
     _, bundles, parts, _ = made
     scenario = Scenario(dataset="films", n_experiences=3, per_class=6)
     task = make_task(scenario, bundles, parts, 0)
-    config = AdaptConfig(memory_bytes=300_000, rehearsed_per_step=16)
+    config = LearningConfig(memory_bytes=300_000, rehearsed_per_step=16)
     contender = contenders()[name](task, config)
     facts = json.loads(json.dumps(Run(contender, task).run()))
     assert 0 <= facts["variants"][""] <= 1
@@ -165,7 +165,7 @@ def test_a_class_by_class_course_looks_after_1_5_and_20_frames(made):
     _, bundles, parts, _ = made
     scenario = Scenario(dataset="films", n_experiences=0, per_class=9)
     task = make_task(scenario, bundles, parts, 0)
-    facts = Run(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
+    facts = Run(contenders()["nearest class mean"](task, LearningConfig()), task).run()
     assert facts["after_5"] >= facts["after_1"] > 0.3
     assert "after_20" not in facts  # no class has so many
 
@@ -201,7 +201,7 @@ def test_seconds_until_learned_include_waiting_for_the_experience_to_end(made):
     facts = Run(Late(), task).run()
     n = len(task.train.labels) // 2  # the first chunk of 16 waits for n frames, the last for 16
     assert facts["learned_after_s"] == pytest.approx(0.02 + 0.01 * (n + 16) / 2, rel=0.2)
-    at_once = Run(contenders()["nearest class mean"](task, AdaptConfig()), task).run()
+    at_once = Run(contenders()["nearest class mean"](task, LearningConfig()), task).run()
     assert 0.01 < at_once["learned_after_s"] < 16 * 0.01 + 0.1
 
 
@@ -226,7 +226,13 @@ def test_tuning_goes_on_beyond_an_edge_and_is_remembered(
         "benchmarks.grid.in_processes",
         lambda calls, *_: (one(*given, **named) for one, given, named in calls),
     )
-    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig(), "say": print, "jobs": 1}
+    where = {
+        "data": tmp_path,
+        "output": tmp_path,
+        "config": LearningConfig(),
+        "say": print,
+        "jobs": 1,
+    }
     assert compare.tune(**where) == {"naive Bayes": {"floor": best}}
     assert sorted(tried) == sorted(accuracies)
     kept = json.loads((tmp_path / "tuning.json").read_text())
@@ -243,7 +249,7 @@ def test_what_is_tried_in_tuning_is_the_accuracy_of_the_method_with_that_setting
     _, bundles, parts, _ = made
     task = make_task(Scenario(dataset="films", per_class=4), bundles, parts, compare.TUNING_SEED)
     monkeypatch.setattr(compare, "make_one", lambda *_: task)
-    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig()}
+    where = {"data": tmp_path, "output": tmp_path, "config": LearningConfig()}
     method = NaiveBayes(task.train.seen.features.shape[1], floor=30.0)
     method.learn_many(task.train.seen.features, task.train.labels)
     right = method.scores_many(task.test.seen.features).argmax(1) == task.test.labels
@@ -333,10 +339,10 @@ def test_a_grid_keeps_its_rows_and_goes_on(tmp_path, made, monkeypatch):
     from benchmarks.grid import in_processes
 
     assert sorted(in_processes([(pow, (i, 2), {}) for i in range(4)], 1)) == [0, 1, 4, 9]
-    config = AdaptConfig()
+    config = LearningConfig()
     compare.write_rows(tmp_path, config, [row("ridge", 0, 0.5, 1.0)])
     assert len(compare.read_rows(tmp_path, config)) == 1
-    assert compare.read_rows(tmp_path, AdaptConfig(bits=8)) == []
+    assert compare.read_rows(tmp_path, LearningConfig(bits=8)) == []
 
 
 def test_a_grid_runs_what_is_missing_and_what_another_setting_was_chosen_for(
@@ -355,7 +361,7 @@ def test_a_grid_runs_what_is_missing_and_what_another_setting_was_chosen_for(
         lambda calls, *_: (one(*given, **named) for one, given, named in calls),
     )
     scenario, methods = Scenario(dataset="mnist"), ("ridge", "naive Bayes")
-    where = {"data": tmp_path, "output": tmp_path, "config": AdaptConfig(), "jobs": 1,
+    where = {"data": tmp_path, "output": tmp_path, "config": LearningConfig(), "jobs": 1,
              "say": lambda _: None}  # fmt: skip
     compare.run_grid((scenario,), methods, range(1), **where)
     rows = compare.run_grid((scenario,), methods, range(2), **where)
@@ -366,4 +372,4 @@ def test_a_grid_runs_what_is_missing_and_what_another_setting_was_chosen_for(
     rows = compare.run_grid((scenario,), methods, range(2), **where)
     assert ran[4:] == [("naive Bayes", 0), ("naive Bayes", 1)]
     assert [one["tuned"] for one in rows if one["method"] == "naive Bayes"] == [{"floor": 0.1}] * 2
-    assert len(compare.read_rows(tmp_path, AdaptConfig())) == len(rows) == 4
+    assert len(compare.read_rows(tmp_path, LearningConfig())) == len(rows) == 4

@@ -6,7 +6,7 @@ from benchmarks.class_statistics import Statistics
 from benchmarks.scenarios import Scenario, make_task
 from plr_edge.classifiers.lda import StreamingLda
 from plr_edge.classifiers.ridge import Ridge
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 
 
 def samples(n=300, width=6, n_classes=5, seed=0):
@@ -59,7 +59,7 @@ def test_draws_have_the_mean_and_the_spread_of_their_class():
 def test_each_class_is_seen_by_as_many_robots_as_asked(overlap, made):
     _, bundles, parts, _ = made
     task = make_task(Scenario(dataset="films", per_class=6), bundles, parts, 0)
-    robots = fleet.Fleet(task, 3, overlap, AdaptConfig(memory_bytes=300_000)).robots
+    robots = fleet.Fleet(task, 3, overlap, LearningConfig(memory_bytes=300_000)).robots
     seen = sum((robot.taps.counts > 0).astype(int) for robot in robots)
     assert (seen == fleet.OVERLAPS[overlap]).all()
     assert sum(len(robot.part.labels) for robot in robots) == len(task.train.labels)
@@ -71,7 +71,7 @@ def test_sharing_beats_isolation_costs_bytes_and_resumes(made, monkeypatch):
         monkeypatch.setattr(fleet, name, value)
     monkeypatch.setattr(fleet_runs, "OVERLAPS", {"disjoint": 1})
     monkeypatch.setattr(fleet, "_MOST_TESTED", 60)
-    given = {"output": folder / "fleet", "config": AdaptConfig(memory_bytes=300_000),
+    given = {"output": folder / "fleet", "config": LearningConfig(memory_bytes=300_000),
              "data": folder, "jobs": 1, "say": lambda _: None}  # fmt: skip
     (folder / "fleet").mkdir()
     scenario, made_seeds = Scenario(dataset="films", per_class=6), []

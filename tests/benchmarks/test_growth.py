@@ -5,7 +5,7 @@ import pytest
 
 from benchmarks import growth
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.replay.schedule import apportion
 
 
@@ -33,7 +33,7 @@ def test_growth_measures_every_size_with_levels_in_the_proportions_of_the_schedu
 
     monkeypatch.setattr(growth, "_filled", kept)
     bundle = open_bundle(bundle_path)
-    facts = growth.grow(bundle, AdaptConfig(), lambda _: None)
+    facts = growth.grow(bundle, LearningConfig(), lambda _: None)
     assert json.loads(json.dumps(facts)) == facts
     assert [(len(x.features.memory), x.cosine.n_classes) for x in learners] == [
         (64, 3),

@@ -3,7 +3,7 @@ import pytest
 
 from benchmarks import pace
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.stream import open_stream
 
@@ -25,7 +25,7 @@ def test_both_sides_learn_the_same_frames_end_to_end(bundle_path, tmp_path, monk
         monkeypatch.setattr(side, "learn", counted)
     said = []
     facts = pace.compare_pace(
-        open_bundle(bundle_path), tmp_path, tmp_path, AdaptConfig(), per_class=4, epochs=2,
+        open_bundle(bundle_path), tmp_path, tmp_path, LearningConfig(), per_class=4, epochs=2,
         say=said.append,
     )  # fmt: skip
     ours, peer = facts["rows"]
@@ -41,8 +41,8 @@ def test_both_sides_learn_the_same_frames_end_to_end(bundle_path, tmp_path, monk
 
 def test_the_frozen_part_of_the_peer_is_that_of_the_bundle(bundle_path, demo_frames):
     bundle = open_bundle(bundle_path)
-    peer = pace._Peer(bundle, sorted({frame.label for frame in demo_frames}), AdaptConfig(), {})
-    expected = pace._seen(bundle, demo_frames[:8], AdaptConfig()).latents
+    peer = pace._Peer(bundle, sorted({frame.label for frame in demo_frames}), LearningConfig(), {})
+    expected = pace._seen(bundle, demo_frames[:8], LearningConfig()).latents
     got = []
     peer._contender.learn = lambda part: got.append(part.seen.latents)
     peer.learn(demo_frames[:8])
@@ -52,6 +52,6 @@ def test_the_frozen_part_of_the_peer_is_that_of_the_bundle(bundle_path, demo_fra
 def test_without_the_images_it_says_where_they_should_be(bundle_path, tmp_path):
     with pytest.raises(StreamError, match="--data"):
         pace.compare_pace(
-            open_bundle(bundle_path), tmp_path, tmp_path, AdaptConfig(), per_class=1, epochs=1,
+            open_bundle(bundle_path), tmp_path, tmp_path, LearningConfig(), per_class=1, epochs=1,
             say=print,
         )  # fmt: skip

@@ -12,9 +12,9 @@ import pytest
 
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.cli import cli
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
+from plr_edge.planning import planner as recommend
 from plr_edge.planning.candidates import Limits
-from plr_edge.planning.candidates import planner as recommend
 from plr_edge.planning.trials import AccuracyTable, Family, Trial, read_accuracies
 from plr_edge.robot.governor import Budget
 
@@ -190,7 +190,7 @@ def test_finalists_are_measured_until_the_best_is(family, tmp_path, monkeypatch)
     monkeypatch.setattr(family, "export", lambda candidate, folder: SimpleNamespace(
         candidate=candidate))  # fmt: skip
     limits = Limits(budget=Budget(deadline_ms=25), memory_bytes=None, frames_per_s=30)
-    planner = recommend.Planner(family, limits, AdaptConfig(), tmp_path, finalists=2)
+    planner = recommend.Planner(family, limits, LearningConfig(), tmp_path, finalists=2)
     facts = {"machine": {}, "idle": {}, "energy_absent": [],
              "bundles": [entry_of(family.own, "own")]}  # fmt: skip
     estimated = planner.plan(facts, measured_here=False).best
@@ -210,7 +210,7 @@ def test_a_candidate_that_cannot_be_exported_is_rejected_with_the_reason(
 
     monkeypatch.setattr(family, "export", export)
     limits = Limits(budget=Budget(), memory_bytes=None, frames_per_s=30)
-    planner = recommend.Planner(family, limits, AdaptConfig(), tmp_path, finalists=1)
+    planner = recommend.Planner(family, limits, LearningConfig(), tmp_path, finalists=1)
     facts = {"machine": {}, "idle": {}, "energy_absent": [],
              "bundles": [entry_of(family.own, "own")]}  # fmt: skip
     first = planner.plan(facts, measured_here=False).best.candidate
@@ -252,7 +252,7 @@ def test_accuracy_is_that_of_the_nearest_candidate_that_was_measured(family):
 
 def test_as_accurate_means_the_cheaper_frame_comes_first(family, tmp_path):
     limits = Limits(budget=Budget(), memory_bytes=None, frames_per_s=5)
-    planner = recommend.Planner(family, limits, AdaptConfig(), tmp_path)
+    planner = recommend.Planner(family, limits, LearningConfig(), tmp_path)
     facts = {"machine": {}, "idle": {}, "bundles": [entry_of(family.own, "own")]}
     planner._measured = {(224, "block14", "fp32"): 0.600, (160, "block14", "fp32"): 0.595,
                          (128, "block14", "fp32"): 0.500}  # fmt: skip

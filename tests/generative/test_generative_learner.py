@@ -6,8 +6,8 @@ import torch
 
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.config import GenerativeConfig
 from plr_edge.errors import ConfigError
+from plr_edge.generative.config import GenerativeConfig
 from plr_edge.generative.learner import GenerativeLearner
 from plr_edge.runtime.perception import Perception
 

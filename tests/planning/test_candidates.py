@@ -9,13 +9,13 @@ import pytest
 from fake_boards import make_board
 from simulated_boards import BATCH, COSTS, LEVELS, SimulatedBoard, simulate
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 from plr_edge.planning.candidates import Candidate, Limits, consolidation_s, judge
 from plr_edge.planning.cost_model import CostModel
 from plr_edge.robot.governor import Budget
 
-CONFIG = AdaptConfig()
+CONFIG = LearningConfig()
 FPS = 30
 OWN = Candidate(input_size=128, cut="block14", precision="fp32", levels=LEVELS,
                 frozen_macs=73_600_000, saved_bytes=870_000)  # fmt: skip

@@ -9,7 +9,7 @@ import pytest
 from fake_boards import make_board
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 from plr_edge.meters import measure_idle
 from plr_edge.meters.hwmon import find_ina3221
@@ -130,6 +130,6 @@ def test_without_a_meter_there_are_no_joules():
 def test_a_smaller_latent_memory_needs_less_data(profiled, bundle_path):
     facts = json.loads(profiled[0]["json"].read_bytes())
     large = facts["bundles"][0]["memory"]["trains"]["data_bytes"]
-    config = AdaptConfig(memory_bytes=1_000_000)
+    config = LearningConfig(memory_bytes=1_000_000)
     small = role_memory(open_bundle(bundle_path), config)["trains"]["data_bytes"]
     assert large - small > 50_000_000  # features of deeper levels, reserved at once

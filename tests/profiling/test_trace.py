@@ -9,7 +9,7 @@ import pytest
 from fake_boards import make_board
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.meters.hwmon import find_ina3221
 from plr_edge.profiling.trace import Run, Sample, Sampler, Span, to_events, trace_run, write_trace
@@ -45,7 +45,7 @@ def check_trace_events(events):
 
 def test_traced_run_is_a_trace_and_its_spans_fill_the_time(bundle_path, demo_frames, tmp_path):
     began_s = time.monotonic()
-    config = AdaptConfig(train_ratio=2.0)
+    config = LearningConfig(train_ratio=2.0)
     run = trace_run(open_bundle(bundle_path), demo_frames, config, n_frames=24, every_s=0.02)
     passed_us = (time.monotonic() - began_s) * 1e6
     write_trace(tmp_path / "t.json", [run, run], {"cpu_model": "x"})

@@ -19,14 +19,14 @@ from pathlib import Path
 import numpy as np
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.runtime.checkpoint import recover  # noqa: F401  (imported before the fork)
 from plr_edge.runtime.session import Session
 from plr_edge.store import Store
 from plr_edge.stream import open_stream
 
 _CHUNK = 4
-_CONFIG = AdaptConfig(train_ratio=0.5, label_bytes=2_000_000)
+_CONFIG = LearningConfig(train_ratio=0.5, label_bytes=2_000_000)
 
 
 def main() -> None:

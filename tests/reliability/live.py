@@ -25,7 +25,7 @@ import numpy as np
 from running import Running, frames_of, limit_processor, long_film
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.live import Live
 from plr_edge.robot.robot import Robot
@@ -47,7 +47,7 @@ def main() -> None:
     return_memory_at_once()
     sys.setswitchinterval(5e-4)  # as `plr-edge run`
     bundle = open_bundle(sys.argv[1])
-    live = Live(bundle, state, AdaptConfig())
+    live = Live(bundle, state, LearningConfig())
     robot = Robot(live, Governor(Budget(deadline_ms=DEADLINE_MS), live.schedule, [0.02] * 5))
     if command == "teach":
         frames = frames_of(rest[0], int(rest[1]), 60)

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.meters import process_memory
 from plr_edge.runtime.session import Session
 from plr_edge.stream import open_stream
@@ -24,7 +24,7 @@ _LOOKS = 20
 
 def main() -> None:
     bundle, state, n = open_bundle(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-    config = AdaptConfig(memory_bytes=1_000_000, label_bytes=4_000_000, train_ratio=0.01)
+    config = LearningConfig(memory_bytes=1_000_000, label_bytes=4_000_000, train_ratio=0.01)
     frames = list(open_stream("demo", limit_per_class=10))
     rng, looks = np.random.default_rng(0), []
     with Session(bundle, state, config) as session:

@@ -13,7 +13,7 @@ import pytest
 
 from plr_edge.bundle.bundle_files import FILES, parsed
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import BundleError, StateError
 from plr_edge.runtime.perception import Perception
 from plr_edge.runtime.session import Session
@@ -92,7 +92,7 @@ def real_state(bundle_path, demo_frames):
     base = "/dev/shm" if Path("/dev/shm").is_dir() else None
     with tempfile.TemporaryDirectory(dir=base) as folder:
         path = Path(folder) / "s"
-        with Session(open_bundle(bundle_path), path, AdaptConfig(train_ratio=0.2)) as session:
+        with Session(open_bundle(bundle_path), path, LearningConfig(train_ratio=0.2)) as session:
             for start in range(0, len(demo_frames), 8):
                 session.observe_many(demo_frames[start : start + 8])
                 if start == 32:

@@ -14,7 +14,7 @@ from reliability.mutations import mutated
 
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.runtime.session import Session
 from plr_edge.stream.base import Frame
@@ -158,7 +158,7 @@ def test_the_same_picture_in_any_memory_is_answered_alike():
 
 def test_a_session_is_taught_by_pictures_alone(bundle_path, demo_frames, quick_path):
     rng, n_pictures = random.Random(1), 0
-    with Session(open_bundle(bundle_path), quick_path / "s", AdaptConfig()) as session:
+    with Session(open_bundle(bundle_path), quick_path / "s", LearningConfig()) as session:
         for frame in demo_frames[:12]:
             session.observe_many([frame])
         for i in range(300):
@@ -177,7 +177,7 @@ def test_a_camera_that_is_frozen_black_or_of_another_time_costs_nothing(
     bundle_path, demo_frames, quick_path
 ):
     black = np.zeros((48, 64, 3), np.uint8)
-    with Session(open_bundle(bundle_path), quick_path / "s", AdaptConfig()) as session:
+    with Session(open_bundle(bundle_path), quick_path / "s", LearningConfig()) as session:
         session.observe_many(demo_frames[:12])
         before = session.perception.predict_many(demo_frames[12:14])
         stamps = [5, 4, 0, -(10**18), 2**62, 7]
@@ -206,7 +206,7 @@ def client(bundle_path, tmp_path_factory):
     from plr_edge.serve.api import make_app
 
     bundle = open_bundle(bundle_path)
-    live = Live(bundle, tmp_path_factory.mktemp("live") / "s", AdaptConfig())
+    live = Live(bundle, tmp_path_factory.mktemp("live") / "s", LearningConfig())
     live.trainer.given_up = True  # frames are the matter here
     robot = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
     thread = threading.Thread(target=robot.run)

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StateError
 from plr_edge.runtime.session import Session
 from plr_edge.store import UNDONE, Label, Store, repair
@@ -141,17 +141,17 @@ def test_a_disk_without_an_inode_left_refuses_generations_and_keeps_labels(tmp_p
 def test_a_disk_that_turned_read_only_still_answers(small_disk, bundle_path, demo_frames):
     """At the start after a kernel remounted it because of an error; before, EROFS is injected."""
     bundle, state = open_bundle(bundle_path), small_disk / "s"
-    with Session(bundle, state, AdaptConfig(train_ratio=0.0)) as session:
+    with Session(bundle, state, LearningConfig(train_ratio=0.0)) as session:
         session.observe_many(demo_frames[:24])
         before = [p.top for p in session.perception.predict_many(demo_frames[:24])]
     subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
-    with Session(bundle, state, AdaptConfig(train_ratio=0.0)) as session:
+    with Session(bundle, state, LearningConfig(train_ratio=0.0)) as session:
         again = session.perception.predict_many(demo_frames[:24])
         assert [p.top[0][0] for p in again] == [top[0][0] for top in before]
         with pytest.raises(StateError, match="cannot be written"):
             session.observe_many(demo_frames[24:30])
         assert session.store.last_seq == 24
     subprocess.run(["mount", "-o", "remount,rw", str(small_disk)], check=True)
-    with Session(bundle, state, AdaptConfig(train_ratio=0.0)) as session:
+    with Session(bundle, state, LearningConfig(train_ratio=0.0)) as session:
         session.observe_many(demo_frames[24:30])
         assert session.store.last_seq == 30

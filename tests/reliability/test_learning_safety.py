@@ -5,7 +5,7 @@ import pytest
 import torch
 from learning import observe, share_right
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.runtime.publish_gate import allowed_losses, false_alarm, judge
 from plr_edge.runtime.resuming import resume
@@ -13,7 +13,7 @@ from plr_edge.runtime.session import Session
 from plr_edge.store import UNDONE, Store
 from plr_edge.stream.base import Frame
 
-CONFIG = AdaptConfig(train_ratio=1.0)
+CONFIG = LearningConfig(train_ratio=1.0)
 
 
 # the gate
@@ -49,7 +49,7 @@ def test_a_loss_of_a_tenth_is_refused_overall_and_a_lost_class_even_where_others
 
 
 def test_a_generation_that_the_canary_refuses_does_not_answer(bundle, demo_frames):
-    with Session(bundle, None, AdaptConfig(canary=200, train_ratio=0.2)) as session:
+    with Session(bundle, None, LearningConfig(canary=200, train_ratio=0.2)) as session:
         for _ in range(3):
             observe(session, demo_frames)
         session.publish()
@@ -144,7 +144,7 @@ POISONS = [poison_frame, poison_latent, poison_taps, poison_feature, poison_weig
 
 def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_frames, quick_path):
     rng = np.random.default_rng(0)
-    config = AdaptConfig(train_ratio=0.05, memory_bytes=100_000)
+    config = LearningConfig(train_ratio=0.05, memory_bytes=100_000)
     with Session(bundle, quick_path / "s", config) as session:
         observe(session, demo_frames)
         session.publish()

@@ -4,14 +4,14 @@ import numpy as np
 import pytest
 from learning import observe, share_right
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.runtime.resuming import resume
 from plr_edge.runtime.session import Session
 from plr_edge.store import QUARANTINED, UNDONE, Store
 from plr_edge.stream import open_stream
 from plr_edge.stream.base import Frame
 
-CONFIG = AdaptConfig(train_ratio=0.3)
+CONFIG = LearningConfig(train_ratio=0.3)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def test_mistakes_harm_little_are_mostly_quarantined_and_undo_mends_them(
 def flood(bundle, path, clean, test, n):
     """Teach one class `n` times; returns shares right before and after, and the memory's."""
     rng = np.random.default_rng(0)
-    config = AdaptConfig(memory_bytes=400_000, label_bytes=4_000_000, train_ratio=0.02)
+    config = LearningConfig(memory_bytes=400_000, label_bytes=4_000_000, train_ratio=0.02)
     with Session(bundle, path, config) as session:
         observe(session, clean)
         name = clean[0].label

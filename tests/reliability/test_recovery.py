@@ -1,12 +1,11 @@
 """What answers after a restart is what answered before it, and learns on with the same settings."""
 
-import dataclasses
 import json
 
 import numpy as np
 from learning import observe
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.runtime.perception import Perception
 from plr_edge.runtime.resuming import resume
 from plr_edge.runtime.session import Session
@@ -21,21 +20,21 @@ def answers(perception, frames):
 
 def test_answers_after_a_restart_are_those_before_it_bit_for_bit(bundle, demo_frames, quick_path):
     test = list(open_stream("demo", split="test"))[:48]
-    with Session(bundle, quick_path / "s", AdaptConfig(train_ratio=0.5)) as session:
+    with Session(bundle, quick_path / "s", LearningConfig(train_ratio=0.5)) as session:
         observe(session, demo_frames)
         session.finish()
         before, version = answers(session.perception, test), session.version
         assert version > 0
     assert answers(Perception.from_state(bundle, quick_path / "s"), test) == before
     for _ in range(2):
-        with Session(bundle, quick_path / "s", AdaptConfig(train_ratio=0.5)) as session:
+        with Session(bundle, quick_path / "s", LearningConfig(train_ratio=0.5)) as session:
             assert answers(session.perception, test) == before and session.version == version
 
 
 def test_a_generation_that_is_damaged_is_learned_again_without_a_word_of_it_lost(
     bundle, demo_frames, quick_path, caplog
 ):
-    with Session(bundle, quick_path / "s", AdaptConfig(train_ratio=0.2)) as session:
+    with Session(bundle, quick_path / "s", LearningConfig(train_ratio=0.2)) as session:
         observe(session, demo_frames[:40])
         session.save("test")
         observe(session, demo_frames[40:])
@@ -43,7 +42,7 @@ def test_a_generation_that_is_damaged_is_learned_again_without_a_word_of_it_lost
         n_taught = session.n_taught
     (file,) = (quick_path / "s" / "generations").glob("000002.adaptive.*")
     file.write_bytes(file.read_bytes()[:-1])
-    with Session(bundle, quick_path / "s", AdaptConfig(train_ratio=0.2)) as session:
+    with Session(bundle, quick_path / "s", LearningConfig(train_ratio=0.2)) as session:
         assert "learning again what it held" in caplog.text
         assert session.n_taught == n_taught
         names = [p.top[0][0] for p in session.perception.predict_many(demo_frames)]
@@ -54,7 +53,7 @@ def test_a_generation_that_is_damaged_is_learned_again_without_a_word_of_it_lost
 
 
 def test_undo_learns_on_with_the_settings_of_the_state(bundle, demo_frames, quick_path):
-    config = AdaptConfig(memory_bytes=60_000, bits=8, canary=7, label_bytes=10**7, seed=3,
+    config = LearningConfig(memory_bytes=60_000, bits=8, canary=7, label_bytes=10**7, seed=3,
                          schedule="basic", train_ratio=0.3)  # fmt: skip
     with Session(bundle, quick_path / "s", config) as session:
         observe(session, demo_frames)
@@ -64,7 +63,7 @@ def test_undo_learns_on_with_the_settings_of_the_state(bundle, demo_frames, quic
         assert json.loads(json.dumps(store.get("config")))["memory_bytes"] == 60_000
         store.mark([1], UNDONE, "test")
     with resume(bundle, quick_path / "s", n_threads=2) as session:
-        assert session.config == dataclasses.replace(config, n_threads=2)
+        assert (session.config, session.engines) == (config, EngineConfig(n_threads=2))
         assert session.memory.capacity == 60_000 // (session.memory.record_bytes + 4)
         assert n_held - 1 <= len(session.memory) <= n_held
 
@@ -72,7 +71,7 @@ def test_undo_learns_on_with_the_settings_of_the_state(bundle, demo_frames, quic
 def test_labels_whose_latents_were_let_go_are_counted_when_they_cannot_be_learned_again(
     bundle, demo_frames, quick_path, caplog
 ):
-    config = AdaptConfig(memory_bytes=30_000, label_bytes=60_000, canary=1)
+    config = LearningConfig(memory_bytes=30_000, label_bytes=60_000, canary=1)
     with Session(bundle, quick_path / "s", config) as session:
         observe(session, demo_frames)
         session.save("test")
@@ -89,7 +88,7 @@ def test_labels_whose_latents_were_let_go_are_counted_when_they_cannot_be_learne
 
 
 def test_the_log_says_why_generations_were_published_and_dropped(bundle, demo_frames, quick_path):
-    with Session(bundle, quick_path / "s", AdaptConfig(train_ratio=0.2)) as session:
+    with Session(bundle, quick_path / "s", LearningConfig(train_ratio=0.2)) as session:
         observe(session, demo_frames)
         session.drop("a test")
         session.finish()

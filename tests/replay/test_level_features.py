@@ -3,7 +3,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
@@ -25,7 +25,7 @@ def learner(n_latents, *, cache_bytes, schedule="0.05,0.05,0.9", max_age_steps=1
     )
     codec = LatentCodec(shape=(8,), bits=8)
     memory = LatentMemory(codec.record_bytes, max(n_latents, 99) * (codec.record_bytes + 4))
-    config = AdaptConfig(cache_bytes=cache_bytes, schedule=schedule, max_age_steps=max_age_steps)
+    config = LearningConfig(cache_bytes=cache_bytes, schedule=schedule, max_age_steps=max_age_steps)
     made = Learner(blocks, levels, memory, codec, make_schedule(schedule, levels), config)
     rng = np.random.default_rng(0)
     latents = rng.standard_normal((n_latents, 8)).astype(np.float32)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import LabelError, PlrEdgeError, StateError, StreamError
 from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.live import Live
@@ -27,7 +27,7 @@ def bundle(bundle_path):
 
 
 def make_robot(bundle, state):
-    live = Live(bundle, state, AdaptConfig())
+    live = Live(bundle, state, LearningConfig())
     return Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
 
 
@@ -243,12 +243,12 @@ def test_a_refused_candidate_never_answers(robot, demo_frames, monkeypatch):
 
 
 def test_a_live_state_is_that_of_a_session_and_back(bundle, tmp_path, demo_frames):
-    with Session(bundle, tmp_path / "s", AdaptConfig()) as session:
+    with Session(bundle, tmp_path / "s", LearningConfig()) as session:
         for i in range(0, len(demo_frames), 8):
             session.observe_many(demo_frames[i : i + 8])
         session.finish()
         version, n_taught = session.version, session.n_taught
-    live = Live(bundle, tmp_path / "s", AdaptConfig())
+    live = Live(bundle, tmp_path / "s", LearningConfig())
     assert (live.version, live.n_taught, len(live.classes)) == (version, n_taught, 6)
     end = time.monotonic() + 20
     while not live.report and time.monotonic() < end:
@@ -256,7 +256,7 @@ def test_a_live_state_is_that_of_a_session_and_back(bundle, tmp_path, demo_frame
         time.sleep(0.02)
     assert live.save("test").result(60)
     live.close()
-    with Session(bundle, tmp_path / "s", AdaptConfig()) as session:
+    with Session(bundle, tmp_path / "s", LearningConfig()) as session:
         answers = session.perception.predict_many(demo_frames)
         right = [a.top[0][0] == f.label for a, f in zip(answers, demo_frames, strict=True)]
         assert np.mean(right) > 0.95 and session.n_taught == n_taught
@@ -283,11 +283,12 @@ def test_perception_of_a_live_robot_never_loads_torch(bundle_path, tmp_path):
     code = (
         "import sys\n"
         "from plr_edge.bundle.reading import open_bundle\n"
-        "from plr_edge.config import AdaptConfig\n"
+        "from plr_edge.config import LearningConfig\n"
         "from plr_edge.robot.live import Live\n"
         "from plr_edge.robot.robot import Robot\n"
         "from plr_edge.serve.api import make_app\n"
-        f"live = Live(open_bundle({str(bundle_path)!r}), {str(tmp_path / 's')!r}, AdaptConfig())\n"
+        f"bundle = open_bundle({str(bundle_path)!r})\n"
+        f"live = Live(bundle, {str(tmp_path / 's')!r}, LearningConfig())\n"
         "live.poll(); live.close()\n"
         "assert 'torch' not in sys.modules and 'onnx' not in sys.modules\n"
     )
@@ -419,7 +420,7 @@ def test_a_source_that_raises_what_it_likes_is_named(robot, demo_frames):
 
 
 def test_the_schedule_measured_follows_what_steps_cost_here(bundle, tmp_path, demo_frames):
-    live = Live(bundle, tmp_path / "s", AdaptConfig(schedule="measured"))
+    live = Live(bundle, tmp_path / "s", LearningConfig(schedule="measured"))
     robot = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
     told = []
     live.set_budget = lambda rate, **facts: told.append(facts["shares"])
@@ -433,15 +434,15 @@ def test_the_schedule_measured_follows_what_steps_cost_here(bundle, tmp_path, de
 
 def test_a_loop_of_restarts_ends(bundle, tmp_path, demo_frames):
     """A generation back after three failed starts, nothing learned after five, then once more."""
-    with Session(bundle, tmp_path / "s", AdaptConfig()) as session:
+    with Session(bundle, tmp_path / "s", LearningConfig()) as session:
         for half in (demo_frames[:36], demo_frames[36:]):
             session.observe_many(half)
             session.finish()
     classes, versions = [], []
     for _ in range(9):  # a command line that is wrong is no failed start
-        Live(bundle, tmp_path / "s", AdaptConfig()).close()
+        Live(bundle, tmp_path / "s", LearningConfig()).close()
     for _ in range(7):  # each dies without a word
-        live = Live(bundle, tmp_path / "s", AdaptConfig())
+        live = Live(bundle, tmp_path / "s", LearningConfig())
         classes.append(len(live.classes))
         versions.append(len(live.store.generations()))
         live.starts.answered = True
@@ -458,7 +459,7 @@ def test_a_loop_of_restarts_ends(bundle, tmp_path, demo_frames):
     thread.join()
     robot.live.close()
     for expected in (3, 4):
-        live = Live(bundle, tmp_path / "s", AdaptConfig())
+        live = Live(bundle, tmp_path / "s", LearningConfig())
         assert (live.starts.n_failed, len(live.classes)) == (expected, 6)
         live.starts.answered = True
         live.close()
@@ -466,14 +467,14 @@ def test_a_loop_of_restarts_ends(bundle, tmp_path, demo_frames):
     robot.live.starts.n_failed, robot.live.starts.answered = 4, True
     robot.live.started_well()
     robot.live.close()
-    live = Live(bundle, tmp_path / "s", AdaptConfig())
+    live = Live(bundle, tmp_path / "s", LearningConfig())
     assert live.starts.n_failed == 0
     live.close()
 
 
 def test_a_robot_that_sees_nothing_uses_its_time_to_consolidate(bundle, tmp_path):
     """Frames that were too slow hold training back, but only as long as frames come."""
-    live = Live(bundle, tmp_path / "s", AdaptConfig())
+    live = Live(bundle, tmp_path / "s", LearningConfig())
     try:
         steps_s = [0.01] * len(bundle.levels)
         robot = Robot(live, Governor(Budget(deadline_ms=33), live.schedule, steps_s))

@@ -4,7 +4,7 @@ import json
 import pytest
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.governor_loop import Record
@@ -16,7 +16,7 @@ from plr_edge.robot.run_report import write_run_report
 @pytest.fixture
 def robot(bundle_path, tmp_path):
     bundle = open_bundle(bundle_path)
-    live = Live(bundle, tmp_path / "s", AdaptConfig())
+    live = Live(bundle, tmp_path / "s", LearningConfig())
     made = Robot(live, Governor(Budget(duty_share=0.5), live.schedule, [0.01] * 5))
     yield made
     live.close()

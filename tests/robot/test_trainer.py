@@ -7,15 +7,15 @@ import numpy as np
 import torch
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.robot.protocol import pack
 from plr_edge.robot.trainer import Trainer
 
 
 def test_training_that_diverged_before_the_first_version_begins_at_the_bundle_again(bundle_path):
     """A regression: with no version to go back to, it went on from the diverged weights."""
-    facts = {"bundle": str(bundle_path), "config": asdict(AdaptConfig()), "memory": None,
-             "upto": 0, "trained": False}  # fmt: skip
+    facts = {"bundle": str(bundle_path), "config": asdict(LearningConfig()), "memory": None,
+             "n_threads": 1, "allow_code": False, "upto": 0, "trained": False}  # fmt: skip
     _, connection = multiprocessing.Pipe()
     trainer = Trainer(connection, facts, {})
     before = trainer._learner.weights()

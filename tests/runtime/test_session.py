@@ -6,7 +6,7 @@ import pytest
 from learning import observe
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.runtime.adapt import adapt
@@ -21,7 +21,7 @@ def bundle(bundle_path):
 
 
 def test_a_frame_is_answered_before_it_is_learned(bundle, demo_frames):
-    with Session(bundle, None, AdaptConfig()) as session:
+    with Session(bundle, None, LearningConfig()) as session:
         predictions = observe(session, demo_frames)
     first = {}
     for i, (frame, prediction) in enumerate(zip(demo_frames, predictions, strict=True)):
@@ -31,7 +31,7 @@ def test_a_frame_is_answered_before_it_is_learned(bundle, demo_frames):
 
 
 def test_a_new_class_is_known_from_its_next_frame(bundle, demo_frames):
-    with Session(bundle, None, AdaptConfig(seed=1)) as session:
+    with Session(bundle, None, LearningConfig(seed=1)) as session:
         observe(session, demo_frames[:60])
         new = [f for f in demo_frames if f.label == demo_frames[-1].label]
         observe(session, new[:1])
@@ -42,7 +42,7 @@ def test_a_new_class_is_known_from_its_next_frame(bundle, demo_frames):
 def test_the_same_seed_gives_the_same_weights(bundle, demo_frames):
     weights = []
     for _ in range(2):
-        with Session(bundle, None, AdaptConfig(seed=5)) as session:
+        with Session(bundle, None, LearningConfig(seed=5)) as session:
             observe(session, demo_frames)
             weights.append(session.learner.weights())
     for name, array in weights[0].items():
@@ -52,7 +52,7 @@ def test_the_same_seed_gives_the_same_weights(bundle, demo_frames):
 @pytest.mark.parametrize("level", [0, 2, 4])
 def test_a_step_moves_only_the_blocks_from_its_level_up(bundle, demo_frames, level):
     shares = ",".join("1" if i == level else "0" for i in range(5))
-    config = AdaptConfig(schedule=shares, train_ratio=0)
+    config = LearningConfig(schedule=shares, train_ratio=0)
     with Session(bundle, None, config) as session:
         observe(session, demo_frames[:30])
         before = session.learner.weights()
@@ -66,7 +66,7 @@ def test_a_step_moves_only_the_blocks_from_its_level_up(bundle, demo_frames, lev
 
 
 def test_cached_features_are_those_of_the_blocks_and_never_older_than_allowed(bundle, demo_frames):
-    config = AdaptConfig(schedule="basic", max_age_steps=2, train_ratio=2.0)
+    config = LearningConfig(schedule="basic", max_age_steps=2, train_ratio=2.0)
     with Session(bundle, None, config) as session:
         observe(session, demo_frames)
         learner = session.learner
@@ -79,7 +79,7 @@ def test_cached_features_are_those_of_the_blocks_and_never_older_than_allowed(bu
 
 
 def test_training_spends_no_more_than_it_may(bundle, demo_frames):
-    config = AdaptConfig(train_ratio=0.5, schedule="internal")
+    config = LearningConfig(train_ratio=0.5, schedule="internal")
     with Session(bundle, None, config) as session:
         observe(session, demo_frames)
         allowed = 0.5 * len(demo_frames) * session.perception_macs
@@ -92,7 +92,9 @@ def test_training_spends_no_more_than_it_may(bundle, demo_frames):
 def test_engines_and_torch_agree_on_learned_weights(bundle, demo_frames, tmp_path):
     import torch
 
-    with Session(bundle, tmp_path / "s", AdaptConfig(train_ratio=2.0, schedule="basic")) as session:
+    with Session(
+        bundle, tmp_path / "s", LearningConfig(train_ratio=2.0, schedule="basic")
+    ) as session:
         observe(session, demo_frames)
         session.finish()
         blocks = adaptive_blocks(bundle)
@@ -108,10 +110,10 @@ def test_engines_and_torch_agree_on_learned_weights(bundle, demo_frames, tmp_pat
 
 def test_a_session_that_stops_and_goes_on_knows_the_same(bundle, demo_frames, tmp_path):
     half = len(demo_frames) // 2
-    with Session(bundle, tmp_path / "s", AdaptConfig()) as session:
+    with Session(bundle, tmp_path / "s", LearningConfig()) as session:
         observe(session, demo_frames[:half])
         session.finish()
-    with Session(bundle, tmp_path / "s", AdaptConfig()) as session:
+    with Session(bundle, tmp_path / "s", LearningConfig()) as session:
         assert session.n_taught == half
         observe(session, demo_frames[half:])
         session.finish()
@@ -124,7 +126,7 @@ def test_a_session_that_stops_and_goes_on_knows_the_same(bundle, demo_frames, tm
 
 
 def test_divergence_is_dropped_and_answers_go_on(bundle, demo_frames):
-    config = AdaptConfig(blocks_lr=1e6, classifier_lr=1e6, train_ratio=3.0, schedule="internal")
+    config = LearningConfig(blocks_lr=1e6, classifier_lr=1e6, train_ratio=3.0, schedule="internal")
     with Session(bundle, None, config) as session:
         observe(session, demo_frames)
         session.publish()
@@ -139,7 +141,7 @@ def test_an_interrupted_run_saves_and_the_same_one_goes_on(bundle, tmp_path):
 
     summaries = []
     for on_chunk in (press_ctrl_c, None):
-        with Session(bundle, tmp_path / "s", AdaptConfig()) as session:
+        with Session(bundle, tmp_path / "s", LearningConfig()) as session:
             stream = open_stream("demo", limit_per_class=10)
             summaries.append(adapt(session, stream, key="demo", on_chunk=on_chunk))
     first, second = summaries
@@ -149,6 +151,6 @@ def test_an_interrupted_run_saves_and_the_same_one_goes_on(bundle, tmp_path):
 
 def test_settings_are_checked():
     with pytest.raises(ConfigError, match="above 0"):
-        AdaptConfig(blocks_lr=0)
+        LearningConfig(blocks_lr=0)
     with pytest.raises(ConfigError, match="at least 1"):
-        AdaptConfig(chunk=0)
+        LearningConfig(chunk=0)

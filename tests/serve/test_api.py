@@ -13,7 +13,7 @@ pytest.importorskip("httpx")
 from fastapi.testclient import TestClient
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.live import Live
@@ -29,7 +29,7 @@ ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 @pytest.fixture(scope="module")
 def robot(bundle_path, tmp_path_factory):
     bundle = open_bundle(bundle_path)
-    live = Live(bundle, tmp_path_factory.mktemp("live") / "s", AdaptConfig())
+    live = Live(bundle, tmp_path_factory.mktemp("live") / "s", LearningConfig())
     made = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
     thread = threading.Thread(target=made.run)
     thread.start()

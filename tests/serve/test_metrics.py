@@ -9,7 +9,7 @@ pytest.importorskip("prometheus_client")
 from prometheus_client import parser
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.live import Live
 from plr_edge.robot.robot import Robot
@@ -21,7 +21,7 @@ from plr_edge.serve.metrics import _build, metrics_text
 @pytest.fixture(scope="module")
 def robot(bundle_path, tmp_path_factory):
     bundle = open_bundle(bundle_path)
-    live = Live(bundle, tmp_path_factory.mktemp("metrics") / "s", AdaptConfig())
+    live = Live(bundle, tmp_path_factory.mktemp("metrics") / "s", LearningConfig())
     made = Robot(live, Governor(Budget(deadline_ms=33), live.schedule, [0.01] * 5))
     yield made
     live.close()

@@ -11,7 +11,7 @@ import schemathesis
 from hypothesis import HealthCheck, given, settings
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import AdaptConfig
+from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.live import Live
 from plr_edge.robot.robot import Robot
@@ -29,7 +29,7 @@ WITH_BODY = ("POST /teach", "POST /predict", "POST /undo")
 @pytest.fixture(scope="module")
 def schema(bundle_path, tmp_path_factory):
     bundle = open_bundle(bundle_path)
-    live = Live(bundle, tmp_path_factory.mktemp("openapi") / "s", AdaptConfig())
+    live = Live(bundle, tmp_path_factory.mktemp("openapi") / "s", LearningConfig())
     live.trainer.given_up = True  # the interface is what is tested
     robot = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
     thread = threading.Thread(target=robot.run)
