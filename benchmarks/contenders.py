@@ -150,7 +150,7 @@ class PlrEdge(Method):
         """Return costs: training, the ridge's updates, and the second pass of a static feature."""
         width = self.session.classifier.ridge.width + 1
         extra = self._bundle.manifest["frozen_macs"] - self.task.narrow.manifest["frozen_macs"]
-        macs = self.session.learner.cost.macs + self.n_taught * (2 * width**2 + extra)
+        macs = self.session.learner.features.cost.macs + self.n_taught * (2 * width**2 + extra)
         kept = self.session.memory.n_bytes + 4 * width**2
         return {"macs": float(macs), "memory_bytes": float(kept)}
 

@@ -92,7 +92,7 @@ class Generated(Rehearser):
     def answers(self, part: Part) -> dict[str, np.ndarray]:
         """Answer; see `Method`."""
         features = np.concatenate([self._features(x) for x in batches(part.seen.latents)])
-        self._fast.settle()
+        self._fast.solve()
         self._fast.rehearsed = self.learner.classifier()
         both, _ = self._fast.answer_many(self._taps(part), features)
         return {"": both.argmax(1), ", no fast": self.learner.scores_many(features).argmax(1)}

@@ -199,7 +199,7 @@ def _stored(per_class: int | None, fast: bool = False) -> Callable[[Split, int, 
                 learner.step()
             if fast:
                 ridge.learn_many(split.x[ids].numpy(), split.y[ids])
-        wall_s = time.perf_counter() - start
+        wall_s, cost = time.perf_counter() - start, learner.features.cost
         with torch.no_grad():
             scores = learner.scores_many(learner.blocks(split.test_x).numpy())
         if fast:
@@ -207,8 +207,8 @@ def _stored(per_class: int | None, fast: bool = False) -> Callable[[Split, int, 
         return {
             "answers": scores.argmax(1),
             "wall_s": wall_s,
-            "macs": {"train": learner.cost.train_macs, "refresh": learner.cost.refresh_macs},
-            "n_steps": sum(learner.cost.steps_per_level),
+            "macs": {"train": cost.train_macs, "refresh": cost.refresh_macs},
+            "n_steps": sum(cost.steps_per_level),
             "kept_bytes": memory.n_bytes,
             "shares": list(schedule.shares),
         }

@@ -63,7 +63,7 @@ def _best_ridge(
     """Ridge with its strength tuned on the held-out frames: a baseline flattered, not ours."""
     scores = {}
     for share in (0.003, 0.01, 0.03, 0.1, 0.3):
-        ridge = Ridge(x.shape[1], strength=share * len(x), young_rows=len(x) + 1)
+        ridge = Ridge(x.shape[1], strength=share * len(x), recursive_after=len(x) + 1)
         ridge.learn_many(x, y)
         scores[share] = float((ridge.scores_many(test).argmax(1) == test_y).mean())
     best = max(scores, key=lambda share: scores[share])
@@ -93,7 +93,7 @@ def _session(**changes: Any) -> Callable[[Task, LearningConfig], dict[str, Any]]
                 if (start // config.chunk) % max(1, len(frames) // config.chunk // 10) == 0:
                     curve.append([start, _accuracy(session, few)])
             session.finish()
-            cost = session.learner.cost
+            cost = session.learner.features.cost
             return {
                 "accuracy": _accuracy(session, task),
                 "rehearsed_alone": _accuracy(session, task, rehearsed_alone=True),
@@ -169,7 +169,7 @@ def _train_offline(
     scores = learner.scores_many(np.concatenate(x))
     return {
         "accuracy": float((scores.argmax(1) == task.test.labels).mean()),
-        "macs_per_frame": learner.cost.macs / len(labels),
+        "macs_per_frame": learner.features.cost.macs / len(labels),
         "memory_bytes": memory.n_bytes if rehearse else 0,
     }
 

@@ -114,7 +114,7 @@ def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any
         seconds = time.perf_counter() - began
         matrix = np.array(rows)
         matrix[np.triu_indices(len(matrix), 1)] = np.nan
-        cost = session.learner.cost
+        cost = session.learner.features.cost
         return {
             "classes": classes,
             "n_frames": session.n_taught,

@@ -212,7 +212,7 @@ def _teach(session: Any, frames: Sequence[Frame]) -> np.ndarray:
     records = with_seq(session.codec.encode(seen.latents), np.arange(len(frames)))
     session.learner.learn_many(records, labels, seen.features)
     session.classifier.learn_many(seen.taps, seen.features, labels)
-    session.classifier.settle()
+    session.classifier.solve()
     session.classifier.rehearsed = session.learner.classifier()
     return np.asarray(seen.latents)
 

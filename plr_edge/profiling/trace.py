@@ -188,7 +188,7 @@ def trace_run(
 
 def _observe(session: Any, frame: Frame) -> list[Span]:
     """Answer and learn one frame; where its time went is what the session's own clocks say."""
-    perception, cost = session.perception, session.learner.cost
+    perception, cost = session.perception, session.learner.features.cost
     label = frame.label or f"class {frame.index % _NAMED_CLASSES}"
     frame = replace(frame, label=label)
     clocks = ("prepare_s", "frozen_s", "adaptive_s")

@@ -203,7 +203,7 @@ class Background(Knowledge):
         try:
             classifier.learn_ridge(taps, labels)
             if self._n_fits == 0:
-                classifier.settle()
+                classifier.solve()
         except Exception:
             _log.exception("ridge did not learn a batch")
         self._hurried.wait(_REST * (time.monotonic() - start))  # labels that flood in are gathered

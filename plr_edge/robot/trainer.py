@@ -19,6 +19,7 @@ from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.meters.process import process_memory
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
+from plr_edge.replay.level_features import TrainingCost
 from plr_edge.replay.schedule import Schedule, make_schedule
 from plr_edge.robot.protocol import SharedMessage, group, named, pack, unpack
 from plr_edge.runtime.holdout import SEQ_BYTES, seqs_of
@@ -55,10 +56,9 @@ class Trainer:
         if facts["memory"]:
             held = {"records": arrays["memory.records"], "labels": arrays["memory.labels"]}
             memory = LatentMemory.from_arrays(held, facts["memory"], self._config.memory_bytes)
-            self._learner.memory = memory
             weights = group(arrays, "weights") or self._of_bundle
-            self._learner.restore(weights, arrays["rows"], arrays["prior"])
-            self._learner.cost = type(self._learner.cost)(**facts["cost"])
+            self._learner.restore(weights, arrays["rows"], arrays["prior"], memory)
+            self._learner.features.cost = TrainingCost(**facts["cost"])
         self._steps_per_s, self._allowance, self._paused = float("inf"), 0.0, False
         self._offered_at = self._reported_at = self._refilled_at = time.monotonic()
         self._steps_since_offer = 0
@@ -87,7 +87,7 @@ class Trainer:
         return n > 0 and (enough or self._to_go == 0 or passed_s > _OFFER_AT_LEAST_EVERY_S)
 
     def _may_step(self) -> bool:
-        can = self._to_go > 0 and not self._paused and self._learner.n_classes > 1
+        can = self._to_go > 0 and not self._paused and self._learner.cosine.n_classes > 1
         return can and self._allowance >= 1
 
     def _refill(self) -> None:
@@ -126,13 +126,13 @@ class Trainer:
         self._steps_s[level] += time.process_time() - start
 
     def _offer(self) -> None:
-        learner, memory = self._learner, self._learner.memory
+        learner, memory = self._learner, self._learner.features.memory
         self._offered_at, self._steps_since_offer = time.monotonic(), 0
         means, unknown_below = learner.fitted_means()
         weights = learner.weights()
         arrays = {
             "rows": learner.classifier(),
-            "prior": learner.prior.numpy(),
+            "prior": learner.cosine.prior.numpy(),
             "means.sums": means.sums,
             **named(weights, "weights"),
         }
@@ -145,7 +145,7 @@ class Trainer:
             "memory.seqs": seqs_of(held["records"]),
             "memory.labels": held["labels"],
         }
-        facts = {"memory": memory_facts, "upto": self._upto, "cost": vars(learner.cost),
+        facts = {"memory": memory_facts, "upto": self._upto, "cost": vars(learner.features.cost),
                  "trained": self._trained, "unknown_below": unknown_below}  # fmt: skip
         if self._parcel is not None:
             self._parcel.close()
@@ -153,7 +153,7 @@ class Trainer:
         self._connection.send_bytes(pack("parcel", {"place": self._parcel.place}, {}))
 
     def _report(self) -> None:
-        levels, memory = len(self._n_steps), self._learner.memory
+        levels, memory = len(self._n_steps), self._learner.features.memory
         facts = {
             "steps": self._n_steps,
             "steps_s": self._steps_s,

@@ -92,7 +92,7 @@ def _keep_position(session: Session, key: str | None, position: int) -> None:
 
 
 def _summary(session: Session, n_frames: int, elapsed_s: float, share: float) -> dict[str, Any]:
-    cost = session.learner.cost
+    cost = session.learner.features.cost
     return {
         "n_frames": n_frames,
         "n_taught": session.n_taught,

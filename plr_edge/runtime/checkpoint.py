@@ -63,9 +63,9 @@ class TrainerCheckpoint:
             memory_facts=facts,
             weights=weights if usable and not same else None,
             rows=rows if usable else session.good_rehearsed,
-            prior=session.learner.prior.numpy(),
+            prior=session.learner.cosine.prior.numpy(),
             facts={
-                "cost": vars(session.learner.cost),
+                "cost": vars(session.learner.features.cost),
                 "credit_macs": session.credit_macs,
                 "next_publish": session.next_publish,
             },

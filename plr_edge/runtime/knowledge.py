@@ -207,7 +207,7 @@ class Knowledge:
         """Answer with a candidate that passed, from the next frame on."""
         self.verdict = judged.verdict
         candidate, now = judged.candidate, self.classifier
-        now.take_means(candidate.means, candidate.unknown_below)  # and classes taught since
+        now.replace_means(candidate.means, candidate.unknown_below)  # and classes taught since
         if judged.engine is not None and candidate.weights is not None:
             now.rehearsed = candidate.rehearsed
             self.version += 1

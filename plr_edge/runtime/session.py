@@ -20,6 +20,7 @@ from plr_edge.errors import StateError
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
+from plr_edge.replay.level_features import TrainingCost
 from plr_edge.runtime import checkpoint as saving
 from plr_edge.runtime.holdout import SEQ_BYTES, with_seq
 from plr_edge.runtime.knowledge import Knowledge
@@ -118,13 +119,14 @@ class Session(Knowledge):
             records = with_seq(own.records, own.seqs)
             self.learner.learn_many(records, own.indices, own.seen.features)
         self.credit_macs += len(taught.labels) * self.config.train_ratio * self.perception_macs
-        before = self.learner.cost.macs
+        cost = self.learner.features.cost
+        before = cost.macs
         for _ in range(_MAX_STEPS_PER_CHUNK):
-            if self.credit_macs - (self.learner.cost.macs - before) <= 0:
+            if self.credit_macs - (cost.macs - before) <= 0:
                 break
             if self.learner.step() is None:
                 break
-        self.credit_macs -= self.learner.cost.macs - before
+        self.credit_macs -= cost.macs - before
         if self.learner.diverged:
             self.drop("training diverged: a loss is not finite")
         if self.n_taught >= self.next_publish:
@@ -135,8 +137,8 @@ class Session(Knowledge):
         if not len(self.memory):
             return
         self.next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
-        self.classifier.settle()
-        trained = sum(self.learner.cost.steps_per_level) > 0
+        self.classifier.solve()
+        trained = sum(self.learner.features.cost.steps_per_level) > 0
         means, unknown_below = self.learner.fitted_means()
         candidate = Candidate(
             weights=self.learner.weights() if trained else None,
@@ -201,9 +203,9 @@ class Session(Knowledge):
         records, found = saving.records_of(self.store, slow.seqs, record_bytes)
         held = {"records": records, "labels": slow.labels[found]}
         self.memory = LatentMemory.from_arrays(held, slow.memory_facts, self.config.memory_bytes)
-        self.learner.memory = self.memory
-        self.learner.restore(slow.weights or self.good_weights, slow.rows, slow.prior)
-        self.learner.cost = type(self.learner.cost)(**slow.facts["cost"])
+        weights = slow.weights or self.good_weights
+        self.learner.restore(weights, slow.rows, slow.prior, self.memory)
+        self.learner.features.cost = TrainingCost(**slow.facts["cost"])
         self.credit_macs = float(slow.facts["credit_macs"])
         self.next_publish = float(slow.facts["next_publish"])
 

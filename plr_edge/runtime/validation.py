@@ -88,7 +88,7 @@ def judged(
         share: of the time that this may take, 0..1; it rests in between.
     """
     new, engine = copy.copy(exam.classifier), exam.engine
-    new.take_means(candidate.means, candidate.unknown_below)
+    new.replace_means(candidate.means, candidate.unknown_below)
     if candidate.weights is not None:
         new.rehearsed = candidate.rehearsed
         rest = _Rests(share)

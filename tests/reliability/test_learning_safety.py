@@ -59,7 +59,7 @@ def test_a_generation_that_the_canary_refuses_does_not_answer(bundle, demo_frame
         with torch.no_grad():
             for parameter in session.learner.blocks.parameters():
                 parameter.normal_()
-            session.learner.rows.weight.normal_()
+            session.learner.cosine.weight.normal_()
         session.classifier.ridge._weights[:] = 0  # so that nothing else answers rightly
         labels = session.memory.labels
         labels[:] = labels[::-1].copy()
@@ -99,9 +99,9 @@ def poison_weight(session, seen, rng):
 
 
 def poison_row(session, seen, rng):
-    if session.learner.n_classes:
+    if session.learner.cosine.n_classes:
         with torch.no_grad():
-            session.learner.rows.weight[0, 0] = torch.nan
+            session.learner.cosine.weight[0, 0] = torch.nan
 
 
 def poison_optimizer(session, seen, rng):
@@ -111,7 +111,7 @@ def poison_optimizer(session, seen, rng):
 
 
 def poison_velocity(session, seen, rng):
-    session.learner.rows._velocity[:1] = torch.nan
+    session.learner.cosine._velocity[:1] = torch.nan
 
 
 def poison_gradient(session, seen, rng):

@@ -70,12 +70,12 @@ def test_cached_features_are_those_of_the_blocks_and_never_older_than_allowed(bu
     with Session(bundle, None, config) as session:
         observe(session, demo_frames)
         learner = session.learner
-        assert sum(learner.cost.steps_per_level) > 5
-        assert learner.cost.age_max_steps <= 2
+        assert sum(learner.features.cost.steps_per_level) > 5
+        assert learner.features.cost.age_max_steps <= 2
         slots = np.arange(len(session.memory))
-        fresh = learner.features_at(4, slots, max_age_steps=0)
+        fresh = learner.features.at(4, slots, max_age_steps=0)
         learner.restore(learner.weights(), learner.classifier())  # with an empty cache
-        np.testing.assert_allclose(learner.features_at(4, slots), fresh, atol=0.02)
+        np.testing.assert_allclose(learner.features.at(4, slots), fresh, atol=0.02)
 
 
 def test_training_spends_no_more_than_it_may(bundle, demo_frames):
@@ -84,9 +84,9 @@ def test_training_spends_no_more_than_it_may(bundle, demo_frames):
         observe(session, demo_frames)
         allowed = 0.5 * len(demo_frames) * session.perception_macs
         one_step = session.learner.step_macs[0] * 64
-        refits = session.learner.cost.refresh_macs
-        assert 0 < session.learner.cost.train_macs <= allowed + one_step
-        assert session.learner.cost.macs <= allowed + one_step + refits
+        refits = session.learner.features.cost.refresh_macs
+        assert 0 < session.learner.features.cost.train_macs <= allowed + one_step
+        assert session.learner.features.cost.macs <= allowed + one_step + refits
 
 
 def test_engines_and_torch_agree_on_learned_weights(bundle, demo_frames, tmp_path):
