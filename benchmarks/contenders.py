@@ -18,7 +18,7 @@ from benchmarks.feature_methods import FEATURE_METHODS
 from benchmarks.scenarios import Task
 from plr_edge.classifiers.class_means import unit
 from plr_edge.config import LearningConfig
-from plr_edge.runtime.perception import Features
+from plr_edge.runtime.prediction import Features
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame
 
@@ -120,7 +120,7 @@ class PlrEdge(Method):
         """Learn a chunk; see `Method`."""
         frames = [Frame(_BLANK, self.task.classes[y], 0, "") for y in part.labels]
         features = self.session.perception.features_of(part.seen.latents)
-        self.session.take(frames, self._own(replace(part.seen, features=features)))
+        self.session.observe_features(frames, self._own(replace(part.seen, features=features)))
         self.n_taught += len(frames)
 
     def finish(self) -> None:
@@ -130,7 +130,7 @@ class PlrEdge(Method):
     def answers(self, part: Part) -> dict[str, np.ndarray]:
         """Answer; see `Method`."""
         seen, session, known = part.seen, self.session, np.array(
-            [self.task.classes.index(name) for name in self.session.classes]
+            [self.task.classes.index(name) for name in self.session.learned.classes]
         )  # fmt: skip
         features = np.concatenate(
             [
@@ -139,19 +139,19 @@ class PlrEdge(Method):
             ]
         )
         own = self._own(replace(seen, features=features))
-        scores, _ = session.classifier.answer_many(own.taps, features)
+        scores, _ = session.learned.classifier.answer_many(own.taps, features)
         result = {"": known[scores.argmax(1)]}
-        rows = session.classifier.rehearsed
+        rows = session.learned.classifier.rehearsed
         if len(rows) and self.config.train_ratio > 0:
             result[", no fast"] = known[(unit(features) @ unit(rows).T).argmax(1)]
         return result
 
     def costs(self) -> dict[str, float]:
         """Return costs: training, the ridge's updates, and the second pass of a static feature."""
-        width = self.session.classifier.ridge.width + 1
+        width = self.session.learned.classifier.ridge.width + 1
         extra = self._bundle.manifest["frozen_macs"] - self.task.narrow.manifest["frozen_macs"]
         macs = self.session.learner.features.cost.macs + self.n_taught * (2 * width**2 + extra)
-        kept = self.session.memory.n_bytes + 4 * width**2
+        kept = self.session.training.memory.n_bytes + 4 * width**2
         return {"macs": float(macs), "memory_bytes": float(kept)}
 
     def _own(self, seen: Features) -> Features:

@@ -20,7 +20,8 @@ import numpy as np
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.errors import ConfigError, StreamError
-from plr_edge.runtime.perception import Features, Perception
+from plr_edge.runtime.perception import Perception
+from plr_edge.runtime.prediction import Features
 from plr_edge.stream import Frame, open_stream
 from plr_edge.stream.base import in_chunks
 
@@ -221,7 +222,7 @@ def _keep(dataset: Dataset, bundle: Bundle, data: Path, folder: Path) -> None:
         labels: list[int] = []
         for chunk in in_chunks(dataset.frames(data, part), _CHUNK):
             labels += [classes.setdefault(str(f.label), len(classes)) for f in chunk]
-            seen.append(perception.see(chunk))
+            seen.append(perception.perceive(chunk))
         if not seen:
             raise StreamError(f"{dataset.name} has no frame to {_PURPOSE[part]}; give more a class")
         for name in _PARTS:

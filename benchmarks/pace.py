@@ -28,7 +28,7 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.export.split import split
-from plr_edge.runtime.perception import Features
+from plr_edge.runtime.prediction import Features
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame, open_stream
 
@@ -100,8 +100,8 @@ class _Ours(_Side):
     def answers(self, seen: Features) -> np.ndarray:
         session = self._session
         features = _concatenated(session.perception.features_of, seen.latents)
-        known = np.array([self._classes.index(name) for name in session.classes])
-        return known[session.classifier.answer_many(seen.taps, features)[0].argmax(1)]
+        known = np.array([self._classes.index(name) for name in session.learned.classes])
+        return known[session.learned.classifier.answer_many(seen.taps, features)[0].argmax(1)]
 
 
 class _Peer(_Side):

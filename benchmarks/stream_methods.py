@@ -89,7 +89,7 @@ def _session(**changes: Any) -> Callable[[Task, LearningConfig], dict[str, Any]]
             for start in range(0, len(frames), config.chunk):
                 rows = slice(start, start + config.chunk)
                 features = session.perception.features_of(seen.latents[rows])
-                session.take(frames[rows], replace(seen.take(rows), features=features))
+                session.observe_features(frames[rows], replace(seen.take(rows), features=features))
                 if (start // config.chunk) % max(1, len(frames) // config.chunk // 10) == 0:
                     curve.append([start, _accuracy(session, few)])
             session.finish()
@@ -97,13 +97,13 @@ def _session(**changes: Any) -> Callable[[Task, LearningConfig], dict[str, Any]]
             return {
                 "accuracy": _accuracy(session, task),
                 "rehearsed_alone": _accuracy(session, task, rehearsed_alone=True),
-                "prequential": session.history.accuracy,
+                "prequential": session.learned.history.accuracy,
                 "macs_per_frame": cost.macs / len(frames),
-                "perception_macs": session.perception_macs,
+                "perception_macs": session.training.perception_macs,
                 "learn_s": session.learn_s,
                 "frozen_s": task.frozen_s,
-                "memory_bytes": session.memory.n_bytes,
-                "n_remembered": len(session.memory),
+                "memory_bytes": session.training.memory.n_bytes,
+                "n_remembered": len(session.training.memory),
                 "steps_per_level": cost.steps_per_level,
                 "max_age_steps": cost.age_max_steps,
                 "curve": curve,
@@ -113,7 +113,7 @@ def _session(**changes: Any) -> Callable[[Task, LearningConfig], dict[str, Any]]
 
 
 def _accuracy(session: Session, task: Task, *, rehearsed_alone: bool = False) -> float | None:
-    seen, rehearsed = task.test.seen, session.classifier.rehearsed
+    seen, rehearsed = task.test.seen, session.learned.classifier.rehearsed
     if rehearsed_alone and not len(rehearsed):
         return None
     features = np.concatenate(
@@ -123,8 +123,8 @@ def _accuracy(session: Session, task: Task, *, rehearsed_alone: bool = False) ->
     if rehearsed_alone:
         scores = unit(features) @ unit(rehearsed).T
     else:
-        scores, _ = session.classifier.answer_many(seen.taps, features)
-    answers = np.array([index[name] for name in session.classes])[scores.argmax(1)]
+        scores, _ = session.learned.classifier.answer_many(seen.taps, features)
+    answers = np.array([index[name] for name in session.learned.classes])[scores.argmax(1)]
     return float((answers == task.test.labels).mean())
 
 

@@ -16,7 +16,8 @@ import numpy as np
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.errors import StreamError
-from plr_edge.runtime.perception import Features, Perception
+from plr_edge.runtime.perception import Perception
+from plr_edge.runtime.prediction import Features
 from plr_edge.stream import Frame, open_stream
 
 _CHUNK = 16
@@ -139,10 +140,10 @@ def _arrays(protocol: Protocol, bundle: Bundle, path: Path) -> dict[str, np.ndar
             labels.append(classes.setdefault(str(frame.label), len(classes)))
             frames.append(frame)
             if len(frames) == _CHUNK:
-                collected.append(perception.see(frames))
+                collected.append(perception.perceive(frames))
                 frames = []
         if frames:
-            collected.append(perception.see(frames))
+            collected.append(perception.perceive(frames))
         for name in ("latents", "taps", "features"):
             arrays[f"{part}_{name}"] = np.concatenate([getattr(s, name) for s in collected])
         arrays[f"{part}_labels"] = np.array(labels)

@@ -30,9 +30,10 @@ def command(
     Deleted rows are overwritten; the flash itself may keep remnants.
     """
     from plr_edge.bundle.reading import open_bundle
+    from plr_edge.config import EngineConfig
     from plr_edge.errors import ConfigError
     from plr_edge.export.adaptive import check_code
-    from plr_edge.runtime.resuming import resume
+    from plr_edge.runtime.session import Session
     from plr_edge.store import opened_for_reading
 
     opened = open_bundle(bundle, trust)
@@ -42,6 +43,9 @@ def command(
         if not n_gone:
             names = sorted({label.name for label in store.labels()})
             raise ConfigError(f"{state} knows no class {name!r}; it knows {', '.join(names)[:200]}")
-    with resume(opened, state, threads, allow_code=allow_code) as session:
+    engines = EngineConfig(n_threads=threads, allow_code=allow_code)
+    with Session.resume(opened, state, engines) as session:
         session.finish()
-        click.echo(f"{name} forgotten, {n_gone} labels; {len(session.classes)} classes are left")
+        click.echo(
+            f"{name} forgotten, {n_gone} labels; {len(session.learned.classes)} classes are left"
+        )

@@ -8,9 +8,10 @@ from typing import Any
 import click
 
 from plr_edge.config import LearningConfig
-from plr_edge.planning.candidates import CONSOLIDATE_STEPS, Judged, Limits, consolidation_s
+from plr_edge.planning.candidates import Judged, Limits, consolidation_s
 from plr_edge.planning.planner import Plan
 from plr_edge.planning.trials import Family
+from plr_edge.robot.governor import CONSOLIDATE_STEPS
 
 _SHOWN = 12
 _WHY_NOT = {

@@ -40,13 +40,13 @@ class AdaptProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, n_frames: int, facts: dict[str, Any]) -> None:
+    def update(self, n_frames: int, summary: Any) -> None:
         """Show where the work stands."""
-        accuracy = facts["prequential_accuracy"]
+        accuracy = summary.prequential_accuracy
         text = (
-            f"{facts['frames_per_s']:.0f}/s, "
+            f"{summary.frames_per_s:.0f}/s, "
             + (f"{accuracy:.1%} right, " if accuracy is not None else "")
-            + f"{facts['n_classes']} classes, {facts['learn_share']:.0%} learning"
+            + f"{summary.n_classes} classes, {summary.learn_share:.0%} learning"
         )
         self._bar.update(self._task, completed=n_frames, facts=text)
         if not self._terminal and time.monotonic() - self._said > 10:

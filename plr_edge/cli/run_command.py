@@ -93,4 +93,4 @@ def command(
         if service.failed:
             raise ConfigError("the HTTP interface failed; the log says why")
     finally:
-        robot.live.close()
+        robot.model.close()

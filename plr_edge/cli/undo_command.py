@@ -46,9 +46,10 @@ def command(
     import time
 
     from plr_edge.bundle.reading import open_bundle
+    from plr_edge.config import EngineConfig
     from plr_edge.errors import ConfigError
     from plr_edge.export.adaptive import check_code
-    from plr_edge.runtime.resuming import resume
+    from plr_edge.runtime.session import Session
     from plr_edge.store import LEARNED, QUARANTINED, UNDONE, opened_for_reading
 
     if last is None and not any(wanted.values()):
@@ -66,11 +67,13 @@ def command(
                 f"no label of {state} is like that; `plr-edge log {state}` lists them"
             )
         store.mark(seqs, UNDONE, "undone by hand")
-    with resume(opened, state, threads, allow_code=allow_code) as session:
+    engines = EngineConfig(n_threads=threads, allow_code=allow_code)
+    with Session.resume(opened, state, engines) as session:
         session.finish()
         seconds = time.perf_counter() - start
         click.echo(
-            f"{len(seqs)} labels undone, {session.n_taught} left, {len(session.classes)} classes; "
+            f"{len(seqs)} labels undone, {session.learned.n_taught} left, "
+            f"{len(session.learned.classes)} classes; "
             f"{seconds:.1f} s"
         )
 

@@ -14,8 +14,9 @@ import numpy as np
 
 from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
-from plr_edge.planning.candidates import SEQ_BYTES, Candidate, Costs
+from plr_edge.planning.candidates import Candidate, Costs
 from plr_edge.replay.feature_cache import FeatureCache
+from plr_edge.replay.latent_memory import SEQ_BYTES
 
 _COPIES = 3  # of a trained weight: itself, its gradient, its momentum
 

@@ -11,10 +11,11 @@ from typing import Any
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import ConfigError, PlrEdgeError
-from plr_edge.planning.candidates import SEQ_BYTES, Candidate, Judged, Limits, judge
+from plr_edge.planning.candidates import Candidate, Judged, Limits, judge
 from plr_edge.planning.cost_model import CostModel
 from plr_edge.planning.trials import AccuracyTable, Family, Trial, read_accuracies
 from plr_edge.profiling.profile import entries_of, profile_bundles
+from plr_edge.replay.latent_memory import SEQ_BYTES
 
 AS_GOOD = 0.01  # accuracies nearer than this are the same: seeds differ by as much
 SCHEDULES = ("progressive", "measured", "cumulative_weights", "basic", "internal")

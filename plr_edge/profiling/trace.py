@@ -194,7 +194,7 @@ def _observe(session: Any, frame: Frame) -> list[Span]:
     clocks = ("prepare_s", "frozen_s", "adaptive_s")
     before = [getattr(perception, clock) for clock in clocks]
     at_ns = time.monotonic_ns()
-    seen = perception.see([frame])
+    features = perception.perceive([frame])
     spans = []
     for clock, earlier in zip(clocks, before, strict=True):
         end_ns = at_ns + round((getattr(perception, clock) - earlier) * 1e9)
@@ -202,7 +202,7 @@ def _observe(session: Any, frame: Frame) -> list[Span]:
         at_ns = end_ns
     learned_s, steps, macs = session.learn_s, list(cost.steps_per_level), cost.macs
     at_ns = time.monotonic_ns()
-    (prediction,) = session.take([frame], seen)
+    (prediction,) = session.observe_features([frame], features)
     end_ns = time.monotonic_ns()
     split_ns = max(at_ns, end_ns - round((session.learn_s - learned_s) * 1e9))
     spans.append(Span("answer", "perception", at_ns, split_ns, {"class": prediction.label}))

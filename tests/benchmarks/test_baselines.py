@@ -12,7 +12,7 @@ def test_one_vae_a_class_tells_real_objects_apart_and_forgets_none(bundle_path, 
 
     bundle = open_bundle(bundle_path)
     perception = Perception(bundle, CombinedClassifier(bundle.taps_width, 1280), [])
-    x = perception.see(demo_frames).features
+    x = perception.perceive(demo_frames).features
     names = list(dict.fromkeys(frame.label for frame in demo_frames))
     y = np.array([names.index(frame.label) for frame in demo_frames])
     classifier = VaeClassifier(x.shape[1], hidden=24, z_width=4, steps=40, batch=16)

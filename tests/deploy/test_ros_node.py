@@ -129,9 +129,9 @@ def test_a_node_learns_forgets_and_remembers_through_its_whole_life(
     answer = show(world, images[0])
     assert 0 < answer.results[-1].score <= answer.results[0].score <= 1
 
-    live = node.adapter.robot.live
-    world.wait_for(lambda: live.version >= 1)
-    assert Path(f"/proc/{live.trainer.child.pid}/oom_score_adj").read_text() == "800\n"
+    model = node.adapter.robot.model
+    world.wait_for(lambda: model.learned.version >= 1)
+    assert Path(f"/proc/{model.trainer.process.child.pid}/oom_score_adj").read_text() == "800\n"
     done, message = world.call("/plr_edge/save")
     assert (done, message) == (True, "a generation is written; 16 labels are on disk")
     show(world, images[0])
