@@ -82,7 +82,7 @@ class CombinedClassifier:
     def copy(self) -> CombinedClassifier:
         """Return an independent copy. Ridge must not be learning on another thread meanwhile."""
         other = self.draft()
-        other.ridge, other.pending = copy.deepcopy(self.ridge), list(self.pending)
+        other.ridge, other.pending = copy.deepcopy((self.ridge, self.pending))
         other.rehearsed = self.rehearsed.copy()
         return other
 

@@ -9,6 +9,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.classifiers.unknown_threshold import is_unknown
 from plr_edge.stream.base import Frame
 
 UNKNOWN = "unknown"
@@ -141,10 +142,10 @@ def _prediction(
 ) -> Prediction:
     best = np.argsort(-probabilities, kind="stable")[:_TOP_K]
     top = tuple((model.classes[k], float(probabilities[k])) for k in best if probabilities[k] > 0)
-    is_unknown = unknown and similarity < model.classifier.unknown_below
+    strange = unknown and is_unknown(similarity, model.classifier.unknown_below)
     return Prediction(
         source=frame.source,
-        label=top[0][0] if top and not is_unknown else UNKNOWN,
+        label=top[0][0] if top and not strange else UNKNOWN,
         confidence=top[0][1] if top else 0.0,
         top=top,
         similarity=similarity,

@@ -13,9 +13,9 @@ import pytest
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.errors import LabelError, PlrEdgeError, StateError, StreamError
-from plr_edge.robot import Robot
 from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.online_model import OnlineModel
+from plr_edge.robot.robot import Robot
 from plr_edge.runtime.session import Session
 from plr_edge.store import Store
 from plr_edge.stream.base import Frame
@@ -291,7 +291,7 @@ def test_perception_of_a_live_robot_never_loads_torch(bundle_path, tmp_path):
         "from plr_edge.bundle.reading import open_bundle\n"
         "from plr_edge.config import LearningConfig\n"
         "from plr_edge.robot.online_model import OnlineModel\n"
-        "from plr_edge.robot import Robot\n"
+        "from plr_edge.robot.robot import Robot\n"
         "from plr_edge.serve.api import make_app\n"
         f"bundle = open_bundle({str(bundle_path)!r})\n"
         f"model = OnlineModel(bundle, {str(tmp_path / 's')!r}, LearningConfig())\n"
@@ -360,7 +360,7 @@ def test_systemd_is_told(bundle, tmp_path, monkeypatch):
 def test_the_watchdog_is_fed_by_the_loop_itself(bundle, tmp_path, monkeypatch):
     """Not by a timer: a loop that hangs, or a driver that does, is noticed by systemd."""
     sent = []
-    monkeypatch.setattr("plr_edge.robot.notify", sent.append)
+    monkeypatch.setattr("plr_edge.robot.robot.notify", sent.append)
     robot = make_robot(bundle, tmp_path / "s")
     thread = threading.Thread(target=robot.run)
     thread.start()

@@ -7,7 +7,7 @@ from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 from plr_edge.robot.governor import Budget, Governor
-from plr_edge.robot.governor_loop import Record
+from plr_edge.robot.governor_loop import Timeline
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
 from plr_edge.robot.run_report import write_run_report
@@ -24,7 +24,7 @@ def robot(bundle_path, tmp_path):
 
 def test_a_report_tells_frames_decisions_and_what_was_not_measured(robot, demo_frames, tmp_path):
     for frame in demo_frames[:9]:
-        robot._see(frame)
+        robot._take_frame(frame)
     robot._tick()
     robot.sensors.rails_j.clear()  # whatever this machine measures
     robot.model.store.note("published", "version 1: <b>all</b> canaries kept")
@@ -46,7 +46,7 @@ def test_a_report_that_cannot_be_written_is_named(robot, tmp_path):
 
 
 def test_a_record_of_a_day_is_thinned_out_not_cut_off():
-    record = Record()
+    record = Timeline()
     for second in range(86_400):
         record.add(float(second), {"at_s": float(second)})
     times = [row["at_s"] for row in record.rows]

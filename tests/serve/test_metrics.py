@@ -52,7 +52,7 @@ def test_every_figure_has_its_name_unit_and_value(robot, demo_frames):
     for i, frame in enumerate(demo_frames[:20]):
         robot.put(frame)
         if i % 4:
-            robot._see(robot._newest)
+            robot._take_frame(robot._newest)
             robot._newest = None
     robot._tick()
     robot.sensors.now = Sensed(
