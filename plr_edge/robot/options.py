@@ -153,7 +153,7 @@ def make_budget(options: RobotOptions) -> Budget:
     reasons += [f"{meter.name}: no total" for meter in meters if not meter.has_total]
     if power is not None and not any(meter.has_total for meter in meters):
         raise ConfigError(
-            f"a power budget of {power:g} W needs a power meter, and there is none here: "
+            f"a power budget of {power:g} W needs a meter, and there is none here: "
             f"{'; '.join(reasons)}"
         )
     if temperature is not None and not read_temperatures_c():

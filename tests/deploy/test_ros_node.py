@@ -205,9 +205,9 @@ def test_compressed_images_and_a_label_without_a_stamp(world, node, demo_frames)
         ({"model_file_path": "/nowhere"}, "/nowhere"),
         ({"image_transport": "theora"}, "image_transport is 'theora'; there are raw, compressed"),
         ({"board": "tx2"}, "no board 'tx2' is known"),
-        ({"duty": "much"}, "'much' is no amount"),
+        ({"duty": "much"}, "'much' is not an amount"),
         ({"cpus": "x"}, "cpus is 'x'; write numbers"),
-        ({"cpus": "4095"}, "cpus is '4095'; there are"),
+        ({"cpus": "4095"}, "cpus is '4095'; this process may use"),
         ({"engine": "coral"}, "no engine 'coral'"),
         ({"schedule": "sometimes"}, "sometimes"),
         ({"trust": "/no.pem"}, "is not signed"),
@@ -360,7 +360,7 @@ def test_ctrl_c_keeps_what_was_taught(world, monkeypatch, tmp_path, demo_frames)
 
 def test_a_robot_that_fails_ends_the_process_and_says_why(world, monkeypatch, demo_frames):
     thread, result, node = run_main(world, monkeypatch)
-    monkeypatch.setattr(node.adapter.robot, "_see", lambda frame: 1 / 0)
+    monkeypatch.setattr(node.adapter.robot, "_take_frame", lambda frame: 1 / 0)
     world.deliver("/image", image_message(STORE, START, demo_frames[0].image))
     thread.join(30)
     assert result == [1]
