@@ -6,8 +6,9 @@ from pathlib import Path
 import click
 import pytest
 
+from benchmarks import pages
 from benchmarks.cli import command as bench_command
-from benchmarks.split import METHODS as SPLIT_METHODS
+from benchmarks.suites import SUITES
 from plr_edge.cli import _COMMANDS, cli
 
 ROOT = Path(__file__).parent.parent
@@ -49,13 +50,13 @@ def _with_subcommands(command):
     return [command.get_command(context, name) for name in command.list_commands(context)]
 
 
-def test_rows_of_the_results_are_methods():
-    results = (ROOT / "benchmarks" / "results.md").read_text()
-    part = results[
-        results.index("## CIFAR-100, class-incremental") : results.index("What this says")
-    ]
-    rows = re.findall(r"^\| ([^|]+?) \|", part, flags=re.MULTILINE)
-    assert set(rows) - {"method", "---"} == set(SPLIT_METHODS)
+@pytest.mark.parametrize("name", ["streams", "generated"])
+def test_rows_of_the_results_are_methods(name):
+    part = pages.parts(ROOT / "benchmarks" / "results.md")[name]
+    first = part[part.index("### ") :].split("### ")[1]
+    rows = re.findall(r"^\| (?:\* )?([^|]+?)(?: \(\d seeds?\))? \|", first, flags=re.MULTILINE)
+    variants = {row for row in rows if row.endswith(", no fast")}
+    assert set(rows) - {"method", "---"} - variants == set(SUITES[name].methods)
 
 
 def test_files_that_are_linked_exist():

@@ -1,4 +1,4 @@
-"""The progress bar of long work, on standard error."""
+"""Progress bar of `plr-edge adapt`, on standard error."""
 
 from __future__ import annotations
 
@@ -12,21 +12,21 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
 
 class AdaptProgress:
-    """Frames per second, accuracy so far, classes, and the share of time spent learning."""
+    """Shows frames per second, accuracy, classes, and the share of time spent learning."""
 
     def __init__(self, n_frames: int | None) -> None:
-        """Show a bar where standard error is a terminal, a line now and then where it is not."""
-        self._n_frames, self._start, self._said = n_frames, time.monotonic(), time.monotonic()
+        """Prepare a bar if standard error is a terminal, else one line every ten seconds."""
+        self._printed_at = time.monotonic()
         self._terminal = sys.stderr.isatty()
         self._bar = Progress(
             TextColumn("{task.completed} frames"),
             BarColumn(),
-            TextColumn("{task.fields[facts]}"),
+            TextColumn("{task.fields[summary]}"),
             TimeRemainingColumn(),
             console=Console(stderr=True),
             disable=not self._terminal,
         )
-        self._task = self._bar.add_task("", total=n_frames, facts="")
+        self._task = self._bar.add_task("", total=n_frames, summary="")
 
     def __enter__(self) -> AdaptProgress:
         self._bar.start()
@@ -34,21 +34,26 @@ class AdaptProgress:
 
     def __exit__(
         self,
-        kind: type[BaseException] | None,
+        error_type: type[BaseException] | None,
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
         self._bar.stop()
 
     def update(self, n_frames: int, summary: Any) -> None:
-        """Show where the work stands."""
+        """Show the progress.
+
+        Args:
+            n_frames: frames processed so far.
+            summary: summary so far, as returned by `adapt`.
+        """
         accuracy = summary.prequential_accuracy
         text = (
             f"{summary.frames_per_s:.0f}/s, "
-            + (f"{accuracy:.1%} right, " if accuracy is not None else "")
+            + (f"{accuracy:.1%} correct, " if accuracy is not None else "")
             + f"{summary.n_classes} classes, {summary.learn_share:.0%} learning"
         )
-        self._bar.update(self._task, completed=n_frames, facts=text)
-        if not self._terminal and time.monotonic() - self._said > 10:
-            self._said = time.monotonic()
+        self._bar.update(self._task, completed=n_frames, summary=text)
+        if not self._terminal and time.monotonic() - self._printed_at > 10:
+            self._printed_at = time.monotonic()
             print(f"{n_frames} frames, {text}", file=sys.stderr)

@@ -99,7 +99,7 @@ class BackgroundTrainer:
         Args:
             store: holds the labels.
             model: what answers now.
-            checkpoint: training to go on from. None to begin anew.
+            checkpoint: training to continue. None starts afresh.
             classes: returns the class names by index.
             last_seq: returns the last label that was learned.
         """

@@ -63,7 +63,7 @@ def then(
     """Return the future of what is made of a result.
 
     Args:
-        future: of the result.
+        future: future of the result.
         make: makes something of it.
         on_error: called with the error if there is one. The returned future raises it too.
     """

@@ -22,7 +22,7 @@ _NEAR = 0.1  # share of a budget below the aim within which the rate rises more 
 _HYSTERESIS_C = 5.0
 _MAX_STEPS_PER_S = 200.0
 _MIN_STEPS_PER_S = 0.05
-_SHIFT = 0.1  # relative change of a share below which the trainer is not told
+_SHIFT = 0.1  # relative change of a share that is too small to tell the trainer
 
 
 @dataclass(frozen=True, kw_only=True)

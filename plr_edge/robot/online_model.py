@@ -154,7 +154,7 @@ class OnlineModel:
     ) -> Future[LabelledBatch | None]:
         """Make labels durable and learn them. Call it only while nothing is changing.
 
-        Features are computed anew, because another version may have answered these frames.
+        Features are computed again, because another version may have answered these frames.
 
         Args:
             frames: frames with labels.
@@ -298,4 +298,4 @@ class OnlineModel:
 
     def note(self, kind: str, text: str) -> None:
         """Keep an event in the log of the state, when there is time."""
-        self.workers.disk.submit(self.store.note, kind, text)
+        self.workers.disk.submit(self.store.events.note, kind, text)

@@ -35,10 +35,10 @@ class RobotOptions:
         duty: training budget, e.g. 30% of one core.
         deadline: latency budget of a frame, e.g. 33ms.
         max_temp: temperature limit, e.g. 80C.
-        memory: memory limit of the trainer process, e.g. 600MB.
+        memory_limit: memory limit of the trainer process, e.g. 600MB.
         cpus: CPU cores of the trainer, e.g. 2,3.
         schedule: name of a schedule, or shares separated by commas.
-        latents: bytes for stored latents, e.g. 8MB.
+        latent_memory: bytes for stored latents, e.g. 8MB.
         bits: bits per value of a stored latent, 8 or 4.
         pool: side to which stored maps are pooled.
         threads: threads of the engines.
@@ -53,10 +53,10 @@ class RobotOptions:
     duty: str | None = None
     deadline: str | None = None
     max_temp: str | None = None
-    memory: str | None = None
+    memory_limit: str | None = None
     cpus: str | None = None
     schedule: str | None = None
-    latents: str | None = None
+    latent_memory: str | None = None
     bits: int | None = None
     pool: int | None = None
     threads: int = 1
@@ -92,12 +92,12 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
         "schedule": options.schedule,
         "pool": options.pool,
         "bits": options.bits,
-        "memory_bytes": parse_bytes(options.latents) if options.latents else None,
+        "memory_bytes": parse_bytes(options.latent_memory) if options.latent_memory else None,
     }
     config = LearningConfig(**{name: value for name, value in given.items() if value is not None})
     limits = TrainerLimits(
         cpus=_cpus(options.cpus) if options.cpus else None,
-        memory_limit_bytes=parse_bytes(options.memory) if options.memory else None,
+        memory_limit_bytes=parse_bytes(options.memory_limit) if options.memory_limit else None,
     )
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
     model = OnlineModel(opened, state, config, engines, limits)
@@ -129,7 +129,7 @@ def with_board(options: RobotOptions, root: Path = Path("/")) -> RobotOptions:
         "duty": (budget.duty_share, 100, "%"),
         "deadline": (budget.deadline_ms, 1, "ms"),
         "max_temp": (budget.max_temp_c, 1, "C"),
-        "memory": (budget.memory_bytes, 1e-6, "MB"),
+        "memory_limit": (budget.memory_bytes, 1e-6, "MB"),
     }
     _log.info("board: %s", board.title)
     filled: dict[str, Any] = {

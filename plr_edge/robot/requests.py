@@ -18,10 +18,9 @@ from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrame, RecentFra
 from plr_edge.robot.status import ANSWERED, FrameStats
 from plr_edge.runtime.prediction import UNKNOWN, FrozenOutput, answer
 from plr_edge.runtime.undo import mark_undone
-from plr_edge.store import LEARNED
+from plr_edge.store import LEARNED, MAX_REQUESTS, QUARANTINED, Label, TeachRequest
 from plr_edge.stream.base import Frame, check_label
 
-_MAX_KEYS = 64  # answers to requests with a key that are kept, also over a restart
 _HTTP = "http"  # kind of source of images in requests
 
 
@@ -29,7 +28,7 @@ class Requests:
     """Answers requests. All methods but `encode` belong to the thread of the frames.
 
     Attributes:
-        keys: answers to requests to teach by their keys, the newest last.
+        answers: answers to requests to teach by their keys, the newest last.
         thumbnails: a picture of each class that was taught since the start.
     """
 
@@ -52,7 +51,7 @@ class Requests:
         """
         self._model, self._recent, self._novelty = model, recent, novelty
         self._stats, self._emit = stats, emit
-        self.keys: dict[str, dict[str, Any]] = dict(model.store.get("keys", {}))
+        self.answers = model.store.requests.answers()
         self.thumbnails: dict[str, np.ndarray] = {}
 
     def encode(
@@ -104,8 +103,8 @@ class Requests:
         """
         check_label(label)
         self._check_learning()
-        if key is not None and key in self.keys:
-            return done(self.keys[key])
+        if key is not None and key in self.answers:
+            return done(self.answers[key])
         if images is not None:
             encoded = self.encode(images, source)
         if encoded is None:
@@ -136,37 +135,21 @@ class Requests:
         counts: Counter[int] = Counter(learned.history.labels)
         return [{"name": n, "taught": counts[i]} for i, n in enumerate(learned.classes)]
 
-    def undo(
-        self,
-        *,
-        last: int | None = None,
-        name: str | None = None,
-        source: str | None = None,
-        seqs: Sequence[int] = (),
-        since_s: float | None = None,
-        until_s: float | None = None,
-    ) -> Future[dict[str, Any]]:
-        """Undo labels that were learned; see `mark_undone` for the conditions.
+    def undo(self, **filters: Any) -> Future[dict[str, Any]]:
+        """Undo labels that were learned.
 
         What answers is rebuilt from the labels that are left, while frames are answered.
+
+        Args:
+            filters: filters of `store.select`, e.g. `last` or `name`.
 
         Returns:
             How many, once they no longer answer. Or a StreamError if there are none.
         """
-        store = self._model.store
 
         def change() -> int:
-            undone = mark_undone(
-                store,
-                "undone through the API",
-                statuses=(LEARNED,),
-                last=last,
-                name=name,
-                source=source,
-                seqs=seqs,
-                since_s=since_s,
-                until_s=until_s,
-            )
+            reason = "undone through the API"
+            undone = mark_undone(self._model.store, reason, statuses=(LEARNED,), **filters)
             if not undone:
                 raise StreamError("no such label; GET /classes lists what was taught")
             return len(undone)
@@ -183,7 +166,7 @@ class Requests:
         store = self._model.store
 
         def change() -> int:
-            if len(store.generations()) < 2:
+            if len(store.generations) < 2:
                 raise StreamError("there is no generation older than the newest")
             return store.rollback()
 
@@ -238,20 +221,26 @@ class Requests:
             for each in encoded
             for frame in each.frames
         ]
-        n_before = model.learned.n_quarantined
-        reply = {"taught": len(frames), "first": model.last_seq + 1, "label": label}
-        keys = {**self.keys, key: reply} if key is not None else self.keys
-        self.keys = dict(list(keys.items())[-_MAX_KEYS:])
-        metadata = {} if key is None else {"keys": self.keys}
+        reply: dict[str, Any] = {
+            "taught": len(frames),
+            "first": model.last_seq + 1,
+            "label": label,
+            "quarantined": 0,
+        }
+
+        def complete(labels: Sequence[Label]) -> dict[str, Any]:
+            reply["quarantined"] = sum(x.status == QUARANTINED for x in labels)
+            return reply
 
         def finish(_: object) -> dict[str, Any]:
-            reply["quarantined"] = model.learned.n_quarantined - n_before
+            if key is not None:
+                self.answers[key] = reply
+                while len(self.answers) > MAX_REQUESTS:
+                    del self.answers[next(iter(self.answers))]
             self.thumbnails.setdefault(label, thumbnail(frames[-1].image))
             self._novelty.asked.pop(sequence or -1, None)
             self._emit("taught", reply)
             return reply
 
-        def forget_key(_: Exception) -> None:
-            self.keys.pop(key or "", None)
-
-        return then(model.teach(frames, encoded, metadata), finish, forget_key)
+        request = TeachRequest(key, label, complete)
+        return then(model.teach(frames, encoded, {"request": request}), finish)

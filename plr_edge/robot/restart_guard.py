@@ -33,14 +33,14 @@ class RestartGuard:
         """
         self._store = store
         self.answered = False
-        self.n_failed = int(store.get("starts", 0))
+        self.n_failed = int(store.facts.get("starts", 0))
         self._keep(self.n_failed + 1)
-        generations = store.generations()
+        generations = [info.number for info in store.generations]
         if _BACK_AFTER <= self.n_failed < _OFF_AFTER and len(generations) > 1:
-            newest = generations[-1]["generation"]
+            newest = generations[-1]
             _log.error("%d starts failed; generation %d is dropped", self.n_failed, newest)
             with suppress(StateError):
-                store.discard([newest], f"{self.n_failed} starts in a row failed")
+                store.generations.discard([newest], f"{self.n_failed} starts in a row failed")
 
     @property
     def trouble(self) -> str:
@@ -54,7 +54,7 @@ class RestartGuard:
     def succeeded(self) -> None:
         """Count this start as a success.
 
-        The count starts anew, but not at zero if nothing learned was used: that is not trusted yet.
+        The count restarts at zero, or at three failed starts if nothing learned was used.
         """
         self._keep(_BACK_AFTER if self.trouble else 0)
 
@@ -64,5 +64,5 @@ class RestartGuard:
             self._keep(self.n_failed)
 
     def _keep(self, n: int) -> None:
-        with suppress(StateError):  # a disk that is full or read-only is no reason not to start
-            self._store.keep(starts=n)
+        with suppress(StateError):  # start even on a full or read-only disk
+            self._store.facts.keep(starts=n)

@@ -20,7 +20,7 @@ def run_facts(robot: Robot) -> dict[str, Any]:
     step_s = [s / n if n else None for s, n in zip(trainer.steps_s, trainer.n_steps, strict=True)]
     events = [
         [at_ns, kind, text]
-        for at_ns, kind, text in model.store.events()
+        for at_ns, kind, text in model.store.events
         if kind in _EVENTS and at_ns >= robot.began_ns
     ]
     budget = {name: value for name, value in vars(robot.governor.budget).items() if value}

@@ -46,7 +46,7 @@ class Trainer:
         metadata: Mapping[str, Any],
         arrays: Mapping[str, np.ndarray],
     ) -> None:
-        """Begin anew, or go on from a checkpoint.
+        """Start afresh, or continue from a checkpoint.
 
         Args:
             connection: to the perception process.

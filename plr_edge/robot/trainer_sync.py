@@ -47,7 +47,7 @@ class TrainerSync:
             store: holds the labels.
             classes: returns the class names by index.
             last_seq: returns the last label that was learned. Later ones come by `send`.
-            checkpoint: training to go on from. None to begin anew.
+            checkpoint: training to continue. None starts afresh.
             metadata: metadata of the message `start`.
             weights: weights to go on from, under their names in that message.
         """
@@ -141,14 +141,14 @@ class TrainerSync:
 
     def _unsent(self, after: int) -> Iterator[Label]:
         last = self._last_seq()
-        for label in self._store.labels(after):
+        for label in self._store.labels.read(after):
             if label.seq > last:
                 return
             if label.status == LEARNED and label.use == TRAIN:
                 yield label
 
     def _send_labels(self, labels: list[Label]) -> None:
-        held = self._store.with_latents(labels)
+        held = self._store.labels.with_latents(labels)
         if not held:
             return
         classes = self._classes()

@@ -105,7 +105,7 @@ class Workers:
         """Let ridge learn a batch beside the frames. Until then class means answer.
 
         Args:
-            classifier: whose ridge.
+            classifier: classifier with the ridge.
             taps: (n, T) float32.
             labels: (n,) class indices.
         """

@@ -51,7 +51,7 @@ def acknowledge(
     """
     finite = _finite(features)
     if store is not None and not finite.all():
-        store.note("not finite", f"{len(frames) - finite.sum()} frames were not learned")
+        store.events.note("not finite", f"{len(frames) - finite.sum()} frames were not learned")
     cosines, labels = _learn_means(draft, frames, features, finite)
     predictions = answer(draft, frames, features, cosines)
     if not labels:

@@ -40,7 +40,7 @@ class AdaptSummary:
         cache_mean_age_steps: mean age of the cached features used for training.
         cache_max_age_steps: largest age of them.
         train_macs: multiply-adds of training.
-        refresh_macs: multiply-adds of computing features anew.
+        refresh_macs: multiply-adds of recomputing features.
         steps_per_level: number of training steps by level entered.
         skipped: frames that could not be read, with the reason.
         interrupted: whether the stream was not read to its end.
@@ -162,7 +162,7 @@ def adapt(
 
 def _keep_position(session: Session, key: str | None, position: int) -> None:
     if key and session.store:
-        session.store.keep(positions={key: position} if position else {})
+        session.store.facts.keep(positions={key: position} if position else {})
 
 
 class _Progress:

@@ -116,7 +116,7 @@ def save(
     arrays = {**of_model.arrays, **of_training.arrays}
     arrays["learning"] = {**of_model.arrays["learning"], **of_training.arrays["learning"]}
     in_use = [*training.seqs.tolist(), *model.holdout.seqs.tolist()]
-    store.publish(metadata, arrays, upto=upto, in_use=in_use, reason=reason)
+    store.commit_generation(metadata, arrays, upto=upto, in_use=in_use, reason=reason)
 
 
 def identity(bundle: Bundle, config: LearningConfig) -> dict[str, Any]:
@@ -151,12 +151,12 @@ class Recovery:
         self._store = store
         self._n_missed = self._n_held = 0
         _check_identity(store, bundle, config)
-        damage = store.damage()
+        damage = store.generations.damage()
         for text in damage.values():
             _log.warning("%s; learning again what it held", text)
         if damage and not store.refusal:
-            store.discard(sorted(damage), "damaged")
-        saved = store.read()
+            store.generations.discard(sorted(damage), "damaged")
+        saved = store.generations.read()
         self.upto = self.trained_upto = 0
         self.checkpoint: TrainerCheckpoint | None = None
         if saved is None:
@@ -174,10 +174,10 @@ class Recovery:
         They begin after what training has learned, which may be less than the model has.
         """
         after = min(self.upto, self.trained_upto)
-        missed = [x for x in self._store.labels(after) if x.status == LEARNED]
+        missed = [x for x in self._store.labels.read(after) if x.status == LEARNED]
         self._n_missed = len(missed)
         for start in range(0, len(missed), _BATCH):
-            held = self._store.with_latents(missed[start : start + _BATCH])
+            held = self._store.labels.with_latents(missed[start : start + _BATCH])
             self._n_held += len(held)
             if held:
                 yield held
@@ -194,11 +194,13 @@ class Recovery:
                 f"{n_lost} labels cannot be learned again: their latents were evicted"
             )
         if self._n_missed:
-            store.note("recovered", f"{self._n_held} of {self._n_missed} labels learned again")
+            store.events.note(
+                "recovered", f"{self._n_held} of {self._n_missed} labels learned again"
+            )
         for note in store.notes:
             _log.warning("%s", note)
         index = {name: i for i, name in enumerate(self.model.classes)}
-        for label in store.labels():
+        for label in store.labels:
             if label.status != UNDONE:
                 self.model.history.add(
                     [index.get(label.name, -1)], [index.get(label.predicted, -1)]
@@ -228,7 +230,7 @@ def records_of(store: Store, seqs: np.ndarray, record_bytes: int) -> tuple[np.nd
 def _with_latents(store: Store, seqs: np.ndarray) -> tuple[list[Label], np.ndarray]:
     """Return the labels whose latents are on disk, and the positions of these in `seqs`."""
     blank = [Label(name="", predicted="", source="", time_ns=0, seq=int(seq)) for seq in seqs]
-    held = store.with_latents(blank)
+    held = store.labels.with_latents(blank)
     there = {label.seq for label in held}
     found = np.array([i for i, seq in enumerate(seqs.tolist()) if seq in there], np.int64)
     if len(found) < len(seqs):
@@ -242,7 +244,7 @@ def _check_identity(store: Store, bundle: Bundle, config: LearningConfig) -> Non
     Raises:
         StateError: it belongs to another frozen part, another codec or a later release.
     """
-    kept, mine = store.get("identity"), identity(bundle, config)
+    kept, mine = store.facts.get("identity"), identity(bundle, config)
     if kept is not None:
         check_state_fits(bundle, kept, store.path)
         if kept["codec"] != mine["codec"]:
@@ -250,13 +252,13 @@ def _check_identity(store: Store, bundle: Bundle, config: LearningConfig) -> Non
                 f"the state keeps latents at {kept['codec']['bits']} bits and pool "
                 f"{kept['codec']['pool']}; give the same --bits and --pool, or another --state"
             )
-    seen = int(store.get("release", 0))
+    seen = int(store.facts.get("release", 0))
     if bundle.release < seen:
         raise StateError(
             f"{bundle.path} is release {bundle.release}; {store.path} has seen {seen}; use that "
             "one or a later one"
         )
     facts = {"identity": kept or mine, "release": bundle.release, "config": asdict(config)}
-    changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.get(k))}
+    changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.facts.get(k))}
     if changed and not store.refusal:
-        store.keep(**changed)
+        store.facts.keep(**changed)

@@ -106,7 +106,7 @@ class Session:
             StateError: there is no state, or it cannot be used.
         """
         with opened_for_reading(state) as store:
-            kept = store.get("config") or (store.get("identity") or {}).get("codec", {})
+            kept = store.facts.get("config") or (store.facts.get("identity") or {}).get("codec", {})
         known = {field.name for field in fields(LearningConfig)}
         own: dict[str, Any] = {
             name: tuple(value) if isinstance(value, list) else value
@@ -140,7 +140,7 @@ class Session:
 
     def position(self, key: str) -> int:
         """Return the position at which an interrupted stream continues. 0 for a fresh one."""
-        return int(self.store.get("positions", {}).get(key, 0)) if self.store else 0
+        return int(self.store.facts.get("positions", {}).get(key, 0)) if self.store else 0
 
     def observe_many(
         self, frames: Sequence[Frame], positions: Mapping[str, int] | None = None
@@ -259,7 +259,7 @@ class Session:
 
     def _note(self, kind: str, text: str) -> None:
         if self.store is not None:
-            self.store.note(kind, text)
+            self.store.events.note(kind, text)
 
     def _recover(self, store: Store) -> int:
         """Take over what the state holds; return how many labels were learned again."""

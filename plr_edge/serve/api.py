@@ -1,6 +1,6 @@
 """The HTTP interface: teach, predict, undo, health, metrics, events, and the page.
 
-Knows a `Robot` and asks it between two frames. No request names a path or an address.
+Knows a `Robot`, which executes requests between two frames. No request names a path or an address.
 """
 
 import asyncio
@@ -29,20 +29,20 @@ from plr_edge.stream.decode import decode_image
 _ANSWER_S = 10.0
 _MAX_IMAGES = 32
 _AT_ONCE = 4  # images answered between two frames
-_PIECE = 1 << 16  # of base64: longer ones keep every other thread waiting
+_PIECE = 1 << 16  # characters of base64: longer pieces block every other thread
 _LABELS_PER_S, _BURST = 30.0, 300.0
 _OPEN = {"/predict"}
 _REFUSALS = {
-    400: "no JSON that we take",
+    400: "request body is not valid JSON",
     401: "the token is missing or wrong",
-    404: "there is no such thing",
-    408: "the body came too slowly",
-    413: "the body is too large",
-    415: "the body is encoded",
-    422: "a field is wrong, or there is no such frame, label or generation",
-    429: "too many labels a second",
+    404: "not found",
+    408: "the request body arrived too slowly",
+    413: "the request body is too large",
+    415: "compressed request bodies are not supported",
+    422: "a field is invalid, or there is no such frame, label or generation",
+    429: "too many labels per second",
     503: "too many requests at once",
-    507: "the disk refuses; nothing was taught",
+    507: "the state cannot be written; nothing was taught",
 }
 _ADMIN = {"/teach", "/undo", "/rollback", "/pause", "/resume", "/save"}
 
@@ -51,8 +51,8 @@ def make_app(robot: Robot, token: str) -> Any:
     """Build the ASGI application.
 
     Args:
-        robot: whom to ask.
-        token: for teaching and for whatever changes something.
+        robot: robot to serve.
+        token: token that requests need to teach or to change anything.
 
     Raises:
         MissingExtraError: the extra `serve` is not installed.
@@ -93,27 +93,35 @@ def make_app(robot: Robot, token: str) -> Any:
 
     class Teach(Strict):
         label: str = Field(max_length=200)
-        last: int = Field(1, ge=1, le=150, description="How many of the newest frames.")
-        stamp_ns: int | None = Field(None, ge=0, lt=2**63, description="One frame, by its stamp.")
+        last: int = Field(1, ge=1, le=150, description="Number of newest frames to label.")
+        stamp_ns: int | None = Field(
+            None, ge=0, lt=2**63, description="Stamp of the frame to label."
+        )
         sequence: int | None = Field(
             None, ge=1, lt=2**63,
-            description="One frame, by its number; or all of a run that was asked about.",
+            description="Number of the frame to label, or of a run that the robot asked about.",
         )  # fmt: skip
         images: list[str] | None = Field(
-            None, min_length=1, max_length=_MAX_IMAGES, description="Base64 of image files."
+            None, min_length=1, max_length=_MAX_IMAGES, description="Image files in base64."
         )
         key: str | None = Field(
-            None, pattern=r"^[A-Za-z0-9_-]{1,64}$", description="A key teaches once."
+            None,
+            pattern=r"^[A-Za-z0-9_-]{1,64}$",
+            description="Idempotency key. A repeated request with the same key teaches once.",
         )
 
     class Predict(Strict):
         images: list[str] = Field(
-            min_length=1, max_length=_MAX_IMAGES, description="Base64 of image files."
+            min_length=1, max_length=_MAX_IMAGES, description="Image files in base64."
         )
 
     class Undo(Strict):
-        last: int | None = Field(None, ge=1, le=100_000)
-        name: str | None = Field(None, max_length=200)
+        last: int | None = Field(None, ge=1, le=100_000, description="Only the last of them.")
+        name: str | None = Field(None, max_length=200, description="Of this class.")
+        source: str | None = Field(None, max_length=1_000, description="Source starts with this.")
+        seqs: list[int] | None = Field(None, min_length=1, max_length=1_000)
+        since_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
+        until_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
 
     class Refusal(BaseModel):
         detail: str
@@ -131,7 +139,9 @@ def make_app(robot: Robot, token: str) -> Any:
         return JSONResponse({"detail": f"{where}: {first['msg']}".lstrip(": ")}, 422)
 
     app.add_middleware(Limits, token=token, open_posts=_OPEN, admin_posts=_ADMIN)
-    admin = [Depends(HTTPBearer(auto_error=False))]  # `Limits` checked it; this describes it
+    admin = [
+        Depends(HTTPBearer(auto_error=False))
+    ]  # for the API description; `Limits` checks the token
     images_thread = ThreadPoolExecutor(1, "images")
     rate = Rate(_LABELS_PER_S, _BURST)
 
@@ -142,14 +152,14 @@ def make_app(robot: Robot, token: str) -> Any:
         except (LabelError, StreamError) as error:
             raise HTTPException(422, str(error)) from None
         except StateError:
-            raise HTTPException(507, "the disk refuses; nothing was taught") from None
+            raise HTTPException(507, "the state cannot be written; nothing was taught") from None
         except PlrEdgeError:
             raise HTTPException(500, f"failed; see the log, {secrets.token_hex(4)}") from None
         except (TimeoutError, asyncio.TimeoutError, CancelledError):
             raise HTTPException(503, "busy; try again", {"Retry-After": "1"}) from None
 
     async def looked(images: list[str]) -> list[FrozenOutput]:
-        """Decode images, and run them through the frozen part, on one thread beside the frames."""
+        """Decode images and run the frozen part on them, on a thread of their own."""
         stamp_ns, loop = time.time_ns(), asyncio.get_running_loop()
         try:
             seen = []
@@ -160,7 +170,7 @@ def make_app(robot: Robot, token: str) -> Any:
                 )
             return seen
         except (binascii.Error, ValueError):
-            raise HTTPException(422, "an image is no base64") from None
+            raise HTTPException(422, "an image is not valid base64") from None
         except StreamError as error:
             raise HTTPException(422, str(error)) from None
 
@@ -169,10 +179,10 @@ def make_app(robot: Robot, token: str) -> Any:
         n = len(body.images) if body.images else body.last
         if not rate.take(n):
             wait = {"Retry-After": str(rate.wait_s(n))}
-            raise HTTPException(429, f"more than {_LABELS_PER_S:g} labels a second", wait)
-        facts = body.model_dump(exclude={"images"})
+            raise HTTPException(429, f"more than {_LABELS_PER_S:g} labels per second", wait)
+        fields = body.model_dump(exclude={"images"})
         seen = await looked(body.images) if body.images else None
-        answer: dict[str, Any] = await asked(lambda: robot.requests.teach(**facts, encoded=seen))
+        answer: dict[str, Any] = await asked(lambda: robot.requests.teach(**fields, encoded=seen))
         return answer
 
     @app.post("/predict")
@@ -185,11 +195,10 @@ def make_app(robot: Robot, token: str) -> Any:
 
     @app.post("/undo", dependencies=admin)
     async def undo(body: Undo) -> dict[str, Any]:
-        if body.last is None and body.name is None:
-            raise HTTPException(422, "say what to undo: last, name, or both")
-        answer: dict[str, Any] = await asked(
-            lambda: robot.requests.undo(last=body.last, name=body.name)
-        )
+        filters = body.model_dump(exclude_none=True)
+        if not filters:
+            raise HTTPException(422, f"nothing to undo; give one of {', '.join(Undo.model_fields)}")
+        answer: dict[str, Any] = await asked(lambda: robot.requests.undo(**filters))
         return answer
 
     @app.post("/rollback", dependencies=admin)
@@ -249,12 +258,14 @@ def make_app(robot: Robot, token: str) -> Any:
     async def thumbnail(index: int) -> Response:
         names = robot.model.learned.classes
         image = robot.requests.thumbnails.get(names[index]) if 0 <= index < len(names) else None
-        return await picture(image, 96, "no picture of this class since the start")
+        return await picture(image, 96, "no image of this class since the start")
 
     @app.get("/asked/{sequence}.jpg", **picture_of)
     async def stranger(sequence: int) -> Response:
         run = robot.novelty.asked.get(sequence)
-        return await picture(run[-1].frame.image if run else None, 96, "nothing was asked")
+        return await picture(
+            run[-1].frame.image if run else None, 96, "the robot did not ask about this frame"
+        )
 
     @app.get("/", response_class=HTMLResponse)
     async def page() -> HTMLResponse:
@@ -264,7 +275,12 @@ def make_app(robot: Robot, token: str) -> Any:
 
 
 def _decoded(text: str) -> np.ndarray:
-    """Decode base64 of an image file; raises ValueError or StreamError."""
+    """Decode an image file in base64.
+
+    Raises:
+        ValueError: the text is not valid base64.
+        StreamError: the file is not an image.
+    """
     pieces = (text[i : i + _PIECE] for i in range(0, len(text), _PIECE))
     return decode_image(b"".join(base64.b64decode(p, validate=True) for p in pieces), "image")
 

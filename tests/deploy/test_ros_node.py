@@ -203,7 +203,10 @@ def test_compressed_images_and_a_label_without_a_stamp(world, node, demo_frames)
         ({"model_file_path": ""}, "parameter model_file_path is not set"),
         ({"state_path": ""}, "parameter state_path is not set"),
         ({"model_file_path": "/nowhere"}, "/nowhere"),
-        ({"image_transport": "theora"}, "image_transport is 'theora'; there are raw, compressed"),
+        (
+            {"image_transport": "theora"},
+            "image_transport is 'theora'; it must be one of raw, compressed",
+        ),
         ({"board": "tx2"}, "no board 'tx2' is known"),
         ({"duty": "much"}, "'much' is not an amount"),
         ({"cpus": "x"}, "cpus is 'x'; write numbers"),
@@ -252,6 +255,28 @@ def test_parameters_reach_the_engine_and_the_budgets(world, monkeypatch):
     options = given["options"]
     assert (options.engine, options.threads, options.duty) == ("tensorrt", 2, "30%")
     assert (options.providers, options.cpus, options.power) == (("cuda", "cpu"), "0", None)
+
+
+def test_old_names_of_parameters_still_work_with_a_warning(world, monkeypatch):
+    world.overrides |= {"memory": "600MB", "latents": "4MB"}
+    given = {}
+
+    def opened(bundle, state, options, *_, **__):
+        given["options"] = options
+        raise module.PlrEdgeError("enough")
+
+    module = load_node()
+    monkeypatch.setattr(module.RosAdapter, "open", opened)
+    module.PlrEdgeNode().trigger_configure()
+    options = given["options"]
+    assert (options.memory_limit, options.latent_memory) == ("600MB", "4MB")
+    assert sorted(texts(world, "warning")) == [
+        "parameter latents is now called latent_memory; the old name will be removed",
+        "parameter memory is now called memory_limit; the old name will be removed",
+    ]
+    world.overrides |= {"memory_limit": "700MB"}
+    module.PlrEdgeNode().trigger_configure()
+    assert given["options"].memory_limit == "700MB"
 
 
 def test_a_plan_is_built_while_configuring(world, node, monkeypatch):

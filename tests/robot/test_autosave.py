@@ -83,7 +83,7 @@ def test_what_is_learned_after_the_call_is_not_in_the_generation(bundle, store, 
     model.classes.append("later")
     model.n_taught += 5
     assert written.result(20) and not auto.is_behind(12, 0)
-    assert store.read().upto == 12
+    assert store.generations.read().upto == 12
     restored = Recovery(store, bundle, CONFIG).model
     assert (restored.classes, restored.n_taught) == (["ball", "cup", "key", "pen"], 12)
 
@@ -94,7 +94,7 @@ def test_without_training_or_beside_another_nothing_is_written(bundle, store, wo
     assert auto.save(model, None, 4, "test").result(0) is False
     auto._writing = True
     assert auto.save(model, checkpoint(bundle, 4), 4, "test").result(0) is False
-    assert not auto.is_due(4, 0) and store.read() is None
+    assert not auto.is_due(4, 0) and store.generations.read() is None
 
 
 def test_a_disk_that_refuses_leaves_it_behind(bundle, store, workers, monkeypatch):

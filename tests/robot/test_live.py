@@ -146,18 +146,21 @@ def test_a_key_teaches_once_even_after_a_restart(bundle, tmp_path, demo_frames):
             for _ in range(2)
         )
         assert first["taught"] == second["taught"] == 3 and first["first"] == second["first"] == 1
+        assert first == second == {"taught": 3, "first": 1, "label": "a", "quarantined": 0}
         assert robot.model.store.last_seq == 3
         robot.stop()
         thread.join(20)
         robot.model.close()
 
 
-def test_only_the_newest_keys_are_kept(robot, demo_frames):
+def test_only_the_newest_keys_are_kept(robot, demo_frames, monkeypatch):
+    for module in ("plr_edge.store.requests", "plr_edge.robot.requests"):
+        monkeypatch.setattr(f"{module}.MAX_REQUESTS", 64)
     images = [demo_frames[0].image]
     for i in range(70):
         ask(robot, lambda i=i: robot.requests.teach("a", images=images, key=f"k{i}"))
-    assert list(robot.requests.keys) == [f"k{i}" for i in range(6, 70)]
-    assert list(robot.model.store.get("keys")) == list(robot.requests.keys)
+    assert list(robot.requests.answers) == [f"k{i}" for i in range(6, 70)]
+    assert robot.model.store.requests.answers() == robot.requests.answers
 
 
 @pytest.mark.alone
@@ -226,6 +229,8 @@ def test_undo_rebuilds_what_answers(robot, demo_frames):
     for name, images in taught.items():
         ask(robot, lambda n=name, i=images: robot.requests.teach(n, images=i))
     first, second = taught
+    undo = robot.requests.undo
+    assert ask(robot, lambda: undo(name=first, seqs=[2, 3, 13])) == {"undone": 2}
     assert ask(robot, lambda: robot.requests.undo(name=second)) == {"undone": 12}
     assert [c["name"] for c in ask(robot, robot.requests.classes)] == [first]
     with pytest.raises(StreamError):
@@ -328,7 +333,8 @@ def test_sigterm_saves_and_ends_within_two_seconds(bundle_path, tmp_path, demo_f
     assert process.wait(10) == 0
     assert time.monotonic() - start < 4  # 2 s, and as much for a busy machine
     with Store(tmp_path / "s") as store:
-        assert (store.last_seq >= 1 and store.read() is None) or store.read().upto >= 1
+        state = store.generations.read()
+        assert (store.last_seq >= 1 and state is None) or state.upto >= 1
     assert os.stat(tmp_path / "s" / "token").st_mode & 0o777 == 0o600
     facts = json.loads((tmp_path / "run.json").read_text())
     assert facts["frames"] > 0 and facts["budget"] == {"duty_share": 0.3}
@@ -450,7 +456,7 @@ def test_a_loop_of_restarts_ends(bundle, tmp_path, demo_frames):
     for _ in range(7):  # each dies without a word
         model = OnlineModel(bundle, tmp_path / "s", LearningConfig())
         classes.append(len(model.learned.classes))
-        versions.append(len(model.store.generations()))
+        versions.append(len(model.store.generations))
         model.restarts.answered = True
         model.close()
     assert versions == [2, 2, 2, 1, 1, 1, 1]

@@ -87,7 +87,7 @@ def test_labels_of_the_log_come_before_those_that_are_taught_meanwhile(store):
     until(lambda: process.upto()[-1:] == [51])
     sync.send(52, learn(52))
     assert process.kinds()[:2] == ["start", "budget"] and not process.starting
-    trained = [x.seq for x in store.labels() if x.use == TRAIN]
+    trained = [x.seq for x in store.labels if x.use == TRAIN]
     sent = [len(arrays["indices"]) for kind, _, arrays in process.sent[2:-2]]
     assert sum(sent) == len(trained) < 50
     assert process.upto()[-3:] == [trained[-1], 51, 52]
@@ -118,7 +118,7 @@ def test_a_trainer_that_cannot_be_told_everything_is_ended(store, monkeypatch, c
         raise StateError("cannot read")
 
     process = Process()
-    monkeypatch.setattr(store, "with_latents", refuse)
+    monkeypatch.setattr(store.labels, "with_latents", refuse)
     make_sync(process, store)
     process.begin.set()
     until(lambda: process.killed)

@@ -43,7 +43,7 @@ def store(quick_path):
 )
 def test_conditions_add_up(store, conditions, expected):
     assert mark_undone(store, "test", **conditions) == expected
-    assert [label.seq for label in store.labels(status=UNDONE)] == expected
+    assert [label.seq for label in store.labels.read(status=UNDONE)] == expected
 
 
 def test_what_is_undone_is_not_undone_again(store):
