@@ -149,7 +149,7 @@ class Background(Knowledge):
     def note(self, kind: str, text: str) -> None:
         """Keep an event in the log of the state, when there is time."""
         if self.store:
-            self._disk.submit(self.store.note, kind, text)
+            self._disk.submit(self.store.events.note, kind, text)
 
     def hurry(self) -> None:
         """Rest no more: it is about to end."""

@@ -17,11 +17,10 @@ from plr_edge.robot.counts import ANSWERED, FrameStats
 from plr_edge.robot.drift import NoveltyDetector, RecentFrame, thumbnail
 from plr_edge.robot.live import Live
 from plr_edge.runtime.perception import UNKNOWN, FrozenOutput
-from plr_edge.store import LEARNED, UNDONE
+from plr_edge.store import LEARNED, MAX_REQUESTS, QUARANTINED, UNDONE, Label, TeachRequest, select
 from plr_edge.stream.base import Frame, check_label
 
 T = TypeVar("T")
-_KEYS = 64  # of teaching that are remembered, also over a restart
 _HTTP = "http"  # the kind of source that images of requests are
 
 
@@ -34,7 +33,7 @@ class Requests(ABC):
     disk_trouble: str
     thumbnails: dict[str, np.ndarray]
     ring: Sequence[RecentFrame]
-    keys: dict[str, dict[str, Any]]  # of teaching, the newest last, and what was answered
+    answers: dict[str, dict[str, Any]]  # to requests to teach, by their keys, the newest last
 
     @abstractmethod
     def emit(self, kind: str, facts: dict[str, Any]) -> None:
@@ -83,8 +82,8 @@ class Requests(ABC):
         """
         check_label(label)
         self._must_learn()
-        if key is not None and key in self.keys:
-            return _at_once(self.keys[key])
+        if key is not None and key in self.answers:
+            return _at_once(self.answers[key])
         if images is not None:
             looked = self.look(images, source)
         if looked is None:
@@ -115,8 +114,11 @@ class Requests(ABC):
         counts: Counter[int] = Counter(self.live.history.labels)
         return [{"name": n, "taught": counts[i]} for i, n in enumerate(list(self.live.classes))]
 
-    def undo(self, *, last: int | None = None, name: str | None = None) -> Future[dict[str, Any]]:
+    def undo(self, **filters: Any) -> Future[dict[str, Any]]:
         """Mark labels as undone; what answers is rebuilt beside it from those that are left.
+
+        Args:
+            filters: which labels, as `store.select` takes them, e.g. `last` or `name`.
 
         Returns:
             How many, once they no longer answer; or a StreamError: there are none.
@@ -125,8 +127,7 @@ class Requests(ABC):
         assert store is not None
 
         def change() -> int:
-            labels = [x for x in store.labels() if x.status == LEARNED and name in (None, x.name)]
-            seqs = [x.seq for x in labels][-last:] if last else [x.seq for x in labels]
+            seqs = select(store.labels.read(status=LEARNED), **filters)
             if not seqs:
                 raise StreamError("no such label; GET /classes lists what was taught")
             return len(store.mark(seqs, UNDONE, "undone through the API"))
@@ -144,7 +145,7 @@ class Requests(ABC):
         assert store is not None
 
         def change() -> int:
-            if len(store.generations()) < 2:
+            if len(store.generations) < 2:
                 raise StreamError("there is no generation older than the newest")
             return store.rollback()
 
@@ -190,26 +191,30 @@ class Requests(ABC):
         live = self.live
         seen = [frame for one in looked for frame in one.frames]
         frames = [replace(f, label=label, source=f"{source} {f.source}") for f in seen]
-        before = live.n_quarantined
         answer = {"taught": len(frames), "first": live.last_seq + 1, "label": label}
-        keys = {**self.keys, key: answer} if key is not None else self.keys
-        self.keys = dict(list(keys.items())[-_KEYS:])
-        facts = {} if key is None else {"keys": self.keys}
+        answer["quarantined"] = 0
+
+        def complete(labels: Sequence[Label]) -> dict[str, Any]:
+            answer["quarantined"] = sum(x.status == QUARANTINED for x in labels)
+            return answer
 
         def tell(_: object) -> dict[str, Any]:
             self.disk_trouble = ""
-            answer["quarantined"] = live.n_quarantined - before
+            if key is not None:
+                self.answers[key] = answer
+                while len(self.answers) > MAX_REQUESTS:
+                    del self.answers[next(iter(self.answers))]
             self.thumbnails.setdefault(label, thumbnail(frames[-1].image))
             self.strangers.asked.pop(sequence or -1, None)
             self.emit("taught", answer)
             return answer
 
         def refused(error: Exception) -> None:
-            self.keys.pop(key or "", None)
             if isinstance(error, StateError):
                 self.disk_trouble = f"labels are refused: {error}"
 
-        return _then(live.teach(frames, looked, facts), tell, refused)
+        request = TeachRequest(key, label, complete)
+        return _then(live.teach(frames, looked, {"request": request}), tell, refused)
 
 
 def _at_once(value: T) -> Future[T]:

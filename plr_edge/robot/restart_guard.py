@@ -24,14 +24,14 @@ class RestartGuard:
         """Count one more, and take what may kill it out of its way."""
         self._store = store
         self.answered = False  # it came so far as to answer
-        self.n_failed = int(store.get("starts", 0))
+        self.n_failed = int(store.facts.get("starts", 0))
         self._keep(self.n_failed + 1)
-        generations = store.generations()
+        generations = [info.number for info in store.generations]
         if _BACK_AFTER <= self.n_failed < _OFF_AFTER and len(generations) > 1:
-            newest = generations[-1]["generation"]
+            newest = generations[-1]
             _log.error("%d starts failed; generation %d is set aside", self.n_failed, newest)
             with suppress(StateError):
-                store.discard([newest], f"{self.n_failed} starts in a row failed")
+                store.generations.discard([newest], f"{self.n_failed} starts in a row failed")
 
     @property
     def trouble(self) -> str:
@@ -53,4 +53,4 @@ class RestartGuard:
 
     def _keep(self, n: int) -> None:
         with suppress(StateError):  # a disk that is full or read-only is no reason not to start
-            self._store.keep(starts=n)
+            self._store.facts.keep(starts=n)

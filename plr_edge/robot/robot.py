@@ -67,7 +67,7 @@ class Robot(Requests):
         self._started, self.began_ns = False, time.time_ns()
         self._began_s = 0.0
         self._last_tick = time.monotonic()
-        self.keys = dict(live.store.get("keys", {})) if live.store else {}
+        self.answers = live.store.requests.answers() if live.store else {}
         live.wake = live.trainer.wake = self._wake
 
     # for other threads

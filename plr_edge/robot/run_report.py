@@ -17,7 +17,7 @@ _EVENTS = ("published", "dropped", "trainer", "unknown", "rollback", "undone")
 def run_facts(robot: Robot) -> dict[str, Any]:
     """Return what a run did, to be written as JSON."""
     live, record = robot.live, robot.overseer.record
-    events = live.store.events() if live.store else []
+    events = list(live.store.events) if live.store else []
     budget = {name: value for name, value in vars(robot.governor.budget).items() if value}
     return {
         "bundle": live.bundle.name,

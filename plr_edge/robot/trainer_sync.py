@@ -135,14 +135,14 @@ class TrainerSync:
 
     def _untold(self, after: int) -> Iterator[Label]:
         last = self._last_seq()
-        for label in self._store.labels(after):
+        for label in self._store.labels.read(after):
             if label.seq > last:
                 return
             if label.status == LEARNED and label.use == TRAIN:
                 yield label
 
     def _tell(self, labels: list[Label]) -> None:
-        held = self._store.with_latents(labels)
+        held = self._store.labels.with_latents(labels)
         if not held:
             return
         seqs = np.array([label.seq for label in held], np.int64)

@@ -88,7 +88,7 @@ def adapt(
 
 def _keep_position(session: Session, key: str | None, position: int) -> None:
     if key and session.store:
-        session.store.keep(positions={key: position} if position else {})
+        session.store.facts.keep(positions={key: position} if position else {})
 
 
 def _summary(session: Session, n_frames: int, elapsed_s: float, share: float) -> dict[str, Any]:

@@ -130,7 +130,7 @@ def save(
     if slow.weights is not None:  # trained on since the last generation that was published
         arrays["trainer"] = dict(slow.weights)
     in_use = [*slow.seqs.tolist(), *canary_seqs.tolist()]
-    store.publish(facts, arrays, upto=upto, in_use=in_use, reason=reason)
+    store.commit_generation(facts, arrays, upto=upto, in_use=in_use, reason=reason)
 
 
 def identity(knowledge: Knowledge) -> dict[str, Any]:
@@ -156,12 +156,12 @@ def recover(knowledge: Any, store: Store) -> int:
         StateError: the state is damaged, or of another frozen part, codec or later release.
     """
     _check_identity(knowledge, store)
-    damage = store.damage()
+    damage = store.generations.damage()
     for text in damage.values():
         _log.warning("%s; learning again what it held", text)
     if damage and not store.refusal:
-        store.discard(sorted(damage), "damaged")
-    saved = store.read()
+        store.generations.discard(sorted(damage), "damaged")
+    saved = store.generations.read()
     knowledge.fell_back = bool(damage) and saved is None
     fast, slow = 0, 0
     if saved:
@@ -176,10 +176,10 @@ def recover(knowledge: Any, store: Store) -> int:
 
 def _learn_again(knowledge: Any, store: Store, fast: int, slow: int) -> int:
     """Learn the labels after places in the log, as far as their latents are still held."""
-    missed = [x for x in store.labels(min(fast, slow)) if x.status == LEARNED]
+    missed = [x for x in store.labels.read(min(fast, slow)) if x.status == LEARNED]
     n_held = 0
     for start in range(0, len(missed), _CHUNK):
-        held = store.with_latents(missed[start : start + _CHUNK])
+        held = store.labels.with_latents(missed[start : start + _CHUNK])
         n_held += len(held)
         if held:
             taught = knowledge.relearn(held, fast)
@@ -189,12 +189,12 @@ def _learn_again(knowledge: Any, store: Store, fast: int, slow: int) -> int:
             f"{len(missed) - n_held} labels cannot be learned again: their latents were let go"
         )
     if missed:
-        store.note("recovered", f"{n_held} of {len(missed)} labels learned again")
+        store.events.note("recovered", f"{n_held} of {len(missed)} labels learned again")
     return n_held
 
 
 def _check_identity(knowledge: Knowledge, store: Store) -> None:
-    kept, mine, bundle = store.get("identity"), identity(knowledge), knowledge.bundle
+    kept, mine, bundle = store.facts.get("identity"), identity(knowledge), knowledge.bundle
     if kept is not None:
         check_state_fits(bundle, kept, store.path)
         if kept["codec"] != mine["codec"]:
@@ -202,7 +202,7 @@ def _check_identity(knowledge: Knowledge, store: Store) -> None:
                 f"the state keeps latents at {kept['codec']['bits']} bits and pool "
                 f"{kept['codec']['pool']}; give the same --bits and --pool, or another --state"
             )
-    seen = int(store.get("release", 0))
+    seen = int(store.facts.get("release", 0))
     if bundle.release < seen:
         raise StateError(
             f"{bundle.path} is release {bundle.release}; {store.path} has seen {seen}; use that "
@@ -210,9 +210,9 @@ def _check_identity(knowledge: Knowledge, store: Store) -> None:
         )
     config = asdict(knowledge.config)
     facts = {"identity": kept or mine, "release": bundle.release, "config": config}
-    changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.get(k))}
+    changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.facts.get(k))}
     if changed and not store.refusal:
-        store.keep(**changed)
+        store.facts.keep(**changed)
 
 
 def _restore(knowledge: Any, store: Store, saved: State) -> None:
@@ -258,7 +258,7 @@ def _restore_canary(
 def _held(store: Store, seqs: np.ndarray) -> tuple[list[Label], np.ndarray]:
     """Return the labels whose latents are there, and the places of these in `seqs`."""
     blank = [Label(name="", predicted="", source="", time_ns=0, seq=int(seq)) for seq in seqs]
-    held = store.with_latents(blank)
+    held = store.labels.with_latents(blank)
     there = {label.seq for label in held}
     found = np.array([i for i, seq in enumerate(seqs.tolist()) if seq in there], np.int64)
     if len(found) < len(seqs):
@@ -288,6 +288,6 @@ def records_of(store: Store, seqs: np.ndarray, record_bytes: int) -> tuple[np.nd
 def _restore_history(knowledge: Knowledge, store: Store) -> None:
     """Read what was answered to each label before it was learned."""
     index = {name: i for i, name in enumerate(knowledge.classes)}
-    for label in store.labels():
+    for label in store.labels:
         if label.status != UNDONE:
             knowledge.history.add([index.get(label.name, -1)], [index.get(label.predicted, -1)])

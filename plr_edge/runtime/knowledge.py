@@ -109,12 +109,12 @@ class Knowledge:
 
     def position(self, key: str) -> int:
         """Return where the labels of a stream that was interrupted end, 0 for a fresh one."""
-        return int(self.store.get("positions", {}).get(key, 0)) if self.store else 0
+        return int(self.store.facts.get("positions", {}).get(key, 0)) if self.store else 0
 
     def note(self, kind: str, text: str) -> None:
         """Keep an event in the log of the state."""
         if self.store:
-            self.store.note(kind, text)
+            self.store.events.note(kind, text)
 
     # learning
 

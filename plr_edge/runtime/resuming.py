@@ -21,7 +21,7 @@ def resume(
         StateError: there is none, or it cannot be used.
     """
     with opened_for_reading(path) as store:
-        kept = store.get("config") or (store.get("identity") or {}).get("codec", {})
+        kept = store.facts.get("config") or (store.facts.get("identity") or {}).get("codec", {})
     known = {field.name for field in fields(LearningConfig)}
     own: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value

@@ -116,8 +116,12 @@ def make_app(robot: Robot, token: str) -> Any:
         )
 
     class Undo(Strict):
-        last: int | None = Field(None, ge=1, le=100_000)
-        name: str | None = Field(None, max_length=200)
+        last: int | None = Field(None, ge=1, le=100_000, description="Only the last of them.")
+        name: str | None = Field(None, max_length=200, description="Of this class.")
+        source: str | None = Field(None, max_length=1_000, description="Source starts with this.")
+        seqs: list[int] | None = Field(None, min_length=1, max_length=1_000)
+        since_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
+        until_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
 
     class Refusal(BaseModel):
         detail: str
@@ -191,9 +195,10 @@ def make_app(robot: Robot, token: str) -> Any:
 
     @app.post("/undo", dependencies=admin)
     async def undo(body: Undo) -> dict[str, Any]:
-        if body.last is None and body.name is None:
-            raise HTTPException(422, "nothing to undo; give last, name, or both")
-        answer: dict[str, Any] = await asked(lambda: robot.undo(last=body.last, name=body.name))
+        filters = body.model_dump(exclude_none=True)
+        if not filters:
+            raise HTTPException(422, f"nothing to undo; give one of {', '.join(Undo.model_fields)}")
+        answer: dict[str, Any] = await asked(lambda: robot.undo(**filters))
         return answer
 
     @app.post("/rollback", dependencies=admin)

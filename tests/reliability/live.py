@@ -182,7 +182,7 @@ def teach(robot: Robot, frames: list[Frame]) -> dict[str, object]:
         settled_ms.append((time.perf_counter() - start) * 1e3)
         right_then.append(answer["top"][0][0] == name)
     taught_at, first = time.monotonic(), None
-    last_train = max(x.seq for x in robot.live.store.labels() if (x.status, x.use) == USED)
+    last_train = max(x.seq for x in robot.live.store.labels if (x.status, x.use) == USED)
     end = taught_at + 300
     while robot.live.report.get("to_go") != 0 or first is None:
         slow = robot.live.slow

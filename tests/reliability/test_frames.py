@@ -170,7 +170,7 @@ def test_a_session_is_taught_by_pictures_alone(bundle_path, demo_frames, quick_p
             except StreamError:
                 assert not is_picture(image)
         assert session.store.last_seq == 12 + n_pictures
-        assert {x.name for x in session.store.labels()} == {demo_frames[0].label, "strange"}
+        assert {x.name for x in session.store.labels} == {demo_frames[0].label, "strange"}
 
 
 def test_a_camera_that_is_frozen_black_or_of_another_time_costs_nothing(

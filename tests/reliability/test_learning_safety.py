@@ -160,8 +160,8 @@ def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_fram
         session.save("test")
         assert share_right(session.perception, demo_frames) > 0.9
     with Store(quick_path / "s") as store:
-        assert store.damage() == {}
-        assert {kind for _, kind, _ in store.events()} >= {"dropped", "not finite"}
+        assert store.generations.damage() == {}
+        assert {kind for _, kind, _ in store.events} >= {"dropped", "not finite"}
 
 
 # mistakes
@@ -173,7 +173,7 @@ def test_undo_of_a_class_makes_it_unknown_again(bundle, demo_frames, tmp_path):
         observe(session, demo_frames)
         session.finish()
     with Store(tmp_path / "s") as store:
-        seqs = [x.seq for x in store.labels() if x.name == name]
+        seqs = [x.seq for x in store.labels if x.name == name]
         store.mark(seqs, UNDONE, "test")
     with resume(bundle, tmp_path / "s") as session:
         session.finish()

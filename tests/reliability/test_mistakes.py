@@ -68,7 +68,7 @@ def test_mistakes_harm_little_are_mostly_quarantined_and_undo_mends_them(
         observe(session, bad)
         session.finish()
         after = share_right(session.perception, test)
-        labels = list(session.store.labels())
+        labels = list(session.store.labels)
         wrong = [x for x in labels if x.source.startswith("bad")]
         caught = sum(x.status == QUARANTINED for x in wrong)
         held = sum(x.status == QUARANTINED for x in labels) - caught

@@ -47,7 +47,7 @@ def test_a_generation_that_is_damaged_is_learned_again_without_a_word_of_it_lost
         assert session.n_taught == n_taught
         names = [p.top[0][0] for p in session.perception.predict_many(demo_frames)]
         assert np.mean([n == f.label for n, f in zip(names, demo_frames, strict=True)]) > 0.95
-        kinds = [(kind, text) for _, kind, text in session.store.events()]
+        kinds = [(kind, text) for _, kind, text in session.store.events]
     assert ("dropped", "generation 2: damaged") in kinds
     assert any(kind == "recovered" for kind, _ in kinds)
 
@@ -60,7 +60,7 @@ def test_undo_learns_on_with_the_settings_of_the_state(bundle, demo_frames, quic
         session.finish()
         n_held = len(session.memory)
     with Store(quick_path / "s") as store:
-        assert json.loads(json.dumps(store.get("config")))["memory_bytes"] == 60_000
+        assert json.loads(json.dumps(store.facts.get("config")))["memory_bytes"] == 60_000
         store.mark([1], UNDONE, "test")
     with resume(bundle, quick_path / "s", n_threads=2) as session:
         assert (session.config, session.engines) == (config, EngineConfig(n_threads=2))
@@ -75,13 +75,12 @@ def test_labels_whose_latents_were_let_go_are_counted_when_they_cannot_be_learne
     with Session(bundle, quick_path / "s", config) as session:
         observe(session, demo_frames)
         session.save("test")
-        labels = list(session.store.labels())
-        n_held = len(session.store.with_latents(labels))
+        labels = list(session.store.labels)
+        n_held = len(session.store.labels.with_latents(labels))
         assert n_held < len(labels)
         session.store.mark([1], UNDONE, "test")  # the only generation has learned it
-        lost = sum(x.status == LEARNED for x in session.store.labels()) - len(
-            session.store.with_latents([x for x in session.store.labels() if x.status == LEARNED])
-        )
+        learned = list(session.store.labels.read(status=LEARNED))
+        lost = len(learned) - len(session.store.labels.with_latents(learned))
     with resume(bundle, quick_path / "s") as session:
         assert f"{lost} labels cannot be learned again" in caplog.text
         assert session.n_taught == len(labels) - 1 - lost
@@ -92,7 +91,7 @@ def test_the_log_says_why_generations_were_published_and_dropped(bundle, demo_fr
         observe(session, demo_frames)
         session.drop("a test")
         session.finish()
-        events = [(kind, text) for _, kind, text in session.store.events()]
+        events = [(kind, text) for _, kind, text in session.store.events]
     assert ("dropped", "a test") in events
     published = [text for kind, text in events if kind == "published"]
     assert any("canaries lost" in text and text.startswith("version 1") for text in published)

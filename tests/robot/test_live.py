@@ -142,18 +142,21 @@ def test_a_key_teaches_once_even_after_a_restart(bundle, tmp_path, demo_frames):
             ask(robot, lambda r=robot: r.teach("a", images=images, key="k1")) for _ in range(2)
         )
         assert first["taught"] == second["taught"] == 3 and first["first"] == second["first"] == 1
+        assert first == second == {"taught": 3, "first": 1, "label": "a", "quarantined": 0}
         assert robot.live.store.last_seq == 3
         robot.stop()
         thread.join(20)
         robot.live.close()
 
 
-def test_only_the_newest_keys_are_kept(robot, demo_frames):
+def test_only_the_newest_keys_are_kept(robot, demo_frames, monkeypatch):
+    for module in ("plr_edge.store.requests", "plr_edge.robot.requests"):
+        monkeypatch.setattr(f"{module}.MAX_REQUESTS", 64)
     images = [demo_frames[0].image]
     for i in range(70):
         ask(robot, lambda i=i: robot.teach("a", images=images, key=f"k{i}"))
-    assert list(robot.keys) == [f"k{i}" for i in range(6, 70)]
-    assert list(robot.live.store.get("keys")) == list(robot.keys)
+    assert list(robot.answers) == [f"k{i}" for i in range(6, 70)]
+    assert robot.live.store.requests.answers() == robot.answers
 
 
 @pytest.mark.alone
@@ -225,6 +228,7 @@ def test_undo_rebuilds_what_answers(robot, demo_frames):
     assert [c["name"] for c in ask(robot, robot.classes)] == [first]
     with pytest.raises(StreamError):
         ask(robot, lambda: robot.undo(name="nobody"))
+    assert ask(robot, lambda: robot.undo(name=first, seqs=[2, 3, 13])) == {"undone": 2}
     answer = ask(robot, lambda: robot.predict(taught[second][:1]))[0]
     assert [name for name, _ in answer["top"]] == [first]
     until(lambda: robot.live.trainer.alive)
@@ -322,7 +326,8 @@ def test_sigterm_saves_and_ends_within_two_seconds(bundle_path, tmp_path, demo_f
     assert process.wait(10) == 0
     assert time.monotonic() - start < 4  # 2 s, and as much for a busy machine
     with Store(tmp_path / "s") as store:
-        assert (store.last_seq >= 1 and store.read() is None) or store.read().upto >= 1
+        state = store.generations.read()
+        assert (store.last_seq >= 1 and state is None) or state.upto >= 1
     assert os.stat(tmp_path / "s" / "token").st_mode & 0o777 == 0o600
     facts = json.loads((tmp_path / "run.json").read_text())
     assert facts["frames"] > 0 and facts["budget"] == {"duty_share": 0.3}
@@ -444,7 +449,7 @@ def test_a_loop_of_restarts_ends(bundle, tmp_path, demo_frames):
     for _ in range(7):  # each dies without a word
         live = Live(bundle, tmp_path / "s", LearningConfig())
         classes.append(len(live.classes))
-        versions.append(len(live.store.generations()))
+        versions.append(len(live.store.generations))
         live.starts.answered = True
         live.close()
     assert versions == [2, 2, 2, 1, 1, 1, 1]

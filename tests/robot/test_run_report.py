@@ -27,7 +27,7 @@ def test_a_report_tells_frames_decisions_and_what_was_not_measured(robot, demo_f
         robot._see(frame)
     robot._tick()
     robot.sensors.rails_j.clear()  # whatever this machine measures
-    robot.live.store.note("published", "version 1: <b>all</b> canaries kept")
+    robot.live.store.events.note("published", "version 1: <b>all</b> canaries kept")
     write_run_report(robot, tmp_path / "run.json")
     facts = json.loads((tmp_path / "run.json").read_text())
     assert (facts["frames"], facts["unknown"], facts["energy_j"]) == (9, 9, None)

@@ -68,6 +68,10 @@ def test_teach_predict_and_undo(client, robot, pictures):
     assert answer.json() == {"undone": 8}
     assert client.post("/undo", json={"name": second}, headers=ADMIN).status_code == 422
     assert client.post("/undo", json={}, headers=ADMIN).status_code == 422
+    for wrong in ({"seqs": []}, {"since_s": -1}, {"last": 0}, {"all": True}):
+        assert client.post("/undo", json=wrong, headers=ADMIN).status_code == 422
+    answer = client.post("/undo", json={"seqs": [1, 2, 3], "last": 2}, headers=ADMIN)
+    assert answer.json() == {"undone": 2}
 
 
 @pytest.mark.parametrize("path", ["/teach", "/undo", "/rollback", "/pause", "/resume"])
