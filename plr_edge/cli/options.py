@@ -119,7 +119,7 @@ def stream_options(command: F) -> F:
         click.option("--strict", is_flag=True,
                      help="Stop at the first unreadable image instead of skipping it."),
         click.option("--split", default="train", show_default=True,
-                     help="Part of an image pack: train, test, all, axis0 or axis1."),
+                     help="Part of `demo` or of a folder with train/ and test/: train, test, all."),
         click.option("--limit-per-class", type=click.IntRange(1),
                      help="Use at most this many images of each class."),
         topic_option,

@@ -6,8 +6,9 @@ import shlex
 import click
 import pytest
 
+from benchmarks import pages
 from benchmarks.cli import command as bench_command
-from benchmarks.split import METHODS as SPLIT_METHODS
+from benchmarks.suites import SUITES
 from plr_edge.cli import _COMMANDS, cli
 from tests.docs.pages import PAGES, ROOT, anchors_of, blocks_of, links_of, name_of, prose_of
 
@@ -74,13 +75,13 @@ def test_commands_in_sentences_exist_and_have_the_options_named_with_them(page):
             assert {word for word in words if word.startswith("--")} <= options | {"--help"}, code
 
 
-def test_rows_of_the_results_are_methods():
-    results = (ROOT / "benchmarks" / "results.md").read_text()
-    part = results[
-        results.index("## CIFAR-100, class-incremental") : results.index("What this says")
-    ]
-    rows = re.findall(r"^\| ([^|]+?) \|", part, flags=re.MULTILINE)
-    assert set(rows) - {"method", "---"} == set(SPLIT_METHODS)
+@pytest.mark.parametrize("name", ["streams", "generated"])
+def test_rows_of_the_results_are_methods(name):
+    part = pages.parts(ROOT / "benchmarks" / "results.md")[name]
+    first = part[part.index("### ") :].split("### ")[1]
+    rows = re.findall(r"^\| (?:\* )?([^|]+?)(?: \(\d seeds?\))? \|", first, flags=re.MULTILINE)
+    variants = {row for row in rows if row.endswith(", no fast")}
+    assert set(rows) - {"method", "---"} - variants == set(SUITES[name].methods)
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
