@@ -11,7 +11,7 @@ import pytest
 from engines.conftest import fakes  # noqa: F401  (a fixture: TensorRT on the processor)
 from fake_boards import BUILDERS, make_board
 
-from benchmarks.product_codec import FloatCodec, ProductCodec
+from benchmarks.methods.codecs import FloatCodec, ProductCodec
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.classifiers import CLASSIFIERS
 from plr_edge.engines.choice import ENGINES, make_frozen_engine

@@ -1,4 +1,4 @@
-"""`plr-edge doctor`: what this machine has, what is broken, and the command that mends it."""
+"""`plr-edge doctor`: what this machine has, what is broken, and the command that fixes it."""
 
 from __future__ import annotations
 
@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+
+from plr_edge.cli.options import json_option
 
 if TYPE_CHECKING:
     from plr_edge.doctor.base import Finding
@@ -17,6 +19,7 @@ _STYLES: dict[str, dict[str, Any]] = {
     "broken": {"fg": "red", "bold": True},
     "absent": {"dim": True},
 }
+_FIXES = {"broken": "How to fix what is broken:", "advice": "Advice:", "absent": "If you want it:"}
 
 
 @click.command("doctor")
@@ -24,15 +27,17 @@ _STYLES: dict[str, dict[str, Any]] = {
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
-    help="Directory of what is learned, to be checked, too.",
+    help="Directory of the learned state, to be checked too.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 @click.pass_context
 def command(context: click.Context, bundle: Path | None, state: Path | None, as_json: bool) -> None:
-    """Say what this machine has, what is broken, and what mends it; exit code 1 if anything is.
+    """Check this machine and print how to fix what is broken.
 
-    Board, JetPack, Python, packages, GPU, meters, memory, disk; with BUNDLE and --state, whether
-    they are whole and run here. Nothing is changed. Advice, and what is absent, is exit code 0.
+    Checks the board, JetPack, Python, packages, GPU, meters, memory and disk. With BUNDLE and
+    --state, also checks that they are intact and run here. Changes nothing.
+
+    The exit code is 1 if anything is broken. Advice and absent parts leave it at 0.
     """
     import json
     from dataclasses import asdict
@@ -43,15 +48,15 @@ def command(context: click.Context, bundle: Path | None, state: Path | None, as_
     findings = examine(bundle, state)
     n_broken = sum(finding.status == BROKEN for finding in findings)
     if as_json:
-        facts = {"n_broken": n_broken, "findings": [asdict(finding) for finding in findings]}
-        click.echo(json.dumps(facts, indent=1))
+        report = {"n_broken": n_broken, "findings": [asdict(finding) for finding in findings]}
+        click.echo(json.dumps(report, indent=1))
     else:
         print_findings(findings)
     context.exit(1 if n_broken else 0)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Print a line for each check, and below them the commands that mend, to be copied."""
+    """Print a table of findings, then the commands that fix them, ready to be copied."""
     import shutil
     import sys
     import textwrap
@@ -66,10 +71,9 @@ def print_findings(findings: Sequence[Finding]) -> None:
         click.echo(f"{one.name:<{indent}}{status}{first}")
         for line in rest:
             click.echo(" " * (indent + status_width) + line)
-    for name, title in (("broken", "To mend what is broken:"), ("advice", "Advice:"),
-                        ("absent", "If it is wanted:")):  # fmt: skip
-        mends = [one for one in findings if one.status == name and one.mend]
-        if mends:
+    for name, title in _FIXES.items():
+        fixes = [one for one in findings if one.status == name and one.mend]
+        if fixes:
             click.secho(f"\n{title}", **_STYLES[name])
-        for one in mends:
+        for one in fixes:
             click.echo(f"  {one.name}: {one.mend}")

@@ -27,7 +27,7 @@ def process_memory(
 
     On a board whose memory the GPU shares, the proportional set (PSS) is the honest figure when
     several processes map the same libraries. Data is what RLIMIT_DATA, and so
-    `plr-edge run --memory`, limits: private memory that was asked for, touched or not.
+    `plr-edge run --memory-limit`, limits: private memory that was asked for, touched or not.
 
     Args:
         pid: of the process; this one by default.

@@ -1,7 +1,7 @@
 """The HTTP interface: teach, predict, undo, health, metrics, events, and the page.
 
-Knows a `Robot` and asks it between two frames. No request names a path or an address. Needs the
-extra `serve`; handlers have no docstrings, as FastAPI would publish them.
+Knows a `Robot`, which executes requests between two frames. No request names a path or an address.
+Needs the extra `serve`. Handlers have no docstrings, because FastAPI would publish them.
 """
 
 import asyncio
@@ -31,7 +31,7 @@ from PIL import Image
 
 from plr_edge.errors import LabelError, PlrEdgeError, StateError, StreamError
 from plr_edge.robot.robot import Robot
-from plr_edge.runtime.perception import FrozenOutput
+from plr_edge.runtime.prediction import FrozenOutput
 from plr_edge.serve.auth import TOKEN_POSTS, TokenCheck
 from plr_edge.serve.events import MAX_LISTENERS, event_stream
 from plr_edge.serve.limits import Rate, RequestLimits
@@ -41,7 +41,7 @@ from plr_edge.stream.decode import decode_image
 
 _ANSWER_S = 10.0
 _AT_ONCE = 4  # images answered between two frames
-_PIECE = 1 << 16  # of base64: longer ones keep every other thread waiting
+_PIECE = 1 << 16  # characters of base64: longer pieces block every other thread
 _LABELS_PER_S, _BURST = 30.0, 300.0
 _PICTURE: dict[str, Any] = {
     "response_class": Response,
@@ -53,8 +53,8 @@ def make_app(robot: Robot, token: str) -> FastAPI:
     """Build the ASGI application.
 
     Args:
-        robot: whom to ask.
-        token: for teaching and for whatever changes something.
+        robot: robot to serve.
+        token: token that requests need to teach or to change anything.
     """
     app = FastAPI(title="plr-edge", docs_url=None, redoc_url=None, responses=REFUSALS)
     app.router.route_class = ParsedRoute
@@ -93,32 +93,33 @@ class _PostHandlers:
         n = len(body.images) if body.images else body.last
         if not self._rate.take(n):
             wait = {"Retry-After": str(self._rate.wait_s(n))}
-            raise HTTPException(429, f"more than {_LABELS_PER_S:g} labels a second", wait)
-        facts = body.model_dump(exclude={"images"})
-        seen = await self._looked(body.images) if body.images else None
-        answer: dict[str, Any] = await self._asked(lambda: self._robot.teach(**facts, looked=seen))
+            raise HTTPException(429, f"more than {_LABELS_PER_S:g} labels per second", wait)
+        fields = body.model_dump(exclude={"images"})
+        seen = await self._encoded(body.images) if body.images else None
+        act = partial(self._robot.requests.teach, **fields, encoded=seen)
+        answer: dict[str, Any] = await self._asked(act)
         return answer
 
     async def predict(self, body: Predict) -> list[dict[str, Any]]:
-        seen, answers = await self._looked(body.images), list[dict[str, Any]]()
+        seen, answers = await self._encoded(body.images), list[dict[str, Any]]()
         for start in range(0, len(seen), _AT_ONCE):
-            act = partial(self._robot.predict, looked=seen[start : start + _AT_ONCE])
+            act = partial(self._robot.requests.predict, encoded=seen[start : start + _AT_ONCE])
             answers += await self._asked(act, changes=False)
         return answers
 
     async def undo(self, body: Undo) -> dict[str, Any]:
-        if body.last is None and body.name is None:
-            raise HTTPException(422, "say what to undo: last, name, or both")
-        act = partial(self._robot.undo, last=body.last, name=body.name)
-        answer: dict[str, Any] = await self._asked(act)
+        filters = body.model_dump(exclude_none=True)
+        if not filters:
+            raise HTTPException(422, f"nothing to undo; give one of {', '.join(Undo.model_fields)}")
+        answer: dict[str, Any] = await self._asked(partial(self._robot.requests.undo, **filters))
         return answer
 
     async def rollback(self) -> dict[str, Any]:
-        answer: dict[str, Any] = await self._asked(self._robot.rollback)
+        answer: dict[str, Any] = await self._asked(self._robot.requests.rollback)
         return answer
 
     async def save(self) -> dict[str, Any]:
-        answer: dict[str, Any] = await self._asked(self._robot.save)
+        answer: dict[str, Any] = await self._asked(self._robot.requests.save)
         return answer
 
     async def pause(self) -> dict[str, Any]:
@@ -138,24 +139,24 @@ class _PostHandlers:
         except (LabelError, StreamError) as error:
             raise HTTPException(422, str(error)) from None
         except StateError:
-            raise HTTPException(507, "the disk refuses; nothing was taught") from None
+            raise HTTPException(507, "the state cannot be written; nothing was taught") from None
         except PlrEdgeError:
             raise HTTPException(500, f"failed; see the log, {secrets.token_hex(4)}") from None
         except (TimeoutError, asyncio.TimeoutError, CancelledError):
             raise HTTPException(503, "busy; try again", {"Retry-After": "1"}) from None
 
-    async def _looked(self, images: list[str]) -> list[FrozenOutput]:
-        """Decode images, and run them through the frozen part, on one thread beside the frames."""
+    async def _encoded(self, images: list[str]) -> list[FrozenOutput]:
+        """Decode images and run the frozen part on them, on a thread of their own."""
         stamp_ns, loop = time.time_ns(), asyncio.get_running_loop()
-        thread, look = self._images_thread, self._robot.look
+        thread, encode = self._images_thread, self._robot.requests.encode
         try:
             seen = list[FrozenOutput]()
             for image in images:
                 pixels = await loop.run_in_executor(thread, _decoded, image)
-                seen += await loop.run_in_executor(thread, look, [pixels], "api", stamp_ns)
+                seen += await loop.run_in_executor(thread, encode, [pixels], "api", stamp_ns)
             return seen
         except (binascii.Error, ValueError):
-            raise HTTPException(422, "an image is no base64") from None
+            raise HTTPException(422, "an image is not valid base64") from None
         except StreamError as error:
             raise HTTPException(422, str(error)) from None
 
@@ -167,7 +168,7 @@ class _GetHandlers:
         self._robot = robot
 
     async def classes(self) -> list[dict[str, Any]]:
-        return self._robot.classes()
+        return self._robot.requests.classes()
 
     async def health(self) -> dict[str, Any]:
         return self._robot.health()
@@ -185,13 +186,16 @@ class _GetHandlers:
         return await _picture(latest[0].image if latest else None, 480, "no frame yet")
 
     async def thumbnail(self, index: int) -> Response:
-        names = self._robot.live.classes
-        image = self._robot.thumbnails.get(names[index]) if 0 <= index < len(names) else None
-        return await _picture(image, 96, "no picture of this class since the start")
+        names = self._robot.model.learned.classes
+        image = (
+            self._robot.requests.thumbnails.get(names[index]) if 0 <= index < len(names) else None
+        )
+        return await _picture(image, 96, "no image of this class since the start")
 
     async def stranger(self, sequence: int) -> Response:
-        run = self._robot.strangers.asked.get(sequence)
-        return await _picture(run[-1].frame.image if run else None, 96, "nothing was asked")
+        run = self._robot.novelty.asked.get(sequence)
+        image = run[-1].frame.image if run else None
+        return await _picture(image, 96, "the robot did not ask about this frame")
 
     async def page(self) -> HTMLResponse:
         return HTMLResponse(files("plr_edge.serve").joinpath("page.html").read_text())
@@ -210,7 +214,12 @@ async def _picture(image: np.ndarray | None, side: int, missing: str) -> Respons
 
 
 def _decoded(text: str) -> np.ndarray:
-    """Decode base64 of an image file; raises ValueError or StreamError."""
+    """Decode an image file in base64.
+
+    Raises:
+        ValueError: the text is not valid base64.
+        StreamError: the file is not an image.
+    """
     pieces = (text[i : i + _PIECE] for i in range(0, len(text), _PIECE))
     return decode_image(b"".join(base64.b64decode(p, validate=True) for p in pieces), "image")
 

@@ -20,10 +20,10 @@ TOKEN_POSTS = frozenset({"/teach", "/undo", "/rollback", "/pause", "/resume", "/
 
 
 def read_token(path: Path) -> str:
-    """Return the token of a state, made at its first use; only the owner may read it.
+    """Return the token of a state, and create it at first use. Only the owner can read it.
 
     Raises:
-        ConfigError: it cannot be read or made.
+        ConfigError: the token cannot be read or created.
     """
     file = path / "token"
     try:
@@ -33,7 +33,7 @@ def read_token(path: Path) -> str:
                 made.write(secrets.token_urlsafe(24))
         return file.read_text().strip()
     except OSError as error:
-        raise ConfigError(f"cannot read or make {file}: {error.strerror}") from None
+        raise ConfigError(f"cannot read or create {file}: {error.strerror}") from None
 
 
 class TokenCheck:

@@ -16,9 +16,8 @@ from prometheus_client.metrics_core import (
 )
 from prometheus_client.registry import Collector
 
-from plr_edge.robot.counts import BOUNDS_S
 from plr_edge.robot.robot import Robot
-from plr_edge.robot.states import STATES
+from plr_edge.robot.status import BOUNDS_S, STATES
 
 Number = float | int
 CONTENT_TYPE = "text/plain; version=0.0.4"  # the text format that `generate_latest` writes
@@ -65,27 +64,27 @@ class RobotCollector(Collector):
             {state: int(state == robot.state) for state in STATES},
         )
         yield _gauge(
-            "frames_per_second", "Frames answered per second.", robot.overseer.frames_per_s
+            "frames_per_second", "Frames answered per second.", robot.governor_loop.frames_per_s
         )
 
     def _frames(self) -> Iterator[Metric]:
-        robot, counts = self._robot, self._robot.counts
+        robot, stats = self._robot, self._robot.stats
         frames = CounterMetricFamily(
             "plr_edge_frames", "Frames by kind of source and outcome.", labels=["source", "outcome"]
         )
-        for key, n in sorted(counts.by.copy().items()):
+        for key, n in sorted(stats.by.copy().items()):
             frames.add_metric(key, n)
         yield frames
         yield HistogramMetricFamily(
             "plr_edge_inference_seconds",
             "Time from image to answer.",
-            buckets=_cumulative(counts.in_bounds),
-            sum_value=counts.latency_sum_s,
+            buckets=_cumulative(stats.in_bounds),
+            sum_value=stats.latency_sum_s,
         )
         yield _counter(
             "frames_late",
             "Answers that came after the deadline.",
-            counts.n_late if counts.deadline_ms is not None else None,
+            stats.n_late if stats.deadline_ms is not None else None,
         )
         yield _gauge(
             "unknown_ratio", "Share of unknown frames in the last hour.", robot.drift.unknown_ratio
@@ -102,27 +101,33 @@ class RobotCollector(Collector):
         )
 
     def _learning(self) -> Iterator[Metric]:
-        live = self._robot.live
-        yield _gauge("classes", "Known classes.", len(live.classes))
-        yield _gauge("version", "Version of the model that answers.", live.version)
-        yield _counter("labels_learned", "Labels learned.", live.n_taught)
-        yield _counter("labels_quarantined", "Labels that look like mistakes.", live.n_quarantined)
-        yield _counter("generations_refused", "Candidates that failed their check.", live.n_dropped)
+        model, learned = self._robot.model, self._robot.model.learned
+        yield _gauge("classes", "Known classes.", len(learned.classes))
+        yield _gauge("version", "Version of the model that answers.", learned.version)
+        yield _counter("labels_learned", "Labels learned.", learned.n_taught)
+        yield _counter(
+            "labels_quarantined", "Labels that look like mistakes.", learned.n_quarantined
+        )
+        yield _counter(
+            "generations_refused", "Candidates that failed their check.", model.n_dropped
+        )
 
     def _training(self) -> Iterator[Metric]:
-        live, decision = self._robot.live, self._robot.overseer.decision
-        yield _counters("train_steps", "Training steps by level.", "level", _by_level(live.n_steps))
+        trainer, decision = self._robot.model.trainer, self._robot.governor_loop.decision
+        yield _counters(
+            "train_steps", "Training steps by level.", "level", _by_level(trainer.n_steps)
+        )
         seconds = SummaryMetricFamily(
             "plr_edge_train_step_seconds",
             "Processor time of training steps by level.",
             labels=["level"],
         )
-        for level, (n, total_s) in enumerate(zip(live.n_steps, live.steps_s, strict=True), 1):
+        for level, (n, total_s) in enumerate(zip(trainer.n_steps, trainer.steps_s, strict=True), 1):
             seconds.add_metric([str(level)], n, total_s)
         yield seconds
-        yield _gauge("trainer_up", "1 while the trainer runs.", int(live.trainer.alive))
+        yield _gauge("trainer_up", "1 while the trainer runs.", int(trainer.process.alive))
         yield _counter(
-            "trainer_deaths", "Times the trainer ended unexpectedly.", live.trainer.n_deaths
+            "trainer_deaths", "Times the trainer ended unexpectedly.", trainer.process.n_deaths
         )
         yield _gauge(
             "governor_steps_per_second",
@@ -137,7 +142,7 @@ class RobotCollector(Collector):
         )
 
     def _board(self) -> Iterator[Metric]:
-        sensors, report = self._robot.sensors, self._robot.live.report
+        sensors, report = self._robot.sensors, self._robot.model.trainer.report
         yield _counters(
             "energy_joules",
             "Energy by rail; `total` is the whole board, not a further rail.",
@@ -159,26 +164,26 @@ class RobotCollector(Collector):
         )
 
     def _storage(self) -> Iterator[Metric]:
-        overseer, report = self._robot.overseer, self._robot.live.report
+        loop, report = self._robot.governor_loop, self._robot.model.trainer.report
         yield _gauge("replay_items", "Latents in the latent memory.", report.get("latents"))
         yield _gauge("replay_bytes", "Size of the latent memory.", report.get("latents_bytes"))
-        yield _gauge("state_bytes", "Size of the state on disk.", overseer.state_bytes)
+        yield _gauge("state_bytes", "Size of the state on disk.", loop.state_bytes)
         yield _gauge(
             "state_written_bytes",
             "Bytes written to disk in the last 24 hours.",
-            overseer.written_bytes,
+            loop.written_bytes,
         )
 
 
 def build_labels(robot: Robot) -> dict[str, str]:
     """Return the labels of `plr_edge_build_info`."""
-    bundle = robot.live.bundle
+    bundle = robot.model.bundle
     return {
         "version": version("plr-edge"),
         "python": platform.python_version(),
         "backbone": str(bundle.manifest["backbone"]),
         "precision": bundle.precision,
-        "engine": robot.live.engines.engine,
+        "engine": robot.model.engines.engine,
     }
 
 

@@ -11,16 +11,16 @@ from plr_edge.serve.limits import PARSED
 
 _MAX_IMAGES = 32
 _REASONS = {
-    400: "no JSON that we take",
+    400: "request body is not valid JSON",
     401: "the token is missing or wrong",
-    404: "there is no such thing",
-    408: "the body came too slowly",
-    413: "the body is too large",
-    415: "the body is encoded",
-    422: "a field is wrong, or there is no such frame, label or generation",
-    429: "too many labels a second",
+    404: "not found",
+    408: "the request body arrived too slowly",
+    413: "the request body is too large",
+    415: "compressed request bodies are not supported",
+    422: "a field is invalid, or there is no such frame, label or generation",
+    429: "too many labels per second",
     503: "too many requests at once",
-    507: "the disk refuses; nothing was taught",
+    507: "the state cannot be written; nothing was taught",
 }
 
 
@@ -32,29 +32,35 @@ class Strict(BaseModel):
 
 class Teach(Strict):
     label: str = Field(max_length=200)
-    last: int = Field(1, ge=1, le=150, description="How many of the newest frames.")
-    stamp_ns: int | None = Field(None, ge=0, lt=2**63, description="One frame, by its stamp.")
+    last: int = Field(1, ge=1, le=150, description="Number of newest frames to label.")
+    stamp_ns: int | None = Field(None, ge=0, lt=2**63, description="Stamp of the frame to label.")
     sequence: int | None = Field(
         None, ge=1, lt=2**63,
-        description="One frame, by its number; or all of a run that was asked about.",
+        description="Number of the frame to label, or of a run that the robot asked about.",
     )  # fmt: skip
     images: list[str] | None = Field(
-        None, min_length=1, max_length=_MAX_IMAGES, description="Base64 of image files."
+        None, min_length=1, max_length=_MAX_IMAGES, description="Image files in base64."
     )
     key: str | None = Field(
-        None, pattern=r"^[A-Za-z0-9_-]{1,64}$", description="A key teaches once."
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Idempotency key. A repeated request with the same key teaches once.",
     )
 
 
 class Predict(Strict):
     images: list[str] = Field(
-        min_length=1, max_length=_MAX_IMAGES, description="Base64 of image files."
+        min_length=1, max_length=_MAX_IMAGES, description="Image files in base64."
     )
 
 
 class Undo(Strict):
-    last: int | None = Field(None, ge=1, le=100_000)
-    name: str | None = Field(None, max_length=200)
+    last: int | None = Field(None, ge=1, le=100_000, description="Only the last of them.")
+    name: str | None = Field(None, max_length=200, description="Of this class.")
+    source: str | None = Field(None, max_length=1_000, description="Source starts with this.")
+    seqs: list[int] | None = Field(None, min_length=1, max_length=1_000)
+    since_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
+    until_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
 
 
 class Refusal(BaseModel):

@@ -29,7 +29,7 @@ def test_budgets_that_are_not_given_come_from_the_board(monkeypatch: pytest.Monk
     budget = make_budget(options)
     assert (budget.power_w, budget.duty_share) == (7, 0.5)
     assert (budget.deadline_ms, budget.max_temp_c) == (33, 80)
-    assert parse_bytes(options.memory) == 1_000_000_000
+    assert parse_bytes(options.memory_limit) == 1_000_000_000
 
 
 def test_without_the_option_nothing_is_limited() -> None:
