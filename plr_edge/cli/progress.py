@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-_EVERY_S = 10.0  # between two lines where standard error is no terminal
+_EVERY_S = 10.0  # between two lines if standard error is not a terminal
 _TERMINAL_S = 0.1  # between two updates of the line on a terminal
 
 

@@ -1,8 +1,7 @@
-"""Codecs: one latent to a few hundred bytes and back.
+"""Codecs: a latent to a few hundred bytes and back. NumPy only.
 
-NumPy only. Knows shapes and bits, nothing of classes, networks or files. A new codec is a class
-with the methods of `LatentCodec` and a line in `CODECS`; tests/test_contracts.py tests it from
-there.
+To add a codec, write a class with the methods of `LatentCodec` and add a line to `CODECS`.
+tests/test_contracts.py then tests it.
 """
 
 from __future__ import annotations
@@ -59,17 +58,17 @@ class LatentCodec(Protocol):
 class LinearCodec:
     """Quantise latents to 8 or 4 bits with a scale per channel and record.
 
-    A record is: one float32 (the largest channel scale), one byte a channel (how many sixteenths
-    of an octave below it the channel's own scale lies, rounded so that nothing is clipped), then
-    the values, two to a byte at 4 bits. A 160x4x4 latent takes 2,724 bytes at 8 bits, 1,444 at 4.
+    A record is one float32 (the largest channel scale), one byte per channel (how many sixteenths
+    of an octave its own scale lies below the largest, rounded so that nothing is clipped), and then
+    the values, two per byte at 4 bits. A 160x4x4 latent takes 2,724 bytes at 8 bits, 1,444 at 4.
 
     Attributes:
-        shape: (C, H, W) or (D,) of a latent.
-        bits: 8 or 4.
-        pool: side to which maps are average-pooled before storing, None for as they are. Decoded
-            latents are enlarged again, so a learner must see new latents encoded and decoded too;
-            else it learns resolution instead of class.
-        signed: False for latents that are never negative, such as those behind a ReLU.
+        shape: shape of a latent, (C, H, W) or (D,).
+        bits: bits per value, 8 or 4.
+        pool: side to which maps are average-pooled before storing. None stores them as they are.
+            Decoded latents are enlarged again. A learner must therefore see new latents encoded
+            and decoded too, else it learns resolution instead of class.
+        signed: False for latents that are never negative, e.g. behind a ReLU.
     """
 
     shape: tuple[int, ...]
@@ -87,7 +86,7 @@ class LinearCodec:
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """Shape of what is quantised: (C, pool, pool), or the latent's own."""
+        """Shape of the quantised values: (C, pool, pool), or the shape of the latent."""
         return (self.shape[0], self.pool, self.pool) if self.pool else self.shape
 
     @property
@@ -123,7 +122,7 @@ class LinearCodec:
             (n, record_bytes) uint8.
 
         Raises:
-            ConfigError: the shape is another, or a value is not finite.
+            ConfigError: the shape differs, or a value is not finite.
         """
         if latents.shape[1:] != self.shape:
             raise ConfigError(f"latents are {latents.shape[1:]}; this codec takes {self.shape}")
@@ -214,7 +213,7 @@ class CodecFactory(Protocol):
         """Return the codec; the arguments are those of `LinearCodec`.
 
         Raises:
-            ConfigError: the codec cannot be made so.
+            ConfigError: an argument is not allowed.
         """
 
 
@@ -229,13 +228,13 @@ def make_codec(
     pool: int | None = None,
     signed: bool = True,
 ) -> LatentCodec:
-    """Return the codec of a name.
+    """Return a codec by its name in `CODECS`.
 
     Raises:
-        ConfigError: there is none of this name, or it cannot be made so.
+        ConfigError: the name is unknown, or an argument is not allowed.
     """
     if name not in CODECS:
-        raise ConfigError(f"no codec {name[:40]!r}; there are {', '.join(CODECS)}")
+        raise ConfigError(f"codec is {name[:40]!r}; it must be one of {', '.join(CODECS)}")
     return CODECS[name](shape=shape, bits=bits, pool=pool, signed=signed)
 
 

@@ -1,6 +1,6 @@
-"""The token of a robot: where it is kept, which requests need it, and the check.
+"""The token of a robot: its file, the requests that need it, and the check.
 
-Knows the head of a request and no body: who lacks the token is refused before a byte is read.
+Looks at the head of a request only, so that a request is refused before its body is read.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from plr_edge.errors import ConfigError
 
-OPEN_POSTS = frozenset({"/predict"})  # anybody who reaches the address may post here
+OPEN_POSTS = frozenset({"/predict"})  # no token needed
 TOKEN_POSTS = frozenset({"/teach", "/undo", "/rollback", "/pause", "/resume", "/save"})
 
 
@@ -37,7 +37,7 @@ def read_token(path: Path) -> str:
 
 
 class TokenCheck:
-    """Decides by method, path and token whether a request may send a body."""
+    """Decides by method, path and token whether a request may have a body."""
 
     def __init__(
         self,
@@ -49,25 +49,25 @@ class TokenCheck:
         """Check against one token.
 
         Args:
-            token: what `Authorization: Bearer TOKEN` must give.
-            open_posts: paths that take a body from everybody.
-            token_posts: paths that take one from whoever has the token.
+            token: token that `Authorization: Bearer TOKEN` must carry.
+            open_posts: paths that accept a POST from everybody.
+            token_posts: paths that accept a POST with the token only.
         """
         self._token = token.encode()
         self._open, self._with_token = open_posts, token_posts
 
     def has_token(self, scope: MutableMapping[str, Any]) -> bool:
-        """Whether a request (an ASGI scope) carries the token; takes the same time for any."""
+        """Return whether a request (an ASGI scope) carries the token, in constant time."""
         given = b"".join(value for name, value in scope["headers"] if name == b"authorization")
         return hmac.compare_digest(given, b"Bearer " + self._token)
 
     def refusal(self, scope: MutableMapping[str, Any]) -> tuple[int, str] | None:
-        """Return status and reason if a request with a body must be refused unread."""
+        """Return status and reason if a request must be refused before its body is read."""
         if scope["method"] != "POST":
-            return 405, "GET and POST are understood"
+            return 405, "only GET and POST are supported"
         if scope["path"] in self._with_token:
             if not self.has_token(scope):
                 return 401, "give the token: Authorization: Bearer TOKEN"
         elif scope["path"] not in self._open:
-            return 404, "there is nothing to post to here"
+            return 404, "not found"
         return None

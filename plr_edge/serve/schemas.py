@@ -1,4 +1,4 @@
-"""What requests hold and what refusals say, as FastAPI describes them in /openapi.json."""
+"""Schemas of requests and refusals, as FastAPI publishes them in /openapi.json."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ _REASONS = {
 
 
 class Strict(BaseModel):
-    """A body whose fields are of the type that stands there, and no others."""
+    """A request body without type conversion and without unknown fields."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -78,10 +78,10 @@ class _ParsedRequest(Request):
 
 
 class ParsedRoute(APIRoute):
-    """Hands a handler the body that `RequestLimits` has parsed, so that nobody does it again."""
+    """Route whose handler gets the body that `RequestLimits` has parsed already."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
-        """Return the handler of FastAPI, given the parsed body."""
+        """Return FastAPI's handler, reading the parsed body."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Any:
