@@ -33,7 +33,7 @@ def measure(output: Path, say: Say, *, quick: bool = False) -> Row:
     """
     say("plr-edge demo")
     demo = output / "demo"
-    lines = _plr_edge("demo", "-o", str(demo), *(["--quick"] if quick else [])).splitlines()
+    _plr_edge("demo", "-o", str(demo), *(["--quick"] if quick else []))
     report = json.loads((demo / "report.json").read_text())
     bundle = report["profile"]["bundles"][0]
     first = {row["part"]: row["p50_ms"] for row in reversed(bundle["engines"])}
@@ -46,7 +46,6 @@ def measure(output: Path, say: Say, *, quick: bool = False) -> Row:
         facts = json.loads(text)
         ratios.append(facts["seconds"] / facts["frozen_s"])
     return {
-        "transcript": [line.replace(str(output) + "/", "") for line in lines],
         "classes": len(report["learned"]["classes"]),
         "accuracy": report["accuracy"],
         "peak_rss_bytes": report["predict"]["peak_rss_bytes"],
@@ -79,13 +78,6 @@ def markdown(facts: Row) -> str:
          "command": "`plr-edge --help`"},
     ]  # fmt: skip
     return table(lines)
-
-
-def transcript(facts: Row) -> str:
-    """Return the demo's output as a session in a terminal, shortened."""
-    lines = facts["transcript"]
-    shown = [*lines[:3], "...", *lines[-3:]] if len(lines) > 7 else lines
-    return "\n".join(["```console", "$ plr-edge demo", *shown, "```"])
 
 
 def _plr_edge(*arguments: str) -> str:

@@ -109,14 +109,6 @@ def test_what_unpickles_maps_or_evaluates_is_found(source):
     assert unsafe(source)
 
 
-def test_every_command_stands_in_the_readme():
-    from plr_edge.cli import _COMMANDS
-
-    readme = (ROOT / "README.md").read_text()
-    for command in _COMMANDS:
-        assert f"plr-edge {command}" in readme, command
-
-
 def test_embedded_assets_are_a_few_megabytes_and_carry_their_licences():
     assets = PACKAGE / "assets"
     assert sum(file.stat().st_size for file in assets.rglob("*") if file.is_file()) < 8_000_000

@@ -90,7 +90,7 @@ class Rehearsal(Method):
     def costs(self) -> dict[str, float]:
         """Return costs; see `Method`."""
         kept = self.memory.n_bytes if self._rehearse else 0
-        return {"macs": float(self.learner.cost.macs), "memory_bytes": float(kept)}
+        return {"macs": float(self.learner.features.cost.macs), "memory_bytes": float(kept)}
 
 
 class Naive(Rehearsal):

@@ -9,13 +9,13 @@ import click
 
 from plr_edge.config import LearningConfig
 from plr_edge.planning.configurations import (
-    CONSOLIDATE_STEPS,
     Assessment,
     Constraints,
     consolidation_s,
 )
 from plr_edge.planning.planner import Recommendation
 from plr_edge.planning.search_space import SearchSpace
+from plr_edge.robot.governor import CONSOLIDATE_STEPS
 
 _SHOWN = 12
 _WHY_NOT = {

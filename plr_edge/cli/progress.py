@@ -40,18 +40,18 @@ class AdaptProgress:
     ) -> None:
         self._bar.stop()
 
-    def update(self, n_frames: int, summary: dict[str, Any]) -> None:
+    def update(self, n_frames: int, summary: Any) -> None:
         """Show the progress.
 
         Args:
             n_frames: frames processed so far.
             summary: summary so far, as returned by `adapt`.
         """
-        accuracy = summary["prequential_accuracy"]
+        accuracy = summary.prequential_accuracy
         text = (
-            f"{summary['frames_per_s']:.0f}/s, "
+            f"{summary.frames_per_s:.0f}/s, "
             + (f"{accuracy:.1%} correct, " if accuracy is not None else "")
-            + f"{summary['n_classes']} classes, {summary['learn_share']:.0%} learning"
+            + f"{summary.n_classes} classes, {summary.learn_share:.0%} learning"
         )
         self._bar.update(self._task, completed=n_frames, summary=text)
         if not self._terminal and time.monotonic() - self._printed_at > 10:

@@ -114,4 +114,4 @@ def command(
         if service.failed:
             raise ConfigError("the HTTP interface failed; the log has the reason")
     finally:
-        robot.live.close()
+        robot.model.close()

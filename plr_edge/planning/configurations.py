@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 
 from plr_edge.config import LearningConfig
 from plr_edge.replay.latent_codec import LatentCodec
+from plr_edge.replay.latent_memory import SEQ_BYTES
 from plr_edge.replay.schedule import Level, Schedule, make_schedule
-from plr_edge.robot.governor import AIM, Budget, Governor, Reading
+from plr_edge.robot.governor import AIM, CONSOLIDATE_STEPS, Budget, Governor, Reading
 
-CONSOLIDATE_STEPS = 400  # steps that `plr-edge run` trains after the last label
 SLOWEST_CONSOLIDATION_S = 600.0
 MEMORY_AIM = 0.95  # share of the memory limit to plan for: beyond the limit the trainer is killed
-SEQ_BYTES = 8  # bytes that a record of the latent memory has beside the latent
 
 
 @dataclass(frozen=True, kw_only=True)

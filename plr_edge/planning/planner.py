@@ -12,7 +12,6 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import ConfigError, PlrEdgeError
 from plr_edge.planning.configurations import (
-    SEQ_BYTES,
     Assessment,
     Configuration,
     Constraints,
@@ -20,8 +19,9 @@ from plr_edge.planning.configurations import (
 )
 from plr_edge.planning.cost_model import CostModel
 from plr_edge.planning.search_space import SearchSpace
-from plr_edge.planning.trials import AccuracyTable, Trial, read_accuracies
+from plr_edge.planning.trials import Trial
 from plr_edge.profiling.profile import profile_bundles
+from plr_edge.replay.latent_memory import SEQ_BYTES
 
 SAME_ACCURACY = 0.01  # accuracies closer than this count as equal: seeds differ by as much
 SCHEDULES = ("progressive", "measured", "cumulative_weights", "basic", "internal")
@@ -89,7 +89,6 @@ class Planner:
         self.space, self.constraints, self.config = space, constraints, config
         self.engines = engines or EngineConfig()
         self.folder, self.trial, self.finalists, self.say = folder, trial, finalists, say
-        self._table: AccuracyTable | None = read_accuracies(space)
         self._measured: dict[tuple[int, str, str], float] = {}  # accuracy on the trial
         self._bundles: dict[tuple[int, str, str], Bundle] = {}
         self._failed: dict[str, str] = {}
@@ -149,7 +148,7 @@ class Planner:
             one = self._assess(configuration, model)
             if configuration.name in self._failed:
                 one = replace(one, violation="export: refused")
-            found.append(replace(one, accuracy=self._accuracy(configuration)))
+            found.append(replace(one, accuracy=self._measured.get(configuration.key)))
         return self._ranked(found)
 
     def _assess(self, configuration: Configuration, model: CostModel) -> Assessment:
@@ -189,11 +188,6 @@ class Planner:
         return model
 
     # accuracy
-
-    def _accuracy(self, configuration: Configuration) -> float | None:
-        if self._measured:  # on the user's own stream, which counts for more than the table
-            return self._measured.get(configuration.key)
-        return None if self._table is None else self._table.mean(configuration)
 
     def _try(self, finalists: Sequence[Assessment]) -> None:
         for one in finalists:
@@ -242,13 +236,6 @@ class Planner:
             return (
                 "accuracy on held-out frames of your stream; configurations that were not tried "
                 "follow by input size, then by distance from the default cut"
-            )
-        if self._table is not None:
-            return (
-                f"mean accuracy of {self.space.name} in fp32 on "
-                f"{' and '.join(self._table.streams)}, measured elsewhere; within "
-                f"{100 * SAME_ACCURACY:g} point the cheaper frame comes first. Use --stream to "
-                "measure your own"
             )
         return (
             "input size, then distance from the default cut, then precision; the accuracy of this "

@@ -20,7 +20,7 @@ from PIL import Image
 
 from plr_edge.errors import LabelError, MissingExtraError, PlrEdgeError, StateError, StreamError
 from plr_edge.robot.robot import Robot
-from plr_edge.runtime.perception import FrozenOutput
+from plr_edge.runtime.prediction import FrozenOutput
 from plr_edge.serve.events import MAX_LISTENERS, event_stream
 from plr_edge.serve.limits import PARSED, Limits, Rate
 from plr_edge.serve.metrics import metrics_text
@@ -116,8 +116,12 @@ def make_app(robot: Robot, token: str) -> Any:
         )
 
     class Undo(Strict):
-        last: int | None = Field(None, ge=1, le=100_000)
-        name: str | None = Field(None, max_length=200)
+        last: int | None = Field(None, ge=1, le=100_000, description="Only the last of them.")
+        name: str | None = Field(None, max_length=200, description="Of this class.")
+        source: str | None = Field(None, max_length=1_000, description="Source starts with this.")
+        seqs: list[int] | None = Field(None, min_length=1, max_length=1_000)
+        since_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
+        until_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
 
     class Refusal(BaseModel):
         detail: str
@@ -162,7 +166,7 @@ def make_app(robot: Robot, token: str) -> Any:
             for image in images:
                 pixels = await loop.run_in_executor(images_thread, _decoded, image)
                 seen += await loop.run_in_executor(
-                    images_thread, robot.look, [pixels], "api", stamp_ns
+                    images_thread, robot.requests.encode, [pixels], "api", stamp_ns
                 )
             return seen
         except (binascii.Error, ValueError):
@@ -178,32 +182,33 @@ def make_app(robot: Robot, token: str) -> Any:
             raise HTTPException(429, f"more than {_LABELS_PER_S:g} labels per second", wait)
         fields = body.model_dump(exclude={"images"})
         seen = await looked(body.images) if body.images else None
-        answer: dict[str, Any] = await asked(lambda: robot.teach(**fields, looked=seen))
+        answer: dict[str, Any] = await asked(lambda: robot.requests.teach(**fields, encoded=seen))
         return answer
 
     @app.post("/predict")
     async def predict(body: Predict) -> list[dict[str, Any]]:
         seen, answers = await looked(body.images), list[dict[str, Any]]()
         for start in range(0, len(seen), _AT_ONCE):
-            act = partial(robot.predict, looked=seen[start : start + _AT_ONCE])
+            act = partial(robot.requests.predict, encoded=seen[start : start + _AT_ONCE])
             answers += await asked(act, changes=False)
         return answers
 
     @app.post("/undo", dependencies=admin)
     async def undo(body: Undo) -> dict[str, Any]:
-        if body.last is None and body.name is None:
-            raise HTTPException(422, "nothing to undo; give last, name, or both")
-        answer: dict[str, Any] = await asked(lambda: robot.undo(last=body.last, name=body.name))
+        filters = body.model_dump(exclude_none=True)
+        if not filters:
+            raise HTTPException(422, f"nothing to undo; give one of {', '.join(Undo.model_fields)}")
+        answer: dict[str, Any] = await asked(lambda: robot.requests.undo(**filters))
         return answer
 
     @app.post("/rollback", dependencies=admin)
     async def rollback() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(robot.rollback)
+        answer: dict[str, Any] = await asked(robot.requests.rollback)
         return answer
 
     @app.post("/save", dependencies=admin)
     async def save() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(robot.save)
+        answer: dict[str, Any] = await asked(robot.requests.save)
         return answer
 
     @app.post("/pause", dependencies=admin)
@@ -218,7 +223,7 @@ def make_app(robot: Robot, token: str) -> Any:
 
     @app.get("/classes")
     async def classes() -> list[dict[str, Any]]:
-        return robot.classes()
+        return robot.requests.classes()
 
     @app.get("/health")
     async def health() -> dict[str, Any]:
@@ -251,13 +256,13 @@ def make_app(robot: Robot, token: str) -> Any:
 
     @app.get("/thumbnails/{index}.jpg", **picture_of)
     async def thumbnail(index: int) -> Response:
-        names = robot.live.classes
-        image = robot.thumbnails.get(names[index]) if 0 <= index < len(names) else None
+        names = robot.model.learned.classes
+        image = robot.requests.thumbnails.get(names[index]) if 0 <= index < len(names) else None
         return await picture(image, 96, "no image of this class since the start")
 
     @app.get("/asked/{sequence}.jpg", **picture_of)
     async def stranger(sequence: int) -> Response:
-        run = robot.strangers.asked.get(sequence)
+        run = robot.novelty.asked.get(sequence)
         return await picture(
             run[-1].frame.image if run else None, 96, "the robot did not ask about this frame"
         )

@@ -7,9 +7,8 @@ from collections.abc import Iterable, Mapping
 from importlib.metadata import version
 from typing import Any
 
-from plr_edge.robot.counts import BOUNDS_S
 from plr_edge.robot.robot import Robot
-from plr_edge.robot.states import STATES
+from plr_edge.robot.status import BOUNDS_S, STATES
 
 Samples = Iterable[tuple[str, Mapping[str, str], float | int | None]]  # suffix, labels, value
 
@@ -22,8 +21,9 @@ def metrics_text(robot: Robot) -> str:
 
 def _families(robot: Robot) -> Iterable[tuple[str, str, str, Samples]]:
     """Yield name, type, help and samples."""
-    live, counts, sensed = robot.live, robot.counts, robot.sensors.now
-    decision, report = robot.overseer.decision, robot.live.report
+    model, stats, sensed, loop = robot.model, robot.stats, robot.sensors.now, robot.governor_loop
+    learned, trainer, decision = model.learned, model.trainer, loop.decision
+    report = trainer.report
     yield "build_info", "gauge", "What runs.", [("", _build(robot), 1)]
     yield (
         "state",
@@ -37,28 +37,28 @@ def _families(robot: Robot) -> Iterable[tuple[str, str, str, Samples]]:
         "Frames by kind of source and outcome.",
         [
             ("", {"source": kind, "outcome": outcome}, n)
-            for (kind, outcome), n in sorted(counts.by.copy().items())
+            for (kind, outcome), n in sorted(stats.by.copy().items())
         ],
     )
     yield "inference_seconds", "histogram", "From image to answer.", _histogram(robot)
     yield _one("frames_late_total", "Answers older than the deadline.",
-               counts.n_late if counts.deadline_ms is not None else None)  # fmt: skip
-    yield _one("frames_per_second", "Frames answered.", robot.overseer.frames_per_s)
+               stats.n_late if stats.deadline_ms is not None else None)  # fmt: skip
+    yield _one("frames_per_second", "Frames answered.", loop.frames_per_s)
     yield _one("unknown_ratio", "Unknown frames in the last hour.", robot.drift.unknown_ratio)
     yield _one("unknown_drift_per_hour", "Its rise in an hour.", robot.drift.unknown_per_hour)
     yield _one("confidence_drift_per_hour", "Rise of the mean confidence in an hour.",
                robot.drift.confidence_per_hour)  # fmt: skip
-    yield _one("classes", "Classes known.", len(live.classes))
-    yield _one("version", "Version that answers.", live.version)
-    yield _one("labels_learned_total", "Labels learned.", live.n_taught)
-    yield _one("labels_quarantined_total", "Labels like mistakes.", live.n_quarantined)
-    yield _one("generations_refused_total", "Candidates that did not pass.", live.n_dropped)
-    yield "train_steps_total", "counter", "Training steps by level.", _levels(live.n_steps)
+    yield _one("classes", "Classes known.", len(learned.classes))
+    yield _one("version", "Version that answers.", learned.version)
+    yield _one("labels_learned_total", "Labels learned.", learned.n_taught)
+    yield _one("labels_quarantined_total", "Labels like mistakes.", learned.n_quarantined)
+    yield _one("generations_refused_total", "Candidates that did not pass.", model.n_dropped)
+    yield "train_steps_total", "counter", "Training steps by level.", _levels(trainer.n_steps)
     yield "train_step_seconds", "summary", "Processor time of steps by level.", [
-        *_levels(live.steps_s, "_sum"), *_levels(live.n_steps, "_count"),
+        *_levels(trainer.steps_s, "_sum"), *_levels(trainer.n_steps, "_count"),
     ]  # fmt: skip
-    yield _one("trainer_up", "Whether the trainer runs.", int(live.trainer.alive))
-    yield _one("trainer_deaths_total", "Times that it ended.", live.trainer.n_deaths)
+    yield _one("trainer_up", "Whether the trainer runs.", int(trainer.process.alive))
+    yield _one("trainer_deaths_total", "Times that it ended.", trainer.process.n_deaths)
     yield _one("governor_steps_per_second", "Steps that the governor allows.",
                decision.steps_per_s if decision else None)  # fmt: skip
     yield (
@@ -94,8 +94,8 @@ def _families(robot: Robot) -> Iterable[tuple[str, str, str, Samples]]:
     )
     yield _one("replay_items", "Latents to rehearse from.", report.get("latents"))
     yield _one("replay_bytes", "Bytes of them.", report.get("latents_bytes"))
-    yield _one("state_bytes", "Of the state on disk.", robot.overseer.state_bytes)
-    yield _one("state_written_bytes", "In 24 hours.", robot.overseer.written_bytes)
+    yield _one("state_bytes", "Of the state on disk.", loop.state_bytes)
+    yield _one("state_written_bytes", "In 24 hours.", loop.written_bytes)
 
 
 def _one(name: str, text: str, value: float | int | None) -> tuple[str, str, str, Samples]:
@@ -109,21 +109,21 @@ def _levels(values: Iterable[float | int], suffix: str = "") -> list[Any]:
 
 def _histogram(robot: Robot) -> Samples:
     total = 0
-    for bound, n in zip((*BOUNDS_S, "+Inf"), list(robot.counts.in_bounds), strict=True):
+    for bound, n in zip((*BOUNDS_S, "+Inf"), list(robot.stats.in_bounds), strict=True):
         total += n
         yield "_bucket", {"le": str(bound)}, total
-    yield "_sum", {}, robot.counts.latency_sum_s
+    yield "_sum", {}, robot.stats.latency_sum_s
     yield "_count", {}, total
 
 
 def _build(robot: Robot) -> dict[str, str]:
-    bundle = robot.live.bundle
+    bundle = robot.model.bundle
     return {
         "version": version("plr-edge"),
         "python": platform.python_version(),
         "backbone": str(bundle.manifest["backbone"]),
         "precision": bundle.precision,
-        "engine": robot.live.engines.engine,
+        "engine": robot.model.engines.engine,
     }
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
 from types import SimpleNamespace
 
 import click
@@ -16,7 +15,7 @@ from plr_edge.config import LearningConfig
 from plr_edge.planning import planner as planning
 from plr_edge.planning.configurations import Constraints
 from plr_edge.planning.search_space import SearchSpace
-from plr_edge.planning.trials import AccuracyTable, Trial, read_accuracies
+from plr_edge.planning.trials import Trial
 from plr_edge.robot.governor import Budget
 
 
@@ -232,7 +231,7 @@ def small(cut: str) -> SearchSpace:
     return SearchSpace(bundle)
 
 
-def test_small_backbone_keeps_its_size_and_is_ranked_without_accuracies(tmp_path):
+def test_small_backbone_keeps_its_size(tmp_path):
     space = small("block2")
     found = space.configurations(["fp32", "int8"])
     assert {c.input_size for c in found} == {32} and len({c.cut for c in found}) > 2
@@ -242,17 +241,17 @@ def test_small_backbone_keeps_its_size_and_is_ranked_without_accuracies(tmp_path
     assert len(sums) == 1  # every cut divides the same network
     saved = [c.saved_bytes for c in found if c.precision == "fp32"]
     assert saved == sorted(saved, reverse=True) and saved[-1] == 0
-    assert read_accuracies(space) is None
 
 
-def test_accuracy_is_that_of_the_nearest_measured_configuration(space):
-    rows = {(128, "block7"): {"a": 0.5, "b": 0.7}, (128, "head"): {"a": 0.1, "b": 0.1},
-            (224, "head"): {"a": 0.9, "b": 0.9}}  # fmt: skip
-    table = AccuracyTable(rows, space.cut_names)
-    own = space.own
-    assert table.mean(replace(own, input_size=128, cut="block8")) == pytest.approx(0.6)
-    assert table.mean(replace(own, input_size=96, cut="block16")) == pytest.approx(0.1)
-    assert table.mean(replace(own, input_size=200, cut="block7")) == pytest.approx(0.9)
+def test_without_a_stream_no_accuracy_is_known_and_the_largest_input_comes_first(space, tmp_path):
+    constraints = Constraints(budget=Budget(), memory_limit_bytes=None, frames_per_s=5)
+    planner = planning.Planner(space, constraints, LearningConfig(), tmp_path)
+    facts = {"machine": {}, "idle": {}, "bundles": [entry_of(space.own, "own")]}
+    found = planner.recommend(facts, measured_here=False)
+    assert {one.accuracy for one in found.assessments} == {None}
+    kept = [one.configuration.input_size for one in found.assessments if not one.violation]
+    assert len(kept) > 2 and kept == sorted(kept, reverse=True)
+    assert "not measured, use --stream" in found.criterion
 
 
 def test_as_accurate_means_the_cheaper_frame_comes_first(space, tmp_path):

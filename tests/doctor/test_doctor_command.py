@@ -29,9 +29,11 @@ def learned(bundle_path: Path, tmp_path: Path) -> Path:
     label = Label(name="mug", predicted="", source="x", time_ns=1, status=LEARNED,
                   record=np.zeros(9, np.uint8), taps=np.zeros(4, np.float16))  # fmt: skip
     with Store(path) as store:
-        store.keep(identity={"bundle": bundle.name, "frozen_sha256": bundle.frozen_sha256})
+        store.facts.keep(identity={"bundle": bundle.name, "frozen_sha256": bundle.frozen_sha256})
         store.teach([label, label])
-        store.publish({"classes": ["mug"]}, {"adaptive": {"w": np.ones((2, 2), np.float32)}})
+        store.commit_generation(
+            {"classes": ["mug"]}, {"adaptive": {"w": np.ones((2, 2), np.float32)}}
+        )
     return path
 
 

@@ -11,20 +11,20 @@ from prometheus_client import parser
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Governor
-from plr_edge.robot.live import Live
+from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
 from plr_edge.robot.sensors import Sensed
-from plr_edge.robot.states import STATES
+from plr_edge.robot.status import STATES
 from plr_edge.serve.metrics import _build, metrics_text
 
 
 @pytest.fixture(scope="module")
 def robot(bundle_path, tmp_path_factory):
     bundle = open_bundle(bundle_path)
-    live = Live(bundle, tmp_path_factory.mktemp("metrics") / "s", LearningConfig())
-    made = Robot(live, Governor(Budget(deadline_ms=33), live.schedule, [0.01] * 5))
+    model = OnlineModel(bundle, tmp_path_factory.mktemp("metrics") / "s", LearningConfig())
+    made = Robot(model, Governor(Budget(deadline_ms=33), model.schedule, [0.01] * 5))
     yield made
-    live.close()
+    model.close()
 
 
 def read(robot):
@@ -52,7 +52,7 @@ def test_every_figure_has_its_name_unit_and_value(robot, demo_frames):
     for i, frame in enumerate(demo_frames[:20]):
         robot.put(frame)
         if i % 4:
-            robot._see(robot._newest)
+            robot._take_frame(robot._newest)
             robot._newest = None
     robot._tick()
     robot.sensors.now = Sensed(
@@ -60,8 +60,11 @@ def test_every_figure_has_its_name_unit_and_value(robot, demo_frames):
         memory_bytes={"rss": 100, "pss": 90},
     )  # fmt: skip
     robot.sensors.rails_j = {"total": 70.0}
-    robot.live.n_steps, robot.live.steps_s = [1, 2, 3, 4, 5], [0.1, 0.2, 0.3, 0.4, 0.5]
-    robot.live.report = {"latents": 12, "latents_bytes": 8000, "rss_bytes": 300}
+    robot.model.trainer.n_steps, robot.model.trainer.steps_s = (
+        [1, 2, 3, 4, 5],
+        [0.1, 0.2, 0.3, 0.4, 0.5],
+    )
+    robot.model.trainer.report = {"latents": 12, "latents_bytes": 8000, "rss_bytes": 300}
     figures = read(robot)
     expected = {
         ("frames_total", "stream", "unknown"): 15,  # nothing was taught
@@ -79,10 +82,10 @@ def test_every_figure_has_its_name_unit_and_value(robot, demo_frames):
         ("train_steps_total", "3"): 3,
         ("train_step_seconds_sum", "5"): 0.5,
         ("train_step_seconds_count", "5"): 5,
-        ("governor_share", "5"): robot.overseer.decision.shares[-1],
-        ("governor_steps_per_second",): robot.overseer.decision.steps_per_s,
+        ("governor_share", "5"): robot.governor_loop.decision.shares[-1],
+        ("governor_steps_per_second",): robot.governor_loop.decision.steps_per_s,
         ("unknown_ratio",): 1.0,
-        ("frames_late_total",): robot.counts.n_late,
+        ("frames_late_total",): robot.stats.n_late,
         ("version",): 0,
     }
     for (name, *labels), value in expected.items():
@@ -90,15 +93,15 @@ def test_every_figure_has_its_name_unit_and_value(robot, demo_frames):
     bounds = [float(key[1]) for key in figures if key[0] == "plr_edge_inference_seconds_bucket"]
     assert bounds == sorted(bounds) and math.isinf(bounds[-1])
     total_s = figures["plr_edge_inference_seconds_sum",]
-    assert total_s == pytest.approx(robot.counts.latency_sum_s) and total_s > 0
+    assert total_s == pytest.approx(robot.stats.latency_sum_s) and total_s > 0
 
 
 def test_no_class_path_or_token_appears_and_the_number_of_series_is_bounded(robot, demo_frames):
-    taught = robot.teach("a class with a name", images=[demo_frames[0].image])
+    taught = robot.requests.teach("a class with a name", images=[demo_frames[0].image])
     while not taught.done():
-        robot.live.poll()
+        robot.model.poll()
     text = metrics_text(robot)
-    for secret in ("a class with", str(robot.live.store.path), str(robot.live.bundle.path)):
+    for secret in ("a class with", str(robot.model.store.path), str(robot.model.bundle.path)):
         assert secret not in text
     names = [line.split("{")[0] for line in text.splitlines() if not line.startswith("#")]
     assert max(names.count(name) for name in names) <= 64
