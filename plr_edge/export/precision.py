@@ -46,7 +46,8 @@ class Limits:
     top1_agreement: float
 
 
-# measured with MobileNetV2 at 96 to 224 pixels on frames of the embedded films, in docs/results.md
+# measured with MobileNetV2 at 96 to 224 pixels on frames of the embedded film: `precisions` in
+# benchmarks/results.md
 LIMITS = {
     "fp32": Limits(1e-3, 0.9999, 0.99),
     "fp16": Limits(0.05, 0.999, 0.95),

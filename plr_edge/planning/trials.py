@@ -29,14 +29,15 @@ class Trial:
     def open(cls, spec: str, limit_per_class: int | None = None) -> Trial:
         """Open both parts of a stream.
 
-        An image pack has parts of its own. Of any other stream every fourth frame is held out.
+        `demo` and folders with `train/` and `test/` have parts of their own. Of any other stream
+        every fourth frame is held out.
 
         Raises:
             StreamError: there is no such stream.
         """
-        from plr_edge.stream.packs import is_pack
+        from plr_edge.stream.folder import has_splits
 
-        if spec == "demo" or (Path(spec).exists() and is_pack(Path(spec))):
+        if spec == "demo" or has_splits(Path(spec)):
             taught, held_out = (
                 open_stream(spec, split=split, limit_per_class=limit_per_class)
                 for split in ("train", "test")
@@ -59,9 +60,9 @@ class Trial:
         """
         config = replace(config, train_ratio=_TRAIN_RATIO)
         with Session(bundle, None, config, engines) as session:
-            if adapt(session, self.taught)["interrupted"]:
+            if adapt(session, self.taught).interrupted:
                 raise KeyboardInterrupt
-            n_correct, n, known = 0, 0, set(session.classes)
+            n_correct, n, known = 0, 0, set(session.learned.classes)
             held_out = (frame for frame in self.held_out if frame.label in known)
             for frames in in_chunks(held_out, _BATCH):
                 answers = session.perception.predict_many(frames)

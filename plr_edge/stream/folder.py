@@ -1,4 +1,4 @@
-"""Folders of images: one sub-folder per class, or a flat folder. Knows no packs."""
+"""Folders of images: one sub-folder per class, a flat folder, or `train/` and `test/` of these."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from plr_edge.stream.base import Stream, one_line
 from plr_edge.stream.files import file_entry, finite, in_order, natural
 from plr_edge.stream.listed import open_csv
 
+SPLITS = ("train", "test", "all")
 IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
 
 
@@ -22,6 +23,31 @@ def images(folder: Path) -> list[Path]:
     """List the image files of a folder, 2 before 10."""
     files = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
     return sorted((p for p in files if p.is_file() and p.name[0] != "."), key=natural)
+
+
+def has_splits(path: Path) -> bool:
+    """Whether a folder holds `train/` and `test/`, and each of these holds class folders."""
+    try:
+        return all((path / part).is_dir() and class_folders(path / part) for part in SPLITS[:2])
+    except OSError:
+        return False  # `open_folder` will report what is wrong
+
+
+def open_splits(
+    path: Path, split: str, strict: bool, limit_per_class: int | None = None, order: str = "given"
+) -> Stream:
+    """Open a part of a folder that `has_splits`; `all` merges the images of a class by name."""
+    if split != "all":
+        return open_folder(path / split, strict, limit_per_class, order)
+    folders = [folder for part in SPLITS[:2] for folder in class_folders(path / part)]
+    by_class = {folder.name: [f for f in folders if f.name == folder.name] for folder in folders}
+    pairs = [
+        (file, name)
+        for name in sorted(by_class, key=lambda name: natural(Path(name)))
+        for file in sorted((f for own in by_class[name] for f in images(own)), key=natural)
+    ]
+    entries = [file_entry(file, name) for file, name in pairs]
+    return finite(in_order(entries, order), strict, limit_per_class)
 
 
 def open_folder(
