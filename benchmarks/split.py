@@ -108,7 +108,7 @@ def _generative(*, fast: bool = False, **changes: Any) -> Callable[[Split, int, 
                 start = time.perf_counter()
                 ridge.learn_many(split.x[ids].numpy(), split.y[ids])
                 ridge_s += time.perf_counter() - start
-            curve.append([sum(learner.seconds.values()), _accuracy_so_far(learner, split, e)])
+            curve.append([sum(learner.costs.seconds.values()), _accuracy_so_far(learner, split, e)])
             drift.append(_features(learner, probe))
         answers = learner.predict_many(split.test_x)
         if fast:
@@ -120,9 +120,9 @@ def _generative(*, fast: bool = False, **changes: Any) -> Callable[[Split, int, 
             "answers": answers,
             "curve": curve,
             "drift": _drift(drift),
-            "wall_s": sum(learner.seconds.values()) + ridge_s,
-            "seconds": learner.seconds,
-            "macs": learner.macs,
+            "wall_s": sum(learner.costs.seconds.values()) + ridge_s,
+            "seconds": learner.costs.seconds,
+            "macs": learner.costs.macs,
             "n_steps": learner.n_steps,
             "kept_bytes": learner.generator.n_bytes,
             "shares": list(learner.schedule.shares),
