@@ -1,23 +1,23 @@
-"""The exceptions that plr-edge raises; each message says what is wrong and how to mend it.
+"""The exceptions that plr-edge raises. Each message says what is wrong and how to fix it.
 
 PlrEdgeError
-├── ConfigError        an option, a recipe or a value that is not allowed
-├── BackboneError      no such backbone, or weights that do not fit it
-├── CutError           no such block, or a cut inside one
-├── ScheduleError      no such schedule, or shares that are none
-├── BundleError        a bundle that is not whole, not ours, or failed its parity check
-├── StateError         learned state that is not whole, not writable, or of another frozen part
-├── StreamError        a source that cannot be read
-│   └── LabelError     a class name that cannot be used
-├── EngineError        an engine that cannot be built or run
-└── MissingExtraError  an optional library that is not installed
+├── ConfigError        an option, a recipe or a value is not allowed
+├── BackboneError      a backbone is unknown, or weights do not fit it
+├── CutError           a cut is not between two blocks
+├── ScheduleError      a schedule is unknown, or its shares are invalid
+├── BundleError        a bundle is damaged, untrusted, or failed its parity check
+├── StateError         learned state is damaged, not writable, or belongs to another frozen part
+├── StreamError        a source of frames cannot be read
+│   └── LabelError     a class name cannot be used
+├── EngineError        an engine cannot be built or run
+└── MissingExtraError  an optional library is not installed
 """
 
 from __future__ import annotations
 
 
 class PlrEdgeError(Exception):
-    """Base of everything that a user, a file or a board can cause."""
+    """Base class of all errors that a user, a file or a board can cause."""
 
 
 class ConfigError(PlrEdgeError):
@@ -29,19 +29,19 @@ class BackboneError(PlrEdgeError):
 
 
 class CutError(PlrEdgeError):
-    """A cut names no block, or lies inside one."""
+    """A cut does not name a block, or lies inside one."""
 
 
 class ScheduleError(PlrEdgeError):
-    """A schedule is unknown, or its shares are none."""
+    """A schedule is unknown, or its shares are invalid."""
 
 
 class BundleError(PlrEdgeError):
-    """A bundle is not whole, not ours, or failed its parity check."""
+    """A bundle is damaged, untrusted, or failed its parity check."""
 
 
 class StateError(PlrEdgeError):
-    """Learned state is not whole, not writable, or belongs to another frozen part."""
+    """Learned state is damaged, not writable, or belongs to another frozen part."""
 
 
 class StreamError(PlrEdgeError):

@@ -14,7 +14,7 @@ from torch import nn
 
 from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import Backbone, SpatialMean
-from plr_edge.bundle.bundle_files import manifest_digest
+from plr_edge.bundle.manifest import manifest_digest
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.engines.onnx_engine import OnnxEngine
@@ -112,7 +112,7 @@ def test_an_existing_bundle_is_replaced_only_when_asked(tmp_path):
     export_bundle(small(), "b", tmp_path / "b", force=True)
     assert open_bundle(tmp_path / "b").manifest["cut"] == "b"
     (tmp_path / "mine").mkdir()
-    with pytest.raises(BundleError, match="no bundle"):
+    with pytest.raises(BundleError, match="not a bundle"):
         export_bundle(small(), "b", tmp_path / "mine", force=True)
 
 
