@@ -46,7 +46,7 @@ class Preprocessing:
             raise ConfigError(f"input size is {self.size}; it must lie in 8..{_MAX_SIZE}")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
             raise ConfigError(
-                f"mean is {self.mean} and std is {self.std}; both must be three numbers, std above 0"
+                f"mean is {self.mean} and std is {self.std}; each must be 3 numbers, std above 0"
             )
         if not all(map(math.isfinite, (*self.mean, *self.std))):
             raise ConfigError(f"mean is {self.mean} and std is {self.std}; they must be finite")

@@ -1,4 +1,4 @@
-"""How a backbone becomes a bundle; the only room that imports onnx."""
+"""Exporting a backbone to a bundle. The only package here that imports onnx."""
 
 from plr_edge.export.bundle_export import ExportReport, export_bundle
 from plr_edge.export.split import Cut, list_cuts, split

@@ -213,8 +213,8 @@ def test_a_precision_is_in_the_graph_and_edges_stay_float32(precision, tmp_path)
 def test_a_variant_that_is_too_far_off_is_not_written(tmp_path, monkeypatch):
     from plr_edge.export import precision
 
-    strict = precision.Limits(1.0, 0.9999999, 0.0)
-    monkeypatch.setitem(precision.LIMITS, "int8", strict)
+    strict = precision.ParityLimits(1.0, 0.9999999, 0.0)
+    monkeypatch.setitem(precision.PARITY_LIMITS, "int8", strict)
     with pytest.raises(BundleError, match=r"cosine is 0.*--calibrate"):
         export_bundle(small(), "c", tmp_path / "b", precision="int8")
     assert not (tmp_path / "b").exists()
