@@ -1,4 +1,4 @@
-"""Writing files atomically and durably, and reading untrusted ones."""
+"""Writing files atomically and durably; reading untrusted files, and those of /sys and /proc."""
 
 from __future__ import annotations
 
@@ -66,6 +66,23 @@ def read_regular(file: Path, max_bytes: int = _MAX_FILE_BYTES) -> bytes:
             return opened.read(status.st_size)  # a larger number would allocate that much
     finally:
         os.close(descriptor)
+
+
+def read_text(path: Path) -> str | None:
+    """Return the text of a small file without surrounding blanks and NULs; None if unreadable."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n\t")
+    except OSError:
+        return None
+
+
+def read_int(path: Path) -> int | None:
+    """Return the integer in a small file; None if it is unreadable or not an integer."""
+    text = read_text(path)
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
 
 
 def device_bytes_written(io: Path = Path("/proc/self/io")) -> int | None:
