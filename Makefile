@@ -4,7 +4,7 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 ARGS ?=
 
-.PHONY: demo test clean
+.PHONY: demo test docs clean
 # on a Jetson, `make VENV_FLAGS=--system-site-packages CONSTRAINTS= demo` keeps JetPack's packages
 VENV_FLAGS ?=
 CONSTRAINTS ?= -c constraints.txt
@@ -15,16 +15,23 @@ demo: $(VENV)/demo.stamp
 test: $(VENV)/test.stamp
 	$(BIN)/python -m pytest -n logical --maxprocesses 4 $(ARGS)
 
+docs: $(VENV)/docs.stamp
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --quiet --site-dir build/site
+
 $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 
 $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) $(CONSTRAINTS) -e '.[report]'
+	$(PIP) $(CONSTRAINTS) -e '.[export,report]'
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp
 	$(PIP) $(CONSTRAINTS) -e '.[test]'
 	touch $@
 
+$(VENV)/docs.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(PIP) $(CONSTRAINTS) -e '.[docs]'
+	touch $@
+
 clean:
-	rm -rf $(VENV) demo
+	rm -rf $(VENV) build demo

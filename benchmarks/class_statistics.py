@@ -109,7 +109,7 @@ def standardised_gram(
         gram: (D, D) X'X of the samples.
         mean: (D,) of them.
         n: how many.
-        least_spread: of a value, in units of the mean spread.
+        least_spread: least spread of a value, in units of the mean spread.
 
     Returns:
         scale: (D,) that a value is multiplied by.

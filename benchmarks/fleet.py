@@ -1,21 +1,20 @@
-"""Fleet: robots that saw different classes tell each other what they know; a simulation.
+"""A simulated fleet: robots that saw different classes exchange what they know.
 
-What is sent is rounded as it would be, and its bytes are counted. Everyone has the same bundle.
+What is sent is rounded as it would be, and its bytes are counted. All robots have the same bundle.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.class_statistics import Statistics
-from benchmarks.datasets import Part
-from benchmarks.rehearsers import batches
-from benchmarks.scenarios import Task
-from plr_edge.classifiers.class_means import pad_classes
+from benchmarks.data.encoded import Split
+from benchmarks.methods.rehearsal import blocks_output
+from benchmarks.results import Row
+from benchmarks.scenarios import Benchmark
+from plr_edge.classifiers.class_means import pad_classes, unit
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
@@ -29,21 +28,20 @@ _ROUNDS = (1, 5)  # of federated averaging
 _LATENTS_EACH = (2, 10)  # sent of each class
 _DRAWN_EACH = 20  # of each class from a generator
 OVERLAPS = {"disjoint": 1, "overlapping": 2}  # robots that see a class
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
-class Robot:
+class FleetRobot:
     """What one robot saw.
 
     Attributes:
-        part: its frames.
+        split: its frames.
         taps: statistics of the taps that the fast classifier reads.
         features: statistics of the last layer as exported.
         latents: statistics of the latents.
     """
 
-    part: Part
+    split: Split
     taps: Statistics
     features: Statistics
     latents: Statistics
@@ -52,42 +50,48 @@ class Robot:
 class Fleet:
     """Robots, and what each would answer after hearing from the others."""
 
-    def __init__(self, task: Task, n_robots: int, overlap: str, config: LearningConfig) -> None:
+    def __init__(
+        self, benchmark: Benchmark, n_robots: int, overlap: str, config: LearningConfig
+    ) -> None:
         """Give every class's frames to `OVERLAPS[overlap]` of the robots, in equal parts."""
-        self.task, self.config = task, replace(config, new_per_step=1, rehearsed_per_step=64)
-        self.codec = task.narrow.codec(config.bits, config.pool)
-        n = len(task.test.labels)
-        self._test = task.test.take(np.arange(0, n, max(1, n // _MOST_TESTED)))
+        self.benchmark, self.config = (
+            benchmark,
+            replace(config, new_per_step=1, rehearsed_per_step=64),
+        )
+        self.codec = benchmark.bundle.codec(config.bits, config.pool)
+        self._test = benchmark.test.every(_MOST_TESTED)
         self._newest: tuple[Learner, np.ndarray] | None = None
         rng = np.random.default_rng([config.seed, 11])
         rows: list[list[np.ndarray]] = [[] for _ in range(n_robots)]
         share = OVERLAPS[overlap]
-        for place, c in enumerate(rng.permutation(len(task.classes))):
-            own = rng.permutation(np.flatnonzero(task.train.labels == c))
+        for place, c in enumerate(rng.permutation(len(benchmark.classes))):
+            own = rng.permutation(np.flatnonzero(benchmark.train.labels == c))
             for i, part in enumerate(np.array_split(own, share)):
                 rows[(place + i) % n_robots].append(part)
         self.robots = [self._robot(rng.permutation(np.concatenate(part))) for part in rows]
-        self.all = self._robot(rng.permutation(len(task.train.labels)))
+        self.all = self._robot(rng.permutation(len(benchmark.train.labels)))
 
     def run(self) -> list[Row]:
         """Return a row for each way to share: bytes that a robot sends, accuracy of each robot."""
         rows = [
             self._row("isolation", "fast", 0, [self._fast(r.taps) for r in self.robots]),
             self._row("isolation", "fast + PLR", 0,
-                      [self._both(r.taps, self._trained([r.part])) for r in self.robots]),
+                      [self._both(r.taps, self._trained([r.split])) for r in self.robots]),
             *self._statistics(), *self._latents(), *self._generators(), *self._averaged(),
             self._row("one robot saw everything", "fast", None, [self._fast(self.all.taps)]),
             self._row("one robot saw everything", "fast + PLR", None,
-                      [self._both(self.all.taps, self._trained([self.all.part]))]),
+                      [self._both(self.all.taps, self._trained([self.all.split]))]),
         ]  # fmt: skip
         return rows
 
-    def _robot(self, rows: np.ndarray) -> Robot:
-        part, n = self.task.train.take(rows), len(self.task.classes)
-        seen = part.seen
-        of = [Statistics.of(x, part.labels, n) for x in
-              (self._taps(part), seen.features, seen.latents.reshape(len(rows), -1))]  # fmt: skip
-        return Robot(part, *of)
+    def _robot(self, rows: np.ndarray) -> FleetRobot:
+        split, n = self.benchmark.train.take(rows), len(self.benchmark.classes)
+        latents = split.seen.latents.reshape(len(rows), -1)
+        statistics = [
+            Statistics.of(x, split.labels, n)
+            for x in (self._taps(split), split.seen.features, latents)
+        ]
+        return FleetRobot(split, *statistics)
 
     # what is shared
 
@@ -97,7 +101,7 @@ class Fleet:
         taps, ridge_bytes = self._merged([r.taps for r in self.robots])
         weights, constants = features.lda()
         lda = self._test.seen.features @ weights.T + constants
-        means = _unit(self._test.seen.features) @ _unit(features.means).T
+        means = unit(self._test.seen.features) @ unit(features.means).T
         width = features.sums.shape[1]
         n_known = float(np.mean([(r.features.counts > 0).sum() for r in self.robots]))
         return [
@@ -111,7 +115,7 @@ class Fleet:
         taps, ridge_bytes = self._merged([r.taps for r in self.robots])
         rows = []
         for each in _LATENTS_EACH:
-            sent = [_few(robot.part, each) for robot in self.robots]
+            sent = [_few(robot.split, each) for robot in self.robots]
             n_bytes = float(np.mean([len(p.labels) for p in sent])) * (self.codec.record_bytes + 4)
             learners = self._heard(sent)
             name = f"latents, {each} a class"
@@ -145,7 +149,7 @@ class Fleet:
         """Weights averaged by samples: McMahan et al., AISTATS 2017, algorithm 1 (FedAvg)."""
         rows = []
         for n_rounds in _ROUNDS:
-            learners = [self._learner([robot.part]) for robot in self.robots]
+            learners = [self._learner([robot.split]) for robot in self.robots]
             for _ in range(n_rounds):
                 for learner in learners:
                     _steps(learner, _STEPS // n_rounds)
@@ -159,14 +163,14 @@ class Fleet:
 
     def _average(self, learners: list[Learner]) -> tuple[dict[str, np.ndarray], np.ndarray]:
         """Average the blocks, and each class's row over the robots that saw it."""
-        n = np.array([len(robot.part.labels) for robot in self.robots], float)
+        n = np.array([len(robot.split.labels) for robot in self.robots], float)
         states = [learner.weights() for learner in learners]
         mean = {
             name: np.average([s[name] for s in states], axis=0, weights=n).astype(np.float32)
             for name in states[0]
         }
         own = np.stack([robot.taps.counts for robot in self.robots]).astype(float)  # (robots, K)
-        rows = np.stack([_padded(x.classifier(), len(self.task.classes)) for x in learners])
+        rows = np.stack([_padded(x.classifier(), len(self.benchmark.classes)) for x in learners])
         share = own / np.maximum(own.sum(0), 1)
         return mean, np.einsum("rk,rkd->kd", share, rows).astype(np.float32)
 
@@ -195,59 +199,54 @@ class Fleet:
         classifier.rehearsed = learner.classifier()
         slots = np.arange(len(learner.features.memory))
         known = learner.features.at(len(learner.levels) - 1, slots, max_age_steps=0)
-        means, last = classifier.means, np.array([len(self.task.classes) - 1])
+        means, last = classifier.means, np.array([len(self.benchmark.classes) - 1])
         means.sums, means.counts = pad_classes(means.sums, last), pad_classes(means.counts, last)
         means.learn_many(known, learner.features.memory.labels.astype(np.int64))
         return classifier.answer_many(self._taps(self._test), features)[0]
 
     # training
 
-    def _trained(self, parts: list[Part]) -> Learner:
-        learner = self._learner(parts)
+    def _trained(self, splits: list[Split]) -> Learner:
+        learner = self._learner(splits)
         _steps(learner, _STEPS)
         return learner
 
-    def _heard(self, sent: list[Part]) -> list[Learner]:
+    def _heard(self, sent: list[Split]) -> list[Learner]:
         """Train every robot on what it saw and on what the others sent."""
         return [
-            self._trained([robot.part, *sent[:i], *sent[i + 1 :]])
+            self._trained([robot.split, *sent[:i], *sent[i + 1 :]])
             for i, robot in enumerate(self.robots)
         ]
 
-    def _learner(self, parts: list[Part]) -> Learner:
-        bundle, config = self.task.narrow, self.config
+    def _learner(self, splits: list[Split]) -> Learner:
+        bundle, config = self.benchmark.bundle, self.config
         memory = LatentMemory(self.codec.record_bytes, config.memory_bytes, config.seed)
         learner = Learner(
             adaptive_blocks(bundle), bundle.levels, memory, self.codec,
             make_schedule("progressive", bundle.levels), config,
         )  # fmt: skip
-        latents = np.concatenate([part.seen.latents for part in parts])
-        labels = np.concatenate([part.labels for part in parts])
+        latents = np.concatenate([split.seen.latents for split in splits])
+        labels = np.concatenate([split.labels for split in splits])
         order = np.random.default_rng(config.seed).permutation(len(labels))
         learner.learn_many(self.codec.encode(latents[order]), labels[order])
         return learner
 
-    def _draw(self, statistics: Statistics, rng: np.random.Generator) -> Part:
+    def _draw(self, statistics: Statistics, rng: np.random.Generator) -> Split:
         labels = np.repeat(np.flatnonzero(statistics.counts > 0), _DRAWN_EACH)
-        latents = statistics.draw(labels, rng).reshape(-1, *self.task.narrow.latent_shape)
-        if not self.task.narrow.manifest["latent_signed"]:
+        latents = statistics.draw(labels, rng).reshape(-1, *self.benchmark.bundle.latent_shape)
+        if not self.benchmark.bundle.manifest["latent_signed"]:
             latents = np.maximum(latents, 0)
-        blank = self.task.train.take(np.zeros(len(labels), np.int64))
+        blank = self.benchmark.train.take(np.zeros(len(labels), np.int64))
         return replace(blank, seen=replace(blank.seen, latents=latents), labels=labels)
 
     def _features(self, learner: Learner) -> np.ndarray:
         """Return the held-out frames' features by a learner, kept until another one is asked."""
         if self._newest is None or self._newest[0] is not learner:
-            with torch.no_grad():
-                parts = [
-                    learner.blocks(torch.from_numpy(np.array(x))).numpy()
-                    for x in batches(self._test.seen.latents)
-                ]
-            self._newest = learner, np.concatenate(parts)
+            self._newest = learner, blocks_output(learner.blocks, self._test.seen.latents)
         return self._newest[1]
 
-    def _taps(self, part: Part) -> np.ndarray:
-        return np.asarray(part.seen.taps[:, : self.task.narrow.taps_width])
+    def _taps(self, split: Split) -> np.ndarray:
+        return np.asarray(split.seen.taps[:, : self.benchmark.bundle.taps_width])
 
     def _row(self, sent: str, answers: str, n_bytes: float | None, scores: list[np.ndarray]) -> Row:
         right = [float((s.argmax(1) == self._test.labels).mean()) for s in scores]
@@ -259,15 +258,10 @@ def _steps(learner: Learner, n: int) -> None:
         learner.step()
 
 
-def _few(part: Part, each: int) -> Part:
-    rows = [np.flatnonzero(part.labels == c)[:each] for c in np.unique(part.labels)]
-    return part.take(np.concatenate(rows))
+def _few(split: Split, each: int) -> Split:
+    rows = [np.flatnonzero(split.labels == c)[:each] for c in np.unique(split.labels)]
+    return split.take(np.concatenate(rows))
 
 
 def _padded(rows: np.ndarray, n: int) -> np.ndarray:
     return np.pad(rows, ((0, n - len(rows)), (0, 0)))
-
-
-def _unit(rows: np.ndarray) -> np.ndarray:
-    norms = np.linalg.norm(rows, axis=1, keepdims=True)
-    return np.asarray(rows / np.maximum(norms, 1e-12))

@@ -6,11 +6,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
-import psutil
 
+from benchmarks.results import Row, table
+from benchmarks.run import rss_bytes
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import LearningConfig
@@ -19,17 +19,37 @@ from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
 from plr_edge.replay.schedule import apportion, make_schedule
 
-CLASSES = (10, 100, 1_000)
-LATENTS = (1_000, 10_000, 100_000, 1_000_000)
-_FEW = 10_000  # latents where classes grow
-_SOME = 100  # classes where latents grow
 _DIFFERENT = 512  # latents that are made; records repeat them
-_ROUND = 100  # steps, each level as often as its share says, before it is another size's turn
-_ROUNDS = 6  # and one to warm up
 _AGED = 64  # features are computed so many at a time, each batch older than the next
 _PER_CLASS = 16  # samples in the classifier that answers, enough for ridge to answer for it
 _TAUGHT = 512  # of them at once
-Row = dict[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sizes:
+    """What is measured.
+
+    Attributes:
+        classes: numbers of classes, at `few` latents.
+        latents: numbers of latents, at `some` classes.
+        few: latents where classes grow.
+        some: classes where latents grow.
+        round: steps before it is another size's turn, each level as often as its share says.
+        rounds: rounds, beside one to warm up.
+    """
+
+    classes: tuple[int, ...]
+    latents: tuple[int, ...]
+    few: int
+    some: int
+    round: int = 100
+    rounds: int = 6
+
+
+FULL = Sizes(
+    classes=(10, 100, 1_000), latents=(1_000, 10_000, 100_000, 1_000_000), few=10_000, some=100
+)
+QUICK = Sizes(classes=(3, 6), latents=(64, 200), few=64, some=3, round=20, rounds=1)
 
 
 @dataclass
@@ -44,27 +64,30 @@ class _Size:
     macs: float = 0.0
 
 
-def grow(bundle: Bundle, config: LearningConfig, say: Callable[[str], None]) -> dict[str, Any]:
+def grow(
+    bundle: Bundle, config: LearningConfig, say: Callable[[str], None], sizes: Sizes = FULL
+) -> Row:
     """Measure steps at growing numbers of classes and of latents, all sizes in turns.
 
     Returns:
         rows, ratios of the largest to the smallest, and the exponent of time and memory fitted on a
-        logarithmic scale; fits JSON.
+        logarithmic scale; JSON values.
     """
-    pairs = dict.fromkeys([*((k, _FEW) for k in CLASSES), *((_SOME, n) for n in LATENTS)])
-    sizes = {pair: _filled(bundle, config, *pair) for pair in pairs}
-    for turn in range(_ROUNDS + 1):
-        for size in sizes.values():
-            _run_round(size, turn)
-    rows = {pair: _row(bundle, size, say) for pair, size in sizes.items()}
-    by_classes = [rows[k, _FEW] for k in CLASSES]
-    by_latents = [rows[_SOME, n] for n in LATENTS]
+    over_classes = [(k, sizes.few) for k in sizes.classes]
+    over_latents = [(sizes.some, n) for n in sizes.latents]
+    pairs = dict.fromkeys([*over_classes, *over_latents])
+    made = {pair: _filled(bundle, config, *pair) for pair in pairs}
+    for turn in range(sizes.rounds + 1):
+        for size in made.values():
+            _run_round(size, turn, sizes)
+    rows = {pair: _row(bundle, size, say) for pair, size in made.items()}
+    by_classes, by_latents = [rows[p] for p in over_classes], [rows[p] for p in over_latents]
     return {
         "by_classes": by_classes,
         "by_latents": by_latents,
         "ratios": {
-            "classes": _ratio(sizes[CLASSES[-1], _FEW], sizes[CLASSES[0], _FEW]),
-            "latents": _ratio(sizes[_SOME, LATENTS[-1]], sizes[_SOME, LATENTS[0]]),
+            "classes": _ratio(made[over_classes[-1]], made[over_classes[0]]),
+            "latents": _ratio(made[over_latents[-1]], made[over_latents[0]]),
         },
         "exponents": {
             f"{key} over {axis}": exponent([r[axis] for r in rows], [r[key] for r in rows])
@@ -72,6 +95,36 @@ def grow(bundle: Bundle, config: LearningConfig, say: Callable[[str], None]) -> 
             for key in ("step_ms", "step_macs", "add_us", "bytes", "answer_us")
         },
     }
+
+
+def markdown(facts: Row) -> str:
+    """Return a table of all sizes and the ratios of the largest to the smallest."""
+    rows = {(row["classes"], row["latents"]): row
+            for row in [*facts["by_classes"], *facts["by_latents"]]}  # fmt: skip
+    lines = [
+        {
+            "classes": f"{row['classes']:,}",
+            "latents": f"{row['latents']:,}",
+            "step ms": row["step_ms"],
+            "MMAC a step": f"{row['step_macs'] / 1e6:.0f}",
+            "sample us": row["sample_us"],
+            "add us": row["add_us"],
+            "answer us": row["answer_us"],
+            "MB of latents": row["bytes"] / 1e6,
+        }
+        for row in rows.values()
+    ]
+    classes, latents = (
+        [row[axis] for row in facts[f"by_{axis}"]] for axis in ("classes", "latents")
+    )
+    ratios = facts["ratios"]
+    return (
+        f"{table(lines)}\n\n"
+        f"A step at {classes[-1]:,} classes takes {ratios['classes']:.2f} times one at "
+        f"{classes[0]:,}, and one at {latents[-1]:,} latents {ratios['latents']:.2f} times one at "
+        f"{latents[0]:,}. Memory grows with exponent "
+        f"{facts['exponents']['bytes over latents']:.2f} of the latents."
+    )
 
 
 def exponent(x: list[float], y: list[float]) -> float:
@@ -91,7 +144,7 @@ def _filled(bundle: Bundle, config: LearningConfig, n_classes: int, n_latents: i
     codec = bundle.codec(config.bits)
     shape = (_DIFFERENT, *bundle.latent_shape)
     records = codec.encode(np.abs(rng.standard_normal(shape)).astype(np.float32))
-    rss = psutil.Process().memory_info().rss
+    rss = rss_bytes()
     config = replace(config, memory_bytes=n_latents * (codec.record_bytes + 4))
     memory = LatentMemory(codec.record_bytes, config.memory_bytes)
     learner = Learner(
@@ -100,7 +153,7 @@ def _filled(bundle: Bundle, config: LearningConfig, n_classes: int, n_latents: i
     )  # fmt: skip
     for i in range(n_latents - n_classes):
         memory.add(records[i % _DIFFERENT], i % n_classes)
-    kept = psutil.Process().memory_info().rss - rss
+    kept = rss_bytes() - rss
     for c in range(n_classes):  # each class gets its row
         learner.learn_many(records[c % _DIFFERENT][None], np.array([c]))
     _age(learner, rng)
@@ -120,18 +173,18 @@ def _age(learner: Learner, rng: np.random.Generator) -> None:
         features._n_updates = [0] + [round(i * age * u / reach[-2]) for u in reach[:-1]]
 
 
-def _run_round(size: _Size, turn: int) -> None:
+def _run_round(size: _Size, turn: int, sizes: Sizes) -> None:
     """Run steps in the proportions of the schedule, so that chance decides nothing."""
     learner = size.learner
-    counts = apportion(learner.schedule.shares, _ROUND)
+    counts = apportion(learner.schedule.shares, sizes.round)
     levels = np.random.default_rng(turn).permutation(np.repeat(np.arange(len(counts)), counts))
     cost = learner.features.cost
     before, start = cost.macs, time.process_time()  # other processes disturb it least
     for level in levels:
         learner.step(level=int(level))
     if turn:
-        size.round_ms.append(1e3 * (time.process_time() - start) / _ROUND)
-        size.macs += (cost.macs - before) / _ROUND / _ROUNDS
+        size.round_ms.append(1e3 * (time.process_time() - start) / sizes.round)
+        size.macs += (cost.macs - before) / sizes.round / sizes.rounds
 
 
 def _row(bundle: Bundle, size: _Size, say: Callable[[str], None]) -> Row:

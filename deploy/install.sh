@@ -1,5 +1,5 @@
 #!/bin/sh
-# Install plr-edge on a board, with its units; run it again to upgrade. What is learned is never touched.
+# Install plr-edge on a board, with its units. Run it again to upgrade. Learned state is never touched.
 set -eu
 umask 022
 
@@ -7,15 +7,16 @@ usage() {
     cat <<'TEXT'
 usage: sudo sh deploy/install.sh [option ...]
 
-  --prefix DIR    of the virtual environment; /opt/plr-edge by default
-  --extras LIST   of plr-edge, such as serve,video; by default serve, and video where no OpenCV is there
-  --cpu-torch     where there is no torch, take PyTorch's build for processors; plr-edge trains on them
-  --root DIR      put everything below DIR, and change no user, unit or device: for an image of a disk
-  --uninstall     remove what was installed; keeps the bundle, /etc/default/plr-edge and /var/lib/plr-edge
-  --help          this
+  --prefix DIR    directory of the virtual environment; /opt/plr-edge by default
+  --extras LIST   extras of plr-edge; by default export,serve,train, and video if there is no OpenCV
+  --predict-only  install what answers frames and nothing else: no torch, no page, no export
+  --cpu-torch     if there is no torch, install PyTorch's build for processors, which suffices for training
+  --root DIR      install everything below DIR, and change no user, unit or device; for a disk image
+  --uninstall     remove the installation; keeps the bundle, /etc/default/plr-edge and /var/lib/plr-edge
+  --help          print this help
 
-The environment sees the system's packages, so that JetPack's torch, TensorRT and OpenCV stay in use:
-what is there of torch, onnxruntime and numpy is never replaced. PYTHON names another interpreter.
+The environment sees the system's packages, so that JetPack's torch, TensorRT and OpenCV are used. Installed
+versions of torch, onnxruntime and numpy are never replaced. Set PYTHON to use another interpreter.
 TEXT
 }
 
@@ -24,7 +25,7 @@ fail() {
     exit 2
 }
 
-prefix=/opt/plr-edge root='' extras='' cpu_torch=no uninstall=no
+prefix=/opt/plr-edge root='' extras='' cpu_torch=no predict_only=no uninstall=no
 while [ $# -gt 0 ]; do
     case $1 in
         --prefix | --root | --extras)
@@ -37,6 +38,7 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --cpu-torch) cpu_torch=yes ;;
+        --predict-only) predict_only=yes ;;
         --uninstall) uninstall=yes ;;
         --help | -h)
             usage
@@ -47,8 +49,9 @@ while [ $# -gt 0 ]; do
     shift
 done
 case $prefix in /*[!/]*) ;; *) fail "--prefix is '$prefix'; it must be an absolute path" ;; esac
-case $prefix$root in *[!A-Za-z0-9/._+-]*) fail "--prefix and --root may hold letters, digits and /._+-" ;; esac
-[ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "this needs root; run it with sudo, or with --root DIR"
+case $prefix$root in *[!A-Za-z0-9/._+-]*) fail "--prefix and --root may contain letters, digits and /._+- only" ;; esac
+[ "$predict_only$cpu_torch" != yesyes ] || fail "--predict-only installs no torch; leave out --cpu-torch"
+[ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "root is required; use sudo, or --root DIR"
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 python=${PYTHON:-python3}
@@ -59,7 +62,7 @@ settings=$root/etc/default/plr-edge
 link=$root/usr/local/bin/plr-edge
 names='plr-edge.service plr-edge-engine.service plr-edge-predict.service'
 
-# whether the running system is to be changed, and has the tool for it
+# true if the running system is to be changed and has the tool for it
 on_system() {
     [ -z "$root" ] && command -v "$1" > /dev/null 2>&1
 }
@@ -80,7 +83,7 @@ remove() {
     done
 }
 
-# what the system has, as constraints: versions that pip must leave alone
+# system packages that pip must not change, as constraints
 system_packages() {
     "$venv/bin/python" - << 'PYTHON'
 import sys
@@ -96,7 +99,7 @@ for name in ("torch", "onnxruntime", "onnxruntime-gpu", "numpy"):
 PYTHON
 }
 
-# by the environment, or before it is there by the system
+# in the environment or, before it exists, in the system
 can_import() {
     interpreter=$venv/bin/python
     [ -x "$interpreter" ] || interpreter=$python
@@ -104,12 +107,12 @@ can_import() {
 }
 
 check_python() {
-    command -v "$python" > /dev/null || fail "there is no $python"
+    command -v "$python" > /dev/null || fail "$python is not installed"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         fail "$("$python" --version) is too old: plr-edge needs 3.10, which JetPack 6 has"
-    if [ "$cpu_torch" = no ] && [ -e "$root/etc/nv_tegra_release" ] && ! can_import torch; then
-        fail "no torch that root can see, and PyPI's is for servers; install the one for your JetPack" \
-            "system-wide, or add --cpu-torch: plr-edge trains on the processor"
+    if [ "$cpu_torch$predict_only" = nono ] && [ -e "$root/etc/nv_tegra_release" ] && ! can_import torch; then
+        fail "root can import no torch, and the build on PyPI is for servers; install the one for your JetPack" \
+            "system-wide, or add --cpu-torch, which suffices for training"
     fi
 }
 
@@ -118,11 +121,11 @@ make_environment() {
     if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
         case $(ls -A "$venv") in
             '' | bundle) ;;
-            *) fail "$venv is there and is no virtual environment; choose another --prefix" ;;
+            *) fail "$venv exists and is not a virtual environment; choose another --prefix" ;;
         esac
     fi
     "$python" -m venv --system-site-packages "$venv" ||
-        fail "cannot make a virtual environment; sudo apt install python3-venv"
+        fail "cannot create a virtual environment; run: sudo apt install python3-venv"
 }
 
 install_package() {
@@ -131,12 +134,12 @@ install_package() {
         "$venv/bin/python" -m pip install --index-url https://download.pytorch.org/whl/cpu torch
     fi
     if [ -z "$extras" ]; then
-        extras=serve
-        can_import cv2 || extras=serve,video
+        [ "$predict_only" = yes ] || extras=export,serve,train
+        can_import cv2 || extras=${extras:+$extras,}video
     fi
-    "$venv/bin/python" -m pip install --upgrade-strategy only-if-needed -c "$venv/keep.txt" "$here/..[$extras]"
+    "$venv/bin/python" -m pip install --upgrade-strategy only-if-needed -c "$venv/keep.txt" "$here/..${extras:+[$extras]}"
     system_packages | cmp -s - "$venv/keep.txt" ||
-        fail "pip changed one of these, please report it: $(tr '\n' ' ' < "$venv/keep.txt")"
+        fail "pip changed one of these packages; please report it: $(tr '\n' ' ' < "$venv/keep.txt")"
     "$venv/bin/plr-edge" --version
 }
 
@@ -177,5 +180,10 @@ make_environment
 install_package
 install_files
 change_system
+if [ "$predict_only" = yes ]; then
+    echo "next: copy a bundle to $prefix/bundle, and a learned state to /var/lib/plr-edge/learned"
+    echo "then: sudo systemctl enable --now plr-edge-predict"
+    exit 0
+fi
 [ -e "$venv/bundle" ] || echo "next: sudo plr-edge export -o $prefix/bundle"
 echo "then: edit /etc/default/plr-edge, and sudo systemctl enable --now plr-edge"

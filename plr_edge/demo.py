@@ -1,4 +1,4 @@
-"""The demo: export, adapt, predict and profile on a small real stream, and a report of it all."""
+"""The demo: export, adapt, predict and profile on a small real stream, and report the results."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ import numpy as np
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import LearningConfig
-from plr_edge.export import export_bundle
+from plr_edge.export.bundle_export import export_bundle
 from plr_edge.export.split import default_cut
 from plr_edge.files import replace_file
 from plr_edge.metrics import (
@@ -31,7 +31,8 @@ from plr_edge.profiling.page import frame_rows, memory_rows
 from plr_edge.profiling.profile import profile_bundles
 from plr_edge.report import page as report
 from plr_edge.runtime.adapt import adapt
-from plr_edge.runtime.perception import Features, Perception
+from plr_edge.runtime.perception import Perception
+from plr_edge.runtime.prediction import Features, answer
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame, Stream, open_stream
 from plr_edge.stream.base import Entry
@@ -43,7 +44,7 @@ Say = Callable[[str], None]
 
 @dataclass
 class HeldOut:
-    """Held-out frames and what the frozen part made of them, computed once."""
+    """Held-out frames and the outputs of the frozen part, computed once."""
 
     frames: list[Frame]
     latents: np.ndarray
@@ -51,15 +52,15 @@ class HeldOut:
 
 
 def run_demo(output: Path, *, quick: bool = False, say: Say = print) -> dict[str, Any]:
-    """Run the main job on the embedded stream and leave `report.html` and `report.json`.
+    """Run the main workflow on the embedded stream, and write `report.html` and `report.json`.
 
     Args:
-        output: directory for bundle, state and report; a state there is made anew.
-        quick: take fewer classes and shorter measurements.
-        say: told what is going on.
+        output: directory for bundle, state and report. A state in it is replaced.
+        quick: use fewer classes and shorter measurements.
+        say: called with a line about each step.
 
     Returns:
-        The facts of report.json.
+        The contents of report.json.
     """
     started = time.perf_counter()
     output.mkdir(parents=True, exist_ok=True)
@@ -71,7 +72,7 @@ def run_demo(output: Path, *, quick: bool = False, say: Say = print) -> dict[str
     wanted = set(learned["classes"])
     pairs = [(label, line["class"]) for label, line in predicted["pairs"] if label in wanted]
     labels, answers = [a for a, _ in pairs], [b for _, b in pairs]
-    facts = {
+    results = {
         "bundle": bundle.manifest,
         "learned": learned,
         "accuracy": accuracy_of(labels, answers),
@@ -82,16 +83,16 @@ def run_demo(output: Path, *, quick: bool = False, say: Say = print) -> dict[str
     }
     say(
         f"predict  {len(labels)} held-out frames in a process without torch: "
-        f"{facts['accuracy']:.1%} right, peak memory {predicted['peak_rss_bytes'] / 1e6:.0f} MB"
+        f"{results['accuracy']:.1%} correct, peak memory {predicted['peak_rss_bytes'] / 1e6:.0f} MB"
     )
-    _write(output, facts, predicted["pairs"], wanted)
-    facts["seconds"] = time.perf_counter() - started
-    say(f"profile  in {output / 'report.html'}; everything took {facts['seconds']:.0f} s")
-    return facts
+    _write(output, results, predicted["pairs"], wanted)
+    results["seconds"] = time.perf_counter() - started
+    say(f"profile  in {output / 'report.html'}; everything took {results['seconds']:.0f} s")
+    return results
 
 
 def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any]:
-    """Adapt object by object, testing on all held-out frames after each."""
+    """Learn object by object, and test on all held-out frames after each."""
     state = output / "state"
     for file in state.glob("*"):
         file.unlink()
@@ -104,7 +105,7 @@ def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any
         rows, began = [], time.perf_counter()
         for name in classes:
             summary = adapt(session, _stream_of(by_class[name]))
-            if summary["interrupted"]:
+            if summary.interrupted:
                 raise KeyboardInterrupt
             rows.append(_accuracies(session.perception, held_out, classes))
             say(
@@ -117,20 +118,20 @@ def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any
         cost = session.learner.features.cost
         return {
             "classes": classes,
-            "n_frames": session.n_taught,
+            "n_frames": session.learned.n_taught,
             "seconds": seconds,
-            "summary": summary,
+            "summary": summary.to_dict(),
             "matrix": [[None if np.isnan(x) else float(x) for x in row] for row in matrix],
             "forgetting": forgetting(matrix),
             "backward_transfer": backward_transfer(matrix),
             "running_accuracy": running_accuracy(
-                session.history.labels, session.history.predicted
+                session.learned.history.labels, session.learned.history.predicted
             ).tolist(),
             "shares": list(session.schedule.shares),
             "reach": list(session.schedule.reach),
             "steps_per_level": cost.steps_per_level,
             "step_macs": session.learner.step_macs,
-            "perception_macs": session.perception_macs,
+            "perception_macs": session.training.perception_macs,
         }
 
 
@@ -144,16 +145,15 @@ def _stream_of(frames: list[Frame]) -> Stream:
 
 def _held_out(perception: Perception, classes: list[str]) -> HeldOut:
     frames = [f for f in open_stream("demo", split="test") if f.label in classes]
-    seen = [perception.see(frames[i : i + 16]) for i in range(0, len(frames), 16)]
+    seen = [perception.perceive(frames[i : i + 16]) for i in range(0, len(frames), 16)]
     latents = np.concatenate([part.latents for part in seen])
     return HeldOut(frames, latents, np.concatenate([part.taps for part in seen]))
 
 
 def _accuracies(perception: Perception, held_out: HeldOut, classes: list[str]) -> list[float]:
     features = perception.features_of(held_out.latents)
-    predictions = perception.answer(
-        held_out.frames, Features(held_out.latents, held_out.taps, features)
-    )
+    outputs = Features(held_out.latents, held_out.taps, features)
+    predictions = answer(perception.model, held_out.frames, outputs)
     by_class = per_class_accuracy(
         [str(frame.label) for frame in held_out.frames], [p.label for p in predictions]
     )
@@ -161,7 +161,7 @@ def _accuracies(perception: Perception, held_out: HeldOut, classes: list[str]) -
 
 
 def _predict_in_a_process(bundle: Bundle, output: Path) -> dict[str, Any]:
-    """Run `plr-edge predict` as a user would, and read its lines."""
+    """Run `plr-edge predict` as a user would, and read its output."""
     code = (
         "import sys; from plr_edge.cli import cli; from plr_edge.meters import process_memory\n"
         "try: cli.main(sys.argv[1:], standalone_mode=False)\n"
@@ -190,50 +190,38 @@ def _predict_in_a_process(bundle: Bundle, output: Path) -> dict[str, Any]:
 
 
 def _write(
-    output: Path, facts: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]], wanted: set[str]
+    output: Path, results: dict[str, Any], pairs: list[tuple[str, dict[str, Any]]], wanted: set[str]
 ) -> None:
-    learned, profile = facts["learned"], facts["profile"]
-    names = [level["name"] for level in facts["bundle"]["levels"]]
-    matrix = np.array([[np.nan if x is None else x for x in row] for row in learned["matrix"]])
-    levels = [
-        {
-            "level": name,
-            "share f": share,
-            "reach u": reach,
-            "steps": steps,
-            "train MMACs per sample": macs / 1e6,
-            "step ms (p50)": step["p50_ms"],
-            "autograd MB": step["saved_bytes"] / 1e6,
-        }
-        for name, share, reach, steps, macs, step in zip(
-            names,
-            learned["shares"],
-            learned["reach"],
-            learned["steps_per_level"],
-            learned["step_macs"],
-            profile["bundles"][0]["steps"],
-            strict=True,
-        )
-    ]
-    energy = profile["energy_sources"] or [
-        "no counter can be read here: " + r for r in profile["energy_absent"]
-    ]
+    replace_file(output / "report.json", json.dumps(results, indent=1).encode())
     sections = [
-        report.key_figures(
-            {
-                "right on held-out frames": f"{facts['accuracy']:.1%}",
-                "classes learned one by one": str(len(learned["classes"])),
-                "mean forgetting": f"{learned['forgetting']:.1%}",
-                "taught per second": f"{learned['n_frames'] / learned['seconds']:.0f} frames",
-                "predict without torch": f"{facts['predict']['peak_rss_bytes'] / 1e6:.0f} MB",
-            }
-        ),
+        *_learning_sections(results),
+        _rehearsal_section(results),
+        _cost_section(results["profile"]),
+        report.section("Frames and answers", report.frames(_samples(pairs, wanted))),
+    ]
+    report.write_report(output / "report.html", "plr-edge demo", sections)
+
+
+def _learning_sections(results: dict[str, Any]) -> list[str]:
+    """Return the key figures, the accuracy over time, and the accuracy by class."""
+    learned = results["learned"]
+    matrix = np.array([[np.nan if x is None else x for x in row] for row in learned["matrix"]])
+    figures = {
+        "correct on held-out frames": f"{results['accuracy']:.1%}",
+        "classes learned one by one": str(len(learned["classes"])),
+        "mean forgetting": f"{learned['forgetting']:.1%}",
+        "taught per second": f"{learned['n_frames'] / learned['seconds']:.0f} frames",
+        "predict without torch": f"{results['predict']['peak_rss_bytes'] / 1e6:.0f} MB",
+    }
+    running = {"accuracy": np.array(learned["running_accuracy"])}
+    return [
+        report.key_figures(figures),
         report.section(
             "Accuracy over time",
-            report.paragraph("Each frame is answered before its label is learned; last 50 frames."),
-            report.line_plot(
-                {"accuracy": np.array(learned["running_accuracy"])}, "frame", "share right"
+            report.paragraph(
+                "Each frame is answered before its label is learned. Mean of the last 50 frames."
             ),
+            report.line_plot(running, "frame", "share correct"),
         ),
         report.section(
             "What was kept",
@@ -241,30 +229,44 @@ def _write(
                 "Accuracy on held-out frames of each class (column) after learning each (row)."
             ),
             report.matrix_plot(matrix, learned["classes"], "class", "after learning"),
-            report.bar_plot({"final accuracy": facts["per_class"]}, "held-out accuracy"),
+            report.bar_plot({"final accuracy": results["per_class"]}, "held-out accuracy"),
         ),
-        report.section(
-            "Rehearsal by level",
-            report.bar_plot(
-                {
-                    "share f": dict(zip(names, learned["shares"], strict=True)),
-                    "reach u": dict(zip(names, learned["reach"], strict=True)),
-                },
-                "of rehearsal",
-            ),
-            report.table(levels),
-        ),
-        report.section(
-            "Cost on this machine",
-            report.table(frame_rows(profile["bundles"]), "one call"),
-            report.table(memory_rows(profile), "memory of a process"),
-            report.paragraph("Energy: " + "; ".join(energy)),
-        ),
-        report.section("Frames and answers", report.frames(_samples(pairs, wanted))),
     ]
-    write_json = json.dumps(facts, indent=1).encode()
-    replace_file(output / "report.json", write_json)
-    report.write_report(output / "report.html", "plr-edge demo", sections)
+
+
+def _rehearsal_section(results: dict[str, Any]) -> str:
+    learned, steps = results["learned"], results["profile"]["bundles"][0]["steps"]
+    names = [level["name"] for level in results["bundle"]["levels"]]
+    bars = {
+        "share f": dict(zip(names, learned["shares"], strict=True)),
+        "reach u": dict(zip(names, learned["reach"], strict=True)),
+    }
+    rows = [
+        {
+            "level": name,
+            "share f": learned["shares"][i],
+            "reach u": learned["reach"][i],
+            "steps": learned["steps_per_level"][i],
+            "train MMACs per sample": learned["step_macs"][i] / 1e6,
+            "step ms (p50)": steps[i]["p50_ms"],
+            "autograd MB": steps[i]["saved_bytes"] / 1e6,
+        }
+        for i, name in enumerate(names)
+    ]
+    plot = report.bar_plot(bars, "share of rehearsal")
+    return report.section("Rehearsal by level", plot, report.table(rows))
+
+
+def _cost_section(profile: dict[str, Any]) -> str:
+    energy = profile["energy_sources"] or [
+        f"no counter can be read here: {reason}" for reason in profile["energy_absent"]
+    ]
+    return report.section(
+        "Cost on this machine",
+        report.table(frame_rows(profile["bundles"]), "one call"),
+        report.table(memory_rows(profile), "memory of a process"),
+        report.paragraph("Energy: " + "; ".join(energy)),
+    )
 
 
 def _samples(

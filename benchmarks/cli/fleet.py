@@ -1,4 +1,4 @@
-"""`python -m benchmarks fleet`: robots that tell each other what they know."""
+"""`python -m benchmarks fleet`: robots that exchange what they know."""
 
 from __future__ import annotations
 
@@ -6,42 +6,44 @@ from pathlib import Path
 
 import click
 
+from benchmarks.cli.options import (
+    again_option,
+    data_option,
+    jobs_option,
+    make_settings,
+    memory_option,
+    output_option,
+)
+
 
 @click.command("fleet")
-@click.option("--data", default="packs", show_default=True, type=click.Path(path_type=Path),
-              help="Folder of packs.")  # fmt: skip
+@data_option
 @click.option("--dataset", default="cifar100", show_default=True,
-              help="A data set of `bench compare`, or a folder of class/image.")  # fmt: skip
+              help="Data set, or a folder of class/image.")  # fmt: skip
 @click.option("--frames", default=40, show_default=True, type=click.IntRange(2),
-              help="Of each class, shared out among the robots that see it.")  # fmt: skip
-@click.option("--robots", default=4, show_default=True, type=click.IntRange(2), help="How many.")
-@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1), help="How many.")
-@click.option("--jobs", default=1, show_default=True, type=click.IntRange(1),
-              help="Processes at a time.")  # fmt: skip
-@click.option("--memory", default="8MB", show_default=True, help="Bytes for rehearsal.")
-@click.option("--markdown", type=click.Path(path_type=Path),
-              help="Put the table into this file, between its marks.")  # fmt: skip
-@click.option("-o", "--output", default="results", show_default=True,
-              type=click.Path(path_type=Path), help="Where results and caches go.")  # fmt: skip
+              help="Frames of each class, divided among the robots that see it.")  # fmt: skip
+@click.option("--robots", default=4, show_default=True, type=click.IntRange(2),
+              help="Number of robots.")  # fmt: skip
+@click.option("--seeds", default=3, show_default=True, type=click.IntRange(1),
+              help="Number of seeds.")  # fmt: skip
+@jobs_option
+@memory_option
+@again_option
+@output_option
 def command(
-    data: Path, dataset: str, frames: int, robots: int, seeds: int, jobs: int,
-    memory: str, markdown: Path | None, output: Path,
+    data: Path, dataset: str, frames: int, robots: int, seeds: int, jobs: int, memory: str,
+    again: bool, output: Path,
 ) -> None:  # fmt: skip
     """Simulate robots that saw different classes and exchange statistics, latents or weights.
 
-    Resumes where it stopped.
+    A run that was stopped continues where it was.
     """
-    from benchmarks import fleet_report, fleet_runs
-    from benchmarks.compare_report import put_between_marks
+    from benchmarks import fleet_runs
     from benchmarks.scenarios import Scenario
-    from plr_edge.config import LearningConfig, parse_bytes
 
+    scenario = Scenario(dataset=dataset, per_class=frames)
+    settings = make_settings(data, output, memory)
     rows = fleet_runs.run_fleets(
-        Scenario(dataset=dataset, per_class=frames), robots, seeds, data=data, output=output,
-        config=LearningConfig(memory_bytes=parse_bytes(memory)), jobs=jobs, say=click.echo,
-    )  # fmt: skip
-    what = f"{dataset} x {frames}, {robots} robots, {seeds} seed{'s' * (seeds > 1)}"
-    table = fleet_report.markdown(rows, what)
-    if markdown:
-        put_between_marks(markdown, "fleet", table)
-    click.echo(table)
+        scenario, robots, seeds, settings, jobs=jobs, say=click.echo, again=again
+    )
+    click.echo(fleet_runs.markdown(rows))

@@ -1,4 +1,4 @@
-"""`python -m benchmarks growth`: what a step costs as classes and latents become many."""
+"""`python -m benchmarks growth`: the cost of a step as classes and latents become many."""
 
 from __future__ import annotations
 
@@ -6,26 +6,26 @@ from pathlib import Path
 
 import click
 
+from benchmarks.cli.options import again_option, bundle_option, make_settings, output_option
+
 
 @click.command("growth")
-@click.option("--bundle", type=click.Path(path_type=Path),
-              help="[default: MobileNetV2 at 128 pixels, exported on the way]")  # fmt: skip
-@click.option("-o", "--output", default="results", show_default=True,
-              type=click.Path(path_type=Path), help="Where results go.")  # fmt: skip
-def command(bundle: Path | None, output: Path) -> None:
+@click.option("--quick", is_flag=True, help="Measure few classes and latents.")
+@bundle_option
+@again_option
+@output_option
+def command(quick: bool, bundle: Path | None, again: bool, output: Path) -> None:
     """Measure steps at 10 to 1,000 classes and 1,000 to 1,000,000 latents (takes 4 GB)."""
-    import json
+    from benchmarks import growth
+    from benchmarks.results import measure_once
+    from benchmarks.runner import open_bundles
 
-    from benchmarks.compare import make_bundles
-    from benchmarks.growth import grow
-    from plr_edge.bundle.reading import open_bundle
-    from plr_edge.config import LearningConfig
-    from plr_edge.files import replace_file
+    settings = make_settings(Path(), output, bundle=bundle)
 
-    opened = open_bundle(bundle) if bundle else make_bundles(output, click.echo)[1]
-    facts = grow(opened, LearningConfig(), click.echo)
-    replace_file(output / "growth.json", json.dumps(facts, indent=1).encode())
-    for name, value in facts["ratios"].items():
-        click.echo(f"a step at most {name} takes {value:.2f} times one at fewest")
-    for name, value in facts["exponents"].items():
-        click.echo(f"{name}: exponent {value:.2f}")
+    def measure() -> growth.Row:
+        sizes = growth.QUICK if quick else growth.FULL
+        opened = open_bundles(settings, click.echo)[0]
+        return growth.grow(opened, settings.config, click.echo, sizes)
+
+    key = {**settings.key(), "quick": quick}
+    click.echo(measure_once(output, "growth", key, measure, growth.markdown, again=again))

@@ -6,32 +6,26 @@ from pathlib import Path
 
 import click
 
+from benchmarks.cli.options import again_option, output_option
+
 
 @click.command("precisions")
 @click.option("--size", "sizes", multiple=True, type=int, default=(128, 224), show_default=True,
-              help="Of the input; may be repeated.")  # fmt: skip
+              help="Size of the input in pixels; may be repeated.")  # fmt: skip
 @click.option("--runs", default=100, show_default=True, type=click.IntRange(1),
-              help="Calls of each.")  # fmt: skip
-@click.option("-o", "--output", default="results", show_default=True,
-              type=click.Path(path_type=Path), help="Where results and bundles go.")  # fmt: skip
-def command(sizes: tuple[int, ...], runs: int, output: Path) -> None:
-    """Time the frozen part of MobileNetV2 on one image and one thread, in turns."""
-    import json
+              help="Calls of each engine.")  # fmt: skip
+@again_option
+@output_option
+def command(sizes: tuple[int, ...], runs: int, again: bool, output: Path) -> None:
+    """Time the frozen part of MobileNetV2 on one image and one thread, taking turns."""
+    from benchmarks import precisions
+    from benchmarks.results import Rows, write_results
 
-    from benchmarks.precisions import compare_precisions
-    from plr_edge.files import replace_file
-
-    facts = [compare_precisions(size, output, runs, click.echo) for size in sizes]
-    replace_file(output / "precisions.json", json.dumps(facts, indent=1).encode())
-    for one in facts:
-        for row in one["rows"]:
-            agreement = ""
-            if "latent_cosine" in row:
-                agreement = (
-                    f"  cosine {row['latent_cosine']:.4f}, top-1 agrees on "
-                    f"{row['top1_agreement']:.1%}, convolutions in float: "
-                    f"{row['float_convolutions']}"
-                )
-            click.echo(f"{one['size']:>4} px  {row['name']:<8} {row['ms']:7.2f} ms{agreement}")
-        ratios = ", ".join(f"{name} {ratio:.2f}" for name, ratio in one["ratios"].items())
-        click.echo(f"{one['size']:>4} px  {ratios}")
+    kept = Rows(output / "precisions.jsonl", runs, again=again)
+    for size in sizes:
+        if (size,) not in kept.of("size"):
+            kept.add(precisions.compare_precisions(size, output, runs, click.echo))
+    rows = [row for row in kept.rows if row["size"] in sizes]
+    text = precisions.markdown(rows)
+    write_results(output, "precisions", rows, text)
+    click.echo(text)

@@ -12,56 +12,58 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.closed_forms import NaiveBayes, NearestMean
-from benchmarks.feature_learners import NearestNeighbours, Softmax
+from benchmarks.methods.closed_forms import NearestMean
+from benchmarks.methods.scikit import NaiveBayes, NearestNeighbours
+from benchmarks.methods.softmax import Softmax
 from benchmarks.peers.environments import PEERS, Peer, PeerMissing, python_of
 from benchmarks.peers.exchange import CHUNK, Features, row
-from benchmarks.scenarios import Task
+from benchmarks.results import Row, table
+from benchmarks.scenarios import Benchmark
 from plr_edge.classifiers.lda import StreamingLda
 
 _LIMIT_S = 3600
 _RIVERS_LEAST = 1e-9
-Row = dict[str, Any]
 Say = Callable[[str], None]
 
 
 class RiverBayes(NaiveBayes):
-    """Our sums, with River's densities: 1e-9 added to each, unbiased variances, class priors."""
+    """The same sums with River's densities: 1e-9 added, unbiased variances, class priors."""
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return log likelihoods; see `FeatureMethod`."""
-        scores = np.full((len(features), len(self._counts)), -np.inf)
-        for c in np.flatnonzero(self._counts):
-            n, x = self._counts[c], np.asarray(features, np.float64)
-            mean = self._sums[0, c] / n
-            variance = np.maximum(self._sums[1, c] - n * mean**2, 0) / max(n - 1, 1)
+        """Return log likelihoods; see `FeatureClassifier`."""
+        counts, x = self.model.class_count_, np.asarray(features, np.float64)
+        scores = np.full((len(features), len(counts)), -np.inf)
+        for c in np.flatnonzero(counts):
+            n, mean = counts[c], self.model.theta_[c]
+            variance = np.maximum(self.model.var_[c], 0) * n / max(n - 1, 1)
             known = variance > 0
             spread = np.where(known, variance, 1.0)
             density = np.exp(-((x - mean) ** 2) / (2 * spread)) / np.sqrt(2 * np.pi * spread)
             scores[:, c] = np.log(_RIVERS_LEAST + density * known).sum(1)
-            scores[:, c] += np.log(n / self._counts.sum())
+            scores[:, c] += np.log(n / counts.sum())
         return scores
 
 
 # with the peers' settings: what is checked is that the same method gives the same accuracy
-OURS: dict[str, Callable[[int], Any]] = {
+OURS: dict[str, Callable[[int, int], Any]] = {
     "nearest class mean": NearestMean,
     # Avalanche's 1e-4 over the mean variance of these features
-    "streaming LDA": lambda width: StreamingLda(width, shrinkage=1.4e-4),
+    "streaming LDA": lambda width, _: StreamingLda(width, shrinkage=1.4e-4),
     "naive Bayes": RiverBayes,
-    "k nearest neighbours": lambda width: NearestNeighbours(
-        width, choices=(5,), n_bytes=10**8, equal_votes=True
+    "k nearest neighbours": lambda width, n_classes: NearestNeighbours(
+        width, n_classes, choices=(5,), n_bytes=10**8, equal_votes=True
     ),
     "feature replay": Softmax,
 }
 
 
-def features_of(task: Task) -> Features:
-    """Take a task's stream of features, and what is held out."""
+def features_of(benchmark: Benchmark) -> Features:
+    """Return a benchmark's stream of features, and those of the held-out frames."""
+    train, test = benchmark.train, benchmark.test
     return Features(
-        np.asarray(task.train.seen.features, np.float32), task.train.labels.astype(np.int64),
-        np.asarray(task.test.seen.features, np.float32), task.test.labels.astype(np.int64),
-        task.starts,
+        np.asarray(train.seen.features, np.float32), train.labels.astype(np.int64),
+        np.asarray(test.seen.features, np.float32), test.labels.astype(np.int64),
+        benchmark.starts,
     )  # fmt: skip
 
 
@@ -94,7 +96,7 @@ def compare(features: Features, names: tuple[str, ...], cache: Path, say: Say) -
 def run_ours(name: str, features: Features, n_answered: int) -> Row:
     """Run our method of a name over the same stream, and on as many held-out features."""
     few = features.first_tests(n_answered) if n_answered < len(features.test_y) else features
-    method = OURS[name](features.x.shape[1])
+    method = OURS[name](features.x.shape[1], features.n_classes)
 
     def learn() -> None:
         for start in range(0, len(few.y), CHUNK):
@@ -104,24 +106,22 @@ def run_ours(name: str, features: Features, n_answered: int) -> Row:
 
 
 def markdown(rows: list[Row], what: str) -> str:
-    """Return a table; methods within a point of the peer's are those that agree."""
+    """Return a table; methods within a point of the peer's agree."""
     lines = [
-        f"{what}; microseconds of CPU a frame to learn and to answer.",
-        "",
-        "| package | method | its accuracy % | ours % | learn: its, ours | answer: its, ours |",
-        "|---|---|---|---|---|---|",
+        {
+            "package": f"{one['peer']} {one['version']}",
+            "method": one["method"],
+            "its accuracy %": f"{100 * one['accuracy']:.1f}",
+            "ours %": f"{100 * one['our_accuracy']:.1f}",
+            "learn: its, ours": f"{one['learn_us']:,.0f}, {one['our_learn_us']:,.0f}",
+            "answer: its, ours": f"{one['answer_us']:,.0f}, {one['our_answer_us']:,.0f}",
+        }
+        for one in rows
+        if "skipped" not in one
     ]
-    for one in rows:
-        if "skipped" in one:
-            continue
-        times = [one[key] for key in ("learn_us", "our_learn_us", "answer_us", "our_answer_us")]
-        learn, ours_learn, answer, ours_answer = (f"{t:,.0f}" for t in times)
-        lines.append(
-            f"| {one['peer']} {one['version']} | {one['method']} | {100 * one['accuracy']:.1f} | "
-            f"{100 * one['our_accuracy']:.1f} | {learn}, {ours_learn} | {answer}, {ours_answer} |"
-        )
     skipped = [f"Left out: {o['peer']} ({o['skipped']})." for o in rows if "skipped" in o]
-    return "\n".join([*lines, *([""] if skipped else []), *skipped])
+    head = f"{what}; microseconds of CPU per frame to learn and to answer."
+    return "\n\n".join(filter(None, [head, table(lines), "\n".join(skipped)]))
 
 
 def _run(peer: Peer, features: Features, cache: Path, say: Say) -> list[Row]:

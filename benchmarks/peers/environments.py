@@ -11,9 +11,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import plr_edge
-
 Say = Callable[[str], None]
+_CHECKOUT = Path(__file__).parents[2]
 _LIMIT_S = 1800
 
 
@@ -26,7 +25,7 @@ class Peer:
     """A package to compare with.
 
     Attributes:
-        name: of `run_NAME.py` beside this file.
+        name: its methods are run by `run_NAME.py` beside this file.
         needs: requirements, installed with what they need.
         alone: requirements installed without, since they ask for another torch or much more.
     """
@@ -63,7 +62,7 @@ def python_of(peer: Peer, folder: Path, say: Say) -> Path:
         return python
     say(f"installing {peer.name} into {folder}")
     venv.create(folder, with_pip=True, clear=True)
-    places = [sysconfig.get_path("purelib"), str(Path(plr_edge.__file__).parent.parent)]
+    places = [sysconfig.get_path("purelib"), str(_CHECKOUT)]
     (next((folder / "lib").glob("python*")) / "site-packages" / "zz-behind.pth").write_text(
         "\n".join(places) + "\n"
     )

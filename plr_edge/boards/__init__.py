@@ -44,7 +44,6 @@ class JetPack:
     Attributes:
         name: version, e.g. `6.2`.
         l4t: prefixes of the L4T releases that belong to it, e.g. `36.4`.
-        ubuntu: version of Ubuntu.
         python: version of the system's Python, which its TensorRT is built for.
         cuda: version of CUDA.
         tensorrt: version of TensorRT.
@@ -53,7 +52,6 @@ class JetPack:
 
     name: str
     l4t: tuple[str, ...]
-    ubuntu: str
     python: str
     cuda: str
     tensorrt: str
@@ -100,11 +98,9 @@ class Board:
         models: substrings of the `model` entry of the device tree.
         cpu_vendors: vendors in `/proc/cpuinfo`, for machines without a device tree.
         memory_sizes_bytes: memory sizes that it is sold with.
-        cores: number of CPU cores.
         rails: labels of its power rails, in no particular order.
         total_rails: rails that add up to the whole board; empty if none do.
         power_note: what a reader of the watts should know.
-        power_modes_w: watts of its nvpmodel modes.
         jetpacks: JetPack releases that run on it.
         engine: default engine, `onnx` or `tensorrt`.
         providers: execution providers of ONNX Runtime, best first: `tensorrt`, `cuda`, `cpu`.
@@ -118,11 +114,9 @@ class Board:
     models: tuple[str, ...] = ()
     cpu_vendors: tuple[str, ...] = ()
     memory_sizes_bytes: tuple[int, ...] = ()
-    cores: int | None = None
     rails: tuple[str, ...] = ()
     total_rails: tuple[str, ...] = ()
     power_note: str = ""
-    power_modes_w: tuple[float, ...] = ()
     jetpacks: tuple[JetPack, ...] = ()
     engine: str = "onnx"
     providers: tuple[str, ...] = ("cpu",)
@@ -222,6 +216,7 @@ def _read(path: Path) -> Board:
     names = values.pop("jetpacks", [])
     releases = tuple(release for release in jetpacks() if release.name in names)
     assert len(releases) == len(names), f"{path.name} names a JetPack that jetpacks.toml lacks"
+    values.pop("documented", None)  # for readers; tests/test_boards.py compares budgets with it
     budget = BoardBudget(**values.pop("budget", {}))
     rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return Board(name=path.stem, memory_sizes_bytes=sizes, jetpacks=releases, budget=budget, **rest)

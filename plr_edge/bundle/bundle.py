@@ -26,7 +26,7 @@ import numpy as np
 from plr_edge.bundle.manifest import read_member
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BundleError
-from plr_edge.replay.latent_codec import LatentCodec
+from plr_edge.replay.latent_codec import LatentCodec, make_codec
 from plr_edge.replay.schedule import Level
 
 
@@ -93,18 +93,19 @@ class Bundle:
         """Digest of the frozen part. Latents of different frozen parts must never be mixed."""
         return str(self.manifest["files"]["frozen.onnx"]["sha256"])
 
-    def codec(self, bits: int = 8, pool: int | None = None) -> LatentCodec:
+    def codec(self, bits: int = 8, pool: int | None = None, *, name: str = "linear") -> LatentCodec:
         """Return a codec for this bundle's latents.
 
         Args:
             bits: bits per value, 8 or 4.
             pool: side to which maps are pooled before storing; not pooled by default.
+            name: name of the codec in `CODECS`.
 
         Raises:
-            ConfigError: bits or pool is not allowed.
+            ConfigError: the name, bits or pool is not allowed.
         """
         signed = bool(self.manifest["latent_signed"])
-        return LatentCodec(shape=self.latent_shape, bits=bits, pool=pool, signed=signed)
+        return make_codec(name, self.latent_shape, bits=bits, pool=pool, signed=signed)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a member, and verify them again.

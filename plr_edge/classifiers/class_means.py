@@ -110,33 +110,6 @@ class SequentialScorer:
         self._products[:, label] += self._between[:, i]
 
 
-def fit_means(
-    features: np.ndarray, labels: np.ndarray, quantile: float
-) -> tuple[ClassMeans, float]:
-    """Fit class means and the threshold below which a sample counts as unknown.
-
-    Each sample is compared with the mean of the other samples of its class. The threshold is the
-    given quantile of these similarities.
-
-    Args:
-        features: (n, D) float32 adapted features.
-        labels: (n,) class indices.
-        quantile: share of the samples that fall below the threshold, 0..1.
-
-    Returns:
-        means: the class means.
-        unknown_below: cosine similarity to the nearest mean below which a sample is unknown;
-            -1.0 if no class has two samples.
-    """
-    means = ClassMeans(features.shape[1])
-    means.learn_many(features, labels)
-    x = unit(features)
-    others = means.sums[labels] - x  # (n, D)
-    alone = means.counts[labels] < 2
-    similarity = (unit(others) * x).sum(axis=1)[~alone]
-    return means, float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
-
-
 def _norms(rows: np.ndarray) -> np.ndarray:
     """Return the length of each row (n, D), shape (n,); bitwise independent of the other rows."""
     return np.asarray(np.sqrt(np.add.reduce(rows * rows, axis=1)))

@@ -13,6 +13,7 @@ enough yet, and also contribute with a small weight of their own.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -71,6 +72,19 @@ class CombinedClassifier:
     def n_classes(self) -> int:
         """Number of classes that it can answer with."""
         return len(self.means.counts)
+
+    def draft(self) -> CombinedClassifier:
+        """Return a classifier with class means of its own that shares all else with this one."""
+        other = copy.copy(self)
+        other.means = self.means.copy()
+        return other
+
+    def copy(self) -> CombinedClassifier:
+        """Return an independent copy. Ridge must not be learning on another thread meanwhile."""
+        other = self.draft()
+        other.ridge, other.pending = copy.deepcopy((self.ridge, self.pending))
+        other.rehearsed = self.rehearsed.copy()
+        return other
 
     def learn_many(self, taps: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
         """Learn a batch.

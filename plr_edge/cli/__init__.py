@@ -1,4 +1,4 @@
-"""The command line: one file a command; the library is imported inside each, to start fast."""
+"""The command line: one file per command. Each imports the library only when it runs."""
 
 from __future__ import annotations
 
@@ -9,30 +9,46 @@ import click
 
 from plr_edge.errors import PlrEdgeError
 
-_COMMANDS = (
-    "export", "adapt", "predict", "run", "teach", "status", "watch", "profile", "plan", "inspect",
-    "log", "undo", "rollback", "forget", "quarantine", "repair", "build-engine", "verify",
-    "schedule", "doctor", "demo",
-)  # fmt: skip
+_SECTIONS = {
+    "First steps": ("demo", "doctor"),
+    "Make a bundle": ("export", "verify", "build-engine"),
+    "Learn and predict": ("adapt", "predict"),
+    "Run a robot": ("run", "teach", "status", "watch"),
+    "Inspect and correct learned state": (
+        "inspect", "log", "undo", "rollback", "forget", "quarantine", "repair",
+    ),
+    "Measure and plan": ("profile", "plan", "schedule"),
+}  # fmt: skip
+_COMMANDS = tuple(name for names in _SECTIONS.values() for name in names)
 
 
 class _UserError(click.ClickException):
-    """Something that a user, a file or a board caused: one line, exit code 2."""
+    """An error caused by a user, a file or a board: one line, exit code 2."""
 
     exit_code = 2
 
 
 class _Group(click.Group):
-    """Load a command's module when it is called, and turn our errors into one line."""
+    """Load a command's module when it is called, and print our errors as one line."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        if cmd_name not in (*_COMMANDS, "bench"):  # `bench` says where it went
+        if cmd_name not in (*_COMMANDS, "bench"):  # `bench` prints where it went
             return None
         module = importlib.import_module(f"plr_edge.cli.{cmd_name.replace('-', '_')}_command")
         return module.command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """List the commands in sections."""
+        longest = max(map(len, _COMMANDS))
+        limit = formatter.width - longest - 6
+        for title, names in _SECTIONS.items():
+            found = ((name, self.get_command(ctx, name)) for name in names)
+            rows = [(n.ljust(longest), c.get_short_help_str(limit)) for n, c in found if c]
+            with formatter.section(title):
+                formatter.write_dl(rows)
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

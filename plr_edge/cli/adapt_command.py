@@ -8,9 +8,13 @@ from typing import Any
 import click
 
 from plr_edge.cli.options import (
+    RenamingCommand,
     allow_code_option,
     bundle_argument,
     engine_options,
+    json_option,
+    latent_memory_option,
+    needs_extras,
     printable,
     stream_argument,
     stream_options,
@@ -19,42 +23,46 @@ from plr_edge.cli.options import (
 )
 
 
-@click.command("adapt")
+@click.command("adapt", cls=RenamingCommand, renamed={"--memory": "--latent-memory"})
 @bundle_argument
 @stream_argument
 @click.option(
     "--state",
     required=True,
     type=click.Path(path_type=Path),
-    help="Directory of what is learned; goes on where it stopped.",
+    help="Directory of the learned state. An interrupted stream resumes where it stopped.",
 )
-@click.option("--memory", default="8MB", show_default=True, help="Budget of the latent memory.")
-@click.option("--bits", default=None, type=click.Choice(["4", "8"]), help="Of a stored latent.")
+@latent_memory_option
+@click.option("--bits", type=click.Choice(["4", "8"]), help="Bits per value of a stored latent.")
 @click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
 @click.option(
     "--schedule",
-    help="internal, basic, cumulative_weights, total_weights, input_size, "
+    help="Rehearsal schedule: internal, basic, cumulative_weights, total_weights, input_size, "
     "layer_idx, progressive, measured, or shares separated by commas.",
 )
 @click.option(
     "--costs",
     type=click.Path(path_type=Path),
-    help="What `plr-edge profile --json` wrote, for --schedule measured.",
+    help="Profile written by `plr-edge profile --json`, for --schedule measured.",
 )
 @click.option(
     "--train-ratio",
     type=click.FloatRange(0),
-    help="Multiply-adds for training per one of perception.",
+    help="Multiply-adds of training per multiply-add of perception.",
 )
-@click.option("--seed", type=int, help="Of everything random.")
+@click.option("--seed", type=int, help="Random seed.")
 @threads_option
 @engine_options
 @trust_option
 @stream_options
 @allow_code_option
-@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@json_option
+@needs_extras("train")
 def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
-    """Predict each frame of STREAM, then learn it if it has a label."""
+    """Learn a labelled stream.
+
+    Each frame of STREAM is classified first, then learned if it has a label.
+    """
     import json
 
     from plr_edge.bundle.reading import open_bundle
@@ -81,10 +89,10 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     ):
         summary = adapt(session, frames, key=key, on_chunk=progress.update)
     if options["as_json"]:
-        click.echo(json.dumps(summary))
+        click.echo(json.dumps(summary.to_dict()))
     else:
         _print_summary(summary, state)
-    if summary["interrupted"]:
+    if summary.interrupted:
         raise click.exceptions.Exit(130)
 
 
@@ -100,7 +108,7 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
         allow_code=options["allow_code"],
     )
     given = {
-        "memory_bytes": parse_bytes(options["memory"]),
+        "memory_bytes": parse_bytes(options["latent_memory"]),
         "bits": int(options["bits"]) if options["bits"] else None,
         "pool": options["pool"],
         "schedule": options["schedule"],
@@ -112,23 +120,23 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     return LearningConfig(**chosen), engines
 
 
-def _print_summary(summary: dict[str, Any], state: Path) -> None:
-    accuracy = summary["prequential_accuracy"]
-    said = f", {accuracy:.1%} right before being told" if accuracy is not None else ""
+def _print_summary(summary: Any, state: Path) -> None:
+    accuracy = summary.prequential_accuracy
+    correct = f", {accuracy:.1%} correct before learning" if accuracy is not None else ""
     click.echo(
-        f"{summary['n_frames']} frames, {summary['n_taught']} taught{said}; "
-        f"{summary['n_classes']} classes; {summary['frames_per_s']:.0f} frames/s, "
-        f"{summary['learn_share']:.0%} of the time learning"
+        f"{summary.n_frames} frames, {summary.n_taught} taught{correct}; "
+        f"{summary.n_classes} classes; {summary.frames_per_s:.0f} frames/s, "
+        f"{summary.learn_share:.0%} of the time learning"
     )
-    if summary["skipped"]:
-        names = printable(", ".join(entry["source"] for entry in summary["skipped"][:5]))
-        click.echo(f"skipped {len(summary['skipped'])} unreadable: {names}", err=True)
-    if summary["n_quarantined"]:
+    if summary.skipped:
+        names = printable(", ".join(one.source for one in summary.skipped[:5]))
+        click.echo(f"skipped {len(summary.skipped)} unreadable: {names}", err=True)
+    if summary.n_quarantined:
         click.echo(
-            f"{summary['n_quarantined']} labels look like mistakes and were not learned; "
-            f"`plr-edge log {state} --quarantined` lists them",
+            f"{summary.n_quarantined} labels look like mistakes and were not learned; "
+            f"list them with `plr-edge log {state} --quarantined`",
             err=True,
         )
-    if summary["interrupted"]:
-        click.echo("interrupted; what was learned is saved, run again to go on", err=True)
-    click.echo(f"saved in {state}, generation {summary['version']}")
+    if summary.interrupted:
+        click.echo("interrupted; progress is saved, run the command again to resume", err=True)
+    click.echo(f"saved in {state}, version {summary.version}")

@@ -1,4 +1,4 @@
-"""`plr-edge build-engine`: make the TensorRT plan of a bundle before a robot needs it."""
+"""`plr-edge build-engine`: build the TensorRT plan of a bundle before a robot needs it."""
 
 from __future__ import annotations
 
@@ -6,20 +6,31 @@ from pathlib import Path
 
 import click
 
-from plr_edge.cli.options import bundle_argument, trust_option
+from plr_edge.cli.options import bundle_argument, json_option, trust_option
 
 
 @click.command("build-engine")
 @bundle_argument
-@click.option("--workspace", help="Scratch that a layer may take, such as 512MB.  "
-              "[default: a quarter of the free memory, which is also the most]")  # fmt: skip
-@click.option("--max-batch", type=click.IntRange(1, 1024),
-              help="Frames of one run; more are run in pieces.  [default: 16]")  # fmt: skip
-@click.option("--optimization-level", type=click.IntRange(0, 5),
-              help="0 builds fastest, 5 searches longest.  [default: 3]")  # fmt: skip
-@click.option("--force", is_flag=True, help="Build even if there is a plan that fits.")
+@click.option(
+    "--workspace",
+    show_default="a quarter of the free memory, which is also the limit",
+    help="Scratch memory that TensorRT may use while building, e.g. 512MB.",
+)
+@click.option(
+    "--max-batch",
+    type=click.IntRange(1, 1024),
+    show_default="16",
+    help="Largest batch of one run. Larger batches are run in pieces.",
+)
+@click.option(
+    "--optimization-level",
+    type=click.IntRange(0, 5),
+    show_default="3",
+    help="Effort of the builder: 0 builds fastest, 5 searches longest.",
+)
+@click.option("--force", is_flag=True, help="Build even if a matching plan exists.")
 @trust_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def command(
     bundle: Path,
     workspace: str | None,
@@ -29,10 +40,11 @@ def command(
     trust: Path | None,
     as_json: bool,
 ) -> None:
-    """Build the TensorRT plan of BUNDLE's frozen part for this board, and run it once.
+    """Build the TensorRT plan of a bundle.
 
-    A plan that fits is kept; where one is built anew, the reason is printed. What is not given
-    stays as it was in the plan before.
+    The plan of BUNDLE's frozen part is built for this board and run once. A plan that already
+    matches is kept. If a new one is built, the reason is printed. Settings that are not given are
+    taken from the previous plan.
     """
     import json
     import time
@@ -55,16 +67,16 @@ def command(
     engine = TensorRTEngine(plan.data, outputs=plan.metadata["outputs"])
     size = opened.preprocessing.size
     engine.run(np.zeros((1, 3, size, size), np.float32))
-    facts = {
+    summary = {
         "plan": str(plan.path),
         "built": plan.reason is not None,
-        "reason": plan.reason or "the plan that is there fits",
+        "reason": plan.reason or "the existing plan matches",
         "scratch_bytes": engine.scratch_bytes,
         "took_s": round(time.monotonic() - start, 1),
         **plan.metadata,
     }
-    for name, value in facts.items():
-        if not as_json:
-            click.echo(f"{name:>18}  {value}")
     if as_json:
-        click.echo(json.dumps(facts))
+        click.echo(json.dumps(summary))
+        return
+    for name, value in summary.items():
+        click.echo(f"{name:>18}  {value}")

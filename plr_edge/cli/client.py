@@ -1,4 +1,4 @@
-"""What `teach`, `status` and `watch` share: requests to a running `plr-edge run`."""
+"""HTTP requests to a running `plr-edge run`, for `teach`, `status` and `watch`."""
 
 from __future__ import annotations
 
@@ -30,10 +30,17 @@ class _UnixConnection(http.client.HTTPConnection):
 def ask(
     listen: str, method: str, path: str, body: Any = None, state: Path | None = None
 ) -> http.client.HTTPResponse:
-    """Send one request; what is not 200 is an error.
+    """Send one request and return the response, whose status is 200.
+
+    Args:
+        listen: `HOST:PORT` or `unix:PATH`.
+        method: HTTP method.
+        path: path of the request, with its leading slash.
+        body: request body, sent as JSON. None sends no body.
+        state: directory of the learned state, which holds the token. None sends no token.
 
     Raises:
-        ConfigError: nobody listens, or the answer is a refusal.
+        ConfigError: nothing answers at `listen`, or the status is not 200.
     """
     connection: http.client.HTTPConnection
     if listen.startswith("unix:"):
@@ -49,7 +56,7 @@ def ask(
         response = connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         raise ConfigError(
-            f"nobody answers at {listen} ({error}); start `plr-edge run`, or give its --listen"
+            f"nothing answers at {listen} ({error}); start `plr-edge run`, or give its --listen"
         ) from None
     if response.status != 200:
         detail = json.loads(response.read() or b"{}").get("detail", response.reason)

@@ -1,10 +1,12 @@
-"""`plr-edge demo`: the main job on the embedded stream."""
+"""`plr-edge demo`: the main workflow on the embedded stream."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import click
+
+from plr_edge.cli.options import needs_extras
 
 
 @click.command("demo")
@@ -14,11 +16,16 @@ import click
     default="demo",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Directory for bundle, state and report.",
+    help="Directory for the bundle, the learned state and the report.",
 )
-@click.option("--quick", is_flag=True, help="Fewer classes, shorter measurements.")
+@click.option("--quick", is_flag=True, help="Use fewer classes and shorter measurements.")
+@needs_extras("export", "report")
 def command(output: Path, quick: bool) -> None:
-    """Export, adapt, predict and profile on the embedded stream; leave report.html."""
+    """Try everything on the embedded images.
+
+    Exports a network, learns twelve objects one after another, predicts held-out images, profiles
+    the machine, and writes report.html.
+    """
     from plr_edge.demo import run_demo
 
     run_demo(output, quick=quick, say=click.echo)

@@ -1,17 +1,25 @@
-"""`plr-edge doctor`: what this machine has, what is broken, and the command that mends it."""
+"""`plr-edge doctor`: what this machine has, what is broken, and the command that fixes it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from plr_edge.cli.options import json_option
 
 if TYPE_CHECKING:
     from plr_edge.doctor.base import Finding
 
-_STYLES = {"ok": "green", "advice": "yellow", "broken": "bold red", "absent": "dim"}
+_STYLES: dict[str, dict[str, Any]] = {
+    "ok": {"fg": "green"},
+    "advice": {"fg": "yellow"},
+    "broken": {"fg": "red", "bold": True},
+    "absent": {"dim": True},
+}
+_FIXES = {"broken": "How to fix what is broken:", "advice": "Advice:", "absent": "If you want it:"}
 
 
 @click.command("doctor")
@@ -19,15 +27,17 @@ _STYLES = {"ok": "green", "advice": "yellow", "broken": "bold red", "absent": "d
 @click.option(
     "--state",
     type=click.Path(path_type=Path),
-    help="Directory of what is learned, to be checked, too.",
+    help="Directory of the learned state, to be checked too.",
 )
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 @click.pass_context
 def command(context: click.Context, bundle: Path | None, state: Path | None, as_json: bool) -> None:
-    """Say what this machine has, what is broken, and what mends it; exit code 1 if anything is.
+    """Check this machine and print how to fix what is broken.
 
-    Board, JetPack, Python, packages, GPU, meters, memory, disk; with BUNDLE and --state, whether
-    they are whole and run here. Nothing is changed. Advice, and what is absent, is exit code 0.
+    Checks the board, JetPack, Python, packages, GPU, meters, memory and disk. With BUNDLE and
+    --state, also checks that they are intact and run here. Changes nothing.
+
+    The exit code is 1 if anything is broken. Advice and absent parts leave it at 0.
     """
     import json
     from dataclasses import asdict
@@ -38,30 +48,32 @@ def command(context: click.Context, bundle: Path | None, state: Path | None, as_
     findings = examine(bundle, state)
     n_broken = sum(finding.status == BROKEN for finding in findings)
     if as_json:
-        facts = {"n_broken": n_broken, "findings": [asdict(finding) for finding in findings]}
-        click.echo(json.dumps(facts, indent=1))
+        report = {"n_broken": n_broken, "findings": [asdict(finding) for finding in findings]}
+        click.echo(json.dumps(report, indent=1))
     else:
         print_findings(findings)
     context.exit(1 if n_broken else 0)
 
 
 def print_findings(findings: Sequence[Finding]) -> None:
-    """Print a table, and below it, to be copied, what mends."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    """Print a table of findings, then the commands that fix them, ready to be copied."""
+    import shutil
+    import sys
+    import textwrap
 
-    console = Console()
-    table = Table(show_edge=False, box=None, padding=(0, 2, 0, 0))
-    for title in ("check", "", "found"):
-        table.add_column(title, overflow="fold")
+    indent = max(len(one.name) for one in findings) + 2
+    status_width = max(map(len, _STYLES)) + 2
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    width = max(columns - indent - status_width, 40)
     for one in findings:
-        table.add_row(Text(one.name), Text(one.status, _STYLES[one.status]), Text(one.found))
-    console.print(table)
-    for status, title in (("broken", "To mend what is broken:"), ("advice", "Advice:"),
-                          ("absent", "If it is wanted:")):  # fmt: skip
-        mends = [one for one in findings if one.status == status and one.mend]
-        if mends:
-            console.print(f"\n{title}", style=_STYLES[status])
-        for one in mends:
-            console.print(Text(f"  {one.name}: {one.mend}"), soft_wrap=True)
+        status = click.style(one.status.ljust(status_width), **_STYLES[one.status])
+        first, *rest = textwrap.wrap(one.found, width, break_on_hyphens=False) or [""]
+        click.echo(f"{one.name:<{indent}}{status}{first}")
+        for line in rest:
+            click.echo(" " * (indent + status_width) + line)
+    for name, title in _FIXES.items():
+        fixes = [one for one in findings if one.status == name and one.mend]
+        if fixes:
+            click.secho(f"\n{title}", **_STYLES[name])
+        for one in fixes:
+            click.echo(f"  {one.name}: {one.mend}")

@@ -8,51 +8,90 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.options import json_option, needs_extras
+
 _COMPARED = 64  # images on which the parts are compared with PyTorch
-_CALIBRATED = 96
+_CALIBRATED = 96  # images that set the scales of int8
 
 
 @click.command("export")
 @click.option(
     "--recipe",
     type=click.Path(path_type=Path),
-    help="TOML with backbone, weights, cut and input_size; options below override it.",
+    help="TOML recipe with backbone, weights, cut, input_size, precision and static_feature. Other "
+    "options override it.",
 )
 @click.option(
-    "--backbone", help="A built-in name, or package.module:function.  [default: mobilenet_v2]"
+    "--backbone",
+    show_default="mobilenet_v2",
+    help="Name of a built-in backbone, or package.module:function.",
 )
-@click.option("--weights", type=click.Path(path_type=Path), help="A safetensors file.")
+@click.option(
+    "--weights",
+    type=click.Path(path_type=Path),
+    help="Safetensors file with the weights of the backbone.",
+)
 @click.option(
     "--cut",
-    default=None,
-    help="First adaptive block; see --list-cuts.  "
-    "[default: block14 of mobilenet_v2, else after five sixths of the blocks]",
+    show_default="block14 of mobilenet_v2, else after five sixths of the blocks",
+    help="First adaptive block. --list-cuts prints the choices.",
 )
-@click.option("--input-size", type=int, help="Height and width of the input.")
-@click.option("--precision", type=click.Choice(["fp32", "fp16", "int8"]),
-              help="Of the frozen part.  [default: fp32]")  # fmt: skip
-@click.option("--calibrate", help="Stream for the scales of int8.  [default: the embedded one]")
-@click.option("--int8-profile", type=click.Choice(["u8s8", "s8s8"]),
-              help="Types of activations and weights: u8s8 for x86 processors, s8s8 for TensorRT "
-              "and Arm.  [default: what suits this machine]")  # fmt: skip
-@click.option("--static-feature", is_flag=True, default=None,
-              help="Let the fast classifier read the exported network's feature too: more accurate "
-              "on kinds of objects, a second pass of the adaptive part a frame.")  # fmt: skip
+@click.option("--input-size", type=int, help="Height and width of the input in pixels.")
+@click.option(
+    "--precision",
+    type=click.Choice(["fp32", "fp16", "int8"]),
+    show_default="fp32",
+    help="Precision of the frozen part.",
+)
+@click.option(
+    "--calibrate",
+    show_default="the embedded images",
+    help="Stream of images that set the scales of int8.",
+)
+@click.option(
+    "--int8-profile",
+    type=click.Choice(["u8s8", "s8s8"]),
+    show_default="the one that suits this machine",
+    help="Types of int8 activations and weights: u8s8 for x86 processors, s8s8 for "
+    "TensorRT and Arm.",
+)
+@click.option(
+    "--static-feature",
+    is_flag=True,
+    default=None,
+    help="Let the fast classifier also read the feature of the network as exported. This "
+    "is more accurate on kinds of objects, and costs a second pass of the adaptive part "
+    "per frame.",
+)
 @click.option(
     "-o",
     "--output",
     default="bundle",
     show_default=True,
     type=click.Path(path_type=Path),
-    help="Bundle to write.",
+    help="Directory of the bundle to write.",
 )
-@click.option("--list-cuts", is_flag=True, help="Print what each legal cut costs, and stop.")
-@click.option("--images", help="Stream to compare with PyTorch on.  [default: the embedded one]")
-@click.option("--sign", type=click.Path(path_type=Path), help="Private Ed25519 key (PEM).")
-@click.option("--release", default=0, show_default=True, type=click.IntRange(0),
-              help="Of a signed bundle; a state never goes back to a lower one.")  # fmt: skip
-@click.option("--force", is_flag=True, help="Replace a bundle that is there.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--list-cuts", is_flag=True, help="Print the cost of each legal cut and exit.")
+@click.option(
+    "--images",
+    show_default="the embedded images",
+    help="Stream of images for the comparison with PyTorch.",
+)
+@click.option(
+    "--sign",
+    type=click.Path(path_type=Path),
+    help="Private Ed25519 key (PEM) to sign the bundle with.",
+)
+@click.option(
+    "--release",
+    default=0,
+    show_default=True,
+    type=click.IntRange(0),
+    help="Release number of a signed bundle. A learned state refuses a lower one.",
+)
+@click.option("--force", is_flag=True, help="Replace an existing bundle.")
+@json_option
+@needs_extras("export")
 def command(
     recipe: Path | None,
     output: Path,
@@ -66,21 +105,26 @@ def command(
     as_json: bool,
     **given: Any,
 ) -> None:
-    """Split a backbone into a frozen and an adaptive part, and write a bundle."""
+    """Split a network and write a bundle.
+
+    The bundle holds a frozen part, which runs on the chosen engine, and an adaptive part, which
+    learns on the robot.
+    """
     import json
     from dataclasses import asdict, replace
 
-    from plr_edge import export
     from plr_edge.backbones import load_backbone
+    from plr_edge.export.bundle_export import export_bundle
     from plr_edge.export.recipe import Recipe, read_recipe
     from plr_edge.export.split import default_cut
+    from plr_edge.export.split import list_cuts as legal_cuts
     from plr_edge.stream import open_stream
 
     wanted = read_recipe(recipe) if recipe else Recipe()
     wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})
     network = load_backbone(wanted.backbone, weights=wanted.weights, input_size=wanted.input_size)
     if list_cuts:
-        cuts = export.list_cuts(network)
+        cuts = legal_cuts(network)
         if as_json:
             click.echo(json.dumps([asdict(one) for one in cuts], indent=1))
         else:
@@ -90,7 +134,7 @@ def command(
         [frame.image for frame in islice(open_stream(stream, split=split), n)] if stream else []
         for stream, split, n in ((images, "all", _COMPARED), (calibrate, "train", _CALIBRATED))
     )
-    bundle, report = export.export_bundle(
+    bundle, report = export_bundle(
         network, wanted.cut or default_cut(network), output,
         images=frames, force=force, key=sign, release=release,
         static_feature=wanted.static_feature, precision=wanted.precision,
@@ -98,41 +142,36 @@ def command(
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
-        return
+    else:
+        _print_result(output, bundle, report)
+
+
+def _print_result(output: Path, bundle: Any, report: Any) -> None:
     n_bytes = sum(entry["bytes"] for entry in bundle.manifest["files"].values())
     click.echo(
         f"wrote {output}: {bundle.name}, {bundle.precision}, latent {bundle.latent_shape}, "
         f"{n_bytes / 1e6:.1f} MB"
     )
     click.echo(
-        f"against PyTorch on {report.n_images} real images: latent max abs "
+        f"compared with PyTorch on {report.n_images} real images: latent max abs "
         f"{report.latent_max_abs:.1e} (values up to {report.latent_max_value:.1f}), "
         f"cosine {report.latent_cosine:.7f} (mean {report.mean_cosine:.7f}), "
         f"top-1 agreement {report.top1_agreement:.1%}"
     )
 
 
-def _print_cuts(name: str, cuts: list) -> None:
-    from rich.console import Console
-    from rich.table import Table
+def _print_cuts(name: str, cuts: list[Any]) -> None:
+    from plr_edge.cli.tables import print_table
 
-    table = Table(title=f"legal cuts of {name}, per sample")
-    for title in (
-        "cut before",
-        "latent",
-        "bytes f32",
-        "frozen MACs",
-        "train MMACs",
-        "autograd keeps",
-    ):
-        table.add_column(title, justify="left" if title == "cut before" else "right")
-    for cut in cuts:
-        table.add_row(
-            cut.name,
-            "x".join(map(str, cut.latent_shape)),
-            f"{cut.latent_bytes:,}",
-            f"{cut.frozen_share:.1%}",
-            f"{cut.train_macs / 1e6:.1f}",
-            f"{cut.saved_bytes / 1e3:,.0f} kB",
-        )
-    Console().print(table)
+    rows = [
+        {
+            "cut before": cut.name,
+            "latent": "x".join(map(str, cut.latent_shape)),
+            "bytes f32": f"{cut.latent_bytes:,}",
+            "frozen MACs": f"{cut.frozen_share:.1%}",
+            "train MMACs": f"{cut.train_macs / 1e6:.1f}",
+            "autograd keeps": f"{cut.saved_bytes / 1e3:,.0f} kB",
+        }
+        for cut in cuts
+    ]
+    print_table(rows, title=f"legal cuts of {name}, per sample", left=["cut before"])

@@ -9,6 +9,7 @@ import click
 from plr_edge.cli.options import (
     allow_code_option,
     bundle_argument,
+    needs_extras,
     state_option,
     threads_option,
     trust_option,
@@ -22,26 +23,17 @@ from plr_edge.cli.options import (
 @threads_option
 @trust_option
 @allow_code_option
+@needs_extras("train")
 def command(
     bundle: Path, name: str, state: Path, threads: int, trust: Path | None, allow_code: bool
 ) -> None:
-    """Delete every label and latent of CLASS, and learn again without it.
+    """Delete every trace of CLASS, and learn again without it.
 
-    Deleted rows are overwritten; the flash itself may keep remnants.
+    Deleted data is overwritten; the flash itself may keep remnants.
     """
     from plr_edge.bundle.reading import open_bundle
-    from plr_edge.errors import ConfigError
-    from plr_edge.export.adaptive import check_code
-    from plr_edge.runtime.resuming import resume
-    from plr_edge.store import opened_for_reading
+    from plr_edge.runtime.corrections import forget
 
     opened = open_bundle(bundle, trust)
-    check_code(opened, allow_code)
-    with opened_for_reading(state) as store:
-        n_gone = store.forget(name)
-        if not n_gone:
-            names = sorted({label.name for label in store.labels()})
-            raise ConfigError(f"{state} knows no class {name!r}; it knows {', '.join(names)[:200]}")
-    with resume(opened, state, threads, allow_code=allow_code) as session:
-        session.finish()
-        click.echo(f"{name} forgotten, {n_gone} labels; {len(session.classes)} classes are left")
+    done = forget(opened, state, name, threads, allow_code=allow_code)
+    click.echo(f"{name} forgotten, {done.n_changed} labels; {done.n_classes} classes are left")

@@ -1,4 +1,4 @@
-"""`plr-edge inspect`: what a bundle or state holds, and whether it is whole."""
+"""`plr-edge inspect`: the content of a bundle or state, verified."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import click
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def command(path: Path, as_json: bool) -> None:
-    """Say what the bundle or state at PATH holds, and whether every byte of it is right."""
+    """Print what the bundle or state at PATH contains, and verify every byte of it."""
     import json
 
     from plr_edge.bundle.reading import open_bundle
@@ -59,8 +59,8 @@ def _state_facts(path: Path) -> dict[str, Any]:
     from plr_edge.store import LEARNED, QUARANTINED, opened_for_reading
 
     with opened_for_reading(path, check_latents=True) as store:
-        identity, labels = store.get("identity") or {}, list(store.labels())
-        damage, state = store.damage(), store.read(("learning",))
+        identity, labels = store.facts.get("identity") or {}, list(store.labels)
+        damage, state = store.generations.damage(), store.generations.read(("learning",))
         in_use = set(state.facts["in_use"]) if state else set()
         learned = [label for label in labels if label.status == LEARNED]
         taught = Counter(label.name for label in learned)
@@ -77,7 +77,7 @@ def _state_facts(path: Path) -> dict[str, Any]:
             "classes": {
                 name: {"taught": n, "remembered": remembered[name]} for name, n in taught.items()
             },
-            "generations": store.generations(),
+            "generations": [info.to_dict() for info in store.generations],
             "version": state.facts["version"] if state else 0,
             "canary": state.facts["verdict"] if state else None,
             "memory": {
@@ -85,7 +85,7 @@ def _state_facts(path: Path) -> dict[str, Any]:
                 "budget_bytes": state.facts["memory"]["budget_bytes"] if state else None,
             },
             "schedule": state.facts["schedule"] if state else None,
-            "unfinished": store.get("positions", {}),
+            "unfinished": store.facts.get("positions", {}),
             "bytes": store.n_bytes,
             "caps": _caps(store, len(labels)),
         }
@@ -98,9 +98,9 @@ def _caps(store: Any, n_labels: int) -> dict[str, dict[str, int]]:
     from plr_edge.config import LearningConfig
     from plr_edge.store import MAX_LABELS
 
-    settings = {**asdict(LearningConfig()), **store.get("config", {})}
+    settings = {**asdict(LearningConfig()), **store.facts.get("config", {})}
     return {
-        "latents_bytes": {"used": store.n_latent_bytes, "cap": settings["label_bytes"]},
+        "latents_bytes": {"used": store.labels.n_latent_bytes, "cap": settings["label_bytes"]},
         "labels": {"used": n_labels, "cap": MAX_LABELS},
         "written_today_bytes": {
             "used": store.written_today,

@@ -1,4 +1,4 @@
-"""`plr-edge log`: what was taught, and what became of it."""
+"""`plr-edge log`: labels and events of a state."""
 
 from __future__ import annotations
 
@@ -12,20 +12,27 @@ from plr_edge.cli.options import printable
 
 @click.command("log")
 @click.argument("state", type=click.Path(path_type=Path))
-@click.option("--last", default=50, show_default=True, type=click.IntRange(1), help="Lines.")
-@click.option("--quarantined", is_flag=True, help="Only labels that look like mistakes.")
-@click.option("--events", "only_events", is_flag=True, help="Only generations and other events.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object a line.")
+@click.option(
+    "--last",
+    default=50,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Lines to show.",
+)
+@click.option("--quarantined", is_flag=True, help="Show only quarantined labels.")
+@click.option("--events", "only_events", is_flag=True, help="Show only events, e.g. generations.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def command(state: Path, last: int, quarantined: bool, only_events: bool, as_json: bool) -> None:
-    """List what STATE was taught, when and by which source, and which generations it has."""
+    """List the labels of STATE with their time and source, and its generations."""
     import json
     from datetime import datetime
 
     from plr_edge.store import QUARANTINED, opened_for_reading
 
     with opened_for_reading(state) as store:
-        labels = [] if only_events else list(store.labels(0, QUARANTINED if quarantined else None))
-        events = [] if quarantined else store.events()
+        status = QUARANTINED if quarantined else None
+        labels = [] if only_events else list(store.labels.read(status=status))
+        events = [] if quarantined else list(store.events)
     entries: list[dict[str, Any]] = [
         {
             "time_ns": label.time_ns,

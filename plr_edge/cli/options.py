@@ -2,13 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
 
+from plr_edge.errors import require
+
 F = TypeVar("F", bound=Callable[..., Any])
+
+
+class RenamingCommand(click.Command):
+    """A command that still accepts the old names of some options, with a warning on stderr."""
+
+    def __init__(self, *args: Any, renamed: Mapping[str, str], **kwargs: Any) -> None:
+        """Make a command.
+
+        Args:
+            args: positional arguments of `click.Command`.
+            renamed: new option names by old ones, e.g. {"--latents": "--latent-memory"}.
+            kwargs: keyword arguments of `click.Command`.
+        """
+        super().__init__(*args, **kwargs)
+        self.renamed = renamed
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Replace old names, then parse."""
+        n_options = args.index("--") if "--" in args else len(args)
+        for i, argument in enumerate(args[:n_options]):
+            name, equals, value = argument.partition("=")
+            if name in self.renamed:
+                new = self.renamed[name]
+                click.echo(f"{name} is now called {new}; the old name will be removed", err=True)
+                args[i] = new + equals + value
+        return super().parse_args(ctx, args)
+
+
+def needs_extras(*extras: str) -> Callable[[F], F]:
+    """Refuse to run a command while an extra is missing; stands right above the function."""
+
+    def checked(command: F) -> F:
+        @wraps(command)
+        def run(*arguments: Any, **options: Any) -> Any:
+            require(*extras, why=f"plr-edge {click.get_current_context().info_name}")
+            return command(*arguments, **options)
+
+        return cast(F, run)
+
+    return checked
+
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))
 stream_argument = click.argument("stream")
@@ -16,7 +60,7 @@ state_option = click.option(
     "--state",
     required=True,
     type=click.Path(path_type=Path),
-    help="Directory of what is learned.",
+    help="Directory of the learned state.",
 )
 trust_option = click.option(
     "--trust",
@@ -24,45 +68,59 @@ trust_option = click.option(
     help="Public Ed25519 key (PEM) that must have signed the bundle.",
 )
 allow_code_option = click.option(
-    "--allow-code", is_flag=True, help="Import the code that an unsigned bundle's backbone names."
+    "--allow-code",
+    is_flag=True,
+    help="Allow importing the backbone code named by an unsigned bundle.",
 )
 listen_option = click.option(
     "--listen",
     default="127.0.0.1:8077",
     show_default=True,
-    help="Where `plr-edge run` serves: HOST:PORT or unix:PATH.",
+    help="Address of the running `plr-edge run`: HOST:PORT or unix:PATH.",
 )
 threads_option = click.option(
     "--threads",
     default=1,
     show_default=True,
     type=click.IntRange(1),
-    help="Threads of the engines; more than free cores is slower.",
+    help="Threads per inference engine. More than the free cores is slower.",
 )
+latent_memory_option = click.option(
+    "--latent-memory",
+    default="8MB",
+    show_default=True,
+    help="Bytes for stored latents to rehearse from.",
+)
+topic_option = click.option(
+    "--topic", help="Image topic of a ROS bag; required if there are several."
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
 def engine_options(command: F) -> F:
-    """Add what runs the frozen part."""
+    """Add the options that choose what runs the frozen part."""
     for option in (
         click.option("--providers", default="", callback=_split,
-                     help="Of ONNX Runtime, best first: cpu, cuda, tensorrt.  [default: cpu]"),
+                     help="ONNX Runtime providers, best first, from cpu, cuda and tensorrt.  "
+                     "[default: cpu]"),
         click.option("--engine", default="onnx", show_default=True,
-                     type=click.Choice(["onnx", "tensorrt"]), help="Of the frozen part."),
+                     type=click.Choice(["onnx", "tensorrt"]),
+                     help="Engine that runs the frozen part."),
     ):  # fmt: skip
         command = option(command)
     return command
 
 
 def budget_options(command: F) -> F:
-    """Add the budgets that a robot keeps to, and the board that they may be taken from."""
+    """Add the budgets of a robot, and the board that supplies defaults for them."""
     for option in (
-        click.option("--memory", help="Limit of the trainer, such as 600MB."),
-        click.option("--max-temp", help="Such as 80C."),
-        click.option("--deadline", help="Of a frame, such as 33ms."),
-        click.option("--duty", help="Budget of training, such as 30% of a core."),
-        click.option("--power", help="Budget of the board, such as 7W."),
-        click.option("--board", help="Take the budgets that are not given from this board; `auto` "
-                     "asks the machine which it is."),
+        click.option("--memory-limit", help="Memory limit of the trainer process, e.g. 600MB."),
+        click.option("--max-temp", help="Pause training above this temperature, e.g. 80C."),
+        click.option("--deadline", help="Time limit per frame, e.g. 33ms."),
+        click.option("--duty", help="Share of one core that training may use, e.g. 30%."),
+        click.option("--power", help="Power budget of the whole board, e.g. 7W."),
+        click.option("--board",
+                     help="Use this board's default budgets; `auto` detects the board."),
     ):  # fmt: skip
         command = option(command)
     return command
@@ -75,25 +133,22 @@ def _split(context: click.Context, parameter: click.Parameter, value: str) -> tu
 def stream_options(command: F) -> F:
     """Add the options of a stream."""
     for option in (
-        click.option("--strict", is_flag=True, help="Stop at an unreadable image."),
-        click.option(
-            "--split",
-            default="train",
-            show_default=True,
-            help="Part of an image pack: train, test, all, axis0 or axis1.",
-        ),
-        click.option(
-            "--limit-per-class",
-            type=click.IntRange(1),
-            help="Of an image pack, take the first so many of each class.",
-        ),
-        click.option("--topic", help="Of the images of a ROS bag; needed where it has several."),
+        click.option("--strict", is_flag=True,
+                     help="Stop at the first unreadable image instead of skipping it."),
+        click.option("--split", default="train", show_default=True,
+                     help="Part of `demo` or of a folder with train/ and test/: train, test, all."),
+        click.option("--limit-per-class", type=click.IntRange(1),
+                     help="Use at most this many images of each class."),
+        topic_option,
         click.option("--labels", help="Topic that labels the images of a ROS bag."),
-    ):
+    ):  # fmt: skip
         command = option(command)
     return command
 
 
 def printable(text: str) -> str:
-    """Replace what could move a terminal's cursor; names come from whoever taught."""
+    """Replace unprintable characters, which could move the cursor of a terminal.
+
+    Class names and paths come from whoever taught the robot.
+    """
     return "".join(char if char.isprintable() else "?" for char in text)

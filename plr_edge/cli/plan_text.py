@@ -1,4 +1,4 @@
-"""A plan as tables, as JSON and as commands to run. Prints; decides nothing."""
+"""A recommendation as tables, as JSON and as commands to run. Prints, and decides nothing."""
 
 from __future__ import annotations
 
@@ -7,10 +7,16 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.tables import print_table
 from plr_edge.config import LearningConfig
-from plr_edge.planning.candidates import CONSOLIDATE_STEPS, Judged, Limits, consolidation_s
-from plr_edge.planning.planner import Plan
-from plr_edge.planning.trials import Family
+from plr_edge.planning.configurations import (
+    Assessment,
+    Constraints,
+    consolidation_s,
+)
+from plr_edge.planning.planner import Recommendation
+from plr_edge.planning.search_space import SearchSpace
+from plr_edge.robot.governor import CONSOLIDATE_STEPS
 
 _SHOWN = 12
 _WHY_NOT = {
@@ -20,210 +26,213 @@ _WHY_NOT = {
 }
 
 
-def show(plan: Plan, family: Family, limits: Limits, options: dict[str, Any],
-         notes: list[str]) -> None:  # fmt: skip
-    """Print a plan."""
-    from rich.console import Console
-
-    console = Console()
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False)
-
-    shown = plan.judged if options["show_all"] else _shown(plan.judged)
-    _print(console, f"{family.name} within {limits_text(limits)}", [_row(j) for j in shown])
-    if len(shown) < len(plan.judged):
-        say(f"{len(plan.judged) - len(shown)} more break a budget or rank lower; --all shows them")
-    say(f"ranked by: {plan.criterion}")
-    for text in [*_cost_lines(plan), *notes, *(f"{k}: {v}" for k, v in plan.failed.items())]:
-        say(text)
-    if plan.best is None:
-        say("no candidate keeps every budget; the first of the table comes nearest")
+def show(result: Recommendation, space: SearchSpace, constraints: Constraints,
+         options: dict[str, Any], notes: list[str]) -> None:  # fmt: skip
+    """Print a recommendation."""
+    ranked = result.assessments
+    shown = ranked if options["show_all"] else _shown(ranked)
+    _print(f"{space.name} within {constraints_text(constraints)}", [*map(_row, shown)])
+    if len(shown) < len(ranked):
+        click.echo(
+            f"{len(ranked) - len(shown)} more exceed a budget or rank lower; --all shows them"
+        )
+    click.echo(f"ranked by: {result.criterion}")
+    failed = (f"{name}: {reason}" for name, reason in result.failed.items())
+    for text in [*_cost_lines(result), *notes, *failed]:
+        click.echo(text)
+    if result.best is None:
+        click.echo("no configuration keeps every budget; the first of the table comes nearest")
         return
-    say(f"\nrecommended: {plan.best.candidate.name}, schedule {plan.best.schedule.name}")
-    for text in [*_gets(plan.best, limits), *_gives_up(plan)]:
-        say(text)
-    _print(console, "schedules: training steps that the budgets leave", _schedule_rows(plan))
-    _print(console, "latents in the latent memory", _codec_rows(plan))
-    for text in commands(plan, family, options):
+    click.echo(
+        f"\nrecommended: {result.best.configuration.name}, schedule {result.best.schedule.name}"
+    )
+    for text in [*_gains(result.best, constraints), *_losses(result)]:
+        click.echo(text)
+    _print("schedules: training steps that the budgets leave", _schedule_rows(result))
+    _print("ways to store latents", _codec_rows(result))
+    for text in commands(result, space, options):
         click.echo(text)
 
 
-def to_dict(plan: Plan, family: Family, limits: Limits, options: dict[str, Any],
-            notes: list[str]) -> dict[str, Any]:  # fmt: skip
-    """Return a plan as facts that fit JSON."""
+def to_dict(result: Recommendation, space: SearchSpace, constraints: Constraints,
+            options: dict[str, Any], notes: list[str]) -> dict[str, Any]:  # fmt: skip
+    """Return a recommendation as values that fit JSON."""
     rows = [
         {
-            "input_size": j.candidate.input_size,
-            "cut": j.candidate.cut,
-            "precision": j.candidate.precision,
-            "latent_shape": list(j.candidate.levels[0].shape),
-            "measured": j.costs.measured,
-            "frame_ms": j.costs.frame_ms,
-            "frame_p99_ms": j.costs.frame_p99_ms,
-            "frame_mj": j.costs.frame_mj,
-            "trainer_bytes": j.costs.trainer_bytes,
-            "latents_per_mb": j.latents_per_mb,
-            "latent_memory_bytes": j.memory_bytes,
-            "schedule": j.schedule.name,
-            "shares": list(j.schedule.shares),
-            "step_ms": j.step_ms,
-            "step_mj": j.step_mj,
-            "steps_per_s": j.steps_per_s,
-            "watts_without_training": j.watts,
-            "accuracy": j.accuracy,
-            "breaks": j.broken or None,
+            "input_size": one.configuration.input_size,
+            "cut": one.configuration.cut,
+            "precision": one.configuration.precision,
+            "latent_shape": list(one.configuration.levels[0].shape),
+            "measured": one.costs.measured,
+            "frame_ms": one.costs.frame_ms,
+            "frame_p99_ms": one.costs.frame_p99_ms,
+            "frame_mj": one.costs.frame_mj,
+            "trainer_bytes": one.costs.trainer_bytes,
+            "latents_per_mb": one.latents_per_mb,
+            "latent_memory_bytes": one.latent_memory_bytes,
+            "schedule": one.schedule.name,
+            "shares": list(one.schedule.shares),
+            "step_ms": one.step_ms,
+            "step_mj": one.step_mj,
+            "steps_per_s": one.steps_per_s,
+            "watts_without_training": one.watts,
+            "accuracy": one.accuracy,
+            "breaks": one.violation or None,
         }
-        for j in plan.judged
+        for one in result.assessments
     ]
     return {
-        "backbone": family.name,
-        "limits": limits_text(limits),
-        "ranked_by": plan.criterion,
-        "recommended": rows[0] if plan.best else None,
+        "backbone": space.name,
+        "limits": constraints_text(constraints),
+        "ranked_by": result.criterion,
+        "recommended": rows[0] if result.best else None,
         "candidates": rows,
-        "schedules": plan.schedules,
-        "codecs": plan.codecs,
-        "commands": commands(plan, family, options) if plan.best else [],
-        "notes": [*_cost_lines(plan), *notes],
-        "failed": plan.failed,
-        "profile": plan.facts,
+        "schedules": result.schedules,
+        "codecs": result.codecs,
+        "commands": commands(result, space, options) if result.best else [],
+        "notes": [*_cost_lines(result), *notes],
+        "failed": result.failed,
+        "profile": result.profile,
     }
 
 
-def commands(plan: Plan, family: Family, options: dict[str, Any]) -> list[str]:
-    """Return what to type: export, where it is another bundle, and run."""
-    assert plan.best is not None
-    best, lines = plan.best.candidate, []
-    path = str(family.bundle.path)
-    if best.key != family.own.key:
+def commands(result: Recommendation, space: SearchSpace, options: dict[str, Any]) -> list[str]:
+    """Return the commands to type: the export if it takes another bundle, then the run."""
+    assert result.best is not None
+    best, lines = result.best.configuration, []
+    path = str(space.bundle.path)
+    if best.key != space.own.key:
         path = f"{path}-{best.input_size}-{best.cut}-{best.precision}"
-        export = ["plr-edge", "export", "--backbone", family.name]
-        if family.weights:
-            export += ["--weights", str(family.weights)]
+        export = ["plr-edge", "export", "--backbone", space.name]
+        if space.weights:
+            export += ["--weights", str(space.weights)]
         export += ["--input-size", str(best.input_size), "--cut", best.cut]
-        export += ["--precision", best.precision, *_int8_profile(plan, best.precision)]
-        export += ["--static-feature"] if family.static_feature else []
+        export += ["--precision", best.precision, *_int8_profile(result, best.precision)]
+        export += ["--static-feature"] if space.static_feature else []
         lines.append(shlex.join([*export, "-o", path]) + " &&")
     run = ["plr-edge", "run", path, "SOURCE", "--state", "learned"]
-    for name in ("power", "memory", "deadline", "duty", "max_temp"):
+    for name in ("power", "memory_limit", "deadline", "duty", "max_temp"):
         if options[name] is not None:
             run += [f"--{name.replace('_', '-')}", options[name]]
     run += ["--allow-code"] if options["allow_code"] else []
-    if plan.best.schedule.name == "measured":  # costs are known here, and not to `run`
-        run += ["--schedule", ",".join(f"{share:.4f}" for share in plan.best.schedule.shares)]
-    if plan.best.memory_bytes != LearningConfig().memory_bytes:
-        run += ["--latents", f"{plan.best.memory_bytes / 1e6:g}MB"]
-    codec = plan.codecs[0]
+    if result.best.schedule.name == "measured":  # costs are known here, and not to `run`
+        run += ["--schedule", ",".join(f"{share:.4f}" for share in result.best.schedule.shares)]
+    if result.best.latent_memory_bytes != LearningConfig().memory_bytes:
+        run += ["--latent-memory", f"{result.best.latent_memory_bytes / 1e6:g}MB"]
+    codec = result.codecs[0]
     run += ["--bits", str(codec["bits"])] if codec["bits"] != 4 else []
     run += ["--pool", str(codec["pool"])] if codec["pool"] else []
-    facts = plan.facts  # as it was profiled
-    run += ["--threads", str(facts["n_threads"])] if facts.get("n_threads", 1) != 1 else []
-    run += ["--engine", facts["engine"]] if facts.get("engine", "onnx") != "onnx" else []
-    run += ["--providers", ",".join(facts["providers"])] if facts.get("providers") else []
+    profile = result.profile  # run with the engine that was profiled
+    run += ["--threads", str(profile["n_threads"])] if profile.get("n_threads", 1) != 1 else []
+    run += ["--engine", profile["engine"]] if profile.get("engine", "onnx") != "onnx" else []
+    run += ["--providers", ",".join(profile["providers"])] if profile.get("providers") else []
     return [*lines, shlex.join(run)]
 
 
-def _int8_profile(plan: Plan, precision: str) -> list[str]:
-    """Ask for the types that were profiled: another machine may be the one that exports."""
-    names = [str(e["precision"]).partition(" ")[2] for e in plan.facts["bundles"]
+def _int8_profile(result: Recommendation, precision: str) -> list[str]:
+    """Ask for the int8 types that were profiled: the export may run on another machine."""
+    names = [str(e["precision"]).partition(" ")[2] for e in result.profile["bundles"]
              if str(e["precision"]).startswith("int8 ")]  # fmt: skip
     return ["--int8-profile", names[0]] if precision == "int8" and names else []
 
 
-def limits_text(limits: Limits) -> str:
-    """Say what may be spent."""
-    budget = limits.budget
+def constraints_text(constraints: Constraints) -> str:
+    """Return the constraints on one line."""
+    budget, limit = constraints.budget, constraints.memory_limit_bytes
     parts = [
         None if budget.power_w is None else f"{budget.power_w:g} W",
-        None if limits.memory_bytes is None else f"{limits.memory_bytes / 1e6:g} MB",
+        None if limit is None else f"{limit / 1e6:g} MB",
         None if budget.deadline_ms is None else f"{budget.deadline_ms:g} ms",
         None if budget.duty_share is None else f"duty {budget.duty_share:.0%}",
         None if budget.max_temp_c is None else f"{budget.max_temp_c:g} C",
-        f"{limits.frames_per_s:.3g} frames/s",
+        f"{constraints.frames_per_s:.3g} frames/s",
     ]
     return ", ".join(part for part in parts if part)
 
 
-def _shown(judged: list[Judged]) -> list[Judged]:
-    """Return the best, and those that are rejected though they would be more accurate."""
-    kept = [j for j in judged if not j.broken][: _SHOWN // 2]
-    return kept + [j for j in judged if j.broken][: _SHOWN - len(kept)]
+def _shown(ranked: list[Assessment]) -> list[Assessment]:
+    """Return the best, and the best of those that exceed a budget."""
+    kept = [one for one in ranked if not one.violation][: _SHOWN // 2]
+    return kept + [one for one in ranked if one.violation][: _SHOWN - len(kept)]
 
 
-def _row(judged: Judged) -> dict[str, str]:
-    costs, accuracy = judged.costs, judged.accuracy
+def _row(one: Assessment) -> dict[str, str]:
+    costs, accuracy = one.costs, one.accuracy
     about, needs = "" if costs.measured else "~", costs.trainer_bytes
     return {
-        "candidate": "{} {} {}".format(*judged.candidate.key),
+        "configuration": "{} {} {}".format(*one.configuration.key),
         "% right": "" if accuracy is None else f"{100 * accuracy:.1f}",
         "ms": f"{about}{costs.frame_ms:.1f}",
         "mJ": "absent" if costs.frame_mj is None else f"{about}{costs.frame_mj:.0f}",
         "MB": f"{about}{needs / 1e6:.0f}" if needs is not None else "absent",
-        "latents/MB": f"{judged.latents_per_mb:.0f}",
-        "held": f"{judged.latents_per_mb * judged.memory_bytes / 1e6:.0f}",
-        "steps/s": f"{about}{judged.steps_per_s:.1f}",
-        "breaks": judged.broken,
+        "latents/MB": f"{one.latents_per_mb:.0f}",
+        "held": f"{one.latents_per_mb * one.latent_memory_bytes / 1e6:.0f}",
+        "steps/s": f"{about}{one.steps_per_s:.1f}",
+        "breaks": one.violation,
     }
 
 
-def _cost_lines(plan: Plan) -> list[str]:
-    machine = plan.facts["machine"]
+def _cost_lines(result: Recommendation) -> list[str]:
+    machine = result.profile["machine"]
     where = machine.get("board_model") or machine.get("cpu_model", "an unknown machine")
-    bundles = plan.facts["bundles"]
+    bundles = result.profile["bundles"]
     names = ", ".join(f"{e['input_size']} px {e['cut']} {e['precision']}" for e in bundles)
     return [
         f"costs: measured on {where} for {names}; `~` is scaled from these by multiply-adds",
-        "ms and mJ: of a frame, the latter above idle; MB: data of the trainer, as `plr-edge run "
-        "--memory` limits it",
+        "ms and mJ: time and energy above idle of a frame; MB: data of the trainer, as `plr-edge "
+        "run --memory-limit` limits it",
     ]
 
 
-def _gets(best: Judged, limits: Limits) -> list[str]:
-    """Say what the recommended candidate gets."""
+def _gains(best: Assessment, constraints: Constraints) -> list[str]:
+    """Describe what the recommended configuration gets."""
     costs = best.costs
     lines = [
         f"  {best.steps_per_s:.1f} training steps/s of {best.step_ms:.1f} ms; the "
         f"{CONSOLIDATE_STEPS} after a lesson take {consolidation_s(best):.0f} s",
-        f"  {best.latents_per_mb * best.memory_bytes / 1e6:.0f} latents in "
-        f"{best.memory_bytes / 1e6:g} MB to rehearse from",
-        f"  a frame takes {costs.frame_ms:.1f} ms, at most {costs.frame_p99_ms:.1f} in 99 of 100",
+        f"  {best.latents_per_mb * best.latent_memory_bytes / 1e6:.0f} latents in "
+        f"{best.latent_memory_bytes / 1e6:g} MB to rehearse from",
+        f"  a frame takes {costs.frame_ms:.1f} ms, and 99 of 100 take at most "
+        f"{costs.frame_p99_ms:.1f} ms",
     ]
     if costs.answer_bytes is not None:
-        lines.append(f"  what answers needs {costs.answer_bytes / 1e6:.0f} MB more")
+        lines.append(f"  perception needs {costs.answer_bytes / 1e6:.0f} MB more")
     if best.watts is not None:
         lines.append(f"  {best.watts:.1f} W before training")
     if not costs.measured:
-        lines.append("  these are estimates: export it there, and profile it")
-    heat = limits.budget.max_temp_c
-    if heat is not None:
-        lines.append(f"  {heat:g} C: heat is not predicted; the governor trains less near it")
+        lines.append("  these are estimates; export it on the board, and profile it")
+    max_temp_c = constraints.budget.max_temp_c
+    if max_temp_c is not None:
+        lines.append(
+            f"  {max_temp_c:g} C: temperature is not predicted; the governor trains less near it"
+        )
     return lines
 
 
-def _gives_up(plan: Plan) -> list[str]:
-    """Say what would be more accurate, or at least larger, and which budget stands in the way."""
-    best = plan.best
+def _losses(result: Recommendation) -> list[str]:
+    """List what would be more accurate, or at least larger, by the budget that rules it out."""
+    best = result.best
     assert best is not None
 
-    def gain(one: Judged) -> float:
+    def gain(one: Assessment) -> float:
         if one.accuracy is None or best.accuracy is None:
-            return one.candidate.input_size - best.candidate.input_size
+            return one.configuration.input_size - best.configuration.input_size
         return 100 * (one.accuracy - best.accuracy)
 
-    most: dict[str, Judged] = {}  # by the budget that stands in the way
-    for one in plan.judged:
-        budget = one.broken.partition(":")[0]
+    most: dict[str, Assessment] = {}  # by the budget that rules it out
+    for one in result.assessments:
+        budget = one.violation.partition(":")[0]
         if budget and gain(one) > (gain(most[budget]) if budget in most else 0):
             most[budget] = one
     unit = "px" if best.accuracy is None else "points"
     return [
-        f"  gives up {gain(one):.3g} {unit} to {one.candidate.name}, which breaks {one.broken}"
+        f"  gives up {gain(one):.3g} {unit} to {one.configuration.name}, which breaks "
+        f"{one.violation}"
         for one in most.values()
     ]
 
 
-def _schedule_rows(plan: Plan) -> list[dict[str, str]]:
+def _schedule_rows(result: Recommendation) -> list[dict[str, str]]:
     return [
         {
             "schedule": row["schedule"],
@@ -232,19 +241,19 @@ def _schedule_rows(plan: Plan) -> list[dict[str, str]]:
             "step mJ": "absent" if row["step_mj"] is None else f"{row['step_mj']:.0f}",
             "steps/s": f"{row['steps_per_s']:.1f}",
         }
-        for row in plan.schedules
+        for row in result.schedules
     ]
 
 
-def _codec_rows(plan: Plan) -> list[dict[str, str]]:
+def _codec_rows(result: Recommendation) -> list[dict[str, str]]:
     rows = []
-    for i, row in enumerate(plan.codecs):
+    for i, row in enumerate(result.codecs):
         why = "recommended" if i == 0 else ""
         if i and row["accuracy"] is None:
             why = _WHY_NOT[row["bits"], row["pool"] is not None]
         rows.append({
             "bits": str(row["bits"]),
-            "pooled to": str(row["pool"] or "as it is"),
+            "pooled to": str(row["pool"] or "not pooled"),
             "bytes": str(row["bytes"]),
             "latents/MB": f"{row['latents_per_mb']:.0f}",
             "held": str(row["held"]),
@@ -254,15 +263,8 @@ def _codec_rows(plan: Plan) -> list[dict[str, str]]:
     return rows
 
 
-def _print(console: Any, title: str, rows: list[dict[str, str]]) -> None:
-    """Print rows; a column that is empty throughout is left out."""
-    from rich.table import Table
-
+def _print(title: str, rows: list[dict[str, str]]) -> None:
+    """Print rows as a table, without the columns that are empty throughout."""
     columns = [c for c in rows[0] if any(row[c] for row in rows)]
-    table = Table(title=title)
-    left = ("candidate", "breaks", "schedule", "shares", "")
-    for column in columns:
-        table.add_column(column, justify="left" if column in left else "right")
-    for row in rows:
-        table.add_row(*(row[column] for column in columns))
-    console.print(table)
+    texts = [{column: row[column] for column in columns} for row in rows]
+    print_table(texts, title=title, left=("configuration", "breaks", "schedule", "shares", ""))

@@ -1,4 +1,4 @@
-"""`plr-edge predict`: one JSON line a frame, in a process without torch."""
+"""`plr-edge predict`: one line of JSON per frame, in a process without torch."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from plr_edge.cli.options import (
     type=click.Choice(["on", "off"]),
     default="on",
     show_default=True,
-    help="Answer `unknown` to frames unlike anything learned.",
+    help="Answer `unknown` for frames that resemble nothing learned.",
 )
 @threads_option
 @engine_options
@@ -44,7 +44,7 @@ def command(
     trust: Path | None,
     **options: Any,
 ) -> None:
-    """Answer each frame of STREAM with one line of JSON."""
+    """Classify a stream, one line of JSON per frame."""
     import json
 
     from plr_edge.bundle.reading import open_bundle
@@ -69,4 +69,4 @@ def command(
     for skipped in frames.skipped:
         click.echo(f"skipped: {skipped.reason}", err=True)
     if n_frames == 0:
-        raise StreamError(f"{stream} holds no readable frame; nothing to predict")
+        raise StreamError(f"{stream} has no readable frame; there is nothing to predict")

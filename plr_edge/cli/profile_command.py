@@ -1,4 +1,4 @@
-"""`plr-edge profile`: what every part of bundles costs on this machine."""
+"""`plr-edge profile`: what each part of a bundle costs on this machine."""
 
 from __future__ import annotations
 
@@ -11,6 +11,7 @@ import click
 from plr_edge.cli.options import (
     allow_code_option,
     engine_options,
+    needs_extras,
     threads_option,
     trust_option,
 )
@@ -20,22 +21,37 @@ _FRAMES, _PER_CLASS = 64, 8
 
 @click.command("profile")
 @click.argument("bundles", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--json", "json_file", type=click.Path(path_type=Path),
-              help="Write the profile, for `plr-edge plan` and --schedule measured.")  # fmt: skip
-@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots.")
-@click.option("--trace", type=click.Path(path_type=Path),
-              help="Write where the time of some frames goes, for ui.perfetto.dev.")  # fmt: skip
-@click.option("--stream", help="Frames to measure on.  [default: the embedded ones]")
-@click.option("--runs", default=50, show_default=True, type=click.IntRange(3),
-              help="Timed calls of each engine.")  # fmt: skip
+@click.option(
+    "--json",
+    "json_file",
+    type=click.Path(path_type=Path),
+    help="Write the profile as JSON, for `plr-edge plan` and --schedule measured.",
+)
+@click.option("--html", type=click.Path(path_type=Path), help="Write a page with plots (.html).")
+@click.option(
+    "--trace",
+    type=click.Path(path_type=Path),
+    help="Write a trace of some frames, for ui.perfetto.dev.",
+)
+@click.option(
+    "--stream", show_default="the embedded images", help="Stream of frames to measure on."
+)
+@click.option(
+    "--runs",
+    default=50,
+    show_default=True,
+    type=click.IntRange(3),
+    help="Number of timed calls per engine.",
+)
 @allow_code_option
 @threads_option
 @engine_options
 @trust_option
+@needs_extras("train")
 def command(bundles: tuple[Path, ...], **options: Any) -> None:
-    """Measure milliseconds, bytes and joules of every part of BUNDLES here.
+    """Measure time, memory and energy of each part.
 
-    Several bundles, such as one for each precision, are measured in turns.
+    Several BUNDLES, for example one per precision, are measured in turns.
     """
     import json
 
@@ -50,7 +66,7 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     from plr_edge.stream import open_stream
 
     if options["html"]:
-        figure_class()  # or refuse now, not after minutes
+        figure_class()  # fail now if matplotlib is missing, not after minutes
     opened = [open_bundle(path, options["trust"]) for path in bundles]
     engines = EngineConfig(
         n_threads=options["threads"],
@@ -62,50 +78,47 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     frames = list(islice(stream, _FRAMES))
     if not frames:
         raise StreamError(f"no frame of {options['stream']} can be read; give another --stream")
-    facts = profile_bundles(opened, engines=engines, runs=options["runs"], frames=frames, say=_say)
+    profile = profile_bundles(
+        opened, engines=engines, runs=options["runs"], frames=frames, say=_say
+    )
     if options["json_file"]:
-        replace_file(options["json_file"], json.dumps(facts, indent=1).encode())
+        replace_file(options["json_file"], json.dumps(profile, indent=1).encode())
     runs = []
     if options["html"] or options["trace"]:
         _say("a run to trace")
         runs = [trace_run(bundle, stream, engines=engines) for bundle in opened]
     if options["trace"]:
-        write_trace(options["trace"], runs, facts["machine"])
+        write_trace(options["trace"], runs, profile["machine"])
     if options["html"]:
-        write_page(options["html"], facts, runs)
-    print_profile(facts)
+        write_page(options["html"], profile, runs)
+    print_profile(profile)
 
 
-def print_profile(facts: dict[str, Any]) -> None:
+def print_profile(profile: dict[str, Any]) -> None:
     """Print a profile as tables."""
-    from rich.console import Console
-
     from plr_edge.profiling.page import frame_rows, memory_rows, step_rows
 
-    console, entries = Console(), facts["bundles"]
+    entries = profile["bundles"]
     for entry in entries:
-        console.print(
+        click.echo(
             f"{entry['label']}: {entry['bundle']} at {entry['input_size']} px, "
-            f"{entry['precision']}{_parity(entry)}", markup=False, highlight=False,
-        )  # fmt: skip
-    threads = f"{facts['n_threads']} thread{'s' if facts['n_threads'] > 1 else ''}"
-    _print_table(console, f"one call, {threads}, {facts['n_classes']} classes", frame_rows(entries))
-    _print_table(console, f"one training step of {facts['batch']} samples, entered at",
-                 step_rows(entries))  # fmt: skip
-    _print_table(console, "memory of a process that", memory_rows(facts))
-    for line in _machine_lines(facts):
-        console.print(line, markup=False, highlight=False)  # a reason may hold `[gpu]`
+            f"{entry['precision']}{_parity(entry)}"
+        )
+    threads = f"{profile['n_threads']} thread{'s' if profile['n_threads'] > 1 else ''}"
+    _print_table(f"one call, {threads}, {profile['n_classes']} classes", frame_rows(entries))
+    _print_table(f"one training step of {profile['batch']} samples, entered at", step_rows(entries))
+    _print_table("memory of a process", memory_rows(profile))
+    for line in _machine_lines(profile):
+        click.echo(line)
 
 
-def _print_table(console: Any, title: str, rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    from plr_edge.cli.tables import print_table
 
-    table = Table(title=title)
-    for column, value in rows[0].items():
-        table.add_column(column, justify="left" if isinstance(value, str) else "right")
-    for row in rows:
-        table.add_row(*map(_cell, row.values()))
-    console.print(table)
+    texts = [{column: _cell(value) for column, value in row.items()} for row in rows]
+    left = [column for column, value in rows[0].items() if isinstance(value, str)]
+    click.echo()
+    print_table(texts, title=title, left=left)
 
 
 def _cell(value: Any) -> str:
@@ -118,30 +131,30 @@ def _parity(entry: dict[str, Any]) -> str:
     if entry["latent_cosine"] is None:
         return ""
     return (
-        f"; to PyTorch: smallest cosine {entry['latent_cosine']:.4f}, top-1 agrees on "
+        f"; compared with PyTorch: smallest cosine {entry['latent_cosine']:.4f}, top-1 agrees on "
         f"{entry['top1_agreement']:.1%}"
     )
 
 
-def _machine_lines(facts: dict[str, Any]) -> list[str]:
-    """Say on what, in which mode, how hot, and at what idle power this was measured."""
-    machine = facts["machine"]
+def _machine_lines(profile: dict[str, Any]) -> list[str]:
+    """Describe the machine, its power mode, its temperatures and its idle power."""
+    machine = profile["machine"]
     shown = ("board_model", "cpu_model", "power_mode", "clocks", "cpu_governor", "throttled_by")
     known = [f"{key.replace('_', ' ')} {machine[key]}" for key in shown if key in machine]
     lines = [f"machine: {', '.join(known)}"]
-    if facts["changed"]:
-        changed = ", ".join(f"{key.replace('_', ' ')} {v}" for key, v in facts["changed"].items())
+    if profile["changed"]:
+        changed = ", ".join(f"{k.replace('_', ' ')} {v}" for k, v in profile["changed"].items())
         lines.append(f"at the end: {changed}")
-    heat = facts.get("temperatures_c")
+    heat = profile.get("temperatures_c")
     if heat:
         ends = [max(heat[when].values(), default=None) for when in ("before", "after")]
         lines.append("hottest sensor: " + " to ".join(f"{c:.0f} C" for c in ends if c is not None))
-    for source, idle in facts["idle"].items():
+    for source, idle in profile["idle"].items():
         if "w" in idle:
             lines.append(f"idle: {idle['w']:.2f} W by {source}, {idle['samples']} samples")
-    if facts["energy_absent"]:
-        lines.append("energy: no counter can be read here")
-    return [*lines, *(f"  {reason}" for reason in facts["energy_absent"])]
+    if profile["energy_absent"]:
+        lines.append("energy: this machine has no counter that can be read")
+    return [*lines, *(f"  {reason}" for reason in profile["energy_absent"])]
 
 
 def _say(text: str) -> None:

@@ -1,4 +1,4 @@
-"""`plr-edge repair`: save what is whole of a damaged state."""
+"""`plr-edge repair`: rebuild a damaged state from the parts that are whole."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ import click
 @click.command("repair")
 @click.argument("state", type=click.Path(path_type=Path))
 def command(state: Path) -> None:
-    """Build the database of STATE anew from the rows and files that are still whole.
+    """Rebuild the database of STATE from the rows and files that are whole.
 
-    A state that is whole is left as it is. The damaged database is kept beside the new one.
+    A state without damage is left as it is. The damaged database is kept beside the new one.
     """
     from plr_edge.store import repair
 
     saved = repair(state)
-    if not saved["changed"]:
+    if not saved.changed:
         click.echo(f"{state} is whole; nothing was changed")
         return
     click.echo(
-        f"{saved['labels']} labels, {saved['latents']} latents and {saved['generations']} "
-        f"generations saved; {saved['labels_lost']} labels lost"
+        f"{saved.labels} labels, {saved.latents} latents and {saved.generations} generations "
+        f"saved; {saved.labels_lost} labels lost"
     )

@@ -10,10 +10,10 @@ import click
 @click.command("rollback")
 @click.argument("state", type=click.Path(path_type=Path))
 def command(state: Path) -> None:
-    """Answer with the generation of STATE before the newest; later labels are set aside."""
+    """Go back to the generation of STATE before the newest; labels after it are undone."""
     from plr_edge.store import opened_for_reading
 
     with opened_for_reading(state) as store:
-        n_aside = store.rollback()
-        number = store.generations()[-1]["generation"]
-    click.echo(f"back to generation {number}; {n_aside} labels taught after it are undone")
+        n_undone = store.rollback()
+        number = list(store.generations)[-1].number
+    click.echo(f"back to generation {number}; {n_undone} labels taught after it are undone")

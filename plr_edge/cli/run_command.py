@@ -9,45 +9,66 @@ from typing import Any
 import click
 
 from plr_edge.cli.options import (
+    RenamingCommand,
     allow_code_option,
     budget_options,
     bundle_argument,
     engine_options,
+    latent_memory_option,
+    needs_extras,
     state_option,
     threads_option,
+    topic_option,
     trust_option,
 )
 
-_SWITCH_S = 5e-4  # a thread that holds the interpreter makes a frame wait no longer than this
+_SWITCH_S = 5e-4  # longest time that a thread holding the interpreter delays a frame
+_RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 
 
-@click.command("run")
+@click.command(
+    "run",
+    cls=RenamingCommand,
+    renamed=_RENAMED,
+    short_help="Classify live frames and learn from labels.",
+)
 @bundle_argument
 @click.argument("source")
 @state_option
-@click.option("--listen", default="127.0.0.1:8077", show_default=True,
-              help="HOST:PORT or unix:PATH of the HTTP interface.")  # fmt: skip
-@click.option("--rate", type=click.FloatRange(0.1, 1000), help="Frames/s of a film.")
-@click.option("--topic", help="Of the images of a ROS bag; needed where it has several.")
+@click.option(
+    "--listen",
+    default="127.0.0.1:8077",
+    show_default=True,
+    help="Address of the HTTP interface: HOST:PORT or unix:PATH.",
+)
+@click.option(
+    "--rate",
+    type=click.FloatRange(0.1, 1000),
+    show_default="the rate of its stamps",
+    help="Frames per second at which a film or a ROS bag is played.",
+)
+@topic_option
 @budget_options
-@click.option("--cpus", help="That the trainer may use, such as 2,3.")
-@click.option("--schedule", help="Of the levels; see `plr-edge schedule`.")
-@click.option("--latents", help="Budget of the latent memory.  [default: 8MB]")
-@click.option("--bits", type=click.Choice(["4", "8"]), help="Of a stored latent.")
+@click.option("--cpus", help="CPU cores for the trainer, e.g. 2,3.")
+@click.option("--schedule", help="Rehearsal schedule. `plr-edge schedule` prints the choices.")
+@latent_memory_option
+@click.option("--bits", type=click.Choice(["4", "8"]), help="Bits per value of a stored latent.")
 @click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
 @allow_code_option
-@click.option("--report", type=click.Path(path_type=Path),
-              help="Of what the run did, written at its end: JSON or .html.")  # fmt: skip
+@click.option(
+    "--report", type=click.Path(path_type=Path), help="Write a run report (.json or .html) on exit."
+)
 @threads_option
 @engine_options
 @trust_option
+@needs_extras("train", "serve")
 def command(
     bundle: Path, source: str, state: Path, listen: str, report: Path | None, **options: Any
 ) -> None:
-    """Answer SOURCE as it comes, and teach it by HTTP, by `plr-edge teach` or on the page.
+    """Classify frames from SOURCE and learn from labels while running.
 
-    SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a ROS 2
-    bag, a folder to watch, or `none`.
+    SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a ROS 2 bag, a
+    folder to watch, or `none`. Labels come from `plr-edge teach`, the page, or HTTP.
     """
     import os
     import signal
@@ -55,13 +76,14 @@ def command(
     import threading
     from dataclasses import fields
 
-    # before NumPy is loaded: a fit of the classifier shall not take the frames' processor too
+    # Set before NumPy is loaded: fitting the classifier must not use the core that frames need.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options["threads"]))
 
     from plr_edge.errors import ConfigError
     from plr_edge.robot.options import RobotOptions, make_robot
     from plr_edge.robot.run_report import write_run_report
-    from plr_edge.serve.server import Service, is_loopback, read_token
+    from plr_edge.serve.auth import read_token
+    from plr_edge.serve.server import Service, is_loopback
     from plr_edge.stream.live_source import open_live
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
@@ -74,7 +96,9 @@ def command(
             frames = open_live(source, robot.stopping, options["rate"], options["topic"])
         token = read_token(state)
         if not is_loopback(listen):
-            click.echo("others can reach this address; whoever has the token can teach", err=True)
+            click.echo(
+                "other machines can reach this address; whoever has the token can teach", err=True
+            )
 
         def ready(where: str) -> None:
             secret = f"#token={token}" if sys.stderr.isatty() and where.startswith("http") else ""
@@ -91,6 +115,6 @@ def command(
         if report:
             write_run_report(robot, report)
         if service.failed:
-            raise ConfigError("the HTTP interface failed; the log says why")
+            raise ConfigError("the HTTP interface failed; the log has the reason")
     finally:
-        robot.live.close()
+        robot.model.close()

@@ -1,4 +1,4 @@
-"""`plr-edge schedule`: shares, reach and relative cost of the schedules."""
+"""`plr-edge schedule`: shares, reach and relative cost of each schedule."""
 
 from __future__ import annotations
 
@@ -7,26 +7,48 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.options import json_option
+
 
 @click.command("schedule")
 @click.argument("bundle", required=False, type=click.Path(path_type=Path))
-@click.option("--widths", help="Of a fully connected classifier, its input first and its classes "
-              "last, as 1024,2000,2000,100; instead of a bundle.")  # fmt: skip
-@click.option("--schedule", "names", multiple=True, help="Only these; a name or shares.")
-@click.option("--rehearsed", default=256, show_default=True, type=click.IntRange(1),
-              help="Samples of a batch, to divide over the levels.")  # fmt: skip
-@click.option("--costs", type=click.Path(path_type=Path),
-              help="What `plr-edge profile --json` wrote, for `measured`.")  # fmt: skip
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option(
+    "--widths",
+    help="Layer widths of a fully connected classifier instead of a bundle, "
+    "from the input to the classes, e.g. 1024,2000,2000,100.",
+)
+@click.option(
+    "--schedule",
+    "names",
+    multiple=True,
+    help="Name or shares of a schedule to print. Repeat for several.",
+)
+@click.option(
+    "--rehearsed",
+    default=256,
+    show_default=True,
+    type=click.IntRange(1),
+    help="Rehearsed samples of a batch, to divide over the levels.",
+)
+@click.option(
+    "--costs",
+    type=click.Path(path_type=Path),
+    help="Profile written by `plr-edge profile --json`, for `measured`.",
+)
+@json_option
 def command(bundle: Path | None, widths: str | None, **options: Any) -> None:
-    """Print what each schedule makes of the levels of BUNDLE, or of --widths."""
+    """Print the rehearsal schedules.
+
+    For the levels of BUNDLE or of --widths, prints how each schedule divides the rehearsal over
+    them, and what it costs.
+    """
     import json
 
     from plr_edge.errors import ConfigError
     from plr_edge.replay.schedule import SCHEDULES, apportion, fully_connected, make_schedule
 
     if (bundle is None) == (widths is None):
-        raise ConfigError("give a bundle, or --widths such as 1024,2000,2000,100")
+        raise ConfigError("give either a bundle or --widths, e.g. 1024,2000,2000,100")
     step_costs = None
     if bundle is not None:
         from plr_edge.bundle.reading import open_bundle
@@ -69,16 +91,19 @@ def _widths(text: str) -> list[int]:
 
 
 def _print(rows: list[dict[str, Any]], levels: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from plr_edge.cli.tables import print_table
 
-    table = Table(title=f"levels {', '.join(levels)}")
-    for title in ("schedule", "share f", "reach u", "samples", "C(f)"):
-        table.add_column(title, justify="left" if title == "schedule" else "right")
-    for row in rows:
-        shares, reach = (
-            " ".join(f"{x:.3f}".removeprefix("0") for x in row[key]) for key in ("shares", "reach")
-        )
-        samples = " ".join(map(str, row["samples"]))
-        table.add_row(row["schedule"], shares, reach, samples, f"{row['relative_cost']:.3f}")
-    Console().print(table)
+    def numbers(values: list[float]) -> str:
+        return " ".join(f"{x:.3f}".removeprefix("0") for x in values)
+
+    texts = [
+        {
+            "schedule": row["schedule"],
+            "share f": numbers(row["shares"]),
+            "reach u": numbers(row["reach"]),
+            "samples": " ".join(map(str, row["samples"])),
+            "C(f)": f"{row['relative_cost']:.3f}",
+        }
+        for row in rows
+    ]
+    print_table(texts, title=f"levels {', '.join(levels)}", left=["schedule"])

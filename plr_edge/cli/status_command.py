@@ -1,24 +1,24 @@
-"""`plr-edge status`: how a running robot is."""
+"""`plr-edge status`: the health of a running robot."""
 
 from __future__ import annotations
 
 import click
 
-from plr_edge.cli.options import listen_option
+from plr_edge.cli.options import json_option, listen_option
 
 
 @click.command("status")
 @listen_option
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@json_option
 def command(listen: str, as_json: bool) -> None:
-    """Print the state of a running `plr-edge run`."""
+    """Print the health of a running robot."""
     import json
 
     from plr_edge.cli.client import ask
 
-    facts = json.loads(ask(listen, "GET", "/health").read())
+    health = json.loads(ask(listen, "GET", "/health").read())
     if as_json:
-        click.echo(json.dumps(facts))
+        click.echo(json.dumps(health))
         return
-    for name, value in facts.items():
+    for name, value in health.items():
         click.echo(f"{name:>20}  {'absent' if value is None else value}")

@@ -1,4 +1,4 @@
-"""`plr-edge teach`: name what a running robot just saw."""
+"""`plr-edge teach`: label what a running robot just saw."""
 
 from __future__ import annotations
 
@@ -14,14 +14,26 @@ from plr_edge.cli.options import listen_option, state_option
 @click.argument("images", nargs=-1, type=click.Path(path_type=Path))
 @state_option
 @listen_option
-@click.option("--last", default=20, show_default=True, type=click.IntRange(1, 150),
-              help="How many of the newest frames, where no images are given.")  # fmt: skip
-@click.option("--sequence", type=click.IntRange(1),
-              help="Of one frame, or of a run that was asked about: `plr-edge watch`.")  # fmt: skip
+@click.option(
+    "--last",
+    default=20,
+    show_default=True,
+    type=click.IntRange(1, 150),
+    help="Number of newest frames to label if no images are given.",
+)
+@click.option(
+    "--sequence",
+    type=click.IntRange(1),
+    help="Frame to label, or a run of unknown frames that the robot asked about. `plr-edge "
+    "watch` prints their numbers.",
+)
 def command(
     label: str, images: tuple[Path, ...], state: Path, listen: str, last: int, sequence: int | None
 ) -> None:
-    """Teach LABEL from the frames just seen, or from IMAGES, to a running `plr-edge run`."""
+    """Teach a running robot a class.
+
+    Labels the newest frames as LABEL, or IMAGES if they are given.
+    """
     import base64
     import json
     import secrets
@@ -39,5 +51,5 @@ def command(
             raise StreamError(f"cannot read {error.filename}: {error.strerror}") from None
         body["images"] = data
     answer = json.loads(ask(listen, "POST", "/teach", body, state).read())
-    aside = f", {answer['quarantined']} quarantined" if answer.get("quarantined") else ""
-    click.echo(f"{label}: {answer['taught']} taught{aside}")
+    quarantined = f", {answer['quarantined']} quarantined" if answer.get("quarantined") else ""
+    click.echo(f"{label}: {answer['taught']} taught{quarantined}")

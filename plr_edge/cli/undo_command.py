@@ -11,6 +11,7 @@ import click
 from plr_edge.cli.options import (
     allow_code_option,
     bundle_argument,
+    needs_extras,
     state_option,
     threads_option,
     trust_option,
@@ -20,76 +21,46 @@ from plr_edge.cli.options import (
 @click.command("undo")
 @bundle_argument
 @state_option
-@click.option("--last", type=click.IntRange(1), help="The last N labels.")
-@click.option("--class", "name", help="Labels of one class.")
-@click.option("--source", help="Labels whose source starts with this.")
+@click.option("--last", type=click.IntRange(1), help="Undo only the last N matching labels.")
+@click.option("--class", "name", help="Undo labels of this class.")
+@click.option("--source", help="Undo labels whose source starts with this text.")
 @click.option("--label", "seqs", multiple=True, type=click.IntRange(1), metavar="N",
-              help="The label with this number in `plr-edge log`; may be repeated.")  # fmt: skip
-@click.option("--since", type=click.DateTime(), help="Taught at this time or later.")
-@click.option("--until", type=click.DateTime(), help="Taught before this time.")
+              help="Undo the label that `plr-edge log` numbers N; may be repeated.")  # fmt: skip
+@click.option("--since", type=click.DateTime(), help="Undo labels taught since this time.")
+@click.option("--until", type=click.DateTime(), help="Undo labels taught before this time.")
 @threads_option
 @trust_option
 @allow_code_option
+@needs_extras("train")
 def command(
     bundle: Path,
     state: Path,
     threads: int,
     trust: Path | None,
     allow_code: bool,
-    last: int | None,
-    **wanted: Any,
+    since: datetime | None,
+    until: datetime | None,
+    **filters: Any,
 ) -> None:
     """Undo labels of --state, and learn again from the last generation before them.
 
-    Conditions add up: with --class and --last, the last N of that class.
+    Only labels that pass every given filter are undone.
     """
     import time
 
     from plr_edge.bundle.reading import open_bundle
     from plr_edge.errors import ConfigError
-    from plr_edge.export.adaptive import check_code
-    from plr_edge.runtime.resuming import resume
-    from plr_edge.store import LEARNED, QUARANTINED, UNDONE, opened_for_reading
+    from plr_edge.runtime.corrections import undo
 
-    if last is None and not any(wanted.values()):
+    if not (since or until or any(filters.values())):
         raise ConfigError(
-            "say what to undo: --last, --class, --source, --label, --since or --until"
+            "nothing to undo; give --last, --class, --source, --label, --since or --until"
         )
-    opened, start = open_bundle(bundle, trust), time.perf_counter()
-    check_code(opened, allow_code)
-    with opened_for_reading(state) as store:
-        taught = [label for label in store.labels() if label.status in (LEARNED, QUARANTINED)]
-        seqs = [label.seq for label in taught if _matches(label, **wanted)]
-        seqs = seqs[-last:] if last else seqs
-        if not seqs:
-            raise ConfigError(
-                f"no label of {state} is like that; `plr-edge log {state}` lists them"
-            )
-        store.mark(seqs, UNDONE, "undone by hand")
-    with resume(opened, state, threads, allow_code=allow_code) as session:
-        session.finish()
-        seconds = time.perf_counter() - start
-        click.echo(
-            f"{len(seqs)} labels undone, {session.n_taught} left, {len(session.classes)} classes; "
-            f"{seconds:.1f} s"
-        )
-
-
-def _matches(
-    label: Any,
-    name: str | None,
-    source: str | None,
-    seqs: tuple[int, ...],
-    since: datetime | None,
-    until: datetime | None,
-) -> bool:
-    from plr_edge.store import stored_source
-
-    at = label.time_ns / 1e9
-    return (
-        (name is None or label.name == name)
-        and (source is None or label.source.startswith(stored_source(source)))
-        and (not seqs or label.seq in seqs)
-        and (since is None or at >= since.timestamp())
-        and (until is None or at < until.timestamp())
+    filters["since_s"] = since and since.timestamp()
+    filters["until_s"] = until and until.timestamp()
+    start = time.perf_counter()
+    done = undo(open_bundle(bundle, trust), state, threads, allow_code=allow_code, **filters)
+    click.echo(
+        f"{done.n_changed} labels undone, {done.n_taught} left, {done.n_classes} classes; "
+        f"{time.perf_counter() - start:.1f} s"
     )

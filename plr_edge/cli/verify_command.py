@@ -1,4 +1,4 @@
-"""`plr-edge verify`: does an engine return what ONNX Runtime returns?"""
+"""`plr-edge verify`: compare an engine with ONNX Runtime."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from plr_edge.cli.options import bundle_argument, engine_options
+from plr_edge.cli.options import bundle_argument, engine_options, json_option
 
 _COMPARED = 64
 
@@ -15,14 +15,18 @@ _COMPARED = 64
 @click.command("verify")
 @bundle_argument
 @engine_options
-@click.option("--stream", default="demo", show_default=True, help="Frames to compare on.")
-@click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+@click.option("--stream", default="demo", show_default=True, help="Stream of frames to compare on.")
+@json_option
 @click.pass_context
 def command(
     context: click.Context, bundle: Path, engine: str, providers: tuple[str, ...], stream: str,
     as_json: bool,
 ) -> None:  # fmt: skip
-    """Compare an engine of BUNDLE with ONNX Runtime on the processor; exit code 1 if it differs."""
+    """Compare an engine with ONNX Runtime.
+
+    Runs BUNDLE on the chosen engine, and by ONNX Runtime on the processor. The exit code is 1 if
+    the results differ.
+    """
     import json
 
     from plr_edge.bundle.reading import open_bundle
@@ -32,11 +36,11 @@ def command(
 
     images = [frame.image for frame in islice(open_stream(stream, split="all"), _COMPARED)]
     if not images:
-        raise StreamError(f"{stream} holds no frame to compare on")
-    facts = verify_engine(open_bundle(bundle), images, engine, providers)
+        raise StreamError(f"{stream} has no frame to compare on")
+    result = verify_engine(open_bundle(bundle), images, engine, providers)
     if as_json:
-        click.echo(json.dumps(facts, indent=1))
+        click.echo(json.dumps(result, indent=1))
     else:
-        for name, value in facts.items():
+        for name, value in result.items():
             click.echo(f"{name:>16}  {value}")
-    context.exit(0 if facts["passed"] else 1)
+    context.exit(0 if result["passed"] else 1)

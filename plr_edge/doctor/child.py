@@ -32,7 +32,7 @@ _PACKAGES = (
     "tensorrt-cu13", "tensorrt-cu13-bindings", "tensorrt-cu13-libs",
 )  # fmt: skip
 _TRIED_PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")
-_UNTRIED_EXTRAS = {"dev", "test"}  # of no use on a board
+_UNTRIED_EXTRAS = {"bench", "dev", "docs", "test"}  # of no use on a board
 
 _told: TextIO = sys.stdout
 
@@ -208,13 +208,13 @@ def _state(path: str) -> None:
 
     _tell(trying="to read it")
     with opened_for_reading(Path(path), check_latents=True) as store:
-        identity, labels = store.get("identity") or {}, list(store.labels())
+        identity, labels = store.facts.get("identity") or {}, list(store.labels)
         _tell(
-            damage=list(store.damage().values()),
+            damage=list(store.generations.damage().values()),
             bundle=identity.get("bundle"),
             frozen_sha256=identity.get("frozen_sha256"),
             n_labels=len(labels),
-            n_generations=len(store.generations()),
+            n_generations=len(store.generations),
         )
 
 

@@ -29,7 +29,8 @@ def _unknown_board(setup: Setup) -> Finding | None:
         return None
     return advice(
         f"{model} is none of the boards that are known, so no budget is set by itself",
-        "plr-edge run --duty 50% --memory 600MB --deadline 66ms, or --board NAME of a like one",
+        "plr-edge run --duty 50% --memory-limit 600MB --deadline 66ms, or --board NAME of a "
+        "similar one",
     )
 
 

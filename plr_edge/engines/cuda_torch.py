@@ -54,7 +54,8 @@ class TorchCuda:
                 return _Tensor(torch.empty(n_bytes, dtype=torch.uint8, device="cuda"))
         except RuntimeError as error:
             raise EngineError(
-                f"torch cannot allocate {n_bytes} bytes of GPU memory ({error}); stop other GPU programs"
+                f"torch cannot allocate {n_bytes} bytes of GPU memory ({error}); "
+                "stop other programs on the GPU"
             ) from None
 
     def upload(self, memory: Any, array: np.ndarray) -> None:

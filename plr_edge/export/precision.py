@@ -46,7 +46,8 @@ class ParityLimits:
     top1_agreement: float
 
 
-# measured with MobileNetV2 at 96 to 224 pixels on frames of the embedded films
+# measured with MobileNetV2 at 96 to 224 pixels on frames of the embedded film: `precisions` in
+# benchmarks/results.md
 PARITY_LIMITS = {
     "fp32": ParityLimits(1e-3, 0.9999, 0.99),
     "fp16": ParityLimits(0.05, 0.999, 0.95),

@@ -34,7 +34,7 @@ def process_memory(
         `peak_rss_bytes` its maximum. `pss_bytes`, the proportional set, divides shared pages among
         the processes that map them, and is the fairest figure for several processes with the same
         libraries. `uss_bytes` counts private pages only. `data_bytes` is private memory that was
-        allocated, used or not. RLIMIT_DATA limits it, and so does the memory limit of the trainer.
+        allocated, used or not. RLIMIT_DATA limits it, and so does `plr-edge run --memory-limit`.
     """
     folder = proc / ("self" if pid is None else str(pid))
     status = _fields_bytes(folder / "status")

@@ -1,1 +1,1 @@
-"""Which configuration keeps to a budget: candidates, their cost, and trials of their accuracy."""
+"""Which configuration keeps within a budget: configurations, their costs, trials of accuracy."""

@@ -1,1 +1,1 @@
-"""What every part costs on this machine, in milliseconds, bytes and joules."""
+"""Measures what each part costs on this machine, in milliseconds, bytes and joules."""

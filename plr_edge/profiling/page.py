@@ -1,4 +1,4 @@
-"""The HTML page of a profile: what `plr-edge profile --html` writes. Draws; measures nothing."""
+"""HTML page of a profile, written by `plr-edge profile --html`. Draws, and measures nothing."""
 
 from __future__ import annotations
 
@@ -10,20 +10,20 @@ from plr_edge.profiling.trace import NAMES, Run
 from plr_edge.report import page as report
 
 _PARTS = ("prepare", "frozen", "adaptive", "frame")
-_SHOWN_S = 1.0  # of a run, as a strip
+_SHOWN_S = 1.0  # length of a run's strip
 
 
-def write_page(path: Path, facts: dict[str, Any], runs: Sequence[Run]) -> None:
-    """Write a profile, and the runs that were traced with it, as one page.
+def write_page(path: Path, profile: dict[str, Any], runs: Sequence[Run]) -> None:
+    """Write a profile, and the runs traced with it, as one page.
 
     Raises:
         ConfigError: the page cannot be written.
         MissingExtraError: matplotlib is not installed.
     """
-    entries = facts["bundles"]
+    entries = profile["bundles"]
     sections = [
-        report.key_figures(_key_figures(facts)),
-        report.section("Machine", report.table(machine_rows(facts))),
+        report.key_figures(_key_figures(profile)),
+        report.section("Machine", report.table(machine_rows(profile))),
         report.section(
             "A frame",
             report.bar_plot(_bars(entries, "p50_ms"), "ms, median"),
@@ -31,41 +31,41 @@ def write_page(path: Path, facts: dict[str, Any], runs: Sequence[Run]) -> None:
             report.table(frame_rows(entries)),
         ),
         report.section(
-            f"A training step of {facts['batch']} samples, by the level it enters",
+            f"A training step of {profile['batch']} samples, by the level it enters",
             report.bar_plot(_steps(entries, "p50_ms"), "ms, median"),
             *_energy_plot(entries, "steps"),
             report.bar_plot(_steps(entries, "saved_bytes", 1e-6), "MB kept for the backward pass"),
             report.table(step_rows(entries)),
         ),
-        report.section("Memory of a process", report.table(memory_rows(facts))),
+        report.section("Memory of a process", report.table(memory_rows(profile))),
         *(_run_section(run) for run in runs),
     ]
     report.write_report(path, "plr-edge profile", sections)
 
 
-def machine_rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what is known of the machine, at the start and, where it differs, at the end."""
+def machine_rows(profile: dict[str, Any]) -> list[dict[str, Any]]:
+    """Describe the machine at the start and, if it changed, at the end."""
     rows = [
-        {"": key.replace("_", " "), "start": value, "end": facts["changed"].get(key)}
-        for key, value in facts["machine"].items()
+        {"": key.replace("_", " "), "start": value, "end": profile["changed"].get(key)}
+        for key, value in profile["machine"].items()
     ]
-    heat = facts.get("temperatures_c", {"before": {}, "after": {}})
+    heat = profile.get("temperatures_c", {"before": {}, "after": {}})
     rows += [
         {"": f"{zone}, C", "start": value, "end": heat["after"].get(zone)}
         for zone, value in heat["before"].items()
     ]
     rows += [
         {"": f"idle, W, by {source}", "start": idle["w"], "end": None}
-        for source, idle in facts["idle"].items()
+        for source, idle in profile["idle"].items()
         if "w" in idle
     ]
-    if facts["energy_absent"]:
-        rows.append({"": "energy absent", "start": "; ".join(facts["energy_absent"])})
+    if profile["energy_absent"]:
+        rows.append({"": "energy absent", "start": "; ".join(profile["energy_absent"])})
     return rows
 
 
 def frame_rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each part and batch, bundles beside each other."""
+    """Return a row for each part and batch size, bundle by bundle."""
     rows = []
     for i, first in enumerate(entries[0]["engines"]):
         for entry in entries:
@@ -85,7 +85,7 @@ def frame_rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def step_rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Return a row for each level, bundles beside each other where they have it in common."""
+    """Return a row for each level, bundle by bundle."""
     names = [step["level"] for entry in entries for step in entry["steps"]]
     rows = []
     for name in dict.fromkeys(names):
@@ -105,16 +105,16 @@ def step_rows(entries: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     return _without_empty(rows)
 
 
-def memory_rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return what processes need: those of each bundle, and imports alone."""
+def memory_rows(profile: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the memory of processes: two for each bundle, and imports alone."""
     named = {
         f"{role} ({entry['label']})": row
-        for entry in facts["bundles"]
+        for entry in profile["bundles"]
         for role, row in entry["memory"].items()
     }
     rows = [
         {
-            "process that": name,
+            "process": name,
             **{
                 title: row[key] / 1e6 if key in row else None
                 for title, key in (("peak RSS MB", "peak_rss_bytes"), ("PSS MB", "pss_bytes"),
@@ -122,7 +122,7 @@ def memory_rows(facts: dict[str, Any]) -> list[dict[str, Any]]:
             },
             "import CPU s": row.get("import_cpu_s"),
         }
-        for name, row in (named | {f"imports {k}": v for k, v in facts["memory"].items()}).items()
+        for name, row in (named | {f"imports {k}": v for k, v in profile["memory"].items()}).items()
     ]  # fmt: skip
     return _without_empty(rows)
 
@@ -132,27 +132,27 @@ def _timing(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _energy(row: dict[str, Any]) -> dict[str, Any]:
-    """Return gross and net millijoules by meter."""
+    """Return gross and net millijoules, by meter."""
     return {
-        f"{kind} mJ ({source})": value
-        for kind, key in (("gross", "energy_mj"), ("net", "net_mj"))
+        f"{prefix} mJ ({source})": value
+        for prefix, key in (("gross", "energy_mj"), ("net", "net_mj"))
         for source, value in row.get(key, {}).items()
     }
 
 
 def _without_empty(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    """Give every row the same columns, and leave out those that none fills."""
+    """Give every row the same columns, without those that no row fills."""
     columns = dict.fromkeys(column for row in rows for column in row)
     filled = [c for c in columns if any(row.get(c) is not None for row in rows)]
     return [{column: row.get(column) for column in filled} for row in rows]
 
 
-def _key_figures(facts: dict[str, Any]) -> dict[str, str]:
+def _key_figures(profile: dict[str, Any]) -> dict[str, str]:
     figures = {}
-    for entry in facts["bundles"]:
+    for entry in profile["bundles"]:
         frame = next(row for row in entry["engines"] if row["part"] == "frame")
         figures[f"a frame, {entry['label']}"] = f"{frame['p50_ms']:.2f} ms"
-    for source, idle in facts["idle"].items():
+    for source, idle in profile["idle"].items():
         if "w" in idle:
             figures[f"idle, {source}"] = f"{idle['w']:.2f} W"
     return figures
@@ -179,13 +179,13 @@ def _steps(
     return bars
 
 
-def _energy_plot(entries: Sequence[dict[str, Any]], kind: str) -> list[str]:
-    """Draw net millijoules, added up over the meters; nothing where there is none."""
+def _energy_plot(entries: Sequence[dict[str, Any]], section: str) -> list[str]:
+    """Draw net millijoules, added up over the meters. Draws nothing without a meter."""
     bars = {}
     for entry in entries:
         bars[entry["label"]] = {
             row.get("level", row.get("part")): sum(row["net_mj"].values())
-            for row in entry[kind]
+            for row in entry[section]
             if row.get("net_mj")
         }
     if not all(bars.values()):
@@ -198,7 +198,7 @@ def _energy_plot(entries: Sequence[dict[str, Any]], kind: str) -> list[str]:
 
 
 def _run_section(run: Run) -> str:
-    """Draw where the time went in a run's last second, and what was sampled meanwhile."""
+    """Draw where the time of a run's last second went, and the samples of the whole run."""
     zero_ns, end_ns = run.spans[0].start_ns, run.spans[-1].end_ns
     strips: dict[str, list[tuple[float, float]]] = {name: [] for name in NAMES}
     for span in run.spans:
@@ -214,7 +214,8 @@ def _run_section(run: Run) -> str:
         f"A run of {run.name}",
         report.paragraph(
             f"{sum(s.name == 'frozen' for s in run.spans)} frames, answered and learned one by "
-            f"one; the last {_SHOWN_S:g} s. --trace writes all of it for ui.perfetto.dev."
+            f"one. The last {_SHOWN_S:g} s are shown; --trace writes the whole run for "
+            "ui.perfetto.dev."
         ),
         report.strip_plot(strips, "s"),
         *(report.time_plot(lines, "s", name) for name, lines in curves.items()),

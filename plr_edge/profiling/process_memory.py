@@ -1,6 +1,6 @@
-"""Memory of processes, measured by starting them: imports alone, one that answers, one that trains.
+"""Measures the memory of processes by starting them: imports alone, answering, training.
 
-A process that has done other things before says nothing of what one needs; a fresh one does.
+Only a fresh process shows what a role needs. One that did other things before does not.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _TIMEOUT_S = 300
 
 
 def imports_memory() -> dict[str, Any]:
-    """Measure what importing takes; a set of imports that fails is absent."""
+    """Measure the memory and processor time of imports. Imports that fail are absent."""
     probe = (
         "import json, time; t = time.process_time(); {imports}; cpu = time.process_time() - t\n"
         "from plr_edge.meters.process import process_memory\n"
@@ -54,27 +54,27 @@ def role_memory(
     """Measure a process that answers with a bundle, and one that trains it.
 
     Args:
-        bundle: what they work with.
-        config: how to learn.
-        engines: what the networks run on.
+        bundle: bundle to load.
+        config: settings of learning.
+        engines: settings of the engines.
 
     Returns:
-        `answers` and `trains`, each with what `process_memory` returns and the largest
-        `data_bytes` that was met.
+        The result of `process_memory` for `answers` and for `trains`, with the largest
+        `data_bytes` that was seen.
 
     Raises:
         EngineError: a process failed.
     """
     engines = engines or EngineConfig()
     engines = replace(engines, allow_code=engines.allow_code or bundle.trusted)
-    facts = json.dumps([asdict(config), asdict(engines)])
+    settings = json.dumps([asdict(config), asdict(engines)])
     rows = {}
     for role in ROLES:
         with _child(
-            "-m", "plr_edge.profiling.process_memory", role, str(bundle.path), facts
+            "-m", "plr_edge.profiling.process_memory", role, str(bundle.path), settings
         ) as child:
             assert child.stdout is not None
-            child.stdout.readline()  # libraries are loaded; while they are, some ask for gigabytes
+            child.stdout.readline()  # libraries are loaded: some reserve gigabytes meanwhile
             data_bytes = _highest_data(child)
             output, errors = child.communicate(timeout=_TIMEOUT_S)
         if child.returncode != 0:
@@ -94,7 +94,7 @@ def _child(*arguments: str) -> subprocess.Popen[str]:
 
 
 def _highest_data(child: subprocess.Popen[str]) -> int:
-    """Watch a process to its end, from outside: what it asks for comes and goes."""
+    """Return the peak of a process's data, sampled from outside until it ends."""
     highest, end = 0, time.monotonic() + _TIMEOUT_S
     while child.poll() is None and time.monotonic() < end:
         highest = max(highest, process_memory(child.pid, walk=False).get("data_bytes", 0))
@@ -105,12 +105,10 @@ def _highest_data(child: subprocess.Popen[str]) -> int:
 
 
 def _answer(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> object:
-    from plr_edge.classifiers.combined import CombinedClassifier
     from plr_edge.runtime.perception import Perception
     from plr_edge.stream.base import Frame
 
-    classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width)
-    perception = Perception(bundle, classifier, [], engines)
+    perception = Perception(bundle, engines=engines)
     size = bundle.preprocessing.size
     for i in range(_FRAMES):
         perception.predict_many([Frame(np.zeros((size, size, 3), np.uint8), None, i, "zeros", i)])
@@ -118,13 +116,12 @@ def _answer(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> ob
 
 
 def _train(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> object:
-    """Do what the trainer process does: a step entered at each level, then a candidate offered."""
+    """Do what the trainer process does: a step at each level, then offer a candidate."""
     from plr_edge.export.adaptive import adaptive_blocks
-    from plr_edge.replay.latent_memory import LatentMemory
+    from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory, with_seq
     from plr_edge.replay.learner import Learner
     from plr_edge.replay.schedule import Schedule
     from plr_edge.robot.protocol import named, pack
-    from plr_edge.runtime.holdout import SEQ_BYTES, with_seq
 
     codec, levels = bundle.codec(config.bits, config.pool), bundle.levels
     memory = LatentMemory(codec.record_bytes + SEQ_BYTES, config.memory_bytes, config.seed)
@@ -137,7 +134,7 @@ def _train(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> obj
     latents = np.abs(np.random.default_rng(config.seed).standard_normal((n, *bundle.latent_shape)))
     records = with_seq(codec.encode(latents.astype(np.float32)), np.arange(n))
     learner.learn_many(records, np.arange(n) % _CLASSES)
-    for i in range(len(memory), memory.capacity):  # as full as it gets
+    for i in range(len(memory), memory.capacity):  # until it is full
         memory.add(records[i % n], i % _CLASSES)
     for shares in alone:
         learner.schedule = Schedule(name="alone", shares=shares)
@@ -159,7 +156,7 @@ ROLES: dict[str, Callable[[Bundle, LearningConfig, EngineConfig], object]] = {
 
 
 def main(role: str, path: str, config: str) -> None:
-    """Play a role, and print what it took."""
+    """Play a role, and print the memory it took."""
     learning, engines = json.loads(config)
     engines["providers"] = tuple(engines["providers"])
     for module in _LOADED_BY[role]:

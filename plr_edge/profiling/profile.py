@@ -1,7 +1,7 @@
-"""Profile of bundles on this machine: milliseconds, multiply-adds, bytes, joules of every part.
+"""Profiles bundles on this machine: time, multiply-adds, memory and energy of each part.
 
-Bundles are measured in turns, part by part, so that what disturbs the machine disturbs all of them
-alike. What the machine cannot measure is absent from the result, and a note says why.
+Bundles are measured in turns, part by part, so that a disturbance of the machine affects all of
+them alike. A quantity that the machine cannot measure is absent from the profile, with the reason.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ from plr_edge.profiling.timing import Job, measure
 from plr_edge.stream import Frame, open_stream
 
 SCHEMA = 2
-N_CLASSES = 12  # that the classifier knows; answering grows with them
+N_CLASSES = 12  # classes that the classifier knows: the cost of an answer grows with them
 _FRAMES = 64
 
 
@@ -44,19 +44,19 @@ def profile_bundles(
     frames: Sequence[Frame] = (),
     say: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Any]:
-    """Measure every part of some bundles here, in turns.
+    """Measure each part of one or more bundles on this machine.
 
     Args:
-        bundles: what to compare.
+        bundles: bundles to compare.
         config: sizes of a training step.
-        engines: what the networks run on.
-        runs: timed calls at batch 1; at larger batches, and of training steps, a fifth of it.
-        warmup: calls before that.
-        frames: to run on; some of the embedded stream by default. Their labels do not matter.
-        say: told what is going on.
+        engines: settings of the engines.
+        runs: timed calls at batch 1. Larger batches and training steps get a fifth as many.
+        warmup: untimed calls before.
+        frames: frames to run on. Labels are ignored. None given uses the embedded stream.
+        say: called with a line about each part that is measured.
 
     Returns:
-        Facts that fit JSON; `read_step_costs` and `plr-edge plan` take costs from them.
+        A profile that fits JSON. `read_step_costs` and `plr-edge plan` read costs from it.
     """
     config, engines = config or LearningConfig(), engines or EngineConfig()
     meters, reasons = find_power_meters()
@@ -87,7 +87,7 @@ def profile_bundles(
         "memory": imports_memory(),
         "energy_sources": [meter.name for meter in meters],
         "energy_absent": reasons if not meters else [],
-        "idle": {name: _idle_facts(reading) for name, reading in idle.items()},
+        "idle": {name: _idle_row(reading) for name, reading in idle.items()},
         **({"temperatures_c": {"before": before_c, "after": after_c}} if before_c else {}),
     }
 
@@ -96,32 +96,32 @@ def read_profile(path: Path) -> dict[str, Any]:
     """Read what `plr-edge profile --json` wrote.
 
     Raises:
-        ConfigError: it cannot be read, or is no profile.
+        ConfigError: the file cannot be read, or is not a profile.
     """
     try:
-        facts = json.loads(Path(path).read_bytes())
-        for entry in entries_of(facts):
+        profile = json.loads(Path(path).read_bytes())
+        for entry in entries_of(profile):
             [float(step["p50_ms"]) for step in entry["steps"]]
             str(entry["frozen_sha256"])
     except OSError as error:
         raise ConfigError(f"cannot read costs from {path}: {error.strerror}") from None
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ConfigError(
-            f"{path} is no profile ({error!r}); write one with `plr-edge profile --json {path}`"
+            f"{path} is not a profile ({error!r}); write one with `plr-edge profile --json {path}`"
         ) from None
-    return {"machine": {}, "idle": {}, **facts}
+    return {"machine": {}, "idle": {}, **profile}
 
 
-def entries_of(facts: dict[str, Any]) -> list[dict[str, Any]]:
-    """Return a profile's bundles; of schema 1 there was only one."""
-    return list(facts.get("bundles", [facts]))
+def entries_of(profile: dict[str, Any]) -> list[dict[str, Any]]:
+    """Return the bundles of a profile. A profile of schema 1 is itself the only one."""
+    return list(profile.get("bundles", [profile]))
 
 
 def read_step_costs(path: Path, bundle: Bundle) -> tuple[float, ...]:
-    """Return the milliseconds of one training step at each level, from a profile written as JSON.
+    """Read the milliseconds of one training step at each level from a JSON profile.
 
     Raises:
-        ConfigError: the file is no profile, or one of other bundles.
+        ConfigError: the file is not a profile, or is the profile of other bundles.
     """
     for entry in entries_of(read_profile(path)):
         if entry["frozen_sha256"] == bundle.frozen_sha256:
@@ -130,7 +130,7 @@ def read_step_costs(path: Path, bundle: Bundle) -> tuple[float, ...]:
 
 
 def _labels(bundles: Sequence[Bundle]) -> list[str]:
-    """Call bundles by their folders, and tell apart those of one name."""
+    """Name bundles by their directories, with more of the path if two have the same name."""
     names = [bundle.path.name for bundle in bundles]
     paths = [str(b.path) if names.count(n) > 1 else n for b, n in zip(bundles, names, strict=True)]
     return [p if paths.count(p) == 1 else f"{p} ({i})" for i, p in enumerate(paths, 1)]
@@ -165,16 +165,16 @@ def _jobs(
     frames: Sequence[Frame],
     runs: int,
 ) -> list[Job]:
-    """Return the calls to measure, each with its row already in `entry`."""
+    """Return the calls to measure. Their rows are already in `entry`."""
     from plr_edge.engines.choice import make_frozen_engine
     from plr_edge.runtime.session import Session
 
-    # every step enters where it is told to, and no cached feature ages
+    # steps enter at the level being measured, and no cached feature expires
     fixed = replace(config, schedule="basic", step_costs=None, max_age_steps=10**9)
     session = Session(bundle, None, fixed, engines)
     n = config.new_per_step + config.rehearsed_per_step
     batch = list(islice(cycle(frames), n))
-    seen = _teach(session, batch)
+    latents = _teach(session, batch)
     engine = make_frozen_engine(bundle, engines.engine, engines.providers, engines.n_threads)
     x = bundle.preprocessing([frame.image for frame in batch])
     macs = {"frozen": int(bundle.manifest["frozen_macs"]),
@@ -185,7 +185,7 @@ def _jobs(
     jobs = [
         Job({"part": "prepare", "batch": 1}, lambda: bundle.preprocessing([next(images)]), runs)
     ]
-    for part, run, data in (("frozen", engine.run, x), ("adaptive", _of(session), seen)):
+    for part, run, data in (("frozen", engine.run, x), ("adaptive", _features(session), latents)):
         for m in (1, n):
             row = {"part": part, "batch": m, "macs": macs[part] * m}
             call = lambda run=run, data=data[:m]: run(data)  # noqa: E731
@@ -198,27 +198,28 @@ def _jobs(
     return jobs + steps
 
 
-def _of(session: Any) -> Callable[[np.ndarray], object]:
+def _features(session: Any) -> Callable[[np.ndarray], object]:
     return lambda latents: session.perception.features_of(latents)
 
 
 def _teach(session: Any, frames: Sequence[Frame]) -> np.ndarray:
-    """Let classifier and learner know a few classes; returns the latents of the frames."""
-    from plr_edge.runtime.holdout import with_seq
+    """Teach classifier and learner a few classes. Returns the latents of the frames."""
+    from plr_edge.replay.latent_memory import with_seq
 
-    seen = session.perception.see(frames)
+    seen = session.perception.perceive(frames)
     labels = np.arange(len(frames)) % N_CLASSES
-    session.classes.extend(f"class {i}" for i in range(min(N_CLASSES, len(frames))))
-    records = with_seq(session.codec.encode(seen.latents), np.arange(len(frames)))
+    learned = session.learned
+    learned.classes.extend(f"class {i}" for i in range(min(N_CLASSES, len(frames))))
+    records = with_seq(learned.holdout.codec.encode(seen.latents), np.arange(len(frames)))
     session.learner.learn_many(records, labels, seen.features)
-    session.classifier.learn_many(seen.taps, seen.features, labels)
-    session.classifier.solve()
-    session.classifier.rehearsed = session.learner.classifier()
+    learned.classifier.learn_many(seen.taps, seen.features, labels)
+    learned.classifier.solve()
+    learned.classifier.rehearsed = session.learner.classifier()
     return np.asarray(seen.latents)
 
 
 def _step_jobs(bundle: Bundle, session: Any, runs: int, n: int) -> Iterator[Job]:
-    """Yield one training step entered at each level, on latents of the frames."""
+    """Yield a training step for each level, on latents of the frames."""
     from plr_edge.export.split import saved_bytes
     from plr_edge.replay.schedule import Schedule
 
@@ -242,7 +243,7 @@ def _step_jobs(bundle: Bundle, session: Any, runs: int, n: int) -> Iterator[Job]
 
 
 def _together(jobs: Sequence[Sequence[Job]]) -> list[list[Job]]:
-    """Group what is the same part or level of several bundles."""
+    """Group the jobs of several bundles by part, level and batch size."""
     groups: dict[tuple[Any, ...], list[Job]] = {}
     for own in jobs:
         for job in own:
@@ -251,6 +252,6 @@ def _together(jobs: Sequence[Sequence[Job]]) -> list[list[Job]]:
     return list(groups.values())
 
 
-def _idle_facts(reading: EnergyReading) -> dict[str, Any]:
-    facts = {"w": reading.mean_w, "seconds": reading.seconds, "samples": reading.samples}
-    return {key: value for key, value in facts.items() if value is not None}
+def _idle_row(reading: EnergyReading) -> dict[str, Any]:
+    row = {"w": reading.mean_w, "seconds": reading.seconds, "samples": reading.samples}
+    return {key: value for key, value in row.items() if value is not None}

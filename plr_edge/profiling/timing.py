@@ -1,4 +1,4 @@
-"""Time and energy of calls, measured in turns. Knows clocks and meters, not what it measures."""
+"""Measures time and energy of calls, in turns. Knows clocks and meters, not what is called."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from plr_edge.meters import EnergyReading, PowerMeter, net_energy
 
 _TURNS = 5
-_WINDOW_S, _WINDOWS = 1.0, 2  # of energy; power counters tick in tens of milliseconds
+_WINDOW_S, _WINDOWS = 1.0, 2  # for energy: power counters tick in tens of milliseconds
 
 
 @dataclass
@@ -20,10 +20,10 @@ class Job:
     """A call to measure.
 
     Attributes:
-        row: facts of it, which the results are added to.
-        call: what to measure.
-        runs: timed calls.
-        has_energy: whether to measure joules too.
+        row: description of the call, to which the results are added.
+        call: the call.
+        runs: number of timed calls.
+        has_energy: whether to measure energy too.
     """
 
     row: dict[str, Any]
@@ -35,7 +35,7 @@ class Job:
     _n_calls: int = 0
 
     def window(self, meters: Sequence[PowerMeter], idle: Mapping[str, EnergyReading]) -> None:
-        """Call for a while under the meters, and add up what they saw."""
+        """Repeat the call for a while, and add up the energy that the meters read."""
         for meter in meters:
             meter.start()
         start = time.monotonic()
@@ -49,7 +49,7 @@ class Job:
                     sums[net.source] = sums.get(net.source, 0.0) + value
 
     def keep_energy(self) -> None:
-        """Add the millijoules of one call, by meter, to the row."""
+        """Write the millijoules per call, by meter, into the row."""
         for name, sums in (("energy_mj", self._gross_mj), ("net_mj", self._net_mj)):
             self.row[name] = {source: mj / self._n_calls for source, mj in sums.items()}
 
@@ -60,7 +60,17 @@ def measure_ms(
     warmup: int = 5,
     clock_ns: Callable[[], int] = time.perf_counter_ns,
 ) -> list[dict[str, float]]:
-    """Time calls in turns; returns p50_ms, p90_ms, p99_ms and the number of runs of each."""
+    """Time calls in turns.
+
+    Args:
+        calls: the calls to compare.
+        runs: number of timed calls of each.
+        warmup: untimed calls of each before.
+        clock_ns: the clock, which tests replace.
+
+    Returns:
+        A dict per call with p50_ms, p90_ms, p99_ms and runs.
+    """
     for call in calls:
         for _ in range(warmup):
             call()
@@ -84,13 +94,13 @@ def measure(
     meters: Sequence[PowerMeter],
     idle: Mapping[str, EnergyReading],
 ) -> None:
-    """Measure jobs against each other: time, then energy where there is a meter.
+    """Measure jobs in turns: first time, then energy if there is a meter.
 
     Args:
-        jobs: as many runs each as the first.
-        warmup: calls before.
-        meters: that are not running.
-        idle: what each of them saw while nothing ran.
+        jobs: the jobs. All get as many runs as the first.
+        warmup: untimed calls of each before.
+        meters: meters of power, not running.
+        idle: reading of each meter while the machine was idle.
     """
     runs = jobs[0].runs
     timings = measure_ms([job.call for job in jobs], runs, min(warmup, runs))

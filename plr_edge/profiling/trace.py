@@ -1,8 +1,8 @@
-"""A short real run as a Chrome trace, which Perfetto (ui.perfetto.dev) and chrome://tracing open.
+"""Traces a short run as a Chrome trace, for Perfetto (ui.perfetto.dev) and chrome://tracing.
 
-Spans say where the time of each frame goes; counters, sampled meanwhile, what the machine takes.
-Format: "Trace Event Format" of Chromium; phases X (complete), C (counter) and M (metadata), times
-in microseconds.
+Spans show where the time of each frame goes. Counters are sampled meanwhile and show the load of
+the machine. Format: "Trace Event Format" of Chromium, with phases X (complete), C (counter) and
+M (metadata), and times in microseconds.
 """
 
 from __future__ import annotations
@@ -33,32 +33,32 @@ from plr_edge.stream.base import Frame
 TRACKS = ("perception", "training")
 NAMES = ("capture", "prepare", "frozen", "adaptive", "answer", "learn", "train")
 SAMPLE_EVERY_S = 0.05
-_MACHINE_PID = 1  # of the track of the counters; runs follow
+_MACHINE_PID = 1  # process id of the counters' track; the runs follow
 _NAMED_CLASSES = 12
 
 
 @dataclass(frozen=True)
 class Span:
-    """Something that took time.
+    """A stretch of time spent on one thing.
 
     Attributes:
         name: one of `NAMES`.
-        track: who did it.
-        start_ns: of the monotonic clock.
-        end_ns: likewise.
-        facts: that fit JSON.
+        track: one of `TRACKS`.
+        start_ns: start, by the monotonic clock.
+        end_ns: end, by the monotonic clock.
+        args: details to show. They fit JSON.
     """
 
     name: str
     track: str
     start_ns: int
     end_ns: int
-    facts: dict[str, Any] = field(default_factory=dict)
+    args: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """What one quantity was at one instant, by rail, zone or kind."""
+    """Values of one quantity at one instant, by rail, zone or type."""
 
     name: str
     at_ns: int
@@ -67,7 +67,7 @@ class Sample:
 
 @dataclass(frozen=True)
 class Run:
-    """What happened while a bundle answered and learned a few frames."""
+    """Spans and samples of a bundle that answered and learned a few frames."""
 
     name: str
     spans: list[Span]
@@ -75,7 +75,7 @@ class Run:
 
 
 class Sampler:
-    """Reads power, temperature, memory and the GPU's load while something else runs."""
+    """Samples power, temperature, memory and GPU load while something else runs."""
 
     def __init__(
         self,
@@ -86,25 +86,25 @@ class Sampler:
         every_s: float = SAMPLE_EVERY_S,
         clock_ns: Callable[[], int] = time.monotonic_ns,
     ) -> None:
-        """Find what can be read; what cannot is absent.
+        """Find the sensors that can be read. The others are absent from the samples.
 
         Args:
-            meters: of power, not running; those of this machine by default.
+            meters: meters of power, not running. None uses those of this machine.
             sysfs: root of /sys.
             proc: root of /proc.
-            every_s: time between samples; below 20 ms power chips give noise.
+            every_s: time between samples. Below 20 ms power chips return noise.
             clock_ns: the clock, which tests replace.
         """
         self.samples: list[Sample] = []
         self._meters = list(find_power_meters(sysfs)[0] if meters is None else meters)
         for meter in self._meters:
-            meter.interval_s = None  # sampled here, by hand
+            meter.interval_s = None  # `sample` reads it
         self._sysfs, self._proc, self._every_s, self._clock_ns = sysfs, proc, every_s, clock_ns
         self._ended = threading.Event()
         self._thread = threading.Thread(target=self._loop, name="sampler", daemon=True)
 
     def sample(self) -> None:
-        """Read everything once; power is the mean since the last time."""
+        """Read everything once. Power is the mean since the previous sample."""
         now_ns, watts = self._clock_ns(), dict[str, float]()
         for meter in self._meters:
             reading = meter.stop()
@@ -112,7 +112,7 @@ class Sampler:
             if reading.seconds > 0:
                 watts |= {f"{rail} W": mj / 1e3 / reading.seconds
                           for rail, mj in reading.rails_mj.items()}  # fmt: skip
-        kinds = process_memory(proc=self._proc, walk=False)
+        memory = process_memory(proc=self._proc, walk=False)
         left = available_bytes(self._proc)
         zones = {f"{zone} C": c for zone, c in read_temperatures_c(self._sysfs).items()}
         gpu = read_gpu(self._sysfs)
@@ -120,7 +120,7 @@ class Sampler:
         for name, values in (
             ("power", watts),
             ("temperature", zones),
-            ("memory", {"process MB": kinds["rss_bytes"] / 1e6} if "rss_bytes" in kinds else {}),
+            ("memory", {"process MB": memory["rss_bytes"] / 1e6} if "rss_bytes" in memory else {}),
             ("memory left", {} if left is None else {"MB": left / 1e6}),
             ("gpu", {} if load is None else {"load %": 100 * load}),
         ):
@@ -157,12 +157,12 @@ def trace_run(
     """Answer and learn a few frames, one by one, as `plr-edge adapt` does with a live stream.
 
     Args:
-        bundle: what answers and learns.
-        frames: of a stream; those without a label are taught as one of a few classes.
-        config: how to learn.
-        engines: what the networks run on.
-        n_frames: at most.
-        every_s: time between two samples of the counters.
+        bundle: bundle that answers and learns.
+        frames: frames of a stream. Those without a label are taught as one of a few classes.
+        config: settings of learning.
+        engines: settings of the engines.
+        n_frames: maximum number of frames.
+        every_s: time between samples of the counters.
 
     Raises:
         StreamError: there is no frame.
@@ -181,20 +181,20 @@ def trace_run(
             spans.append(Span("capture", "perception", start_ns, time.monotonic_ns()))
             spans += _observe(session, frame)
     if not spans:
-        raise StreamError("the stream holds no frame to trace")
+        raise StreamError("the stream has no frame to trace")
     name = f"{bundle.path.name}: {bundle.name}, {bundle.precision}"
     return Run(name, spans, sampler.samples)
 
 
 def _observe(session: Any, frame: Frame) -> list[Span]:
-    """Answer and learn one frame; where its time went is what the session's own clocks say."""
+    """Answer and learn one frame. The spans come from the session's own clocks."""
     perception, cost = session.perception, session.learner.features.cost
     label = frame.label or f"class {frame.index % _NAMED_CLASSES}"
     frame = replace(frame, label=label)
     clocks = ("prepare_s", "frozen_s", "adaptive_s")
     before = [getattr(perception, clock) for clock in clocks]
     at_ns = time.monotonic_ns()
-    seen = perception.see([frame])
+    features = perception.perceive([frame])
     spans = []
     for clock, earlier in zip(clocks, before, strict=True):
         end_ns = at_ns + round((getattr(perception, clock) - earlier) * 1e9)
@@ -202,19 +202,19 @@ def _observe(session: Any, frame: Frame) -> list[Span]:
         at_ns = end_ns
     learned_s, steps, macs = session.learn_s, list(cost.steps_per_level), cost.macs
     at_ns = time.monotonic_ns()
-    (prediction,) = session.take([frame], seen)
+    (prediction,) = session.observe_features([frame], features)
     end_ns = time.monotonic_ns()
     split_ns = max(at_ns, end_ns - round((session.learn_s - learned_s) * 1e9))
     spans.append(Span("answer", "perception", at_ns, split_ns, {"class": prediction.label}))
     names = [level.name for level in session.bundle.levels]
     entered = {n: new - old for n, new, old in zip(names, cost.steps_per_level, steps, strict=True)}
-    facts = {"steps": {n: m for n, m in entered.items() if m}, "macs": cost.macs - macs}
-    name = "train" if facts["steps"] else "learn"  # without a step: ridge, means, latent memory
-    return [*spans, Span(name, "training", split_ns, end_ns, facts)]
+    args = {"steps": {n: m for n, m in entered.items() if m}, "macs": cost.macs - macs}
+    name = "train" if args["steps"] else "learn"  # without a step: ridge, means, latent memory
+    return [*spans, Span(name, "training", split_ns, end_ns, args)]
 
 
 def to_events(runs: Sequence[Run]) -> list[dict[str, Any]]:
-    """Return the events of some runs, in the order of their times."""
+    """Return the trace events of runs, in the order of time."""
     zero_ns = min(span.start_ns for run in runs for span in run.spans)
     zero_ns = min([zero_ns, *(sample.at_ns for run in runs for sample in run.samples)])
     names = [_name("process_name", _MACHINE_PID, 0, "machine")]
@@ -226,7 +226,7 @@ def to_events(runs: Sequence[Run]) -> list[dict[str, Any]]:
             timed.append({
                 "name": span.name, "cat": span.track, "ph": "X", "pid": pid,
                 "tid": TRACKS.index(span.track) + 1, "ts": (span.start_ns - zero_ns) / 1e3,
-                "dur": (span.end_ns - span.start_ns) / 1e3, "args": span.facts,
+                "dur": (span.end_ns - span.start_ns) / 1e3, "args": span.args,
             })  # fmt: skip
         timed += [
             {"name": sample.name, "ph": "C", "pid": _MACHINE_PID, "tid": 0,
@@ -236,20 +236,20 @@ def to_events(runs: Sequence[Run]) -> list[dict[str, Any]]:
     return [*names, *sorted(timed, key=lambda event: float(event["ts"]))]
 
 
-def write_trace(path: Path, runs: Sequence[Run], facts: dict[str, Any]) -> None:
+def write_trace(path: Path, runs: Sequence[Run], machine: dict[str, Any]) -> None:
     """Write a trace file.
 
     Args:
-        path: to write.
-        runs: what happened.
-        facts: about the machine, which Perfetto shows beside it.
+        path: file to write.
+        runs: the runs.
+        machine: description of the machine, which Perfetto shows beside the trace.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
-    trace = {"traceEvents": to_events(runs), "displayTimeUnit": "ms", "otherData": facts}
+    trace = {"traceEvents": to_events(runs), "displayTimeUnit": "ms", "otherData": machine}
     replace_file(path, json.dumps(trace).encode())
 
 
-def _name(kind: str, pid: int, tid: int, name: str) -> dict[str, Any]:
-    return {"name": kind, "ph": "M", "pid": pid, "tid": tid, "ts": 0, "args": {"name": name}}
+def _name(target: str, pid: int, tid: int, name: str) -> dict[str, Any]:
+    return {"name": target, "ph": "M", "pid": pid, "tid": tid, "ts": 0, "args": {"name": name}}

@@ -1,7 +1,9 @@
 """LatentMemory: a class-balanced replay buffer with a budget in bytes. NumPy only.
 
 It holds opaque records of one size, each with its class. The codec knows what a record means, and
-the store where it is kept on disk.
+the store where it is kept on disk. While a robot runs, a record is the packed latent of a label
+followed by the number of this label in the label log (`with_seq`, `seqs_of`), by which a saved
+memory finds its latents again.
 
 Method: class-balancing reservoir sampling. Source: Chrysakis and Moens, "Online Continual Learning
 from Imbalanced Data", ICML 2020, Algorithm 1.
@@ -16,6 +18,7 @@ import numpy as np
 
 from plr_edge.errors import ConfigError, StateError
 
+SEQ_BYTES = 8  # of a label's number at the end of a record
 _LABEL_BYTES = 4
 
 
@@ -244,3 +247,23 @@ class LatentMemory:
             self._records[slot], self._labels[slot] = self._records[last], label
             self._link(slot, label)
         self._n -= 1
+
+
+def with_seq(records: np.ndarray, seqs: np.ndarray) -> np.ndarray:
+    """Append to each record its label's number in the label log.
+
+    Args:
+        records: (n, b) uint8 packed latents.
+        seqs: (n,) int64 numbers.
+
+    Returns:
+        (n, b + SEQ_BYTES) uint8.
+    """
+    tail = np.ascontiguousarray(seqs, np.int64).view(np.uint8).reshape(len(records), SEQ_BYTES)
+    return np.concatenate([records, tail], axis=1)
+
+
+def seqs_of(records: np.ndarray) -> np.ndarray:
+    """Return the numbers (n,) int64 at the end of records (n, b) uint8."""
+    tails = np.ascontiguousarray(records[:, -SEQ_BYTES:])
+    return tails.view(np.int64).reshape(-1)

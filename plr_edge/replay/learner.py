@@ -21,7 +21,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from plr_edge.classifiers.class_means import ClassMeans, fit_means
+from plr_edge.classifiers.class_means import ClassMeans
+from plr_edge.classifiers.unknown_threshold import fit_means
 from plr_edge.config import LearningConfig
 from plr_edge.errors import StateError
 from plr_edge.replay.cosine_classifier import CosineClassifier

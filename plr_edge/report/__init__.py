@@ -1,1 +1,1 @@
-"""Self-contained HTML pages."""
+"""Self-contained HTML pages with plots, tables and images."""

@@ -1,6 +1,6 @@
-"""One self-contained HTML page from facts that fit JSON: plots, tables, pictures, no network.
+"""Draws one self-contained HTML page: plots, tables, images, no network.
 
-Knows how to draw; where the facts come from is the caller's business.
+Knows how to draw. The caller knows what.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from plr_edge.errors import MissingExtraError
+from plr_edge.errors import load
 from plr_edge.files import replace_file
 from plr_edge.metrics import pareto
 from plr_edge.report.plot_labels import put_labels
@@ -37,7 +37,7 @@ _OURS, _OTHERS = "#1864ab", "#868e96"
 
 
 def write_report(path: Path, title: str, sections: Sequence[str]) -> None:
-    """Write a page of sections made by the functions below.
+    """Write a page of sections, which the functions below make.
 
     Raises:
         ConfigError: the page cannot be written.
@@ -51,26 +51,28 @@ def write_report(path: Path, title: str, sections: Sequence[str]) -> None:
 
 
 def section(title: str, *parts: str) -> str:
-    """Put parts below a heading."""
+    """Return parts below a heading."""
     return f"<h2>{html.escape(title)}</h2>" + "".join(parts)
 
 
 def paragraph(text: str) -> str:
-    """Put text into a paragraph."""
+    """Return text as a paragraph."""
     return f"<p>{html.escape(text)}</p>"
 
 
 def key_figures(figures: dict[str, str]) -> str:
-    """Show a few figures large."""
+    """Return a few figures in large print, given as text by caption."""
     cells = (f"<div><b>{html.escape(v)}</b>{html.escape(k)}</div>" for k, v in figures.items())
     return f'<div class="key">{"".join(cells)}</div>'
 
 
 def table(rows: Sequence[dict[str, Any]], caption: str = "", *, bold: Collection[int] = ()) -> str:
-    """Show rows; the columns are the keys of the first one. A value that is absent stays empty.
+    """Return rows as a table. A missing value leaves its cell empty.
 
     Args:
-        bold: which rows stand out.
+        rows: values by column. The columns are the keys of the first row.
+        caption: caption of the table.
+        bold: indices of the rows to print bold.
     """
     if not rows:
         return ""
@@ -87,22 +89,26 @@ def table(rows: Sequence[dict[str, Any]], caption: str = "", *, bold: Collection
 
 
 def frames(images: Sequence[tuple[np.ndarray, str, bool]]) -> str:
-    """Show pictures: (H, W, 3) uint8, caption, whether the answer was right."""
+    """Return images in a grid.
+
+    Args:
+        images: image (H, W, 3) uint8, caption, and whether the answer was correct.
+    """
     figures = []
-    for image, caption, right in images:
+    for image, caption, correct in images:
         buffer = io.BytesIO()
         Image.fromarray(image).save(buffer, "JPEG", quality=88)
         data = base64.b64encode(buffer.getvalue()).decode()
-        kind = "" if right else ' class="wrong"'
+        css_class = "" if correct else ' class="wrong"'
         figures.append(
-            f'<figure{kind}><img alt="" src="data:image/jpeg;base64,{data}">'
+            f'<figure{css_class}><img alt="" src="data:image/jpeg;base64,{data}">'
             f"<figcaption>{html.escape(caption)}</figcaption></figure>"
         )
     return f'<div class="frames">{"".join(figures)}</div>'
 
 
 def line_plot(curves: dict[str, np.ndarray], x_label: str, y_label: str) -> str:
-    """Draw curves over their index, values 0..1."""
+    """Draw curves of values in 0..1 over their index."""
     figure, axes = _figure(8.5, 2.8)
     for name, values in curves.items():
         axes.plot(np.arange(1, len(values) + 1), values, label=name, linewidth=1.6)
@@ -120,12 +126,15 @@ def scatter_plot(
     *,
     ours: Collection[str] = (),
 ) -> str:
-    """Draw named points (cost, gain), cost on a logarithmic axis, and the front of the best.
+    """Draw named points and their Pareto front, with costs on a logarithmic axis.
 
-    Points below half of the highest gain are named below the picture, not drawn.
+    Points below half of the highest gain are listed below the plot instead of drawn.
 
     Args:
-        ours: names that stand out.
+        points: cost and gain by name.
+        x_label: label of the cost axis.
+        y_label: label of the gain axis.
+        ours: names to highlight.
     """
     if not points:
         return ""
@@ -147,14 +156,14 @@ def scatter_plot(
 
 
 def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
-    """Return the points than which none is as cheap and better, the cheapest first."""
+    """Return the points on the Pareto front, the cheapest first."""
     return sorted(point for point, on in zip(points, pareto(points), strict=True) if on)
 
 
 def time_plot(
     curves: dict[str, list[tuple[float, float]]], x_label: str, y_label: str, height: float = 2.2
 ) -> str:
-    """Draw named curves of (time, value); many names stand beside the picture."""
+    """Draw named curves of (time, value). More than four names stand beside the plot."""
     figure, axes = _figure(8.5, height)
     for i, (name, points) in enumerate(curves.items()):
         axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, color=f"C{i % 10}",
@@ -167,7 +176,7 @@ def time_plot(
 
 
 def strip_plot(strips: dict[str, list[tuple[float, float]]], x_label: str) -> str:
-    """Draw a line of bars (start, length) for each name."""
+    """Draw a row of bars (start, length) for each name."""
     figure, axes = _figure(8.5, 0.6 + 0.32 * len(strips))
     for row, bars in enumerate(strips.values()):
         axes.broken_barh(bars, (row - 0.35, 0.7), color=f"C{row}")
@@ -179,7 +188,7 @@ def strip_plot(strips: dict[str, list[tuple[float, float]]], x_label: str) -> st
 
 
 def bar_plot(bars: dict[str, dict[str, float]], y_label: str) -> str:
-    """Draw groups of bars: {series: {name: value}}."""
+    """Draw groups of bars, given as {series: {name: value}}."""
     names = list(next(iter(bars.values())))
     figure, axes = _figure(8.5, 2.8)
     width = 0.8 / len(bars)
@@ -196,7 +205,7 @@ def bar_plot(bars: dict[str, dict[str, float]], y_label: str) -> str:
 
 
 def matrix_plot(matrix: np.ndarray, names: Sequence[str], x_label: str, y_label: str) -> str:
-    """Draw a square matrix of values 0..1; NaN stays blank."""
+    """Draw a square matrix of values in 0..1. NaN stays blank."""
     figure, axes = _figure(6.0, 5.0)
     shown = axes.imshow(matrix, vmin=0, vmax=1, cmap="viridis")
     axes.set_xticks(range(len(names)), names, rotation=45, ha="right", fontsize=8)
@@ -215,18 +224,12 @@ def _text(value: Any) -> str:
 
 
 def figure_class() -> Any:
-    """Return matplotlib's Figure; call it before long work that ends in a page.
+    """Return matplotlib's Figure. Call it before long work that ends in a page.
 
     Raises:
-        MissingExtraError: it is not installed.
+        MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError(
-            "a report needs matplotlib; install it with `pip install 'plr-edge[report]'`"
-        ) from None
-    return Figure
+    return load("matplotlib.figure", "report", why="a report").Figure
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

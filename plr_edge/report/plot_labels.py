@@ -1,4 +1,4 @@
-"""Names beside the points of a plot, put where they cover neither points nor other names."""
+"""Places names beside the points of a plot, where they cover neither points nor other names."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MARKER_PT = 4.0
 
 
 def put_labels(figure: Any, axes: Any, points: dict[str, tuple[float, float]]) -> None:
-    """Write each name beside its point (x, y), the highest first, with a line where it is far."""
+    """Write each name beside its point (x, y), the highest first, with a line if it is far."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.transforms import Bbox
 
@@ -35,20 +35,20 @@ def put_labels(figure: Any, axes: Any, points: dict[str, tuple[float, float]]) -
         for distance in _DISTANCES_PT:
             for right, up, side in _SIDES:
                 place = (distance * right, distance * up, side)
-                box = _moved(label, place, renderer)
+                box = _place(label, place, renderer)
                 covered = sum(_overlap(box, other) for other in taken) + _outside(box, frame)
                 if best is None or covered < best[0]:
                     best = (covered, distance, place, box)
             if best is not None and best[0] == 0:
                 break
         assert best is not None
-        _moved(label, best[2], renderer)
+        _place(label, best[2], renderer)
         label.arrow_patch.set_visible(best[1] > _DISTANCES_PT[0])
         taken.append(best[3])
 
 
-def _moved(label: Any, place: tuple[float, float, str], renderer: Any) -> Any:
-    """Put a label at an offset in points; return the box of its text, without the line."""
+def _place(label: Any, place: tuple[float, float, str], renderer: Any) -> Any:
+    """Put a label at an offset in points. Returns the box of its text, without the line."""
     from matplotlib.text import Text
 
     label.set_position(place[:2])

@@ -1,4 +1,4 @@
-"""Server-sent events: what a robot says, as text; who does not read loses events, nobody else."""
+"""Server-sent events of a robot. A listener that reads too slowly loses events, nobody else."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from plr_edge.robot.robot import Robot
 
 MAX_LISTENERS = 16
 _MAX_WAITING = 100
-_EVERY_FRAME = 3  # of the predictions, as events
+_EVERY_FRAME = 3  # every third prediction is sent as an event
 
 
 async def event_stream(robot: Robot) -> AsyncIterator[str]:
@@ -23,10 +23,10 @@ async def event_stream(robot: Robot) -> AsyncIterator[str]:
         if not queue.full():
             queue.put_nowait(text)
 
-    def listen(kind: str, facts: dict[str, Any]) -> None:
-        if kind == "prediction" and facts["sequence"] % _EVERY_FRAME:
+    def listen(event: str, data: dict[str, Any]) -> None:
+        if event == "prediction" and data["sequence"] % _EVERY_FRAME:
             return
-        loop.call_soon_threadsafe(put, f"event: {kind}\ndata: {json.dumps(facts)}\n\n")
+        loop.call_soon_threadsafe(put, f"event: {event}\ndata: {json.dumps(data)}\n\n")
 
     robot.listeners.append(listen)
     try:

@@ -1,4 +1,4 @@
-"""Uvicorn's HTTP protocol, but not for ever: a connection must send a whole header in time."""
+"""Uvicorn's HTTP protocol with a time limit on the request header."""
 
 from __future__ import annotations
 
@@ -11,22 +11,22 @@ _HEADER_S = 10.0
 
 
 class ImpatientProtocol(H11Protocol):
-    """Close connections that say nothing, or say it a byte at a time; uvicorn keeps them."""
+    """Closes connections that send no complete header in time. Uvicorn keeps them open."""
 
     _timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: Any) -> None:
-        """Begin to wait for a header."""
+        """Start to wait for a header."""
         super().connection_made(transport)
         self._wait()
 
     def data_received(self, data: bytes) -> None:
-        """Take in data; wait on where it does not complete a header."""
+        """Process data, and keep waiting unless it completes a header."""
         super().data_received(data)
         self._wait()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait no more."""
+        """Stop waiting."""
         super().connection_lost(exc)
         self._stop()
 

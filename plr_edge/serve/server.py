@@ -1,6 +1,7 @@
-"""Serves the API on a loopback address or a Unix socket, on a thread of its own.
+"""Serves the API on a TCP address or a Unix socket, on a thread of its own.
 
-The address is taken at once; the libraries of the API are loaded beside the first frames.
+The address is bound at once. The libraries of the API are loaded while the first frames are
+answered.
 """
 
 from __future__ import annotations
@@ -9,16 +10,12 @@ import errno
 import logging
 import os
 import resource
-import secrets
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from plr_edge.errors import ConfigError, MissingExtraError
+from plr_edge.errors import ConfigError, require
 from plr_edge.robot.robot import Robot
 
 _log = logging.getLogger(__name__)
@@ -27,47 +24,27 @@ _BACKLOG, _MAX_CONNECTIONS = 512, 1500
 _END_S = 1.5
 
 
-def read_token(path: Path) -> str:
-    """Return the token of a state, made at its first use; only the owner may read it.
-
-    Raises:
-        ConfigError: it cannot be read or made.
-    """
-    file = path / "token"
-    try:
-        with suppress(FileExistsError):
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as made:
-                made.write(secrets.token_urlsafe(24))
-        return file.read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"cannot read or make {file}: {error.strerror}") from None
-
-
 class Service:
-    """The API of one robot, from an address taken to the end of its thread."""
+    """The HTTP server of one robot."""
 
     def __init__(self, robot: Robot, token: str, listen: str, ready: Callable[[str], None]) -> None:
-        """Take the address, and start to serve.
+        """Bind the address, and start to serve.
 
         Args:
-            robot: whom to ask; stopped where serving fails.
-            token: for teaching and admin verbs.
+            robot: robot to serve. It is stopped if serving fails.
+            token: token that requests need to teach or to change anything.
             listen: `HOST:PORT`, or `unix:PATH`.
             ready: called with the address of the page once requests are answered.
 
         Raises:
-            ConfigError: the address is none, or is taken.
+            ConfigError: the address is malformed or in use.
             MissingExtraError: the extra `serve` is not installed.
         """
-        if find_spec("uvicorn") is None or find_spec("fastapi") is None:
-            raise MissingExtraError(
-                "serving needs the extra `serve`: pip install 'plr-edge[serve]'"
-            )
+        require("serve", why="the HTTP interface")
         self._robot, self._token, self._ready = robot, token, ready
         self._socket = bound(listen)
         self._where = listen
-        if not listen.startswith("unix:"):  # port 0 is any that is free
+        if not listen.startswith("unix:"):  # port 0 chose a free port
             host, _, _ = listen.rpartition(":")
             self._where = f"http://{host}:{self._socket.getsockname()[1]}/"
         self._server: Any = None
@@ -76,7 +53,7 @@ class Service:
         self._thread.start()
 
     def stop(self) -> None:
-        """Serve no more; what is still open is closed."""
+        """Stop serving, and close open connections."""
         if self._server is not None:
             self._server.should_exit = True
         self._thread.join(_END_S)
@@ -110,10 +87,10 @@ class Service:
 
 
 def bound(listen: str) -> socket.socket:
-    """Take an address.
+    """Return a socket that listens on an address.
 
     Raises:
-        ConfigError: it is none, or is taken.
+        ConfigError: the address is malformed or in use.
     """
     place = parse_listen(listen)
     try:
@@ -127,7 +104,7 @@ def bound(listen: str) -> socket.socket:
 
 
 def _bound_path(path: str) -> socket.socket:
-    """Take a path that only the owner may use; what a killed process left is removed."""
+    """Bind a path that only the owner can use. A socket left by a killed process is removed."""
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with probe:
         try:
@@ -135,9 +112,9 @@ def _bound_path(path: str) -> socket.socket:
         except ConnectionRefusedError:
             os.unlink(path)
         except OSError:
-            pass  # nothing there, or no socket: binding says so
+            pass  # nothing there, or not a socket: `bind` reports it
         else:
-            raise OSError(errno.EADDRINUSE, "it is taken")
+            raise OSError(errno.EADDRINUSE, "it is in use")
     taken = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     before = os.umask(0o177)
     try:
@@ -151,7 +128,7 @@ def parse_listen(listen: str) -> tuple[str, int] | str:
     """Return host and port, or the path of a Unix socket.
 
     Raises:
-        ConfigError: it is neither `HOST:PORT` nor `unix:PATH`.
+        ConfigError: the address is neither `HOST:PORT` nor `unix:PATH`.
     """
     if listen.startswith("unix:") and listen[5:]:
         return listen[5:]
@@ -162,6 +139,6 @@ def parse_listen(listen: str) -> tuple[str, int] | str:
 
 
 def is_loopback(listen: str) -> bool:
-    """Whether only this machine can reach it."""
+    """Return whether only this machine can reach an address."""
     place = parse_listen(listen)
     return isinstance(place, str) or place[0] in _LOOPBACK

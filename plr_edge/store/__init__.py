@@ -1,14 +1,16 @@
-"""What is learned, on disk: no power cut, full disk or flipped bit can make it lie.
+"""What was learned, on disk, safe from power cuts, full disks and flipped bits.
 
-store.db                                   labels, latents, the table of generations, events
+store.db                                   labels, latents, the table of generations, events,
+                                           answers to requests
 generations/000012.GROUP.safetensors       immutable; synced with their folder before a row of the
                                            database names them; the two newest are kept
-damaged-NANOSECONDS.db                     what the latest `repair` has set aside
+damaged-NANOSECONDS.db                     the database that the latest `repair` replaced
 lock                                       held by the one process that may write; names it
 """
 
 from plr_edge.store.database import FILE
-from plr_edge.store.generations import State
+from plr_edge.store.generation_files import State
+from plr_edge.store.label_log import MAX_LABELS
 from plr_edge.store.labels import (
     CANARY,
     LEARNED,
@@ -18,9 +20,10 @@ from plr_edge.store.labels import (
     Label,
     stored_source,
 )
-from plr_edge.store.publishing import MAX_LABELS
 from plr_edge.store.reading import open_store, opened_for_reading, read_state
 from plr_edge.store.repairing import repair
+from plr_edge.store.requests import MAX_REQUESTS, TeachRequest
+from plr_edge.store.selection import select
 from plr_edge.store.store import Store
 
 __all__ = [
@@ -28,15 +31,18 @@ __all__ = [
     "FILE",
     "LEARNED",
     "MAX_LABELS",
+    "MAX_REQUESTS",
     "QUARANTINED",
     "TRAIN",
     "UNDONE",
     "Label",
     "State",
     "Store",
+    "TeachRequest",
     "open_store",
     "opened_for_reading",
     "read_state",
     "repair",
+    "select",
     "stored_source",
 ]

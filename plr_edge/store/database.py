@@ -1,4 +1,4 @@
-"""Database: labels, latents, generations and events in SQLite, every row with its own checksum.
+"""Database: labels, latents, generations, events and requests in SQLite, a checksum in every row.
 
 The only module that imports sqlite3. When `transaction` ends, what was written in it survives any
 crash or power cut, as far as the device keeps its word about flushes.
@@ -10,21 +10,30 @@ WAL-reset bug (before 3.51.3); no mmap, as an I/O error under a map kills the pr
 
 from __future__ import annotations
 
-import os
 import sqlite3
-import stat
 import threading
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 from plr_edge.errors import StateError
-from plr_edge.store.rows import TABLES, Damage, Row, checksum, key_of
+from plr_edge.store.folder import check_plain, make_private
+from plr_edge.store.rows import (
+    ADDED,
+    MINOR,
+    SCHEMA,
+    TABLES,
+    DamagedError,
+    Row,
+    checksum,
+    key_of,
+    meta,
+    refuse_newer,
+)
 
 FILE = "store.db"
 LOG = "-wal"  # what SQLite appends to the name of its log
-SCHEMA = 2
 _APPLICATION = 0x504C5265  # `PLRe`, in the header of the file
 _PRAGMAS = (
     "page_size = 4096",
@@ -36,39 +45,69 @@ _PRAGMAS = (
     "temp_store = MEMORY",
 )
 _FETCHED = 500
-# SQLite's own messages may quote damaged text, which then is no UTF-8
+# SQLite's own messages may quote damaged text that is not UTF-8
 _ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError)
 _ADVICE = {
     "locked": "another process uses it; stop that one, or choose another --state",
     "full": "free some space or choose another --state",
-    "readonly": "it may not be written; check who owns it, or choose another --state",
+    "readonly": "it is read-only; check who owns it, or choose another --state",
     "unable to open": "check who owns it, or choose another --state",
-    "I/O": "free some space, look at the disk, or choose another --state",
+    "I/O": "free some space, check the disk, or choose another --state",
 }
 
 
+class Transaction:
+    """Writes that become durable together, or not at all; `Database.transaction` makes one."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection = connection
+
+    def put(self, table: str, rows: Iterable[Row]) -> None:
+        """Insert or replace rows."""
+        marks = ",".join("?" * (len(TABLES[table]) + 1))
+        self._connection.executemany(
+            f"INSERT OR REPLACE INTO {table} VALUES ({marks})",
+            ((*row, checksum(row)) for row in rows),
+        )
+
+    def delete(self, table: str, keys: Iterable[Any]) -> None:
+        """Delete rows by key."""
+        self._connection.executemany(
+            f"DELETE FROM {table} WHERE {key_of(table)} = ?", ((key,) for key in keys)
+        )
+
+
 class Database:
-    """One connection, opened anew after any error."""
+    """One connection, opened anew after any error.
+
+    Attributes:
+        file: the database file.
+        lock: held by every transaction.
+        refusal: why nothing may be written; empty if it may.
+        missing: tables that read as empty until the first transaction makes them.
+        on_begin: called in every transaction, with whether a commit before it failed.
+    """
 
     def __init__(self, folder: Path, name: str = FILE) -> None:
-        """Open or make the database of a folder.
+        """Open the database of a folder, or create it.
 
         Raises:
-            StateError: it cannot be opened, is another program's or a newer version's.
-            Damage: it is no longer a database.
+            StateError: it cannot be opened, or belongs to another program or a newer version.
+            DamagedError: it is no longer a database.
         """
         self.file = folder / name
         self.lock = threading.RLock()  # a generation may be written while labels come in
+        self.refusal = ""
+        self.missing: set[str] = set()
+        self.on_begin: Callable[[Transaction, bool], None] = lambda tx, in_doubt: None
+        self._in_doubt = False
         self._connection: sqlite3.Connection | None = None
         self._closed = False
         self._connect()
 
     def close(self) -> None:
-        """Fold the log into the database, and close for good; what another thread reads ends.
-
-        Under the lock: SQLite crashes where a connection is closed while another thread is in it.
-        """
-        with self.lock:
+        """Fold the log into the database, and close for good; other threads can read no more."""
+        with self.lock:  # SQLite crashes if a connection is closed while a thread is in it
             self._closed = True
             if self._connection is not None:
                 with suppress(sqlite3.Error):
@@ -76,77 +115,78 @@ class Database:
                 self._connection = None
 
     def rows(self, table: str, where: str = "", values: Sequence[Any] = ()) -> Iterator[Row]:
-        """Read rows, checksum verified and left out, in the order of their keys.
+        """Read rows in the order of their keys, without their checksums, which are verified.
 
         Raises:
-            Damage: a row does not match its checksum, or a page is malformed.
+            DamagedError: a row does not match its checksum, or a page is malformed.
         """
+        query = f"SELECT * FROM {table} {where and 'WHERE'} {where} ORDER BY {key_of(table)}"
         try:
             with self.lock:
-                cursor = self._open().execute(
-                    f"SELECT * FROM {table} {where and 'WHERE'} {where} ORDER BY {key_of(table)}",
-                    values,
-                )
-            for row in self._fetched(cursor):
-                if row[-1] != checksum(row[:-1]):
-                    raise Damage(f"row {row[0]!r} of {table} does not match its checksum")
-                yield row[:-1]
+                connection = self._open()
+                if table in self.missing:
+                    return
+                cursor = connection.execute(query, values)
+            while rows := self._next(cursor):
+                for row in rows:
+                    if row[-1] != checksum(row[:-1]):
+                        raise self.damaged(f"row {row[0]!r} of {table} does not match its checksum")
+                    yield row[:-1]
         except _ERRORS as error:
             raise self._failure(error) from None
 
-    def _fetched(self, cursor: sqlite3.Cursor) -> Iterator[Row]:
-        while True:
-            with self.lock:
-                rows = cursor.fetchmany(_FETCHED)
-            if not rows:
-                return
-            yield from rows
+    def _next(self, cursor: sqlite3.Cursor) -> list[Row]:
+        with self.lock:
+            return cursor.fetchmany(_FETCHED)
 
     @contextmanager
-    def transaction(self) -> Iterator[Database]:
+    def transaction(self) -> Iterator[Transaction]:
         """Group writes: all of them are durable when the block ends, or none ever happened.
 
+        One thread at a time is inside. A commit that fails may have reached the disk all the same:
+        its writes are in doubt until the next transaction, whose `on_begin` can undo them.
+
         Raises:
-            StateError: the disk refuses.
+            StateError: nothing may be written, or the disk refuses.
         """
+        if self.refusal:
+            raise StateError(self.refusal)
         with self.lock:
             try:
-                self._open().execute("BEGIN IMMEDIATE")
-                yield self
-                self._open().execute("COMMIT")
+                connection = self._open()
+                connection.execute("BEGIN IMMEDIATE")
+                transaction = Transaction(connection)
+                self._add_missing(connection, transaction)
+                self.on_begin(transaction, self._in_doubt)
+                self._in_doubt = True
+                yield transaction
+                connection.execute("COMMIT")
+                self._in_doubt = False
             except BaseException as error:
                 self._abandon()
                 if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
                     raise self._failure(error) from None
                 raise
 
-    def put(self, table: str, rows: Iterable[Row]) -> None:
-        """Insert or replace rows; inside a transaction."""
-        marks = ",".join("?" * (len(TABLES[table]) + 1))
-        self._open().executemany(
-            f"INSERT OR REPLACE INTO {table} VALUES ({marks})",
-            ((*row, checksum(row)) for row in rows),
-        )
-
-    def delete(self, table: str, keys: Iterable[Any]) -> None:
-        """Delete rows by key; inside a transaction."""
-        self._open().executemany(
-            f"DELETE FROM {table} WHERE {key_of(table)} = ?", ((key,) for key in keys)
-        )
-
-    def value(self, query: str, values: Sequence[Any] = ()) -> Any:
-        """Return the first value of a query that needs no checksum, such as a count."""
+    def value(self, query: str) -> Any:
+        """Return the first value of a query that needs no checksum, e.g. a count."""
         try:
             with self.lock:
-                row = self._open().execute(query, values).fetchone()
+                row = self._open().execute(query).fetchone()
         except _ERRORS as error:
             raise self._failure(error) from None
         return row[0] if row else None
 
-    def checkpoint(self) -> None:
-        """Fold the log into the database and cut it to nothing, so that deleted rows are gone."""
+    def checkpoint(self) -> bool:
+        """Fold the log into the database and empty it, so that no deleted row is left in it.
+
+        Returns:
+            Whether that succeeded; if not, closing the database does it.
+        """
         with self.lock, suppress(sqlite3.Error):
-            self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            busy = self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
+            return not busy
+        return False
 
     def quick_check(self) -> str:
         """Return `ok`, or what SQLite finds wrong with its pages, in one line."""
@@ -156,6 +196,10 @@ class Database:
         except _ERRORS as error:
             found = str(error)
         return " ".join(found.split())[:120]
+
+    def damaged(self, text: str) -> DamagedError:
+        """Return the error for damage, with what to do about it."""
+        return DamagedError(f"{text}; `plr-edge repair {self.file.parent}` saves what is whole")
 
     def _open(self) -> sqlite3.Connection:
         if self._closed:
@@ -167,9 +211,9 @@ class Database:
 
     def _connect(self) -> None:
         for end in ("", LOG):
-            _check_plain(Path(f"{self.file}{end}"))
+            check_plain(Path(f"{self.file}{end}"))
+        make_private(self.file)
         try:
-            _make_private(self.file)
             connection = sqlite3.connect(
                 self.file, isolation_level=None, check_same_thread=False, timeout=0.5
             )
@@ -180,7 +224,7 @@ class Database:
                 for pragma in _PRAGMAS:
                     connection.execute(f"PRAGMA {pragma}")
                 if is_new:
-                    _make_tables(connection)
+                    _make_database(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -198,12 +242,22 @@ class Database:
         if application not in (0, _APPLICATION) and not have & set(TABLES):
             raise StateError(f"{self.file} is another program's; choose another --state")
         if version > SCHEMA:
-            refuse_newer(self.file, version, _schema_row(connection))
-        if not set(TABLES) <= have:
+            refuse_newer(self.file, version, _fact(connection, "schema"))
+        missing = set(TABLES) - have
+        added = _fact(connection, "schema_minor") != str(MINOR)
+        if missing - ADDED or (missing and not added):
             if have & set(TABLES):
-                raise Damage(f"{self.file} is damaged (tables are missing)")
+                raise self.damaged(f"{self.file} is damaged (tables are missing)")
             raise StateError(f"{self.file} is another program's; choose another --state")
+        self.missing = missing
         return False
+
+    def _add_missing(self, connection: sqlite3.Connection, transaction: Transaction) -> None:
+        if self.missing:
+            for table in self.missing:
+                _make_table(connection, table)
+            transaction.put("meta", meta({"schema_minor": MINOR}))
+            self.missing = set()  # found anew by `_connect` if this transaction fails
 
     def _abandon(self) -> None:
         """Give up a connection after an error: nothing is assumed about what it left behind."""
@@ -214,7 +268,7 @@ class Database:
             with suppress(sqlite3.Error):
                 connection.close()
 
-    def _failure(self, error: Exception) -> Exception:
+    def _failure(self, error: Exception) -> StateError:
         text = " ".join(str(error).split())[:120]
         if isinstance(error, sqlite3.ProgrammingError):  # another thread met an error
             return StateError(f"{self.file} was closed while it was read ({text}); try again")
@@ -223,65 +277,26 @@ class Database:
             return StateError(
                 f"cannot use {self.file} ({text}); what was acknowledged is safe; {advice}"
             )
-        return Damage(f"{self.file} is damaged ({text})")
+        return self.damaged(f"{self.file} is damaged ({text})")
 
 
-def refuse_newer(file: Path, version: int, schema_row: str | None) -> None:
-    """Refuse a store of a newer version, unless its own row says that the header is wrong.
-
-    Raises:
-        StateError: it is one.
-    """
-    if schema_row != str(SCHEMA):
-        raise StateError(
-            f"{file} has schema {version}; this version of plr-edge reads {SCHEMA}; update it, or "
-            "choose another --state"
-        )
-
-
-def _schema_row(connection: sqlite3.Connection) -> str | None:
-    """Return what the row `schema` says, None where it is no row of ours."""
+def _fact(connection: sqlite3.Connection, name: str) -> str | None:
+    """Return a row of `meta` as text, None if there is no such row that is whole."""
     with suppress(*_ERRORS):
-        row = connection.execute("SELECT * FROM meta WHERE key = 'schema'").fetchone()
+        row = connection.execute("SELECT * FROM meta WHERE key = ?", (name,)).fetchone()
         if row and row[-1] == checksum(row[:-1]):
             return str(row[1])
     return None
 
 
-def _make_tables(connection: sqlite3.Connection) -> None:
+def _make_database(connection: sqlite3.Connection) -> None:
     connection.execute("BEGIN IMMEDIATE")
-    for table, columns in TABLES.items():
-        connection.execute(f"CREATE TABLE {table} ({', '.join(columns)}, checksum INTEGER)")
+    for table in TABLES:
+        _make_table(connection, table)
     connection.execute(f"PRAGMA application_id = {_APPLICATION}")
     connection.execute(f"PRAGMA user_version = {SCHEMA}")
     connection.execute("COMMIT")
 
 
-def _make_private(file: Path) -> None:
-    """Make a missing file readable by its owner alone; SQLite's log takes over its mode."""
-    try:
-        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
-    except FileExistsError:
-        return
-    except OSError as error:
-        raise StateError(
-            f"cannot make {file}: {error.strerror}; free some space or choose another --state"
-        ) from None
-
-
-def _check_plain(file: Path) -> None:
-    """Refuse what another file hides behind.
-
-    Raises:
-        StateError: it is a link, a pipe, a folder, or has a second name.
-    """
-    try:
-        facts = file.lstat()
-    except OSError:
-        return
-    if not stat.S_ISREG(facts.st_mode):
-        raise StateError(f"{file} is no plain file; choose another --state")
-    if facts.st_nlink != 1:
-        raise StateError(
-            f"{file} has a second name (a hard link), which would change with it; copy it instead"
-        )
+def _make_table(connection: sqlite3.Connection, table: str) -> None:
+    connection.execute(f"CREATE TABLE {table} ({', '.join(TABLES[table])}, checksum INTEGER)")

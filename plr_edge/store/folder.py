@@ -7,29 +7,23 @@ import logging
 import os
 import stat
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from plr_edge.errors import StateError
 from plr_edge.files import sync_folder
-from plr_edge.store.generations import FOLDER
-from plr_edge.store.rows import Damage
+from plr_edge.store.generation_files import FOLDER
 
 _log = logging.getLogger(__name__)
 _LOCK_WAIT_S = 0.8
 _NETWORK = ("nfs", "nfs4", "cifs", "smb3", "smbfs", "ceph", "afs", "fuse.sshfs", "9p")
 
 
-class DamagedError(StateError):
-    """A state is damaged, in a way that `repair` mends."""
-
-
 def make_folder(path: Path) -> None:
-    """Make the directory of a store where it is missing, and wait until its name is durable.
+    """Create the directory of a store if it is missing, and wait until its name is durable.
 
     Raises:
-        StateError: it cannot be made, or is not ours alone.
+        StateError: it cannot be created, or others can write in it.
     """
     try:
         path = path.absolute()
@@ -40,7 +34,7 @@ def make_folder(path: Path) -> None:
         (path / FOLDER).mkdir(mode=0o700, exist_ok=True)
         sync_folder(path)
         for folder in [path.parent, *(folder.parent for folder in new)]:
-            with suppress(PermissionError):  # of a folder that may be entered but not listed
+            with suppress(PermissionError):  # a folder that may be entered but not listed
                 sync_folder(folder)
         _check_own(path)
     except OSError as error:
@@ -48,10 +42,13 @@ def make_folder(path: Path) -> None:
 
 
 def locked(path: Path) -> int:
-    """Take the lock, waiting a moment for one who only reads.
+    """Take the lock, waiting a moment for a process that only reads.
+
+    Returns:
+        The file descriptor that holds the lock until it is closed.
 
     Raises:
-        StateError: another process holds it, or nothing can be locked here.
+        StateError: another process holds it, or the file system has no locks.
     """
     try:
         lock = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -76,18 +73,18 @@ def locked(path: Path) -> int:
             raise StateError(
                 f"cannot lock {path}: {error.strerror}; choose a --state on a local disk"
             ) from None
-    with suppress(OSError):  # a full disk; the name of the holder is only a help
+    with suppress(OSError):  # on a full disk the holder stays unnamed
         os.pwrite(lock, f"{os.getpid():<20}".encode(), 0)
     return lock
 
 
 def warn_of_place(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
-    """Say so where a directory could be swapped by others, or lies on a network file system."""
+    """Log a warning if others could replace a directory, or if it is on a network file system."""
     for folder in path.absolute().parents:
         with suppress(OSError):
             mode = folder.stat().st_mode
             if mode & stat.S_IWOTH and not mode & stat.S_ISVTX:
-                _log.warning("%s can be written by anybody, who could swap %s", folder, path)
+                _log.warning("anybody can write in %s, and could replace %s", folder, path)
     with suppress(OSError, ValueError):
         where, found = str(path.resolve()), ("", "")
         for line in mounts.read_text(errors="replace").splitlines():
@@ -97,34 +94,60 @@ def warn_of_place(path: Path, mounts: Path = Path("/proc/self/mounts")) -> None:
                 found = (point, kind)
         if found[1] in _NETWORK:
             _log.warning(
-                "%s is on %s: what is written there is as sure as its server, and two machines "
-                "may both get its lock; a local disk is meant",
-                path, found[1],
-            )  # fmt: skip
+                "%s is on %s: writes are only as durable as its server, and two machines may both "
+                "get the lock; use a local disk",
+                path,
+                found[1],
+            )
 
 
-@contextmanager
-def damage_as_error(path: Path) -> Iterator[None]:
-    """Tell damage in one line, with what to do."""
+def make_private(file: Path) -> None:
+    """Create a file readable by its owner alone if it is missing; SQLite's log takes over its mode.
+
+    Raises:
+        StateError: it cannot be created.
+    """
     try:
-        yield
-    except Damage as error:
-        raise DamagedError(f"{error}; `plr-edge repair {path}` saves what is whole") from None
+        os.close(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    except FileExistsError:
+        return
+    except OSError as error:
+        raise StateError(
+            f"cannot make {file}: {error.strerror}; free some space or choose another --state"
+        ) from None
+
+
+def check_plain(file: Path) -> None:
+    """Refuse a file behind which another one hides.
+
+    Raises:
+        StateError: it is a link, a pipe or a folder, or has a second name.
+    """
+    try:
+        status = file.lstat()
+    except OSError:
+        return
+    if not stat.S_ISREG(status.st_mode):
+        raise StateError(f"{file} is not a plain file; choose another --state")
+    if status.st_nlink != 1:
+        raise StateError(
+            f"{file} has a second name (a hard link), which would change with it; copy it instead"
+        )
 
 
 def _check_own(path: Path) -> None:
-    """Refuse a directory in which others could put something else.
+    """Refuse a directory whose content others could replace.
 
     Raises:
         StateError: they could.
     """
     try:
-        facts = path.lstat()
+        status = path.lstat()
     except FileNotFoundError:
         return
-    if stat.S_ISLNK(facts.st_mode) or facts.st_uid not in (os.geteuid(), 0):
+    if stat.S_ISLNK(status.st_mode) or status.st_uid not in (os.geteuid(), 0):
         raise StateError(f"{path} is a link, or another user's; choose another --state")
-    if facts.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
+    if status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         raise StateError(f"{path} can be written by others; run `chmod 700 {path}`")
 
 

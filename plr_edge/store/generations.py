@@ -1,122 +1,180 @@
-"""Files of generations: written once under a name of their own, synced, never replaced.
-
-Knows bytes, digests and folders; which of them count is the database's business.
-"""
+"""Generations: numbered, immutable sets of weights, each there as a whole or not at all."""
 
 from __future__ import annotations
 
-import hashlib
-import re
-from collections.abc import Mapping
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from plr_edge.errors import StateError
+from plr_edge.files import read_regular
+from plr_edge.store.database import Database, Transaction
+from plr_edge.store.events import Events
+from plr_edge.store.facts import Facts, WriteCounter
+from plr_edge.store.generation_files import (
+    FOLDER,
+    Arrays,
+    State,
+    read_group,
+    remove_files,
+    write_files,
+)
+from plr_edge.store.rows import Damage, Row, meta, packed, ranges
 
-from plr_edge.files import read_regular, sync_folder, write_new
-from plr_edge.store.rows import Damage
-from plr_edge.tensors import read_tensors, write_tensors
-
-FOLDER = "generations"
-_NAME = re.compile(r"(\d{6,})\.([a-z]+)\.([0-9a-f]{16})\.safetensors")
-Arrays = Mapping[str, Mapping[str, np.ndarray]]
+_KEPT = 2
 
 
 @dataclass(frozen=True)
-class State:
-    """One generation, verified.
+class GenerationInfo:
+    """What the database knows of a generation.
 
     Attributes:
-        generation: its number, from 1.
+        number: from 1.
         upto: the last label it learned.
-        facts: what the writer gave, from JSON.
-        arrays: by group (`adaptive`, `classifier`, ...), then by name.
-        notes: what was found damaged on the way here, one line each.
+        time_ns: when it was committed.
+        in_use: labels whose latents it needs.
+        entries: name, digest and size of each file, by group.
     """
 
-    generation: int
+    number: int
     upto: int
-    facts: dict[str, Any]
-    arrays: dict[str, dict[str, np.ndarray]]
-    notes: tuple[str, ...] = ()
+    time_ns: int
+    in_use: tuple[int, ...]
+    entries: dict[str, dict[str, Any]]
+
+    @classmethod
+    def from_row(cls, row: Row) -> GenerationInfo:
+        """Read a row of the table `generations`."""
+        number, upto, time_ns, in_use, entries = row
+        return cls(number, upto, time_ns, tuple(json.loads(in_use)), json.loads(entries))
+
+    def to_row(self) -> Row:
+        """Return the row of the table `generations`."""
+        in_use, entries = json.dumps(self.in_use), json.dumps(self.entries)
+        return (self.number, self.upto, self.time_ns, in_use, entries)
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its files."""
+        return sum(int(entry["bytes"]) for entry in self.entries.values())
+
+    def to_dict(self) -> dict[str, int]:
+        """Return what `plr-edge inspect` prints."""
+        return {
+            "generation": self.number,
+            "labels_to": self.upto,
+            "time_ns": self.time_ns,
+            "bytes": self.n_bytes,
+        }
 
 
-def write_files(path: Path, number: int, arrays: Arrays) -> dict[str, dict[str, Any]]:
-    """Write the groups of a generation, and wait until the device has them and their names.
+class Generations:
+    """The table `generations` and the files that it names."""
 
-    Returns:
-        name, digest and size by group.
-    """
-    folder = path / FOLDER
-    entries = {}
-    for group, members in arrays.items():
-        data = write_tensors(members)
-        digest = _digest(data)
-        name = f"{number:06d}.{group}.{digest[:16]}.safetensors"
-        (folder / name).unlink(missing_ok=True)  # of a crash before any row named it
-        write_new(folder / name, data)
-        entries[group] = {"name": name, "blake2b": digest, "bytes": len(data)}
-    sync_folder(folder)
-    return entries
+    def __init__(
+        self, path: Path, database: Database, facts: Facts, events: Events, written: WriteCounter
+    ) -> None:
+        self.notes: list[str] = []  # generations that `read` found damaged
+        self._path, self._database = path, database
+        self._facts, self._events, self._written = facts, events, written
 
+    def __iter__(self) -> Iterator[GenerationInfo]:
+        """Yield the generations that are kept, oldest first."""
+        return map(GenerationInfo.from_row, self._database.rows("generations"))
 
-def read_group(path: Path, entry: Mapping[str, Any]) -> dict[str, np.ndarray]:
-    """Read one group: bytes, digest over these bytes, then the parser on these bytes.
+    def __len__(self) -> int:
+        return sum(1 for _ in self)
 
-    Raises:
-        Damage: it is not what was written.
-    """
-    file = path / FOLDER / str(entry["name"])
-    try:
-        data = read_regular(file)
-    except OSError as error:
-        raise Damage(f"{file} cannot be read ({error.strerror})") from None
-    if _digest(data) != entry["blake2b"]:
-        raise Damage(f"{file} does not match its digest")
-    try:
-        return read_tensors(data)
-    except ValueError as error:
-        raise Damage(f"{file}: {error}") from None
+    def read(self, groups: tuple[str, ...] | None = None) -> State | None:
+        """Return the newest generation that verifies, None if there is none.
 
+        Args:
+            groups: read only these groups of arrays.
+        """
+        for info in reversed(list(self)):
+            try:
+                arrays = {
+                    group: read_group(self._path, entry)
+                    for group, entry in info.entries.items()
+                    if groups is None or group in (*groups, "facts")
+                }
+                facts = json.loads(arrays.pop("facts")["json"].tobytes())
+            except (Damage, KeyError, ValueError) as error:
+                self.notes.append(f"generation {info.number} is damaged ({error}); it is not used")
+                continue
+            return State(info.number, info.upto, facts, arrays, tuple(self.notes))
+        return None
 
-def entries_of_files(path: Path) -> dict[int, dict[str, dict[str, Any]]]:
-    """Return what `write_files` returned, by number, from names alone; for repair.
+    def damage(self) -> dict[int, str]:
+        """Read every file of every generation; returns what is wrong, by generation."""
+        found = {}
+        for info in self:
+            for entry in info.entries.values():
+                try:
+                    read_group(self._path, entry)
+                except Damage as error:
+                    found[info.number] = str(error)
+        return found
 
-    Only files whose bytes are those that their name promises.
-    """
-    found: dict[int, dict[str, dict[str, Any]]] = {}
-    for file, (number, group, start) in _files(path):
-        with suppress(OSError):
-            data = read_regular(file)
-            digest = _digest(data)
-            if digest.startswith(start):
-                entry = {"name": file.name, "blake2b": digest, "bytes": len(data)}
-                found.setdefault(int(number), {})[group] = entry
-    return found
+    def commit(
+        self, facts: Mapping[str, Any], arrays: Arrays, upto: int, in_use: Sequence[int],
+        reason: str,
+    ) -> int:  # fmt: skip
+        """Write a generation; see `Store.commit_generation`."""
+        if self._database.refusal:
+            raise StateError(self._database.refusal)
+        highest = int(self._database.value("SELECT max(number) FROM generations") or 0)
+        number = max(highest, int(self._facts.get("last_generation", 0))) + 1
+        facts = {**facts, "upto": upto, "in_use": [int(seq) for seq in in_use]}
+        try:
+            entries = write_files(self._path, number, {**arrays, "facts": {"json": packed(facts)}})
+        except OSError as error:
+            self.tidy()
+            raise StateError(
+                f"cannot write state in {self._path}: {error.strerror}; what was acknowledged is "
+                "safe; free some space and go on"
+            ) from None
+        new = GenerationInfo(number, upto, time.time_ns(), tuple(facts["in_use"]), entries)
+        with self._database.transaction() as tx:
+            old = [info.number for info in self]
+            tx.put("generations", [new.to_row()])
+            tx.delete("generations", old[: max(0, len(old) + 1 - _KEPT)])
+            tx.put("meta", meta({"last_generation": number}))
+            self._written.add(tx, new.n_bytes)
+            self._events.add(tx, "published", f"generation {number}, labels to {upto} {reason}")
+        self.tidy()
+        return number
 
+    def discard(self, numbers: Sequence[int], reason: str) -> None:
+        """Delete generations; the labels that they learned are learned again."""
+        with self._database.transaction() as tx:
+            self.delete(tx, numbers, reason)
+        self.tidy()
 
-def remove_files(path: Path, kept: set[str]) -> None:
-    """Delete files of generations that no row names any more, and nothing else."""
-    for file, _ in _files(path):
-        if file.name not in kept:
-            with suppress(OSError):
-                file.unlink()
+    def delete(self, tx: Transaction, numbers: Sequence[int], reason: str) -> None:
+        """Delete rows of generations in a transaction; `tidy` then deletes their files."""
+        if numbers:
+            tx.delete("generations", numbers)
+            self._events.add(tx, "dropped", f"generation {ranges(numbers)}: {reason}")
 
+    def naming(self, text: str) -> list[int]:
+        """Return the generations whose facts hold a text as a JSON string, even if damaged."""
+        found, quoted = [], json.dumps(text).encode()
+        for info in self:
+            with suppress(OSError, KeyError):
+                if quoted in read_regular(self._path / FOLDER / info.entries["facts"]["name"]):
+                    found.append(info.number)
+        return found
 
-def any_file(path: Path) -> bool:
-    """Whether there is a file of any generation."""
-    return bool(_files(path))
+    def tidy(self) -> list[Path]:
+        """Delete files that no row names; only after the rows are durable.
 
-
-def _files(path: Path) -> list[tuple[Path, tuple[str, ...]]]:
-    """Return what looks like a file of a generation, with the parts of its name."""
-    with suppress(FileNotFoundError):
-        matches = [(file, _NAME.fullmatch(file.name)) for file in sorted((path / FOLDER).iterdir())]
-        return [(file, match.groups()) for file, match in matches if match]
-    return []
-
-
-def _digest(data: bytes) -> str:
-    return hashlib.blake2b(data, digest_size=32).hexdigest()
+        Returns:
+            Files that could not be deleted.
+        """
+        kept = {entry["name"] for info in self for entry in info.entries.values()}
+        return remove_files(self._path, kept)

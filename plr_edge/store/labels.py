@@ -1,7 +1,8 @@
-"""Label: one thing that was taught, the unit of what is acknowledged."""
+"""Label: one taught frame, the unit of acknowledgement."""
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -9,7 +10,8 @@ import numpy as np
 from plr_edge.store.rows import Row
 
 LEARNED, QUARANTINED, UNDONE = "learned", "quarantined", "undone"
-TRAIN, CANARY = "train", "canary"
+TRAIN, CANARY = "train", "canary"  # a canary is held out; the file format says so
+FORGOTTEN = "unknown"  # stands for a forgotten class
 _MAX_SOURCE_CHARACTERS = 1_000
 
 
@@ -18,15 +20,15 @@ class Label:
     """A frame's label, with what is needed to learn it again.
 
     Attributes:
-        name: the class.
-        predicted: what was answered before it was learned.
-        source: of the frame.
+        name: class name.
+        predicted: the answer before the label was learned.
+        source: where the frame came from.
         time_ns: wall clock; nothing is ordered by it.
         status: `learned`, `quarantined` (not learned until confirmed) or `undone`.
-        use: `train`, or `canary`: held out, to judge generations.
-        record: (n,) uint8 latent as the codec packs it; None once it was let go.
-        taps: (T,) float16; None likewise.
-        seq: place in the order of teaching, from 1; 0 before it is stored.
+        use: `train`, or `canary` if the label is held out to evaluate generations.
+        record: (n,) uint8, the latent as the codec packs it; None once evicted.
+        taps: (T,) float16; None once evicted.
+        seq: place in the order of teaching, from 1; 0 before the label is stored.
     """
 
     name: str
@@ -39,10 +41,10 @@ class Label:
     taps: np.ndarray | None = None
     seq: int = 0
 
-    def to_row(self, seq: int) -> Row:
+    def to_row(self) -> Row:
         """Return the row of the table `labels`."""
         source = stored_source(self.source)
-        return (seq, self.name, self.predicted, source, self.time_ns, self.status, self.use)
+        return (self.seq, self.name, self.predicted, source, self.time_ns, self.status, self.use)
 
     @property
     def blobs(self) -> tuple[bytes, bytes]:
@@ -58,5 +60,11 @@ class Label:
 
 
 def stored_source(source: str) -> str:
-    """Return a source as it is kept: bytes of a name that are no UTF-8 escaped, and not endless."""
+    """Return a source as it is stored: bytes that are not UTF-8 escaped, and cut to a length."""
     return source.encode("utf-8", "backslashreplace").decode()[:_MAX_SOURCE_CHARACTERS]
+
+
+def without_folder(name: str, text: str) -> str:
+    """Return a text in which folders of this name are called `FORGOTTEN`."""
+    pattern = rf"(?<![^/\\\s]){re.escape(name)}(?=[/\\#])"
+    return re.sub(pattern, FORGOTTEN, text)

@@ -1,4 +1,4 @@
-"""Reading a store that another command wrote, and where nothing can be written, a copy of it."""
+"""Reading a store that another command wrote, or a copy of it where nothing can be written."""
 
 from __future__ import annotations
 
@@ -6,50 +6,14 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 from plr_edge.errors import StateError
 from plr_edge.store.database import FILE
-from plr_edge.store.generations import State, any_file
+from plr_edge.store.generation_files import State
+from plr_edge.store.replacing import has_lost_database
 from plr_edge.store.store import LABEL_BYTES, Store
-
-
-class ReadOnlyStore(Store):
-    """A copy, in a temporary folder, of a store on a medium that cannot be written."""
-
-    _copy: tempfile.TemporaryDirectory[str] | None
-
-    def __init__(
-        self, path: str | Path, *, label_bytes: int = LABEL_BYTES, check_latents: bool = True
-    ) -> None:
-        """Copy and open it.
-
-        Raises:
-            StateError: it cannot be copied or read.
-        """
-        self._lock, self._copy = -1, None
-        try:
-            self._copy = tempfile.TemporaryDirectory(prefix="plr-edge-")
-            shutil.copytree(path, self._copy.name, dirs_exist_ok=True, ignore=_what_is_not_ours)
-            os.chmod(self._copy.name, 0o700)
-            super().__init__(self._copy.name, label_bytes=label_bytes, check_latents=check_latents)
-        except (OSError, shutil.Error) as error:
-            self.close()
-            raise StateError(
-                f"{path} cannot be written, and not be copied either ({str(error)[:160]}); "
-                "set TMPDIR to a folder with space"
-            ) from None
-        except BaseException:
-            self.close()
-            raise
-        self.refusal = f"{path} cannot be written; nothing can be taught or changed there"
-
-    def close(self) -> None:
-        """Delete the copy."""
-        super().close()
-        if self._copy is not None:
-            self._copy.cleanup()
 
 
 def open_store(
@@ -61,20 +25,41 @@ def open_store(
         StateError: it cannot be opened.
     """
     path = Path(path)
-    there = (path / FILE).is_file()
+    exists = (path / FILE).is_file()
     writable = os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_RDONLY
-    kind = ReadOnlyStore if there and not writable else Store
-    return kind(path, label_bytes=label_bytes, check_latents=check_latents)
+    if writable or not exists:
+        return Store(path, label_bytes=label_bytes, check_latents=check_latents)
+    return _copy_of(path, label_bytes, check_latents)
+
+
+def _copy_of(path: Path, label_bytes: int, check_latents: bool) -> Store:
+    """Open a copy in a temporary folder, which goes when the store is closed."""
+    try:
+        with ExitStack() as closing:
+            copy = closing.enter_context(tempfile.TemporaryDirectory(prefix="plr-edge-"))
+            shutil.copytree(path, copy, dirs_exist_ok=True, ignore=_not_of_a_store)
+            os.chmod(copy, 0o700)
+            store = Store(copy, label_bytes=label_bytes, check_latents=check_latents)
+            store.freeze(
+                f"{path} cannot be written; nothing can be taught or changed there",
+                closing.pop_all().close,
+            )
+            return store
+    except (OSError, shutil.Error) as error:
+        raise StateError(
+            f"{path} cannot be written, nor copied ({str(error)[:160]}); set TMPDIR to a folder "
+            "with space"
+        ) from None
 
 
 def read_state(path: str | Path, groups: tuple[str, ...] | None = None) -> State:
-    """Read the newest generation of a directory and verify every byte that is read.
+    """Read the newest generation of a directory, verifying every byte that is read.
 
     Raises:
         StateError: there is none, it is damaged, or another process holds it.
     """
     with opened_for_reading(path) as store:
-        state = store.read(groups)
+        state = store.generations.read(groups)
         if state is None:
             raise StateError(
                 "; ".join([*store.notes, f"{path} holds no generation that could answer"])
@@ -99,12 +84,14 @@ def opened_for_reading(path: str | Path, *, check_latents: bool = False) -> Iter
 
 def _holds_state(path: Path) -> bool:
     try:
-        return (path / FILE).exists() or (path / "state.json").exists() or any_file(path)
+        return any((path / name).exists() for name in (FILE, "state.json")) or has_lost_database(
+            path
+        )
     except OSError as error:
         raise StateError(f"cannot read {path}: {error.strerror}; check who owns it") from None
 
 
-def _what_is_not_ours(folder: str, names: list[str]) -> list[str]:
-    """Leave out the lock, and what is neither a file nor a folder."""
+def _not_of_a_store(folder: str, names: list[str]) -> list[str]:
+    """Return the lock, and what is neither a file nor a folder."""
     paths = [Path(folder) / name for name in names]
     return [p.name for p in paths if p.name == "lock" or not (p.is_file() or p.is_dir())]

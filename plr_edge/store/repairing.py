@@ -1,4 +1,4 @@
-"""Repair: a database built anew from what is whole of a damaged one."""
+"""Repair: a new database, built from the rows of a damaged one that are whole."""
 
 from __future__ import annotations
 
@@ -7,39 +7,61 @@ import os
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plr_edge.errors import StateError
 from plr_edge.files import sync_folder
-from plr_edge.store.corrections import DAMAGED
-from plr_edge.store.database import FILE, LOG, SCHEMA, Database, refuse_newer
-from plr_edge.store.folder import DamagedError, locked
-from plr_edge.store.generations import any_file, entries_of_files, read_group
+from plr_edge.store.database import FILE, LOG, Database
+from plr_edge.store.folder import locked
+from plr_edge.store.generation_files import entries_of_files, read_group
+from plr_edge.store.generations import GenerationInfo
 from plr_edge.store.labels import UNDONE, Label
-from plr_edge.store.replacing import BUILDING, finish_repair, offer
-from plr_edge.store.rows import Damage, Row, meta
+from plr_edge.store.replacing import (
+    BUILDING,
+    damaged_databases,
+    finish_repair,
+    has_lost_database,
+    offer,
+)
+from plr_edge.store.rows import MINOR, SCHEMA, Damage, DamagedError, Row, meta, refuse_newer
 from plr_edge.store.salvage import salvaged, schema_in_header
 from plr_edge.store.store import Store
 
 _GROUPS = {"adaptive", "classifier", "learning", "facts"}
 
 
-def repair(path: str | Path) -> dict[str, int]:
-    """Build the database anew from the rows and files that are still whole, unless it is whole.
+@dataclass(frozen=True, kw_only=True)
+class RepairReport:
+    """What a state holds after a repair.
+
+    Attributes:
+        labels: number of labels.
+        latents: number of labels whose latents are held.
+        generations: number of generations.
+        labels_lost: number of labels that could not be saved.
+        changed: whether anything had to be repaired.
+    """
+
+    labels: int
+    latents: int
+    generations: int
+    labels_lost: int
+    changed: bool
+
+
+def repair(path: str | Path) -> RepairReport:
+    """Build a new database from the rows and files that are whole, unless nothing is damaged.
 
     The damaged one is kept beside it, as `damaged-NANOSECONDS.db`, until the next repair.
-
-    Returns:
-        How many labels, latents and generations there are now, how many labels were lost, and
-        whether anything had to be done.
 
     Raises:
         StateError: there is nothing to repair, it is a newer version's, another process holds it,
             or the disk refuses; then nothing was changed.
     """
     path = Path(path)
-    if not (path / FILE).is_file() and not (path.is_dir() and any_file(path)):
+    if not (path / FILE).is_file() and not has_lost_database(path):
         raise StateError(f"{path} holds no state; nothing to repair")
     try:
         return _whole(path)
@@ -54,19 +76,26 @@ def repair(path: str | Path) -> dict[str, int]:
     return _whole(path)
 
 
-def _whole(path: Path) -> dict[str, int]:
-    """Return the figures of a store that opens; generations that are damaged are let go."""
+def _whole(path: Path) -> RepairReport:
+    """Open a state whose database is whole, and discard generations that are damaged."""
     with Store(path) as store:
-        damage = sorted(store.damage())
+        damage = sorted(store.generations.damage())
         if damage:
-            store.discard(damage, "damaged")
-        n_labels = sum(1 for _ in store.labels())
-        n_latents = int(store._database.value("SELECT count(*) FROM latents"))
-        return _figures(n_labels, n_latents, len(store.generations()), 0, bool(damage))
+            store.generations.discard(damage, "damaged")
+        return RepairReport(
+            labels=len(store.labels),
+            latents=store.labels.n_latents,
+            generations=len(store.generations),
+            labels_lost=0,
+            changed=bool(damage),
+        )
 
 
-def _repaired(path: Path) -> dict[str, int]:
+def _repaired(path: Path) -> RepairReport:
+    before = damaged_databases(path)
     file = path / FILE
+    if not file.exists() and before:
+        file = before.pop()  # the power failed while an earlier repair replaced it
     rows = salvaged(file)
     facts = {str(key): json.loads(str(value)) for key, value in rows["meta"]}
     if (version := schema_in_header(file)) > SCHEMA:
@@ -82,7 +111,8 @@ def _repaired(path: Path) -> dict[str, int]:
         *(int(row[1]) for row in generations),
     )
     lost = max(0, last_seq - int(facts.get("n_deleted", 0)) - len(labels))
-    facts |= {"schema": SCHEMA, "last_seq": last_seq, "n_deleted": last_seq - len(labels)}
+    facts |= {"schema": SCHEMA, "schema_minor": MINOR}
+    facts |= {"last_seq": last_seq, "n_deleted": last_seq - len(labels)}
     kept = {label.seq for label in labels}
     latents = [row for row in rows["latents"] if row[0] in kept]
     number = max((int(row[0]) for row in rows["events"]), default=0) + 1
@@ -91,28 +121,23 @@ def _repaired(path: Path) -> dict[str, int]:
         _build(path, {
             "meta": meta(facts), "labels": rows["labels"], "latents": latents,
             "events": [*rows["events"], event], "generations": generations,
+            "requests": rows["requests"],
         })  # fmt: skip
-        before = list(path.glob(DAMAGED))
         offer(path)
-    except (OSError, Damage) as error:
+    except (OSError, DamagedError) as error:
         raise StateError(f"cannot write {path / BUILDING}: {error}; nothing was changed") from None
     finish_repair(path)
     for old in before:
-        with suppress(OSError):
-            old.unlink()
-    return _figures(len(labels), len(latents), len(generations), lost, True)
-
-
-def _figures(
-    n_labels: int, n_latents: int, n_generations: int, n_lost: int, changed: bool
-) -> dict[str, int]:
-    return {
-        "labels": n_labels,
-        "latents": n_latents,
-        "generations": n_generations,
-        "labels_lost": n_lost,
-        "changed": int(changed),
-    }
+        for end in ("", LOG):
+            with suppress(OSError):
+                Path(f"{old}{end}").unlink()
+    return RepairReport(
+        labels=len(labels),
+        latents=len(latents),
+        generations=len(generations),
+        labels_lost=lost,
+        changed=True,
+    )
 
 
 def _generations(
@@ -120,8 +145,8 @@ def _generations(
 ) -> list[Row]:
     """Return rows of generations whose files are whole.
 
-    Files that no row names may have learned what was taken back later. They count only where the
-    rows are gone and nothing was taken back, or where there is nothing else.
+    Files that no row names may have learned labels that were undone later. They count only if the
+    rows are lost and no label was undone, or if there are no labels at all.
     """
     entries = entries_of_files(path)
     named = [row for row in rows if _same(json.loads(row[4]), entries.get(int(row[0]), {}))]
@@ -133,7 +158,7 @@ def _generations(
 
 
 def _complete(facts: dict[str, Any], path: Path, newest: Row) -> None:
-    """Add facts that were lost from those of the newest generation."""
+    """Take facts that were lost from those of the newest generation."""
     own = json.loads(read_group(path, json.loads(newest[4])["facts"])["json"].tobytes())
     names = ("bundle", "frozen_sha256", "codec")
     if "identity" not in facts and all(name in own for name in names):
@@ -147,30 +172,30 @@ def _same(named: Mapping[str, Any], there: Mapping[str, Any]) -> bool:
 
 
 def _row(path: Path, number: int, entries: Mapping[str, Any]) -> Row | None:
-    """Return the row of a generation of which only the files are left; None if one is missing."""
+    """Return the row of a generation that has only its files left; None if one is missing."""
     if not set(entries) >= _GROUPS:
         return None
     with suppress(Damage, KeyError, ValueError):
         own = json.loads(read_group(path, entries["facts"])["json"].tobytes())
-        in_use = json.dumps(own["in_use"])
-        return (number, own["upto"], time.time_ns(), in_use, json.dumps(entries))
+        in_use = tuple(own["in_use"])
+        return GenerationInfo(number, own["upto"], time.time_ns(), in_use, dict(entries)).to_row()
     return None
 
 
 def _build(path: Path, rows: Mapping[str, list[Row]]) -> None:
-    """Write a whole database under another name, and wait until it is durable."""
+    """Write a database under another name, and wait until all of it is durable."""
     _remove_unfinished(path)
     try:
         database = Database(path, BUILDING)
         try:
-            with database.transaction():
+            with database.transaction() as tx:
                 for table, own in rows.items():
-                    database.put(table, own)
+                    tx.put(table, own)
             database.checkpoint()
         finally:
             database.close()
         if (path / f"{BUILDING}{LOG}").exists():
-            raise OSError(0, "its log could not be folded in")
+            raise OSError(0, "its log could not be merged into it")
         with open(path / BUILDING, "rb") as file:
             os.fsync(file.fileno())
         sync_folder(path)

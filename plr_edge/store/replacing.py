@@ -1,4 +1,4 @@
-"""Replacing a damaged database by a repaired one, so that a cut in between loses neither."""
+"""Replacing a damaged database by a repaired one, so that a power cut in between loses neither."""
 
 from __future__ import annotations
 
@@ -10,21 +10,25 @@ from pathlib import Path
 from plr_edge.errors import StateError
 from plr_edge.files import sync_folder
 from plr_edge.store.database import FILE, LOG
+from plr_edge.store.generation_files import any_file
 
 BUILDING, REPAIRED = "repairing.db", "repaired.db"
 
 
 def offer(path: Path) -> None:
-    """Say that the database under `BUILDING` is whole and durable; it is never half of one."""
+    """Declare the database under `BUILDING` whole and durable, by giving it another name."""
     os.replace(path / BUILDING, path / REPAIRED)
     sync_folder(path)
 
 
 def finish_repair(path: Path) -> bool:
-    """Put a database that was offered in the place of the damaged one, or do nothing.
+    """Put a database that was offered in the place of the damaged one, if there is one.
 
-    The damaged one is kept beside it, as `damaged-NANOSECONDS.db`, with its log. Every step can be
-    the last one before a cut: the next start goes on from here.
+    The damaged one is kept beside it, as `damaged-NANOSECONDS.db`, with its log. Power may fail
+    after any step: the next start goes on from there.
+
+    Returns:
+        Whether there was one.
 
     Raises:
         StateError: the disk refuses.
@@ -42,3 +46,34 @@ def finish_repair(path: Path) -> bool:
     except OSError as error:
         raise StateError(f"cannot put {path / REPAIRED} in place: {error.strerror}") from None
     return True
+
+
+def damaged_databases(path: Path) -> list[Path]:
+    """Return databases that were replaced, oldest first."""
+    return sorted(path.glob("damaged-*.db"))
+
+
+def has_lost_database(path: Path) -> bool:
+    """Return whether a directory has parts of a state, but no database."""
+    return not (path / FILE).exists() and (any_file(path) or bool(damaged_databases(path)))
+
+
+def holding(path: Path, name: str) -> bool:
+    """Return whether a database that was replaced, or never finished, holds a class name."""
+    return any(name.encode() in file.read_bytes() for file in _expendable(path))
+
+
+def remove_damaged(path: Path) -> list[Path]:
+    """Delete databases that were replaced, or never finished; returns those that remain."""
+    left = []
+    for file in _expendable(path):
+        try:
+            file.unlink()
+        except OSError:
+            left.append(file)
+    return left
+
+
+def _expendable(path: Path) -> list[Path]:
+    files = [*path.glob("damaged-*.db*"), *path.glob(f"{BUILDING}*")]
+    return [file for file in files if file.is_file()]

@@ -1,15 +1,21 @@
-"""Values as rows of the database hold them, each row with a checksum. Knows no SQLite."""
+"""The tables of the database, and values as their rows hold them. Knows no SQLite."""
 
 from __future__ import annotations
 
 import json
 import zlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from plr_edge.errors import StateError
+
 Row = tuple[Any, ...]
+SCHEMA = 2
+MINOR = 1  # counts tables added since; an older version ignores them and opens the state
+# `salvage` tells the tables apart by their number of columns, so no two may have the same
 TABLES = {
     "meta": ("key TEXT PRIMARY KEY", "value TEXT"),
     "labels": (
@@ -22,11 +28,33 @@ TABLES = {
         "files TEXT",
     ),
     "events": ("id INTEGER PRIMARY KEY", "time_ns INTEGER", "kind TEXT", "text TEXT"),
+    "requests": (
+        "id INTEGER PRIMARY KEY", "key TEXT", "name TEXT", "seq INTEGER", "time_ns INTEGER",
+        "answer TEXT",
+    ),
 }  # fmt: skip
+ADDED = {"requests"}  # tables that the first states of this schema lack; a write adds them
 
 
 class Damage(Exception):
-    """A row or a page is not what was written."""
+    """A file or a page is not what was written."""
+
+
+class DamagedError(StateError):
+    """A state is damaged, in a way that `repair` fixes."""
+
+
+def refuse_newer(file: Path, version: int, schema_row: str | None) -> None:
+    """Refuse a store of a newer version, unless its own row says that the header is wrong.
+
+    Raises:
+        StateError: it is one.
+    """
+    if schema_row != str(SCHEMA):
+        raise StateError(
+            f"{file} has schema {version}; this version of plr-edge reads {SCHEMA}; update it, or "
+            "choose another --state"
+        )
 
 
 def checksum(row: Row) -> int:

@@ -1,7 +1,7 @@
-"""Salvage: the whole rows in the bytes of a database, however damaged the rest is.
+"""Salvage: the rows that are whole in the bytes of a database, however damaged the rest is.
 
-Reads SQLite's pages itself, so that a damaged header, root or table of contents costs only what lay
-in it. Any leaf of any table is looked at; a row counts where its own checksum agrees.
+Reads SQLite's pages itself, so that a damaged header, root or table of contents costs only its own
+page. Every leaf of every table is read; a row counts if it matches its own checksum.
 
 Format: https://sqlite.org/fileformat2.html
 """
@@ -29,20 +29,20 @@ _DAMAGE = (IndexError, ValueError, struct.error, OverflowError)
 
 def salvaged(file: Path) -> dict[str, list[Row]]:
     """Return the rows of each table that match their checksums, in the order of their keys."""
-    assert len(_BY_WIDTH) == len(TABLES)  # rows are told apart by their width
+    assert len(_BY_WIDTH) == len(TABLES)  # the width of a row says of which table it is
     found: dict[str, dict[Any, Row]] = {table: {} for table in TABLES}
     pages = _pages(file)
     for number, page in pages.items():
         for table, row in _rows(page, _HEADER if number == 1 else 0, pages):
             if row[0] not in found[table] or table != "labels":
                 found[table][row[0]] = row
-            elif found[table][row[0]][5] == "learned":  # of two, the one that was taken back
+            elif found[table][row[0]][5] == "learned":  # of two, keep the one that was undone
                 found[table][row[0]] = row
     return {table: [rows[key] for key in sorted(rows)] for table, rows in found.items()}
 
 
 def schema_in_header(file: Path) -> int:
-    """Return `user_version` as the header of the file has it, 0 where there is none."""
+    """Return `user_version` from the header of the file, 0 if there is none."""
     with suppress(OSError, struct.error):
         head = file.read_bytes()[:_HEADER]
         return int(struct.unpack_from(">I", head, 60)[0])
@@ -50,7 +50,7 @@ def schema_in_header(file: Path) -> int:
 
 
 def _pages(file: Path) -> dict[int, bytes]:
-    """Return every page by number, as the log has it where it has it."""
+    """Return every page by number; the one in the log, if there is one, is newer."""
     data = file.read_bytes() if file.is_file() else b""
     pages = {i // _PAGE + 1: data[i : i + _PAGE] for i in range(0, len(data), _PAGE)}
     log = file.with_name(file.name + LOG)
@@ -59,7 +59,7 @@ def _pages(file: Path) -> dict[int, bytes]:
     for at in range(_LOG_HEADER, len(data) - _FRAME_HEADER - _PAGE + 1, _FRAME_HEADER + _PAGE):
         number, committed = struct.unpack_from(">II", data, at)
         if data[at + 8 : at + 16] != salts:
-            break  # of an earlier round of the log
+            break  # left from an earlier round of the log
         waiting[number] = data[at + _FRAME_HEADER : at + _FRAME_HEADER + _PAGE]
         if committed:
             pages |= waiting
@@ -130,7 +130,7 @@ def _value(kind: int, data: bytes) -> Any:
 
 
 def _varint(data: bytes, at: int) -> tuple[int, int]:
-    """Return a number of one to nine bytes, the high ones first, and what follows it."""
+    """Return a number of one to nine bytes, big-endian, and the position after it."""
     value = 0
     for i in range(8):
         byte = data[at + i]

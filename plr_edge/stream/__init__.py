@@ -1,9 +1,10 @@
-"""Streams of frames: folders, lists, image packs, videos, ROS bags, paths on standard input."""
+"""Streams of frames from folders, lists, videos, ROS bags and standard input."""
 
 from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from dataclasses import replace
 from pathlib import Path
 
 from plr_edge.errors import StreamError
@@ -12,10 +13,11 @@ from plr_edge.stream.decode import decode_image
 
 __all__ = ["Frame", "Skipped", "Stream", "check_label", "decode_image", "open_stream"]
 
-_KINDS = (
-    "a folder of class/image, a folder of images, a .csv, a .txt, an image pack (.npz), a video, "
-    "a ROS 2 bag (.mcap, .db3 or its folder), `-` for paths on standard input, or `demo`"
+_SOURCES = (
+    "a folder of class/image, a folder of images, a .csv, a .txt, a video, a ROS 2 bag (.mcap, "
+    ".db3 or its folder), `-` for paths on standard input, or `demo`"
 )
+_FILM_NS = 33_000_000  # between frames of the embedded film: about 30 a second
 
 
 def open_stream(
@@ -32,32 +34,36 @@ def open_stream(
     """Open a finite source of frames.
 
     Args:
-        spec: path of a folder, .csv, .txt, image pack, video or ROS bag; `-`; or `demo`, the
-            embedded stream.
-        split: part of an image pack; other sources have none.
+        spec: path of a folder, .csv, .txt, video or ROS bag. `-` reads paths from standard input,
+            and `demo` is the embedded film.
+        split: `train`, `test` or `all` of `demo` or of a folder that holds `train/` and `test/`.
+            Other sources have no held-out part: `train` and `all` are the whole source.
         strict: stop at an unreadable image instead of skipping it.
-        limit_per_class: take the first so many of each class; what has no label is all taken.
-        stdin: what `-` reads, line by line; standard input by default.
-        order: `given`, or `time` to sort a folder or .csv by stamp; other sources keep theirs.
-        topic: of the images of a ROS bag; may be left out where there is one.
-        labels: topic of a ROS bag that labels them, see `plr_edge.stream.bag`.
+        limit_per_class: maximum number of frames per class. Frames without a label are all kept.
+        stdin: lines for `-`. None reads standard input.
+        order: `given`, or `time` to sort a folder or .csv by stamp. Other sources keep theirs.
+        topic: image topic of a ROS bag. Required if there are several.
+        labels: topic of a ROS bag that labels the images, see `plr_edge.stream.bag_labels`.
 
     Raises:
-        StreamError: there is no such source, or it holds no frame.
-        MissingExtraError: it needs an optional library.
+        StreamError: there is no such source, or it has no frame.
+        MissingExtraError: the source needs an optional library.
     """
-    from plr_edge.stream import bag, files, folder, listed, packs, video
+    from plr_edge.stream import bag, files, folder, listed, video
 
     _check_options(split, limit_per_class, order)
-    if str(spec) != "-" and bag.is_bag(path := _existing(spec)):
+    path = None if str(spec) == "-" else _existing(spec)
+    if path is not None and bag.is_bag(path):
+        _refuse_test(spec, split)
         return bag.open_bag(path, strict, limit_per_class, topic=topic, labels=labels)
     if topic or labels:
-        raise StreamError(f"--topic and --labels are for ROS bags; {one_line(spec)} is none")
-    if str(spec) == "-":
+        raise StreamError(f"--topic and --labels are for ROS bags; {one_line(spec)} is not one")
+    if path is not None and folder.has_splits(path):
+        stream = folder.open_splits(path, split, strict, limit_per_class, order)
+        return _at_film_rate(stream) if str(spec) == "demo" else stream
+    _refuse_test(spec, split)
+    if path is None:
         return files.open_lines(sys.stdin if stdin is None else stdin, strict, limit_per_class)
-    path = _existing(spec)
-    if packs.is_pack(path):
-        return packs.open_pack(path, split, strict, limit_per_class)
     if path.is_dir():
         return folder.open_folder(path, strict, limit_per_class, order)
     suffix = path.suffix.lower() if path.is_file() else ""
@@ -67,16 +73,30 @@ def open_stream(
         return listed.open_txt(path, strict, limit_per_class)
     if suffix in video.VIDEO_SUFFIXES:
         return video.open_video(path, strict, limit_per_class)
-    raise StreamError(f"{one_line(path)} is no stream; a stream is {_KINDS}")
+    raise StreamError(f"{one_line(path)} is not a stream; a stream is {_SOURCES}")
+
+
+def _at_film_rate(stream: Stream) -> Stream:
+    """Replace the files' times, which say when the package was installed."""
+    entries = [replace(e, stamp_ns=i * _FILM_NS) for i, e in enumerate(stream.entries)]
+    return replace(stream, entries=entries)
+
+
+def _refuse_test(spec: str | Path, split: str) -> None:
+    if split == "test":
+        raise StreamError(
+            f"{one_line(spec)} has no split 'test'; only `demo` and folders that hold train/ and "
+            "test/ have one"
+        )
 
 
 def _check_options(split: str, limit_per_class: int | None, order: str) -> None:
     from plr_edge.stream.files import ORDERS
-    from plr_edge.stream.pack_kinds import SPLITS
+    from plr_edge.stream.folder import SPLITS
 
     for name, value, known in (("split", split, SPLITS), ("order", order, ORDERS)):
         if value not in known:
-            raise StreamError(f"no {name} {value[:40]!r}; there are {', '.join(known)}")
+            raise StreamError(f"{name} is {value[:40]!r}; it must be one of {', '.join(known)}")
     if limit_per_class is not None and limit_per_class < 1:
         raise StreamError(f"limit_per_class is {limit_per_class}; it must be at least 1")
 
@@ -87,11 +107,24 @@ def _existing(spec: str | Path) -> Path:
 
         return FRUITS
     if not str(spec):
-        raise StreamError(f"the stream has no name; a stream is {_KINDS}")
+        raise StreamError(f"the name of the stream is empty; a stream is {_SOURCES}")
     path = Path(spec)
     try:
+        if path.exists() and _is_pack(path):
+            raise StreamError(
+                f"{one_line(path)} is an image pack (.npz), which only the benchmarks read; in a "
+                "checkout, `python -m benchmarks unpack` makes a folder of it"
+            )
         if path.exists():
             return path
-    except (OSError, ValueError):  # too long a name, or one that cannot be
+    except (OSError, ValueError):  # a name that is too long or not allowed
         pass
-    raise StreamError(f"there is no {one_line(path)}; a stream is {_KINDS}")
+    raise StreamError(f"{one_line(path)} does not exist; a stream is {_SOURCES}")
+
+
+def _is_pack(path: Path) -> bool:
+    from plr_edge.stream.folder import class_folders, images
+
+    if not path.is_dir():
+        return path.suffix == ".npz"
+    return any(path.glob("*.npz")) and not images(path) and not class_folders(path)

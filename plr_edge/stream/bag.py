@@ -1,7 +1,7 @@
-"""rosbag2 recordings, sqlite3 and MCAP, by `rosbags` (extra `ros`). Needs no ROS, knows no node.
+"""rosbag2 recordings in SQLite or MCAP, read by `rosbags` (extra `ros`). Needs no ROS.
 
 A bag is a folder with `metadata.yaml`, or one .mcap or .db3 file. Frames come in the order in which
-they were recorded; `bag_labels` says what labels them.
+they were recorded. `bag_labels` labels them.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.errors import MissingExtraError, StreamError
+from plr_edge.errors import StreamError, load
 from plr_edge.stream.bag_labels import (
     ByStamp,
     LabelOf,
@@ -35,14 +35,14 @@ from plr_edge.stream.ros_image import image_of
 
 _FILES = (".mcap", ".db3")
 _OBJECT_HYPOTHESIS = "vision_msgs/msg/ObjectHypothesis"
-_DEFINITIONS = {  # of vision_msgs 4, which rosbags does not bring
+_DEFINITIONS = {  # vision_msgs 4, which rosbags does not include
     _OBJECT_HYPOTHESIS: "string class_id\nfloat64 score\n",
     CLASSIFICATION: "std_msgs/Header header\nvision_msgs/ObjectHypothesis[] results\n",
 }
 
 
 def is_bag(path: Path) -> bool:
-    """Say whether a path is a recording, by its names alone."""
+    """Return whether a path is a recording, judged by file names alone."""
     if not path.is_dir():
         return path.suffix in (*_FILES, ".bag")
     try:
@@ -63,10 +63,10 @@ def open_bag(
 
     Args:
         path: folder or file.
-        strict: stop at a message that is no image.
-        limit_per_class: take the first so many of each class.
-        topic: of the images; may be left out where there is one.
-        labels: topic of what labels them; None for no labels.
+        strict: stop at a message that is not an image.
+        limit_per_class: maximum number of frames per class.
+        topic: topic of the images. Required if there are several.
+        labels: topic of the labels. None for no labels.
 
     Raises:
         MissingExtraError: `rosbags` is not installed.
@@ -88,32 +88,27 @@ def open_bag(
 
 
 class _Bag:
-    """One recording, opened anew by every reading."""
+    """One recording, which each reading opens again."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            from rosbags import rosbag2, typesys
-        except ImportError:
-            raise MissingExtraError(
-                "reading a ROS bag needs rosbags; install it with `pip install 'plr-edge[ros]'`"
-            ) from None
+        self._rosbag2 = load("rosbags.rosbag2", "ros", why="reading a ROS bag")
+        typesys = load("rosbags.typesys", "ros", why="reading a ROS bag")
         self.path = path
-        self._rosbag2 = rosbag2
         self._store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
         for name, text in _DEFINITIONS.items():
             self._store.register(typesys.get_types_from_msg(text, name))
 
     @contextmanager
     def reading(self) -> Iterator[Any]:
-        """Open the recording for a while.
+        """Open the recording as a context.
 
         Raises:
-            StreamError: it is damaged.
+            StreamError: the recording is damaged.
         """
         try:
             reader = self._rosbag2.Reader(self.path)
             reader.open()
-        except Exception as error:  # each storage and compression has errors of its own
+        except Exception as error:  # each storage and compression raises its own types
             raise self._damaged(error) from None
         try:
             yield reader
@@ -121,7 +116,7 @@ class _Bag:
             reader.close()
 
     def messages(self, reader: Any, topic: str) -> Iterator[tuple[Any, int, bytes]]:
-        """Yield connection, time of recording in ns and bytes of the messages of a topic.
+        """Yield the messages of a topic: connection, time of recording in ns, bytes.
 
         Raises:
             StreamError: the recording is damaged.
@@ -156,33 +151,34 @@ class _Bag:
             label_of.warn_of_unused(self.path, str(labels))
 
     def read_labels(self, reader: Any, topic: str) -> LabelOf:
-        """Read all messages of the topic that labels.
+        """Read all messages of the topic of labels.
 
         Raises:
-            StreamError: there is none, or it cannot label.
+            StreamError: there is no such topic, or its type cannot label.
         """
         found = choose_topic(self.path, reader.connections, topic, LABEL_TYPES, "--labels")
-        said = [
+        messages = [
             (recorded_ns, self._read(connection, data, f"{self.path}#{topic}"))
             for connection, recorded_ns, data in self.messages(reader, topic)
         ]
         if found[0].msgtype == STRING:
-            return Latched([at for at, _ in said], [m.data for _, m in said])
-        return ByStamp({stamp_ns_of(m.header.stamp): best_class(m) for _, m in said})
+            return Latched([at for at, _ in messages], [m.data for _, m in messages])
+        return ByStamp({stamp_ns_of(m.header.stamp): best_class(m) for _, m in messages})
 
     def _read(self, connection: Any, data: bytes, source: str) -> Any:
         try:
             return self._store.deserialize_cdr(data, connection.msgtype)
-        except Exception as error:  # whatever it stumbles on
+        except Exception as error:  # damaged bytes raise many types
             reason = one_line(error, 80) or type(error).__name__
             raise StreamError(
-                f"{one_line(source)} is no whole message ({reason}); record it again"
+                f"{one_line(source)} is a damaged message ({reason}); record it again"
             ) from None
 
     def _damaged(self, error: Exception) -> StreamError:
+        reason = one_line(error, 120) or repr(error)
         return StreamError(
-            f"{one_line(self.path)} is no whole recording ({one_line(error, 120) or repr(error)}); "
-            "copy it again, or mend it with `mcap recover` or `ros2 bag reindex`"
+            f"{one_line(self.path)} is a damaged recording ({reason}); "
+            "copy it again, or repair it with `mcap recover` or `ros2 bag reindex`"
         )
 
 
@@ -191,10 +187,10 @@ def _refuse(error: StreamError) -> np.ndarray:
 
 
 def _file_of(path: Path) -> Path:
-    """Return what to read: the folder where it has its metadata, else the one file in it."""
+    """Return the path to read: a folder with metadata, or the single file in it."""
     if path.suffix == ".bag" and not path.is_dir():
         raise StreamError(
-            f"{one_line(path)} is a bag of ROS 1; convert it with `rosbags-convert --src "
+            f"{one_line(path)} is a ROS 1 bag; convert it with `rosbags-convert --src "
             f"{one_line(path)} --dst NEW`"
         )
     if not path.is_dir() or (path / "metadata.yaml").is_file():
@@ -203,6 +199,6 @@ def _file_of(path: Path) -> Path:
     if len(files) == 1:
         return files[0]
     raise StreamError(
-        f"{one_line(path)} holds {len(files)} recordings and no metadata.yaml; give one of them, "
-        "or run `ros2 bag reindex`"
+        f"{one_line(path)} contains {len(files)} recordings and no metadata.yaml; give one of "
+        "them, or run `ros2 bag reindex`"
     )

@@ -1,9 +1,11 @@
-"""What labels the frames of a recording: the messages of another topic, in one of two ways.
+"""Labels the frames of a recording by the messages of another topic, in one of two ways.
 
-- std_msgs/String, latched: a text labels every frame recorded after it, until the next text; an
-  empty one ends that. Both are compared by the time of recording, as a String has no stamp.
-- vision_msgs/Classification, by stamp: `header.stamp` is that of the frame that is labelled,
-  whenever it was said; of several the last counts, and one without results takes the label back.
+- std_msgs/String, latched: a text labels every frame recorded after it, until the next text. An
+  empty text ends the labelling. Frames and texts are compared by the time of recording, because a
+  String has no stamp.
+- vision_msgs/Classification, by stamp: `header.stamp` is the stamp of the frame to label, no matter
+  when the message was recorded. Of several for one frame the last counts. One without results
+  withdraws the label.
 """
 
 from __future__ import annotations
@@ -18,17 +20,22 @@ from typing import Any
 from plr_edge.stream.base import one_line
 
 _log = logging.getLogger(__name__)
-LabelOf = Callable[[int, int], "str | None"]  # of a frame's stamp_ns and recorded_ns
+LabelOf = Callable[[int, int], "str | None"]  # from stamp_ns and recorded_ns
 
 
 def unlabelled(stamp_ns: int, recorded_ns: int) -> None:
-    """Label nothing."""
+    """Return no label."""
     return None
 
 
 @dataclass
 class Latched:
-    """The last text that was recorded before a frame, or with it."""
+    """Labels a frame with the last text recorded before it, or at the same time.
+
+    Attributes:
+        recorded_ns: times of recording of the texts, ascending.
+        texts: the texts.
+    """
 
     recorded_ns: Sequence[int]
     texts: Sequence[str]
@@ -39,7 +46,7 @@ class Latched:
 
 
 class ByStamp:
-    """The label of the frame of a stamp."""
+    """Labels the frame with a given stamp."""
 
     def __init__(self, labels: dict[int, str | None]) -> None:
         self.labels = labels
@@ -51,22 +58,22 @@ class ByStamp:
         return self.labels.get(stamp_ns)
 
     def warn_of_unused(self, path: Path, topic: str) -> None:
-        """Say how many labels named no frame."""
+        """Log how many labels matched no frame."""
         n_unused = len(self.labels) - len(self._used)
         if n_unused:
             _log.warning(
-                "%s: %d of %d labels of %s have the stamp of no frame",
+                "%s: %d of %d labels on %s match no frame by their stamps",
                 one_line(path), n_unused, len(self.labels), topic,
             )  # fmt: skip
 
 
 def stamp_ns_of(stamp: Any) -> int:
-    """Return a builtin_interfaces/Time in ns; 0 where nobody set it."""
+    """Return a builtin_interfaces/Time in ns. 0 means that it was not set."""
     return int(stamp.sec) * 1_000_000_000 + int(stamp.nanosec)
 
 
 def best_class(message: Any) -> str | None:
-    """Return the class of a vision_msgs/Classification with the highest score, None without any."""
+    """Return the best class of a vision_msgs/Classification. None if it has no results."""
     if not len(message.results):
         return None
     return str(max(message.results, key=lambda result: float(result.score)).class_id)

@@ -1,4 +1,4 @@
-"""Which topic of a recording is meant. Looks at names and types, reads no message."""
+"""Chooses a topic of a recording by its name and type. Reads no message."""
 
 from __future__ import annotations
 
@@ -17,10 +17,18 @@ LABEL_TYPES = (STRING, CLASSIFICATION)
 def choose_topic(
     path: Path, connections: Sequence[Any], topic: str | None, types: Sequence[str], option: str
 ) -> list[Any]:
-    """Return the connections of a topic; those of the only one of these types, if None.
+    """Return the connections of a topic.
+
+    Args:
+        path: the recording, for messages.
+        connections: all connections of the recording.
+        topic: name of the topic. None chooses the only one of the given types.
+        types: message types that are allowed.
+        option: option that names the topic, for messages.
 
     Raises:
-        StreamError: there is none, or several, or it is of another type; lists what there is.
+        StreamError: there is no such topic, there are several, or it has another type. The message
+            lists all topics.
     """
     fitting = sorted({c.topic for c in connections if c.msgtype in types and c.msgcount})
     if topic is None and len(fitting) == 1:
@@ -38,7 +46,7 @@ def choose_topic(
         problem = f"no topic {one_line(topic, 80)}; choose another {option}"
     held = ", ".join(sorted({f"{c.topic} ({_short(c.msgtype)})" for c in connections}))
     raise StreamError(
-        f"{one_line(path)} has {problem}; it holds {one_line(held, 1500) or 'nothing'}"
+        f"{one_line(path)} has {problem}; its topics are {one_line(held, 1500) or 'none'}"
     )
 
 

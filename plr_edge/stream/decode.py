@@ -1,4 +1,4 @@
-"""Bytes of an image file -> (H, W, 3) uint8 RGB, or one clear reason why not. Opens no file."""
+"""Decodes the bytes of an image file to (H, W, 3) uint8 RGB. Opens no file."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ _TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-# what Pillow's readers have been seen to raise on damaged files
+# exceptions that Pillow's readers raise on damaged files, as observed
 _DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError,
     OverflowError, NotImplementedError, struct.error, zlib.error,
@@ -31,41 +31,41 @@ _DAMAGE = (
 
 
 def decode_image(data: bytes, source: str) -> np.ndarray:
-    """Decode an image file, upright.
+    """Decode an image file, and turn the image upright.
 
     Args:
-        data: its bytes.
-        source: what to call it in a message.
+        data: bytes of the file.
+        source: name of the file, for messages.
 
     Returns:
         (H, W, 3) uint8 RGB.
 
     Raises:
-        StreamError: it is empty, damaged, too large or no image.
+        StreamError: the file is empty, damaged, too large or not an image.
     """
     name = one_line(source)
     if not data:
         raise StreamError(f"{name} is empty (0 bytes); record it again or remove it")
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # truncated EXIF and the like: the pixels decide
+            warnings.simplefilter("ignore")  # e.g. truncated EXIF: the pixels decide
             warnings.simplefilter("error", Image.DecompressionBombWarning)
             with Image.open(io.BytesIO(data)) as image:
                 return _rgb(_upright(image))
     except (Image.DecompressionBombError, Image.DecompressionBombWarning, MemoryError):
-        raise StreamError(f"{name} has too many pixels; make it smaller") from None
+        raise StreamError(f"{name} has too many pixels; scale it down") from None
     except UnidentifiedImageError:
-        raise StreamError(f"{name} is no image that we can read; record it again") from None
+        raise StreamError(f"{name} is not an image of a known format; record it again") from None
     except _DAMAGE as error:
         reason = one_line(error, 120)
-        raise StreamError(f"{name} is no whole image ({reason}); record it again") from None
+        raise StreamError(f"{name} is damaged ({reason}); record it again") from None
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    image.load()  # before EXIF: a truncated file shall fail here
+    image.load()  # before EXIF, so that a truncated file fails here
     try:
         turn = _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except _DAMAGE:  # EXIF that cannot be read turns nothing
+    except _DAMAGE:  # unreadable EXIF: leave the image as it is
         return image
     return image if turn is None else image.transpose(turn)
 

@@ -1,4 +1,4 @@
-"""Images listed in a file: a CSV with labels and stamps, or a text file with a path a line."""
+"""Images listed in a file: a CSV with labels and stamps, or a text file of paths."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from plr_edge.stream.files import file_entry, finite, in_order, open_lines
 def open_csv(
     path: Path, strict: bool, limit_per_class: int | None = None, order: str = "given"
 ) -> Stream:
-    """Open a CSV with a header: `path`, and `label` and `stamp_ns` where known.
+    """Open a CSV with the columns `path` and, optionally, `label` and `stamp_ns`.
 
-    Paths are relative to the CSV. An empty label means that nobody said. Rows keep their order;
-    in `time` order they are sorted by their stamps.
+    Paths are relative to the CSV. An empty label means no label. Rows keep their order, or are
+    sorted by their stamps in `time` order.
 
     Raises:
-        StreamError: it is no such CSV.
+        StreamError: the file cannot be read, or has no such columns.
     """
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
@@ -33,7 +33,7 @@ def open_csv(
 
 
 def open_txt(path: Path, strict: bool, limit_per_class: int | None = None) -> Stream:
-    """Open a text file of `path` or `path<TAB>label` lines, read as they are needed.
+    """Open a text file of `path` or `path<TAB>label` lines, which are read as needed.
 
     Paths are relative to the text file.
     """
@@ -57,7 +57,7 @@ def _rows(path: Path, reader: csv.DictReader[str]) -> Iterator[Entry]:
     for row in reader:
         origin = f"{one_line(path)} line {reader.line_num}"
         if not row["path"]:
-            raise StreamError(f"{origin} names no image; write its path")
+            raise StreamError(f"{origin} has no path; write the path of an image")
         text = row.get("stamp_ns")
         try:
             stamp_ns = int(text) if text else None

@@ -1,7 +1,7 @@
-"""Sources that never end: a camera, a video at its own rate, a folder that is watched.
+"""Live sources: a camera, a stream played at its own rate, a folder that is watched.
 
-Each is an iterator of frames for a thread of its own; what is not taken in time is dropped by the
-one who reads.
+Each is an iterator of frames, for a thread of its own. The reader drops the frames that come too
+fast.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.errors import MissingExtraError, StreamError
+from plr_edge.errors import StreamError, load
 from plr_edge.stream.bag import is_bag
 from plr_edge.stream.base import Frame, one_line
 from plr_edge.stream.decode import decode_image
@@ -27,20 +27,26 @@ _IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 _TAKEN = -1
 _FAILURES_IN_A_ROW = 50
 _NETWORK_MS = 5000
-_PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # before a camera that failed is opened again
+_PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # before a failed camera is opened again
 
 
 class LiveSource:
-    """Frames as they come, and how the source is.
+    """Frames as they arrive, and the health of their source.
 
     Attributes:
-        kind: camera, folder, bag or film.
-        trouble: why nothing comes now, empty where something does.
-        heard_s: when the driver last came back, of `time.monotonic`; None where none can hang.
+        kind: type of the source: camera, folder, bag or film.
+        trouble: why no frames arrive. Empty if they do.
+        heard_s: `time.monotonic` of the last read from the driver. None for sources that cannot
+            hang.
     """
 
     def __init__(self, kind: str, frames: Callable[[LiveSource], Iterator[Frame]]) -> None:
-        """Start with no trouble; `frames` reads, and keeps the attributes."""
+        """Create a source.
+
+        Args:
+            kind: type of the source.
+            frames: yields frames of the source, and updates its attributes.
+        """
         self.kind, self.trouble = kind, ""
         self.heard_s: float | None = None
         self._frames = frames(self)
@@ -55,18 +61,18 @@ class LiveSource:
 def open_live(
     source: str, stop: threading.Event, rate: float | None = None, topic: str | None = None
 ) -> LiveSource:
-    """Open a source that gives frames as they come.
+    """Open a live source.
 
     Args:
         source: a camera (`0`, `/dev/video0`, an rtsp:// address, a GStreamer pipeline), a folder to
-            watch, or a stream of `open_stream` played at a rate.
+            watch, or a stream of `open_stream`, which is played at its rate.
         stop: ends the iteration.
-        rate: frames a second of a stream; its stamps, or 30, by default.
-        topic: of the images of a ROS bag; may be left out where there is one.
+        rate: frames per second of a stream. None follows its stamps, or plays 30 without them.
+        topic: image topic of a ROS bag. Required if there are several.
 
     Raises:
         StreamError: there is no such source.
-        MissingExtraError: it needs OpenCV.
+        MissingExtraError: the source needs OpenCV.
     """
     if source.isdigit() or source.startswith(("/dev/", "rtsp://", "rtsps://")) or " ! " in source:
         return _camera(source, stop)
@@ -80,32 +86,27 @@ def open_live(
 
 
 def _camera(source: str, stop: threading.Event) -> LiveSource:
-    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # what fails is said in our own words
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # errors are reported by us
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    try:
-        import cv2
-    except ImportError:
-        raise MissingExtraError(
-            "a camera needs OpenCV; install it with `pip install 'plr-edge[video]'`"
-        ) from None
+    cv2 = load("cv2", "video", why="a camera")
     capture = _opened(cv2, source)
     return LiveSource("camera", lambda self: _captured(self, cv2, capture, source, stop))
 
 
 def _opened(cv2: Any, source: str) -> Any:
-    if source.startswith(("rtsp://", "rtsps://")):  # by default it hangs for half a minute
+    if source.startswith(("rtsp://", "rtsps://")):  # the default timeout is half a minute
         timeouts = [cv2.CAP_PROP_OPEN_TIMEOUT_MSEC, cv2.CAP_PROP_READ_TIMEOUT_MSEC]
         limits = [number for name in timeouts for number in (name, _NETWORK_MS)]
         capture = cv2.VideoCapture(source, cv2.CAP_FFMPEG, limits)
     else:
-        kind = cv2.CAP_GSTREAMER if " ! " in source else cv2.CAP_ANY
-        capture = cv2.VideoCapture(int(source) if source.isdigit() else source, kind)
+        backend = cv2.CAP_GSTREAMER if " ! " in source else cv2.CAP_ANY
+        capture = cv2.VideoCapture(int(source) if source.isdigit() else source, backend)
     if not capture.isOpened():
         information = [line.split() for line in cv2.getBuildInformation().splitlines()]
         has = "with" if any(x[:2] == ["GStreamer:", "YES"] for x in information) else "without"
         raise StreamError(
-            f"cannot open the camera {one_line(source, 80)}; is it there, and free? OpenCV "
-            f"{cv2.__version__} was built {has} GStreamer"
+            f"cannot open the camera {one_line(source, 80)}; check that it is connected and not in "
+            f"use. OpenCV {cv2.__version__} was built {has} GStreamer"
         )
     return capture
 
@@ -113,7 +114,7 @@ def _opened(cv2: Any, source: str) -> Any:
 def _captured(
     self: LiveSource, cv2: Any, capture: Any, source: str, stop: threading.Event
 ) -> Iterator[Frame]:
-    """Read a camera; one that fails is closed, and opened again after a pause."""
+    """Read a camera. If it fails, close it and open it again after a pause."""
     index = n_failures = n_pauses = 0
     try:
         while not stop.is_set():
@@ -128,7 +129,7 @@ def _captured(
             if n_failures < _FAILURES_IN_A_ROW and capture is not None:
                 stop.wait(0.02)
                 continue
-            self.trouble = f"the camera {one_line(source, 80)} gives no frames; trying again"
+            self.trouble = f"the camera {one_line(source, 80)} delivers no frames; trying again"
             if capture is not None:
                 capture.release()
                 capture = None
@@ -144,7 +145,7 @@ def _captured(
 
 
 def _rgb(image: np.ndarray) -> np.ndarray:
-    """Turn what OpenCV reads, (H, W, 3) BGR or (H, W) grey, into (H, W, 3) uint8 RGB."""
+    """Convert an image of OpenCV, (H, W, 3) BGR or (H, W) grey, to (H, W, 3) uint8 RGB."""
     if image.ndim == 2 or image.shape[2] == 1:
         return np.repeat(image.reshape(*image.shape[:2], 1), 3, axis=2)
     return np.ascontiguousarray(image[:, :, 2::-1])
@@ -156,16 +157,16 @@ def _watched(
     """Yield images that appear in a folder, once their size no longer changes.
 
     Args:
-        self: to say how the folder is.
+        self: source whose health to update.
         path: the folder.
-        known: sizes of files by name, `_TAKEN` for those that are not to be read.
-        stop: ends it.
+        known: sizes of files by name, or `_TAKEN` for those to skip.
+        stop: ends the iteration.
     """
     index = 0
     while not stop.wait(_LOOK_EVERY_S):
         try:
             sizes = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
-        except OSError as error:  # gone, or a file in it just went
+        except OSError as error:  # the folder is gone, or a file in it was just deleted
             self.trouble = "" if path.is_dir() else f"cannot read {path}: {error.strerror}"
             continue
         self.trouble = ""
@@ -196,7 +197,7 @@ def _played(
     def frames(_: LiveSource) -> Iterator[Frame]:
         start, last_ns, due = 0.0, None, 0.0
         for index, frame in enumerate(stream):
-            start = start or time.monotonic()  # the first frame took a while to decode
+            start = start or time.monotonic()  # the first frame takes a while to decode
             if rate is not None or last_ns is None or frame.stamp_ns <= last_ns:
                 due += 1.0 / (rate or 30.0) if index else 0.0
             else:

@@ -1,6 +1,6 @@
-"""sensor_msgs Image and CompressedImage -> (H, W, 3) uint8 RGB. Reads fields; knows no ROS.
+"""Converts sensor_msgs Image and CompressedImage to (H, W, 3) uint8 RGB. Imports no ROS.
 
-Takes whatever has the fields of the message: what `rosbags` reads, or what rclpy delivers.
+Accepts any object with the fields of the message, whether `rosbags` or rclpy made it.
 """
 
 from __future__ import annotations
@@ -16,18 +16,25 @@ from plr_edge.stream.base import one_line
 from plr_edge.stream.decode import decode_image
 
 _Convert = Callable[[np.ndarray], np.ndarray]
-# BT.601 with 16..235 and 16..240, in 1/65536: what V4L2 cameras send and OpenCV assumes
+# BT.601 with ranges 16..235 and 16..240, in 1/65536, as V4L2 cameras send and OpenCV assumes
 _Y, _RV, _GV, _GU, _BU = 76309, 104597, 53279, 25675, 132201
 
 
 @dataclass(frozen=True)
 class _Encoding:
-    """How the bytes of a pixel are laid out, and what makes RGB of (H, W, channels)."""
+    """Layout of a pixel.
+
+    Attributes:
+        channels: channels per pixel.
+        convert: converts (H, W, channels) to RGB.
+        bits: bits per channel, 8 or 16.
+        least: smallest width and height. The width is a multiple of it.
+    """
 
     channels: int
     convert: _Convert
     bits: int = 8
-    least: int = 1  # width and height are multiples of, and at least
+    least: int = 1
 
 
 def _rgb(pixels: np.ndarray) -> np.ndarray:
@@ -43,7 +50,7 @@ def _mono(pixels: np.ndarray) -> np.ndarray:
 
 
 def _yuv(luma_at: int) -> _Convert:
-    """Of two bytes a pixel, luma at `luma_at` and U or V, by turns, at the other."""
+    """Convert two bytes per pixel: luma at `luma_at`, and U and V in turns at the other."""
 
     def convert(pixels: np.ndarray) -> np.ndarray:
         luma = np.maximum(pixels[..., luma_at].astype(np.int32) - 16, 0) * _Y  # (H, W)
@@ -56,20 +63,20 @@ def _yuv(luma_at: int) -> _Convert:
 
 
 def _bayer(pattern: str) -> _Convert:
-    """Bilinear; `pattern` names the colours of the first two pixels of rows 0 and 1."""
+    """Demosaic bilinearly. `pattern` is the colours of the first two pixels of rows 0 and 1."""
 
     def convert(pixels: np.ndarray) -> np.ndarray:
         height, width = pixels.shape[:2]
         # a reflected border keeps the pattern's parity
         wide = np.pad(pixels[..., 0].astype(np.uint32), 1, mode="reflect")
 
-        def moved(down: int, right: int) -> np.ndarray:
+        def shifted(down: int, right: int) -> np.ndarray:
             return wide[1 + down : 1 + down + height, 1 + right : 1 + right + width]
 
-        sideways, upright = moved(0, -1) + moved(0, 1), moved(-1, 0) + moved(1, 0)
-        corners = moved(-1, -1) + moved(-1, 1) + moved(1, -1) + moved(1, 1)
+        sideways, upright = shifted(0, -1) + shifted(0, 1), shifted(-1, 0) + shifted(1, 0)
+        corners = shifted(-1, -1) + shifted(-1, 1) + shifted(1, -1) + shifted(1, 1)
         made = {
-            "own": moved(0, 0), "beside": (sideways + 1) // 2, "above": (upright + 1) // 2,
+            "own": shifted(0, 0), "beside": (sideways + 1) // 2, "above": (upright + 1) // 2,
             "cross": (sideways + upright + 2) // 4, "corner": (corners + 2) // 4,
         }  # fmt: skip
         rgb = np.empty((height, width, 3), pixels.dtype)
@@ -92,7 +99,7 @@ def _bayer(pattern: str) -> _Convert:
 
 
 def _encodings() -> dict[str, _Encoding]:
-    """Return what sensor_msgs/image_encodings calls them; 8UC1 and 8UC3 are cv_bridge's."""
+    """Return encodings by their sensor_msgs name. 8UC1 and 8UC3 are as in cv_bridge."""
     found = {"8UC1": _Encoding(1, _mono), "8UC3": _Encoding(3, _bgr)}
     for bits in (8, 16):
         found[f"mono{bits}"] = _Encoding(1, _mono, bits)
@@ -110,18 +117,18 @@ ENCODINGS = _encodings()
 
 
 def image_of(message: Any, source: str) -> np.ndarray:
-    """Make an image of a message.
+    """Convert a ROS message to an image.
 
     Args:
-        message: with the fields of sensor_msgs/Image (`encoding`, `height`, `width`, `step`,
-            `is_bigendian`, `data`) or of sensor_msgs/CompressedImage (`format`, `data`).
-        source: what to call it in a message.
+        message: object with the fields of sensor_msgs/Image (`encoding`, `height`, `width`,
+            `step`, `is_bigendian`, `data`) or of sensor_msgs/CompressedImage (`format`, `data`).
+        source: name of the image, for error messages.
 
     Returns:
-        (H, W, 3) uint8 RGB, contiguous, a copy. 16 bits are cut to the upper 8.
+        (H, W, 3) uint8 RGB, a contiguous copy. Of 16 bits the upper 8 are kept.
 
     Raises:
-        StreamError: the encoding is unknown, bytes are missing, or it is no image.
+        StreamError: the encoding is unknown, bytes are missing, or the size is not allowed.
     """
     data = np.frombuffer(message.data, np.uint8)
     if hasattr(message, "format"):
@@ -130,37 +137,37 @@ def image_of(message: Any, source: str) -> np.ndarray:
     if encoding is None:
         raise StreamError(
             f"{one_line(source)} has the encoding {one_line(message.encoding, 40)!r}; "
-            f"there are {', '.join(ENCODINGS)}"
+            f"supported are {', '.join(ENCODINGS)}"
         )
     pixels = _pixels(message, encoding, data, source)
     rgb = encoding.convert(pixels)
     if encoding.bits == 16:
         rgb = (rgb >> 8).astype(np.uint8)
-    return np.array(rgb, order="C")  # a copy: the message's memory is not ours
+    return np.array(rgb, order="C")  # a copy: the memory belongs to the message
 
 
 def _pixels(message: Any, encoding: _Encoding, data: np.ndarray, source: str) -> np.ndarray:
-    """Return (H, W, channels) uint8 or uint16 of the bytes of an image, its padding left out."""
+    """Return the pixels, (H, W, channels) uint8 or uint16, without padding."""
     height, width, step = int(message.height), int(message.width), int(message.step)
     shown = f"{one_line(source)} ({width} x {height} {message.encoding})"
     row_bytes = width * encoding.channels * encoding.bits // 8
     if min(height, width) < encoding.least or width % encoding.least:
-        raise StreamError(f"{shown} is no image; look at what records it")
+        raise StreamError(f"{shown} is not an image; check what records it")
     if step < row_bytes:
-        raise StreamError(f"{shown} has a step of {step} bytes; a row takes {row_bytes}")
+        raise StreamError(f"{shown} has a step of {step} bytes; a row needs {row_bytes}")
     needed = step * (height - 1) + row_bytes
     if len(data) < needed:
         raise StreamError(f"{shown} has {len(data)} bytes of {needed}; record it again")
     rows = np.lib.stride_tricks.as_strided(data, (height, row_bytes), (step, 1))
-    kind = np.dtype(np.uint8 if encoding.bits == 8 else ">u2" if message.is_bigendian else "<u2")
-    pixels = np.ascontiguousarray(rows).view(kind).reshape(height, width, encoding.channels)
-    return pixels.astype(kind.newbyteorder("="), copy=False)
+    dtype = np.dtype(np.uint8 if encoding.bits == 8 else ">u2" if message.is_bigendian else "<u2")
+    pixels = np.ascontiguousarray(rows).view(dtype).reshape(height, width, encoding.channels)
+    return pixels.astype(dtype.newbyteorder("="), copy=False)
 
 
 def _decompressed(form: str, data: bytes, source: str) -> np.ndarray:
     if "compressedDepth" in form:
         raise StreamError(
-            f"{one_line(source)} is a depth image ({one_line(form, 40)!r}); name a topic of "
+            f"{one_line(source)} is a depth image ({one_line(form, 40)!r}); choose a topic of "
             "colour or grey images"
         )
     return decode_image(data, source)

@@ -1,4 +1,4 @@
-"""Video files, by OpenCV (extra `video`). Knows no camera."""
+"""Video files, read by OpenCV (extra `video`). Knows no camera."""
 
 from __future__ import annotations
 
@@ -10,27 +10,22 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.errors import MissingExtraError, StreamError
+from plr_edge.errors import StreamError, load
 from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"}
 
 
 def open_video(path: Path, strict: bool, limit_per_class: int | None = None) -> Stream:
-    """Open a video file; every frame is read.
+    """Open a video file.
 
-    A file `VIDEO.csv` beside it, with the columns start_s, end_s and label, labels spans of it.
+    A file `VIDEO.csv` beside it, with the columns start_s, end_s and label, labels spans of time.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
-        StreamError: the file is no video that OpenCV can read.
+        StreamError: OpenCV cannot read the file.
     """
-    try:
-        import cv2
-    except ImportError:
-        raise MissingExtraError(
-            "reading a video needs OpenCV; install it with `pip install 'plr-edge[video]'`"
-        ) from None
+    cv2 = load("cv2", "video", why="reading a video")
     capture = _capture(cv2, path)
     n_frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
     capture.release()
@@ -48,7 +43,7 @@ def _capture(cv2: Any, path: Path) -> Any:
     capture = cv2.VideoCapture(str(path))
     if not capture.isOpened():
         raise StreamError(
-            f"{one_line(path)} is no video that OpenCV can read; try to convert it to .mp4"
+            f"{one_line(path)} is not a video that OpenCV can read; try to convert it to .mp4"
         )
     return capture
 
@@ -58,8 +53,8 @@ def _entries(cv2: Any, path: Path, spans: list[tuple[float, float, str]]) -> Ite
     capture = _capture(cv2, path)
     try:
         position = 0
-        while capture.grab():  # decodes no more than it must; `retrieve` makes the image
-            # of the frame that was just grabbed; asked before, it would be the one before
+        while capture.grab():  # does not decode; `retrieve` does
+            # read after `grab`: before, it is the time of the previous frame
             at_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
             label = next((name for start, end, name in spans if start <= at_ms / 1e3 < end), None)
             source = f"{path}#{position}"

@@ -1,9 +1,10 @@
 import numpy as np
 import pytest
 
-from benchmarks import fleet, fleet_report, fleet_runs
+from benchmarks import fleet, fleet_runs
 from benchmarks.class_statistics import Statistics
-from benchmarks.scenarios import Scenario, make_task
+from benchmarks.runner import Settings
+from benchmarks.scenarios import Scenario
 from plr_edge.classifiers.lda import StreamingLda
 from plr_edge.classifiers.ridge import Ridge
 from plr_edge.config import LearningConfig
@@ -57,38 +58,39 @@ def test_draws_have_the_mean_and_the_spread_of_their_class():
 
 @pytest.mark.parametrize("overlap", ["disjoint", "overlapping"])
 def test_each_class_is_seen_by_as_many_robots_as_asked(overlap, made):
-    _, bundles, parts, _ = made
-    task = make_task(Scenario(dataset="films", per_class=6), bundles, parts, 0)
-    robots = fleet.Fleet(task, 3, overlap, LearningConfig(memory_bytes=300_000)).robots
+    benchmark = made.benchmark(per_class=6)
+    robots = fleet.Fleet(benchmark, 3, overlap, LearningConfig(memory_bytes=300_000)).robots
     seen = sum((robot.taps.counts > 0).astype(int) for robot in robots)
     assert (seen == fleet.OVERLAPS[overlap]).all()
-    assert sum(len(robot.part.labels) for robot in robots) == len(task.train.labels)
+    assert sum(len(robot.split.labels) for robot in robots) == len(benchmark.train.labels)
 
 
 def test_sharing_beats_isolation_costs_bytes_and_resumes(made, monkeypatch):
-    _, bundles, parts, folder = made
     for name, value in (("_STEPS", 6), ("_LATENTS_EACH", (2,)), ("_ROUNDS", (1,))):
         monkeypatch.setattr(fleet, name, value)
     monkeypatch.setattr(fleet_runs, "OVERLAPS", {"disjoint": 1})
     monkeypatch.setattr(fleet, "_MOST_TESTED", 60)
-    given = {"output": folder / "fleet", "config": LearningConfig(memory_bytes=300_000),
-             "data": folder, "jobs": 1, "say": lambda _: None}  # fmt: skip
-    (folder / "fleet").mkdir()
+    output = made.folder / "fleet"
+    settings = Settings(
+        data=made.folder, output=output, config=LearningConfig(memory_bytes=300_000)
+    )
     scenario, made_seeds = Scenario(dataset="films", per_class=6), []
 
-    def make_one(scenario, seed, *_):
+    def make_benchmark(scenario, seed, *_):
         made_seeds.append(seed)
-        return make_task(scenario, bundles, parts, seed)
+        return made.benchmark(seed, per_class=6)
 
-    monkeypatch.setattr(fleet_runs, "make_one", make_one)
+    monkeypatch.setattr(fleet_runs, "make_benchmark", make_benchmark)
     monkeypatch.setattr(
-        fleet_runs,
-        "in_processes",
-        lambda calls, *_: (one(*args, **named) for one, args, named in calls),
+        fleet_runs, "in_processes", lambda calls, _: (one(*arguments) for one, arguments in calls)
     )
-    rows = fleet_runs.run_fleets(scenario, 2, 1, **given)
-    assert fleet_runs.run_fleets(scenario, 2, 1, **given) == rows and made_seeds == [0, 0, 0]
-    lines = {(x["sent"], x["answers"]): x for x in fleet_report.summary(rows, "disjoint")}
+
+    def run():
+        return fleet_runs.run_fleets(scenario, 2, 1, settings, jobs=1, say=lambda _: None)
+
+    rows = run()
+    assert run() == rows and made_seeds == [0, 0, 0]
+    lines = {(x["sent"], x["answers"]): x for x in fleet_runs.summary(rows, "disjoint")}
     alone = lines["isolation", "fast"]["accuracy %"]
     assert lines["statistics of the taps", "fast (ridge)"]["accuracy %"] > alone + 20
     one = lines["one robot saw everything", "fast"]["accuracy %"]
@@ -97,5 +99,5 @@ def test_sharing_beats_isolation_costs_bytes_and_resumes(made, monkeypatch):
         if "robot saw" not in sent:
             assert (line["kB a robot"] > 0) == (sent != "isolation")
     pytest.importorskip("matplotlib")
-    assert (folder / "fleet" / "fleet.html").stat().st_size > 5000
-    assert "| class means | class means |" in fleet_report.markdown(rows, "films")
+    assert (output / "fleet.html").stat().st_size > 5000
+    assert "| class means | class means |" in fleet_runs.markdown(rows)

@@ -17,12 +17,6 @@ def test_the_exponent_is_that_of_a_power():
 def test_growth_measures_every_size_with_levels_in_the_proportions_of_the_schedule(
     bundle_path, monkeypatch
 ):
-    monkeypatch.setattr(growth, "CLASSES", (3, 6))
-    monkeypatch.setattr(growth, "LATENTS", (64, 200))
-    monkeypatch.setattr(growth, "_FEW", 64)
-    monkeypatch.setattr(growth, "_SOME", 3)
-    monkeypatch.setattr(growth, "_ROUND", 20)
-    monkeypatch.setattr(growth, "_ROUNDS", 1)
     learners = []
     filled = growth._filled
 
@@ -33,7 +27,7 @@ def test_growth_measures_every_size_with_levels_in_the_proportions_of_the_schedu
 
     monkeypatch.setattr(growth, "_filled", kept)
     bundle = open_bundle(bundle_path)
-    facts = growth.grow(bundle, LearningConfig(), lambda _: None)
+    facts = growth.grow(bundle, LearningConfig(), lambda _: None, growth.QUICK)
     assert json.loads(json.dumps(facts)) == facts
     assert [(len(x.features.memory), x.cosine.n_classes) for x in learners] == [
         (64, 3),
@@ -49,3 +43,5 @@ def test_growth_measures_every_size_with_levels_in_the_proportions_of_the_schedu
     assert all(ratio > 0 for ratio in facts["ratios"].values())
     ages = learners[0].features._cache.ages(4, np.arange(64), learners[0].features._n_updates[4])
     assert ages.min() >= 0 and ages.max() > 0
+    text = growth.markdown(facts)
+    assert "| 6 | 64 |" in text and "one at 200 latents" in text

@@ -111,7 +111,7 @@ def test_rivers_densities_are_what_its_naive_bayes_has():
     rng = np.random.default_rng(0)
     x, y = rng.standard_normal((30, 3)).astype(np.float32), np.arange(30) % 2
     x[:, 2] = y == 0  # does not vary within a class: its density is 0
-    ours = comparison.RiverBayes(3)
+    ours = comparison.RiverBayes(3, 2)
     ours.learn_many(x, y)
     for c in (0, 1):
         own = x[y == c].astype(float)
@@ -122,7 +122,7 @@ def test_rivers_densities_are_what_its_naive_bayes_has():
 
 
 def test_equal_votes_count_neighbours():
-    ours = comparison.OURS["k nearest neighbours"](2)
+    ours = comparison.OURS["k nearest neighbours"](2, 2)
     angles = np.array([0.0, 0.3, 0.3, 0.3, 0.3, 2.0])
     x = np.stack([np.cos(angles), np.sin(angles)], 1).astype(np.float32)
     ours.learn_many(x, np.array([0, 1, 1, 1, 0, 0]))

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from plr_edge.classifiers import CLASSIFIERS, Ridge, StreamingLda
-from plr_edge.classifiers.class_means import ClassMeans, SequentialScorer, fit_means
+from plr_edge.classifiers.class_means import ClassMeans, SequentialScorer
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.classifiers.unknown_threshold import fit_means
 from plr_edge.errors import StateError
 
 D, K, N = 12, 4, 240

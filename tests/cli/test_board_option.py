@@ -29,7 +29,7 @@ def test_budgets_that_are_not_given_come_from_the_board(monkeypatch: pytest.Monk
     budget = make_budget(options)
     assert (budget.power_w, budget.duty_share) == (7, 0.5)
     assert (budget.deadline_ms, budget.max_temp_c) == (33, 80)
-    assert parse_bytes(options.memory) == 1_000_000_000
+    assert parse_bytes(options.memory_limit) == 1_000_000_000
 
 
 def test_without_the_option_nothing_is_limited() -> None:
@@ -69,4 +69,4 @@ def test_auto_takes_the_board_of_the_device_tree(tmp_path: Path) -> None:
 def test_unknown_board_is_one_line(plr_edge, tmp_path: Path) -> None:
     result = plr_edge("run", "bundle", "none", "--state", str(tmp_path / "s"), "--board", "tx2")
     assert result.exit_code == 2
-    assert "no board 'tx2' is known; there are agx-orin" in result.output
+    assert "unknown board 'tx2'; choose one of agx-orin" in result.output

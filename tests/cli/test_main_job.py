@@ -128,7 +128,7 @@ def test_every_schedule_learns(bundle_path, folders, tmp_path, plr_edge):
         state = str(tmp_path / name)
         result = plr_edge(
             "adapt", str(bundle_path), str(folders / "train"), "--state", state,
-            "--schedule", name, "--bits", "4", "--memory", "60KB", "--json",
+            "--schedule", name, "--bits", "4", "--latent-memory", "60KB", "--json",
         )  # fmt: skip
         assert result.exit_code == 0, result.output
         assert json.loads(result.stdout)["memory"]["bytes"] <= 60_000

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import shlex
-from dataclasses import replace
 from types import SimpleNamespace
 
 import click
@@ -13,16 +12,17 @@ import pytest
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.cli import cli
 from plr_edge.config import LearningConfig
-from plr_edge.planning import planner as recommend
-from plr_edge.planning.candidates import Limits
-from plr_edge.planning.trials import AccuracyTable, Family, Trial, read_accuracies
+from plr_edge.planning import planner as planning
+from plr_edge.planning.configurations import Constraints
+from plr_edge.planning.search_space import SearchSpace
+from plr_edge.planning.trials import Trial
 from plr_edge.robot.governor import Budget
 
 
-def entry_of(candidate, digest: str, ms_per_mmac: float = 0.1, joules: bool = True) -> dict:
-    """What a profile says of a candidate on a board on which only multiply-adds count."""
-    mmacs = {"prepare": 0.1, "frozen": candidate.frozen_macs / 1e6,
-             "adaptive": candidate.adaptive_macs / 1e6}  # fmt: skip
+def entry_of(configuration, digest: str, ms_per_mmac: float = 0.1, joules: bool = True) -> dict:
+    """Return a profile's entry, on a board on which only multiply-adds cost time."""
+    mmacs = {"prepare": 0.1, "frozen": configuration.frozen_macs / 1e6,
+             "adaptive": configuration.adaptive_macs / 1e6}  # fmt: skip
     mmacs["frame"] = sum(mmacs.values())
 
     def row(n: float) -> dict:
@@ -30,10 +30,10 @@ def entry_of(candidate, digest: str, ms_per_mmac: float = 0.1, joules: bool = Tr
         ms = n * ms_per_mmac
         return {"p50_ms": ms, "p90_ms": ms, "p99_ms": 1.2 * ms, **energy}
 
-    steps = [{"macs": macs, **row(macs / 4e6)} for macs in candidate.step_macs(64)]
+    steps = [{"macs": macs, **row(macs / 4e6)} for macs in configuration.step_macs(64)]
     return {
-        "path": "bundle", "backbone": "mobilenet_v2", "cut": candidate.cut,
-        "input_size": candidate.input_size, "precision": candidate.precision,
+        "path": "bundle", "backbone": "mobilenet_v2", "cut": configuration.cut,
+        "input_size": configuration.input_size, "precision": configuration.precision,
         "frozen_sha256": digest, "steps": steps,
         "engines": [{"part": part, "batch": 1, **row(n)} for part, n in mmacs.items()],
         "memory": {"trains": {"data_bytes": 400_000_000}, "answers": {"peak_rss_bytes": 10**8}},
@@ -41,19 +41,19 @@ def entry_of(candidate, digest: str, ms_per_mmac: float = 0.1, joules: bool = Tr
 
 
 @pytest.fixture(scope="module")
-def family(bundle_path):
-    return Family(open_bundle(bundle_path))
+def space(bundle_path):
+    return SearchSpace(open_bundle(bundle_path))
 
 
 @pytest.fixture(autouse=True)
-def computed_once(family, monkeypatch):
+def computed_once(space, monkeypatch):
     """Passes through the backbone at each size are the same in every test."""
-    compute = Family._of
-    monkeypatch.setattr(Family, "_of", lambda self, size: compute(family, size))
+    compute = SearchSpace._at
+    monkeypatch.setattr(SearchSpace, "_at", lambda self, size: compute(space, size))
 
 
 @pytest.fixture
-def profile(family, tmp_path):
+def profile(space, tmp_path):
     """Write a profile of the bundle, and return its path as a text."""
 
     def write(joules: bool = True, board: str = "NVIDIA Jetson Orin Nano", **more) -> str:
@@ -61,7 +61,7 @@ def profile(family, tmp_path):
             "schema": 2, "machine": {"board_model": board, "n_cores": 6},
             "idle": {"ina3221": {"w": 3.5}} if joules else {}, "energy_sources": [],
             "energy_absent": [] if joules else ["rapl: no intel-rapl zone"],
-            "bundles": [entry_of(family.own, family.bundle.frozen_sha256, joules=joules)], **more,
+            "bundles": [entry_of(space.own, space.bundle.frozen_sha256, joules=joules)], **more,
         }  # fmt: skip
         (tmp_path / "costs.json").write_text(json.dumps(facts))
         return str(tmp_path / "costs.json")
@@ -72,7 +72,7 @@ def profile(family, tmp_path):
 def test_plan_keeps_the_budgets_and_says_what_each_rejected_one_breaks(
     plr_edge, bundle_path, profile
 ):
-    budgets = ("--power", "7W", "--memory", "600MB", "--deadline", "25ms")
+    budgets = ("--power", "7W", "--memory-limit", "600MB", "--deadline", "25ms")
     result = plr_edge("plan", str(bundle_path), "--profile", profile(), *budgets, "--json")
     assert result.exit_code == 0, result.output
     plan = json.loads(result.stdout)
@@ -148,7 +148,7 @@ def test_budgets_that_nothing_keeps_end_with_1_and_what_comes_nearest(
 ):
     result = plr_edge("plan", str(bundle_path), "--profile", profile(), "--deadline", "1ms")
     assert result.exit_code == 1
-    assert "no candidate keeps every budget" in result.output and "deadline: " in result.output
+    assert "no configuration keeps every budget" in result.output and "deadline: " in result.output
 
 
 def test_fewer_latents_where_the_trainer_would_not_fit(plr_edge, bundle_path, profile):
@@ -156,7 +156,7 @@ def test_fewer_latents_where_the_trainer_would_not_fit(plr_edge, bundle_path, pr
     start = ("plan", str(bundle_path), "--profile", profile(), "--deadline", "9ms", "--json")
     rows = {}
     for budget in ("500MB", "340MB", "100MB"):
-        plan = json.loads(plr_edge(*start, "--memory", budget).stdout)
+        plan = json.loads(plr_edge(*start, "--memory-limit", budget).stdout)
         found = {(r["input_size"], r["cut"], r["precision"]): r for r in plan["candidates"]}
         rows[budget] = found[96, "block14", "fp32"]
     assert rows["500MB"]["latent_memory_bytes"] == 8_000_000
@@ -165,98 +165,103 @@ def test_fewer_latents_where_the_trainer_would_not_fit(plr_edge, bundle_path, pr
     assert rows["100MB"]["breaks"] == "memory: 400 MB"
 
 
-def test_profile_of_another_backbone_is_refused(plr_edge, bundle_path, profile, family):
-    other = {**entry_of(family.own, "0"), "backbone": "resnet18"}
+def test_profile_of_another_backbone_is_refused(plr_edge, bundle_path, profile, space):
+    other = {**entry_of(space.own, "0"), "backbone": "resnet18"}
     result = plr_edge("plan", str(bundle_path), "--profile", profile(bundles=[other]))
-    assert result.exit_code == 2 and "holds no bundle of mobilenet_v2" in result.output
-    broken = entry_of(family.own, "0")
+    assert result.exit_code == 2 and "has no bundle of mobilenet_v2" in result.output
+    broken = entry_of(space.own, "0")
     del broken["memory"]
     result = plr_edge("plan", str(bundle_path), "--profile", profile(bundles=[broken]))
     assert result.exit_code == 2 and "the profile lacks 'memory'" in result.output
 
 
-def test_finalists_are_measured_until_the_best_is(family, tmp_path, monkeypatch):
+def test_finalists_are_measured_until_the_best_is(space, tmp_path, monkeypatch):
     """Estimates come true or do not: here every larger input takes three times its estimate."""
     made = []
 
     def profile_bundles(bundles, config, **_):
-        made.append([bundle.candidate.name for bundle in bundles])
+        made.append([bundle.configuration.name for bundle in bundles])
         return {"bundles": [
-            entry_of(b.candidate, b.candidate.name, 0.3 if b.candidate.input_size > 96 else 0.1)
-            for b in bundles
+            entry_of(one, one.name, 0.3 if one.input_size > 96 else 0.1)
+            for one in (bundle.configuration for bundle in bundles)
         ]}  # fmt: skip
 
-    monkeypatch.setattr(recommend, "profile_bundles", profile_bundles)
-    monkeypatch.setattr(family, "export", lambda candidate, folder: SimpleNamespace(
-        candidate=candidate))  # fmt: skip
-    limits = Limits(budget=Budget(deadline_ms=25), memory_bytes=None, frames_per_s=30)
-    planner = recommend.Planner(family, limits, LearningConfig(), tmp_path, finalists=2)
+    monkeypatch.setattr(planning, "profile_bundles", profile_bundles)
+    monkeypatch.setattr(space, "export", lambda configuration, folder: SimpleNamespace(
+        configuration=configuration))  # fmt: skip
+    constraints = Constraints(
+        budget=Budget(deadline_ms=25), memory_limit_bytes=None, frames_per_s=30
+    )
+    planner = planning.Planner(space, constraints, LearningConfig(), tmp_path, finalists=2)
     facts = {"machine": {}, "idle": {}, "energy_absent": [],
-             "bundles": [entry_of(family.own, "own")]}  # fmt: skip
-    estimated = planner.plan(facts, measured_here=False).best
-    plan = planner.plan(facts, measured_here=True)
-    assert estimated.candidate.input_size > 96 and not estimated.costs.measured
+             "bundles": [entry_of(space.own, "own")]}  # fmt: skip
+    estimated = planner.recommend(facts, measured_here=False).best
+    plan = planner.recommend(facts, measured_here=True)
+    assert estimated.configuration.input_size > 96 and not estimated.costs.measured
     assert made and all(len(names) <= 2 for names in made)
     assert plan.best.costs.measured and plan.best.costs.frame_p99_ms <= 25
 
 
-def test_a_candidate_that_cannot_be_exported_is_rejected_with_the_reason(
-    family, tmp_path, monkeypatch
+def test_a_configuration_that_cannot_be_exported_is_rejected_with_the_reason(
+    space, tmp_path, monkeypatch
 ):
     from plr_edge.errors import BundleError
 
-    def export(candidate, folder):
+    def export(configuration, folder):
         raise BundleError("the exported parts do not match PyTorch")
 
-    monkeypatch.setattr(family, "export", export)
-    limits = Limits(budget=Budget(), memory_bytes=None, frames_per_s=30)
-    planner = recommend.Planner(family, limits, LearningConfig(), tmp_path, finalists=1)
+    monkeypatch.setattr(space, "export", export)
+    constraints = Constraints(budget=Budget(), memory_limit_bytes=None, frames_per_s=30)
+    planner = planning.Planner(space, constraints, LearningConfig(), tmp_path, finalists=1)
     facts = {"machine": {}, "idle": {}, "energy_absent": [],
-             "bundles": [entry_of(family.own, "own")]}  # fmt: skip
-    first = planner.plan(facts, measured_here=False).best.candidate
-    plan = planner.plan(facts, measured_here=True)
+             "bundles": [entry_of(space.own, "own")]}  # fmt: skip
+    first = planner.recommend(facts, measured_here=False).best.configuration
+    plan = planner.recommend(facts, measured_here=True)
     assert plan.failed[first.name] == "the exported parts do not match PyTorch"
-    assert [j.broken for j in plan.judged if j.candidate.key == first.key] == ["export: refused"]
+    assert [j.violation for j in plan.assessments if j.configuration.key == first.key] == [
+        "export: refused"
+    ]
 
 
-def small(cut: str) -> Family:
+def small(cut: str) -> SearchSpace:
     """A backbone that nobody measured, made for 32 pixels."""
     manifest = {"backbone": "bir_c3", "cut": cut, "precision": "fp32"}
     bundle = SimpleNamespace(manifest=manifest, preprocessing=SimpleNamespace(size=32),
                              trusted=False, path="small", frozen_sha256="small")  # fmt: skip
-    return Family(bundle)
+    return SearchSpace(bundle)
 
 
-def test_small_backbone_keeps_its_size_and_is_ranked_without_accuracies(tmp_path):
-    family = small("block2")
-    found = family.candidates(["fp32", "int8"])
+def test_small_backbone_keeps_its_size(tmp_path):
+    space = small("block2")
+    found = space.configurations(["fp32", "int8"])
     assert {c.input_size for c in found} == {32} and len({c.cut for c in found}) > 2
-    levels = family.own.levels
-    assert family.own.frozen_macs > 0 and levels[0].name == "block2"
+    levels = space.own.levels
+    assert space.own.frozen_macs > 0 and levels[0].name == "block2"
     sums = {c.frozen_macs + c.adaptive_macs for c in found}
     assert len(sums) == 1  # every cut divides the same network
     saved = [c.saved_bytes for c in found if c.precision == "fp32"]
     assert saved == sorted(saved, reverse=True) and saved[-1] == 0
-    assert read_accuracies(family) is None
 
 
-def test_accuracy_is_that_of_the_nearest_candidate_that_was_measured(family):
-    rows = {(128, "block7"): {"a": 0.5, "b": 0.7}, (128, "head"): {"a": 0.1, "b": 0.1},
-            (224, "head"): {"a": 0.9, "b": 0.9}}  # fmt: skip
-    table = AccuracyTable(rows, family.cut_names)
-    own = family.own
-    assert table.mean(replace(own, input_size=128, cut="block8")) == pytest.approx(0.6)
-    assert table.mean(replace(own, input_size=96, cut="block16")) == pytest.approx(0.1)
-    assert table.mean(replace(own, input_size=200, cut="block7")) == pytest.approx(0.9)
+def test_without_a_stream_no_accuracy_is_known_and_the_largest_input_comes_first(space, tmp_path):
+    constraints = Constraints(budget=Budget(), memory_limit_bytes=None, frames_per_s=5)
+    planner = planning.Planner(space, constraints, LearningConfig(), tmp_path)
+    facts = {"machine": {}, "idle": {}, "bundles": [entry_of(space.own, "own")]}
+    found = planner.recommend(facts, measured_here=False)
+    assert {one.accuracy for one in found.assessments} == {None}
+    kept = [one.configuration.input_size for one in found.assessments if not one.violation]
+    assert len(kept) > 2 and kept == sorted(kept, reverse=True)
+    assert "not measured, use --stream" in found.criterion
 
 
-def test_as_accurate_means_the_cheaper_frame_comes_first(family, tmp_path):
-    limits = Limits(budget=Budget(), memory_bytes=None, frames_per_s=5)
-    planner = recommend.Planner(family, limits, LearningConfig(), tmp_path)
-    facts = {"machine": {}, "idle": {}, "bundles": [entry_of(family.own, "own")]}
+def test_as_accurate_means_the_cheaper_frame_comes_first(space, tmp_path):
+    constraints = Constraints(budget=Budget(), memory_limit_bytes=None, frames_per_s=5)
+    planner = planning.Planner(space, constraints, LearningConfig(), tmp_path)
+    facts = {"machine": {}, "idle": {}, "bundles": [entry_of(space.own, "own")]}
     planner._measured = {(224, "block14", "fp32"): 0.600, (160, "block14", "fp32"): 0.595,
                          (128, "block14", "fp32"): 0.500}  # fmt: skip
-    keys = [j.candidate.key for j in planner.plan(facts, measured_here=False).judged[:3]]
+    keys = [j.configuration.key
+            for j in planner.recommend(facts, measured_here=False).assessments[:3]]  # fmt: skip
     assert [size for size, _, _ in keys] == [160, 224, 128]
 
 

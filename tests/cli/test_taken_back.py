@@ -24,7 +24,7 @@ def frames(tmp_path):
 @pytest.fixture
 def state(bundle_path, frames, quick_path, plr_edge):
     done = plr_edge("adapt", str(bundle_path), str(frames), "--state", str(quick_path / "s"),
-                    "--train-ratio", "0", "--memory", "2MB")  # fmt: skip
+                    "--train-ratio", "0", "--latent-memory", "2MB")  # fmt: skip
     assert done.exit_code == 0, done.output
     return quick_path / "s"
 
@@ -111,7 +111,7 @@ def test_rollback_goes_back_once_and_says_when_it_cannot(
 
 def test_quarantined_labels_are_listed_confirmed_and_dropped(bundle_path, state, plr_edge):
     with Store(state) as store:
-        held = store.with_latents(list(store.labels()))[:3]
+        held = store.labels.with_latents(list(store.labels))[:3]
         store.teach([replace(x, status=QUARANTINED, source=f"\x1b[2J{x.source}") for x in held])
     listed = plr_edge("quarantine", str(state))
     assert listed.exit_code == 0 and "\x1b" not in listed.output
@@ -122,18 +122,18 @@ def test_quarantined_labels_are_listed_confirmed_and_dropped(bundle_path, state,
     assert "1 confirmed" in done.stdout and "2 dropped" in done.stdout
     assert undone(plr_edge, state) == {13, 14, 15}
     with Store(state) as store:
-        assert [x.seq for x in store.labels(12) if x.status == "learned"] == [16]
+        assert [x.seq for x in store.labels.read(12) if x.status == "learned"] == [16]
     refused(plr_edge("quarantine", str(state), "--drop", "13"), "there are none")
 
 
 def test_a_quarantined_label_without_its_latent_is_not_said_to_be_confirmed(state, plr_edge):
     with Store(state) as store:
-        held = store.with_latents(list(store.labels()))[:1]
+        held = store.labels.with_latents(list(store.labels))[:1]
         (seq,) = store.teach([replace(held[0], status=QUARANTINED)])
-        with store._transaction() as database:
-            database.delete("latents", [seq])
+        with store._database.transaction() as tx:
+            tx.delete("latents", [seq])
     done = plr_edge("quarantine", str(state), "--confirm", "all")
-    assert "0 confirmed" in done.stdout and "let go" in done.stderr
+    assert "0 confirmed" in done.stdout and "evicted" in done.stderr
 
 
 def test_what_is_used_stands_beside_what_may_be_used(state, plr_edge):

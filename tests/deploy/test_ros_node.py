@@ -129,9 +129,9 @@ def test_a_node_learns_forgets_and_remembers_through_its_whole_life(
     answer = show(world, images[0])
     assert 0 < answer.results[-1].score <= answer.results[0].score <= 1
 
-    live = node.adapter.robot.live
-    world.wait_for(lambda: live.version >= 1)
-    assert Path(f"/proc/{live.trainer.child.pid}/oom_score_adj").read_text() == "800\n"
+    model = node.adapter.robot.model
+    world.wait_for(lambda: model.learned.version >= 1)
+    assert Path(f"/proc/{model.trainer.process.child.pid}/oom_score_adj").read_text() == "800\n"
     done, message = world.call("/plr_edge/save")
     assert (done, message) == (True, "a generation is written; 16 labels are on disk")
     show(world, images[0])
@@ -203,11 +203,14 @@ def test_compressed_images_and_a_label_without_a_stamp(world, node, demo_frames)
         ({"model_file_path": ""}, "parameter model_file_path is not set"),
         ({"state_path": ""}, "parameter state_path is not set"),
         ({"model_file_path": "/nowhere"}, "/nowhere"),
-        ({"image_transport": "theora"}, "image_transport is 'theora'; there are raw, compressed"),
-        ({"board": "tx2"}, "no board 'tx2' is known"),
-        ({"duty": "much"}, "'much' is no amount"),
+        (
+            {"image_transport": "theora"},
+            "image_transport is 'theora'; it must be one of raw, compressed",
+        ),
+        ({"board": "tx2"}, "unknown board 'tx2'"),
+        ({"duty": "much"}, "'much' is not an amount"),
         ({"cpus": "x"}, "cpus is 'x'; write numbers"),
-        ({"cpus": "4095"}, "cpus is '4095'; there are"),
+        ({"cpus": "4095"}, "cpus is '4095'; this process may use"),
         ({"engine": "coral"}, "no engine 'coral'"),
         ({"schedule": "sometimes"}, "sometimes"),
         ({"trust": "/no.pem"}, "is not signed"),
@@ -252,6 +255,28 @@ def test_parameters_reach_the_engine_and_the_budgets(world, monkeypatch):
     options = given["options"]
     assert (options.engine, options.threads, options.duty) == ("tensorrt", 2, "30%")
     assert (options.providers, options.cpus, options.power) == (("cuda", "cpu"), "0", None)
+
+
+def test_old_names_of_parameters_still_work_with_a_warning(world, monkeypatch):
+    world.overrides |= {"memory": "600MB", "latents": "4MB"}
+    given = {}
+
+    def opened(bundle, state, options, *_, **__):
+        given["options"] = options
+        raise module.PlrEdgeError("enough")
+
+    module = load_node()
+    monkeypatch.setattr(module.RosAdapter, "open", opened)
+    module.PlrEdgeNode().trigger_configure()
+    options = given["options"]
+    assert (options.memory_limit, options.latent_memory) == ("600MB", "4MB")
+    assert sorted(texts(world, "warning")) == [
+        "parameter latents is now called latent_memory; the old name will be removed",
+        "parameter memory is now called memory_limit; the old name will be removed",
+    ]
+    world.overrides |= {"memory_limit": "700MB"}
+    module.PlrEdgeNode().trigger_configure()
+    assert given["options"].memory_limit == "700MB"
 
 
 def test_a_plan_is_built_while_configuring(world, node, monkeypatch):
@@ -360,7 +385,7 @@ def test_ctrl_c_keeps_what_was_taught(world, monkeypatch, tmp_path, demo_frames)
 
 def test_a_robot_that_fails_ends_the_process_and_says_why(world, monkeypatch, demo_frames):
     thread, result, node = run_main(world, monkeypatch)
-    monkeypatch.setattr(node.adapter.robot, "_see", lambda frame: 1 / 0)
+    monkeypatch.setattr(node.adapter.robot, "_take_frame", lambda frame: 1 / 0)
     world.deliver("/image", image_message(STORE, START, demo_frames[0].image))
     thread.join(30)
     assert result == [1]

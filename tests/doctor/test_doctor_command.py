@@ -29,9 +29,11 @@ def learned(bundle_path: Path, tmp_path: Path) -> Path:
     label = Label(name="mug", predicted="", source="x", time_ns=1, status=LEARNED,
                   record=np.zeros(9, np.uint8), taps=np.zeros(4, np.float16))  # fmt: skip
     with Store(path) as store:
-        store.keep(identity={"bundle": bundle.name, "frozen_sha256": bundle.frozen_sha256})
+        store.facts.keep(identity={"bundle": bundle.name, "frozen_sha256": bundle.frozen_sha256})
         store.teach([label, label])
-        store.publish({"classes": ["mug"]}, {"adaptive": {"w": np.ones((2, 2), np.float32)}})
+        store.commit_generation(
+            {"classes": ["mug"]}, {"adaptive": {"w": np.ones((2, 2), np.float32)}}
+        )
     return path
 
 
@@ -91,7 +93,7 @@ def test_exit_code_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plr
     assert bundle["status"] == "broken" and "no manifest.json" in bundle["found"]
     assert bundle["mend"] == "make one with `plr-edge export`"
     people = plr_edge("doctor", str(tmp_path / "none"))
-    assert people.exit_code == 1 and "To mend what is broken:" in people.output
+    assert people.exit_code == 1 and "How to fix what is broken:" in people.output
     assert plr_edge("doctor", "--state").exit_code == 2
 
 

@@ -383,7 +383,7 @@ def test_the_command_builds_runs_and_says_why(fake, bundle_path, plr_edge, caplo
     assert "which takes minutes: max_batch was 8, now 2" in caplog.text  # before it starts
     assert "max_batch was 8, now 2" in with_reason.stdout
     text = plr_edge("build-engine", str(bundle_path)).stdout
-    assert "the plan that is there fits" in text and "build_s" in text
+    assert "the existing plan matches" in text and "build_s" in text
 
 
 def test_the_command_without_tensorrt_is_one_line(bundle_path, plr_edge, monkeypatch):

@@ -89,7 +89,7 @@ def test_costs_are_read_by_bundle_from_new_and_old_files(profiled, bundle_path, 
 @pytest.mark.parametrize("text", ["", "[]", "{}", '{"bundles": 3}', '{"bundles": [{"steps": 1}]}'])
 def test_what_is_no_profile_is_refused(tmp_path, text):
     (tmp_path / "p.json").write_text(text)
-    with pytest.raises(ConfigError, match="is no profile"):
+    with pytest.raises(ConfigError, match="is not a profile"):
         read_profile(tmp_path / "p.json")
 
 

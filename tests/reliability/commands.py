@@ -24,7 +24,7 @@ def made(path: Path) -> None:
             scenario.taught(store, n)
             if n == 6:
                 groups = {**scenario.weights(store.last_seq), **_classifier()}
-                store.publish({"number": store.last_seq}, groups, in_use=[1, 2])
+                store.commit_generation({"number": store.last_seq}, groups, in_use=[1, 2])
 
 
 def damaged(path: Path) -> None:
@@ -97,10 +97,10 @@ def check(name: str, path: Path, done: bool) -> None:
     if name.startswith("repair"):
         repair(path)
     with Store(path) as store:
-        labels = {x.seq: x for x in store.labels()}
-        state = store.read()
+        labels = {x.seq: x for x in store.labels}
+        state = store.generations.read()
         number = state.facts["number"] if state else 0
-        held = {x.seq: x for x in store.with_latents(list(labels.values()))}
+        held = {x.seq: x for x in store.labels.with_latents(list(labels.values()))}
         for seq, x in held.items():
             if seq <= N_LABELS:
                 assert np.array_equal(x.record, scenario.label(seq).record), f"latent {seq}"

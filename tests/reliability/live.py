@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from plr_edge.robot.live import Live
 from running import Running, frames_of, limit_processor, long_film
 
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Governor
-from plr_edge.robot.live import Live
 from plr_edge.robot.robot import Robot
 from plr_edge.runtime.perception import return_memory_at_once
 from plr_edge.store import LEARNED, TRAIN
@@ -182,7 +182,7 @@ def teach(robot: Robot, frames: list[Frame]) -> dict[str, object]:
         settled_ms.append((time.perf_counter() - start) * 1e3)
         right_then.append(answer["top"][0][0] == name)
     taught_at, first = time.monotonic(), None
-    last_train = max(x.seq for x in robot.live.store.labels() if (x.status, x.use) == USED)
+    last_train = max(x.seq for x in robot.live.store.labels if (x.status, x.use) == USED)
     end = taught_at + 300
     while robot.live.report.get("to_go") != 0 or first is None:
         slow = robot.live.slow

@@ -224,31 +224,31 @@ def _written(data: bytes, ops: list[Op]) -> bytes:
 def _no_file_sync() -> None:
     import os
 
-    from plr_edge.store import generations
+    from plr_edge.store import generation_files
 
     def write(file: Path, data: bytes) -> None:
         with open(file, "xb") as opened:
             os.write(opened.fileno(), data)
 
-    generations.write_new = write
+    generation_files.write_new = write
 
 
 def _no_folder_sync() -> None:
-    from plr_edge.store import generations
+    from plr_edge.store import generation_files
 
-    generations.sync_folder = lambda path: None
+    generation_files.sync_folder = lambda path: None
 
 
 def _unlink_first() -> None:
-    from plr_edge.store import publishing
+    from plr_edge.store import generations
 
-    real = publishing.write_files
+    real = generations.write_files
 
     def write(path: Path, number: int, arrays: object) -> object:
-        publishing.remove_files(path, set())
+        generations.remove_files(path, set())
         return real(path, number, arrays)
 
-    publishing.write_files = write
+    generations.write_files = write
 
 
 def _normal() -> None:

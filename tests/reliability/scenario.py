@@ -13,10 +13,10 @@ from pathlib import Path
 import numpy as np
 
 from plr_edge.errors import StateError
-from plr_edge.store import LEARNED, QUARANTINED, UNDONE, Label, Store
+from plr_edge.store import LEARNED, MAX_REQUESTS, QUARANTINED, UNDONE, Label, Store, TeachRequest
 
 RECORD_BYTES = 500
-LABEL_BYTES = 9_000  # of latents kept: old ones are let go within a cycle
+LABEL_BYTES = 9_000  # of latents kept: old ones are evicted within a cycle
 Ack = Callable[[dict[str, object]], None]
 
 
@@ -79,36 +79,39 @@ def recovery(path: Path, ack: Ack) -> None:
 
 def taught(store: Store, n: int) -> dict[str, object]:
     first = store.last_seq + 1
-    seqs = store.teach([label(seq) for seq in range(first, first + n)], position=first + n)
+    labels = [label(seq) for seq in range(first, first + n)]
+    request = TeachRequest(f"key {first}", labels[-1].name, lambda x: {"last": x[-1].seq})
+    seqs = store.teach(labels, request=request, position=first + n)
     assert seqs == list(range(first, first + n))
     return {"taught": seqs[-1], "seqs": seqs}
 
 
 def no_ghost(store: Store, first: int, said: set[int]) -> dict[str, object]:
     """No label of this process that was refused is there as learned."""
-    store.keep(position=0)  # a write, after which nothing is in doubt
-    ghosts = {x.seq for x in store.labels(first - 1) if x.status == LEARNED and original(x)} - said
+    store.facts.keep(position=0)  # a write, after which nothing is in doubt
+    there = store.labels.read(first - 1)
+    ghosts = {x.seq for x in there if x.status == LEARNED and original(x)} - said
     assert not ghosts, f"refused, and there: {ghosts}"
     return {}
 
 
 def published(store: Store) -> dict[str, object]:
-    newest = store.read()
-    number = int(store.get("last_generation", 0)) + 1
-    held = [x.seq for x in store.labels() if x.status == LEARNED][-3:]
+    newest = store.generations.read()
+    number = int(store.facts.get("last_generation", 0)) + 1
+    held = [x.seq for x in store.labels if x.status == LEARNED][-3:]
     facts = {"number": number, "after": newest.generation if newest else 0}
-    assert store.publish(facts, weights(number), in_use=held) == number
+    assert store.commit_generation(facts, weights(number), in_use=held) == number
     return {"published": number, "upto": store.last_seq}
 
 
 def undone(store: Store) -> dict[str, object]:
-    own = [x.seq for x in store.labels() if x.status == LEARNED and original(x)]
+    own = [x.seq for x in store.labels if x.status == LEARNED and original(x)]
     seqs = store.mark(own[-2:], UNDONE, "test")
     return {"undone": seqs}
 
 
 def confirmed(store: Store) -> dict[str, object]:
-    aside = [x.seq for x in store.labels(0, QUARANTINED)]
+    aside = [x.seq for x in store.labels.read(status=QUARANTINED)]
     return {"confirmed": store.confirm(aside), "last": store.last_seq}
 
 
@@ -130,16 +133,21 @@ def check(path: Path, acks: list[dict[str, object]]) -> None:
     undone_seqs |= {seq for a in acks for seq in a.get("confirmed", [])}  # type: ignore[attr-defined]
     with Store(path, label_bytes=LABEL_BYTES) as store:
         assert store.last_seq >= last, f"labels to {last} acknowledged, {store.last_seq} there"
-        labels = {x.seq: x for x in store.labels()}
+        labels = {x.seq: x for x in store.labels}
         for seq in range(1, last + 1):
             assert seq in labels, f"label {seq} lost"
+        answered = {answer["last"] for answer in store.requests.answers().values()}
+        evicted = min(answered) if len(answered) == MAX_REQUESTS else 0
+        kept = {int(str(a["taught"])) for a in acks if "taught" in a}
+        assert answered >= {seq for seq in kept if seq > evicted}, "an answer was lost"
+        assert answered <= labels.keys(), "an answer without its labels"
         for seq in undone_seqs:
             assert labels[seq].status == UNDONE, f"label {seq} is {labels[seq].status} again"
-        for x in store.with_latents([x for x in labels.values() if original(x)]):
+        for x in store.labels.with_latents([x for x in labels.values() if original(x)]):
             expected = label(x.seq)
             assert np.array_equal(x.record, expected.record), f"latent {x.seq} is another"
             assert np.array_equal(x.taps, expected.taps), f"taps {x.seq} are others"
-        state = store.read()
+        state = store.generations.read()
         assert not store.notes, store.notes
         numbers = [int(str(a["published"])) for a in acks if "published" in a]
         dropped = any("undone" in a for a in acks[_last(acks, "published") :])
@@ -150,7 +158,8 @@ def check(path: Path, acks: list[dict[str, object]]) -> None:
             for group, arrays in weights(state.generation).items():
                 assert np.array_equal(state.arrays[group]["w"], arrays["w"])
             in_use = [labels[seq] for seq in state.facts["in_use"]]
-            assert len(store.with_latents(in_use)) == len(in_use), "a latent in use was let go"
+            held = store.labels.with_latents(in_use)
+            assert len(held) == len(in_use), "a latent in use was evicted"
 
 
 def _last(acks: list[dict[str, object]], key: str) -> int:

@@ -27,17 +27,19 @@ def small_state(path):
             store.teach([Label(name=f"c{i}", predicted="x", source=f"f{i}", time_ns=i,
                                record=record, taps=taps)])  # fmt: skip
         for value in (1, 2):
-            store.publish({"n": value}, {"w": {"x": np.full(4, value, np.float32)}}, in_use=[1, 2])
+            store.commit_generation(
+                {"n": value}, {"w": {"x": np.full(4, value, np.float32)}}, in_use=[1, 2]
+            )
 
 
 def contents(path):
     with Store(path) as store:
         labels = [
             (x.seq, x.name, x.predicted, x.source, x.status, x.record.tobytes(), x.taps.tobytes())
-            for x in store.with_latents(list(store.labels()))
+            for x in store.labels.with_latents(list(store.labels))
         ]
-        damage = store.damage()
-        state = store.read()
+        damage = store.generations.damage()
+        state = store.generations.read()
         weights = None if state is None else (state.facts, state.arrays["w"]["x"].tolist())
         return labels, damage, weights, store.last_seq
 
@@ -105,11 +107,11 @@ def digest_of(path):
     """What a state says of itself: labels, latents, damage, and the generation that answers."""
     with Store(path) as store:
         hashed = hashlib.blake2b()
-        for x in store.with_latents(list(store.labels())):
+        for x in store.labels.with_latents(list(store.labels)):
             hashed.update(repr((x.seq, x.name, x.predicted, x.source, x.status)).encode())
             hashed.update(x.record.tobytes() + x.taps.tobytes())
-        damage = sorted(store.damage())
-        state = store.read()
+        damage = sorted(store.generations.damage())
+        state = store.generations.read()
         arrays = hashlib.blake2b()
         for group in sorted(state.arrays) if state else []:
             for name, array in sorted(state.arrays[group].items()):

@@ -60,23 +60,23 @@ def test_a_full_disk_loses_nothing_and_teaching_resumes_by_itself(small_disk):
     state = small_disk / "s"
     store = Store(state)
     taught = [store.teach([label(i)])[0] for i in range(20)]
-    number = store.publish({}, {"w": {"x": np.ones(9, np.float32)}}, in_use=[3])
+    number = store.commit_generation({}, {"w": {"x": np.ones(9, np.float32)}}, in_use=[3])
     fill(small_disk)
     with pytest.raises(StateError, match="free some space"):
         for i in range(20, 400):
             taught.append(store.teach([label(i)])[0])
     with pytest.raises(StateError, match="free some space"):
-        store.publish({}, {"w": {"x": np.ones(9_000, np.float32)}})
-    assert store.read().generation == number  # it still answers
+        store.commit_generation({}, {"w": {"x": np.ones(9_000, np.float32)}})
+    assert store.generations.read().generation == number  # it still answers
     store.close()
     with Store(state) as store:  # the restart, on the full disk
-        held = store.with_latents(list(store.labels()))
+        held = store.labels.with_latents(list(store.labels))
         assert [x.seq for x in held] == taught
         np.testing.assert_array_equal(held[-1].record, label(len(taught) - 1).record)
-        assert store.read().generation == number
+        assert store.generations.read().generation == number
         (small_disk / "filler").unlink()
         assert store.teach([label(999)]) == [len(taught) + 1]
-        assert store.publish({}, {}) == number + 1
+        assert store.commit_generation({}, {}) == number + 1
 
 
 def test_on_a_full_disk_labels_are_taken_back_or_refused_and_a_repair_changes_nothing(small_disk):
@@ -90,7 +90,7 @@ def test_on_a_full_disk_labels_are_taken_back_or_refused_and_a_repair_changes_no
             assert store.mark([7], UNDONE, "test") == [7]
         except StateError as error:
             assert "free some space" in str(error)
-        statuses = [x.status for x in store.labels()]
+        statuses = [x.status for x in store.labels]
         assert statuses.count(UNDONE) in (0, 1) and len(statuses) == 30
     data = bytearray((state / "store.db").read_bytes())
     data[2] ^= 1
@@ -104,9 +104,9 @@ def test_on_a_full_disk_labels_are_taken_back_or_refused_and_a_repair_changes_no
         assert "free some space" in str(error)
         assert not (state / "repairing.db").exists()
     (small_disk / "filler").unlink()
-    assert repair(state)["labels"] == 30
+    assert repair(state).labels == 30
     with Store(state) as store:
-        assert len(store.with_latents(list(store.labels()))) == 30
+        assert len(store.labels.with_latents(list(store.labels))) == 30
 
 
 def test_a_disk_without_an_inode_left_refuses_generations_and_keeps_labels(tmp_path):
@@ -118,21 +118,22 @@ def test_a_disk_without_an_inode_left_refuses_generations_and_keeps_labels(tmp_p
     try:
         with Store(disk / "s") as store:
             store.teach([label(1)])
-            number = store.publish({}, {"w": {"x": np.ones(9, np.float32)}})
+            number = store.commit_generation({}, {"w": {"x": np.ones(9, np.float32)}})
             for i in range(20):
                 try:
                     (disk / f"filler{i}").touch()
                 except OSError:
                     break
             with pytest.raises(StateError, match="free some space"):
-                store.publish({}, {"w": {"x": np.ones(9, np.float32)}})
-            assert store.read().generation == number
+                store.commit_generation({}, {"w": {"x": np.ones(9, np.float32)}})
+            assert store.generations.read().generation == number
             assert store.teach([label(2)]) == [2]
         with Store(disk / "s") as store:
-            assert len(list(store.labels())) == 2 and store.read().generation == number
+            assert len(list(store.labels)) == 2
+            assert store.generations.read().generation == number
             (disk / "filler0").unlink()
             (disk / "filler1").unlink()
-            assert store.publish({}, {}) == number + 1
+            assert store.commit_generation({}, {}) == number + 1
     finally:
         subprocess.run(["umount", "-l", str(disk)], check=True)
 

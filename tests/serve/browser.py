@@ -35,6 +35,8 @@ class Browser:
         options = {
             "binary": browser,
             "args": ["--headless=new", "--no-sandbox", "--disable-gpu", "--disable-dev-shm-usage",
+                     "--disable-quic", "--no-first-run", "--disable-background-networking",
+                     "--disable-component-update", "--disable-sync",
                      f"--user-data-dir={profile}", "--window-size=1000,900"],
         }  # fmt: skip
         wanted = {"capabilities": {"alwaysMatch": {"goog:chromeOptions": options}}}
@@ -50,6 +52,12 @@ class Browser:
 
     def open(self, url: str) -> None:
         self._ask("POST", "/url", {"url": url})
+
+    def size(self, width: int, height: int) -> None:
+        """Make the page so many pixels large; the window is larger by its frame."""
+        frame = self.js("[outerWidth - innerWidth, outerHeight - innerHeight]")
+        wanted = {"width": width + frame[0], "height": height + frame[1]}
+        self._ask("POST", "/window/rect", wanted)
 
     def js(self, code: str) -> Any:
         """Return the value of an expression."""

@@ -51,7 +51,7 @@ def test_two_objects_are_taught_on_the_page_recognised_and_one_undone(browser, u
         browser.type("#label", name)
         browser.hold("#teach", 1.5)
         browser.until(f"$('answer').textContent.startsWith({name!r})")
-        assert "taught" in browser.js("$('said').textContent")
+        assert "taught" in browser.js("$('message').textContent")
     browser.until(f"{NAMES} === 'first,second'")
     browser.until("[...document.querySelectorAll('#classes img')].every(x => x.naturalWidth > 0)")
     browser.until("$('fps').textContent !== '-' && $('memory').textContent !== '-'")

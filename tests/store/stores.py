@@ -17,7 +17,7 @@ def label(i=0, name="a", status=LEARNED, n_bytes=64, predicted="b", source=None)
     )  # fmt: skip
 
 
-def publish(store, value=1, **facts):
+def commit(store, value=1, **facts):
     """Write a generation that a repair recognises as one."""
     arrays = {group: {"x": np.full(3, value, np.float32)} for group in GROUPS}
-    return store.publish({**IDENTITY, **facts}, arrays)
+    return store.commit_generation({**IDENTITY, **facts}, arrays)

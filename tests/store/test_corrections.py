@@ -2,36 +2,36 @@
 
 import numpy as np
 import pytest
-from store.stores import label, publish
+from store.stores import commit, label
 
 from plr_edge.errors import StateError
-from plr_edge.store import LEARNED, QUARANTINED, UNDONE, Label, Store
+from plr_edge.store import LEARNED, QUARANTINED, UNDONE, Label, Store, TeachRequest
 
 
 def test_undoing_a_label_drops_the_generations_that_learned_it(store):
     store.teach([label(1), label(2)])
-    store.publish({}, {})
+    store.commit_generation({}, {})
     store.teach([label(3)])
-    store.publish({}, {})
+    store.commit_generation({}, {})
     assert store.mark([3], UNDONE, "wrong") == [3]
-    assert store.read().generation == 1
-    assert [x.status for x in store.labels()] == [LEARNED, LEARNED, UNDONE]
+    assert store.generations.read().generation == 1
+    assert [x.status for x in store.labels] == [LEARNED, LEARNED, UNDONE]
     assert store.mark([1], UNDONE, "wrong") == [1]
-    assert store.read() is None
+    assert store.generations.read() is None
     assert store.mark([1], UNDONE, "again") == []
 
 
 def test_rollback_sets_later_labels_aside(store):
     store.teach([label(1)])
-    store.publish({}, {})
+    store.commit_generation({}, {})
     store.teach([label(2)])
-    store.publish({}, {})
+    store.commit_generation({}, {})
     store.teach([label(3)])
     assert store.rollback() == 2
-    assert store.read().generation == 1
+    assert store.generations.read().generation == 1
     with pytest.raises(StateError, match="no generation older"):
         store.rollback()
-    assert store.publish({}, {}) == 3  # a number is never used twice
+    assert store.commit_generation({}, {}) == 3  # a number is never used twice
 
 
 def test_forgetting_leaves_no_byte_of_a_class(tmp_path):
@@ -41,10 +41,10 @@ def test_forgetting_leaves_no_byte_of_a_class(tmp_path):
             record=np.frombuffer(b"secret-latent" * 9, np.uint8), taps=np.zeros(4, np.float16),
         )  # fmt: skip
         store.teach([label(1), secret, label(3)])
-        store.publish({"classes": ["a", "secret-name"]}, {})
+        store.commit_generation({"classes": ["a", "secret-name"]}, {})
         assert store.forget("secret-name") == 1
-        assert store.read() is None
-        assert [x.seq for x in store.labels()] == [1, 3]
+        assert store.generations.read() is None
+        assert [x.seq for x in store.labels] == [1, 3]
     for file in (tmp_path / "s").rglob("*"):
         assert not file.is_file() or b"secret" not in file.read_bytes()
     with Store(tmp_path / "s") as store:
@@ -53,12 +53,12 @@ def test_forgetting_leaves_no_byte_of_a_class(tmp_path):
 
 def test_a_quarantined_label_is_taught_anew_when_it_is_confirmed(store):
     store.teach([label(1), label(2, status=QUARANTINED)])
-    store.publish({}, {})
+    store.commit_generation({}, {})
     assert store.confirm([1, 2]) == [2]
-    assert [(x.seq, x.status) for x in store.labels()] == [
+    assert [(x.seq, x.status) for x in store.labels] == [
         (1, LEARNED), (2, UNDONE), (3, LEARNED),
     ]  # fmt: skip
-    assert store.read().upto == 2  # so that the confirmed one is still to be learned
+    assert store.generations.read().upto == 2  # so that the confirmed one is still to be learned
 
 
 def test_forgetting_leaves_no_byte_of_a_class_anywhere(tmp_path):
@@ -71,18 +71,18 @@ def test_forgetting_leaves_no_byte_of_a_class_anywhere(tmp_path):
             name = "secret-name" if rng.random() < 0.3 else f"class {i % 7}"
             predicted = "secret-name" if rng.random() < 0.2 else "b"
             own = label(i, name, n_bytes=int(rng.integers(1, 900)), predicted=predicted)
-            store.teach([own], **{f"key {i}": {"label": name}})
+            store.teach([own], request=TeachRequest(f"k{i}", name, lambda x: {"label": x[0].name}))
             if i % 50 == 49:
-                publish(store, classes=["secret-name"])
+                commit(store, classes=["secret-name"])
     (tmp_path / "s" / "store.db").write_bytes(
         (tmp_path / "s" / "store.db").read_bytes().replace(b"SQLite", b"SQLitf")
     )
-    assert repair(tmp_path / "s")["labels"] == 400
+    assert repair(tmp_path / "s").labels == 400
     assert list((tmp_path / "s").glob("damaged-*"))
     with Store(tmp_path / "s") as store:
-        others = sum(x.name != "secret-name" for x in store.labels())
+        others = sum(x.name != "secret-name" for x in store.labels)
         assert store.forget("secret-name") == 400 - others
-        assert len(list(store.labels())) == others
+        assert len(list(store.labels)) == others
     files = [file for file in (tmp_path / "s").rglob("*") if file.is_file()]
     assert [file.name for file in files if b"secret" in file.read_bytes()] == []
 
@@ -90,7 +90,7 @@ def test_forgetting_leaves_no_byte_of_a_class_anywhere(tmp_path):
 def test_a_quarantined_label_without_a_latent_is_not_confirmed(tmp_path):
     with Store(tmp_path / "s", label_bytes=100) as store:
         store.teach([label(1, status=QUARANTINED), label(2)])
-        publish(store)
-        assert [x.seq for x in store.with_latents(list(store.labels()))] == [2]
+        commit(store)
+        assert [x.seq for x in store.labels.with_latents(list(store.labels))] == [2]
         assert store.confirm([1]) == []
         assert store.mark([1], UNDONE, "dropped") == [1]

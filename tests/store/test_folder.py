@@ -14,7 +14,7 @@ import time
 
 import numpy as np
 import pytest
-from store.stores import label, publish
+from store.stores import commit, label
 
 from plr_edge.errors import StateError
 from plr_edge.store import Store, opened_for_reading, read_state
@@ -103,7 +103,7 @@ def test_directories_that_are_not_ours_are_refused(tmp_path, how):
         (path / "state.json").write_text("{}")
     else:
         with Store(path) as store:
-            store.keep(schema=99)
+            store.facts.keep(schema=99)
     with pytest.raises(StateError, match=r"link|chmod 700|older version|schema 99"):
         Store(path)
     if how == "link":
@@ -115,7 +115,7 @@ def test_files_are_their_owners_alone_whatever_the_directory_allows(tmp_path):
     path.mkdir(mode=0o755)
     with Store(path) as store:
         store.teach([label()])
-        publish(store)
+        commit(store)
         files = [file for file in path.rglob("*") if file.is_file()]
         assert {file.name for file in files} >= {"store.db", "store.db-wal", "lock"}
         for file in files:
@@ -161,7 +161,7 @@ def test_a_folder_of_generations_that_leads_elsewhere_costs_no_file_there(store,
 
 
 def test_only_files_of_generations_are_tidied_away(store):
-    publish(store)
+    commit(store)
     mine = store.path / "generations" / "notes.txt"
     stale = store.path / "generations" / f"000009.adaptive.{'0' * 16}.safetensors"
     for file in (mine, stale):
@@ -173,7 +173,7 @@ def test_only_files_of_generations_are_tidied_away(store):
 
 @pytest.mark.parametrize("kind", ["link", "fifo", "folder"])
 def test_a_generation_that_is_no_plain_file_is_not_read(store, kind, tmp_path):
-    store.publish({}, {"memory": {"x": np.ones(3, np.float32)}})
+    store.commit_generation({}, {"memory": {"x": np.ones(3, np.float32)}})
     (file,) = (store.path / "generations").glob("*.memory.*")
     data = file.read_bytes()
     file.unlink()
@@ -184,7 +184,7 @@ def test_a_generation_that_is_no_plain_file_is_not_read(store, kind, tmp_path):
         os.mkfifo(file)
     else:
         file.mkdir()
-    assert store.read() is None and "damaged" in store.notes[0]
+    assert store.generations.read() is None and "damaged" in store.notes[0]
 
 
 # versions
@@ -225,11 +225,11 @@ def test_a_store_of_the_first_version_opens(tmp_path):
     for folder in (tmp_path / "s", tmp_path / "s" / "generations"):
         folder.chmod(0o700)  # git knows no modes of folders
     with Store(tmp_path / "s") as store:
-        assert [(x.seq, x.name) for x in store.labels()] == [(1, "mug"), (2, "drill"), (3, "mug")]
-        assert [x.record.tobytes() for x in store.with_latents(list(store.labels()))] == [
+        assert [(x.seq, x.name) for x in store.labels] == [(1, "mug"), (2, "drill"), (3, "mug")]
+        assert [x.record.tobytes() for x in store.labels.with_latents(list(store.labels))] == [
             bytes(range(i, i + 64)) for i in (1, 2, 3)
         ]
-        assert store.read().arrays["adaptive"]["w"].tolist() == [0.5, -0.5]
+        assert store.generations.read().arrays["adaptive"]["w"].tolist() == [0.5, -0.5]
         assert store.teach([label()]) == [4]
 
 
@@ -239,22 +239,22 @@ def test_a_store_of_the_first_version_opens(tmp_path):
 def test_a_state_on_a_medium_that_cannot_be_written_is_read_from_a_copy(tmp_path, monkeypatch):
     with Store(tmp_path / "s") as store:
         store.teach([label(1)])
-        publish(store, n=1)
+        commit(store, n=1)
         store.teach([label(2)])
-        publish(store, n=2)
+        commit(store, n=2)
     os.mkfifo(tmp_path / "s" / "pipe")
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     assert read_state(tmp_path / "s").facts["n"] == 2
     before = sorted((f.name, f.stat().st_mtime_ns) for f in (tmp_path / "s").rglob("*"))
     with opened_for_reading(tmp_path / "s") as store:
         for change in (
-            lambda: store.teach([label(3)]), lambda: publish(store), store.rollback,
+            lambda: store.teach([label(3)]), lambda: commit(store), store.rollback,
             lambda: store.mark([1], "undone", "x"), lambda: store.forget("a"),
-            lambda: store.confirm([1]), lambda: store.keep(a=1),
+            lambda: store.confirm([1]), lambda: store.facts.keep(a=1),
         ):  # fmt: skip
             with pytest.raises(StateError, match="cannot be written"):
                 change()
-        assert store.last_seq == 2 and store.read().facts["n"] == 2
+        assert store.last_seq == 2 and store.generations.read().facts["n"] == 2
     assert sorted((f.name, f.stat().st_mtime_ns) for f in (tmp_path / "s").rglob("*")) == before
     monkeypatch.setenv("TMPDIR", str(tmp_path / "none"))
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "none"))

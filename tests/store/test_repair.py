@@ -4,11 +4,12 @@ import os
 import random
 import shutil
 import sqlite3
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import pytest
-from store.stores import label, publish
+from store.stores import commit, label
 
 from plr_edge.errors import StateError
 from plr_edge.store import UNDONE, Store, repair
@@ -24,7 +25,7 @@ def filled(path, n=300, size=1_444):
         for start in range(0, n, 10):
             store.teach([label(i, f"class {i}", n_bytes=int(rng.integers(1, size)))
                          for i in range(start, start + 10)])  # fmt: skip
-        publish(store)
+        commit(store)
     return path
 
 
@@ -41,7 +42,7 @@ def copied(pristine, path):
 def test_a_row_that_is_damaged_is_the_only_one_lost(tmp_path):
     with Store(tmp_path / "s") as store:
         store.teach([label(i, f"class-{i}") for i in range(20)])
-        publish(store)
+        commit(store)
     file = tmp_path / "s" / "store.db"
     data = bytearray(file.read_bytes())
     data[data.index(b"class-7") + 6] ^= 1
@@ -49,19 +50,19 @@ def test_a_row_that_is_damaged_is_the_only_one_lost(tmp_path):
     with pytest.raises(StateError, match="plr-edge repair"):
         Store(tmp_path / "s")
     saved = repair(tmp_path / "s")
-    assert saved == {
+    assert asdict(saved) == {
         "labels": 19, "latents": 19, "generations": 1, "labels_lost": 1, "changed": 1,
     }  # fmt: skip
     with Store(tmp_path / "s") as store:
-        assert [x.name for x in store.labels()] == [f"class-{i}" for i in range(20) if i != 7]
-        assert store.read().generation == 1
-        assert store.teach([label()]) == [21] and publish(store) == 2
-    assert repair(tmp_path / "s")["changed"] == 0
+        assert [x.name for x in store.labels] == [f"class-{i}" for i in range(20) if i != 7]
+        assert store.generations.read().generation == 1
+        assert store.teach([label()]) == [21] and commit(store) == 2
+    assert repair(tmp_path / "s").changed == 0
     file.write_bytes(b"no database at all")
-    assert repair(tmp_path / "s")["generations"] == 2
+    assert repair(tmp_path / "s").generations == 2
     assert len(list((tmp_path / "s").glob("damaged-*.db"))) == 1  # only the latest is kept
     with Store(tmp_path / "s") as store:
-        assert store.read().generation == 2
+        assert store.generations.read().generation == 2
 
 
 def rows_by_sqlite(file):
@@ -95,12 +96,12 @@ def test_any_page_may_be_lost_and_only_what_lay_in_it_is(pristine, quick_path):
         (work / "store.db").write_bytes(damaged)
         held = damaged_labels(data[page * PAGE : (page + 1) * PAGE])
         found = repair(work)
-        assert found["labels"] >= 300 - held, page
-        assert found["latents"] >= 300 - max(held, 40), page
-        assert found["generations"] == 1, page
-        lost.append(found["labels_lost"])
+        assert found.labels >= 300 - held, page
+        assert found.latents >= 300 - max(held, 40), page
+        assert found.generations == 1, page
+        lost.append(found.labels_lost)
         with Store(work) as store:
-            assert store.read() is not None
+            assert store.generations.read() is not None
     assert lost.count(0) > 0.9 * len(lost)
 
 
@@ -116,7 +117,7 @@ def test_a_flipped_bit_in_the_header_costs_nothing(pristine, quick_path):
         data[at] ^= 0x41
         (work / "store.db").write_bytes(data)
         found = repair(work)
-        assert (found["labels"], found["labels_lost"], found["generations"]) == (300, 0, 1), at
+        assert (found.labels, found.labels_lost, found.generations) == (300, 0, 1), at
 
 
 def test_generations_without_a_database_are_not_taken_for_a_new_state(pristine, tmp_path):
@@ -124,17 +125,30 @@ def test_generations_without_a_database_are_not_taken_for_a_new_state(pristine, 
     (work / "store.db").unlink()
     with pytest.raises(StateError, match="plr-edge repair"):
         Store(work)
-    assert repair(work) == {
+    assert asdict(repair(work)) == {
         "labels": 0, "latents": 0, "generations": 1, "labels_lost": 300, "changed": 1,
     }  # fmt: skip
     with Store(work) as store:
-        assert store.read().generation == 1 and store.teach([label()]) == [301]
+        assert store.generations.read().generation == 1 and store.teach([label()]) == [301]
+
+
+def test_a_database_that_was_lost_while_it_was_replaced_is_rebuilt_from_the_damaged_one(tmp_path):
+    """A cut may undo the renaming to the new name, and not that from the old name."""
+    with Store(tmp_path / "s") as store:
+        store.teach([label(i) for i in range(3)])
+    (tmp_path / "s" / "store.db").rename(tmp_path / "s" / "damaged-1.db")
+    with pytest.raises(StateError, match="plr-edge repair"):
+        Store(tmp_path / "s")
+    assert repair(tmp_path / "s").labels == 3
+    with Store(tmp_path / "s") as store:
+        assert len(list(store.labels)) == 3
+    assert [file.name for file in (tmp_path / "s").glob("damaged-*")] == ["damaged-1.db"]
 
 
 def test_generations_that_were_dropped_do_not_come_back(tmp_path):
     with Store(tmp_path / "s") as store:
         store.teach([label(1), label(2)])
-        publish(store)
+        commit(store)
         kept = {f: f.read_bytes() for f in (store.path / "generations").iterdir()}
         store.mark([2], UNDONE, "wrong")
         store.teach([label(i, "a long name " * 20) for i in range(40)])
@@ -143,9 +157,9 @@ def test_generations_that_were_dropped_do_not_come_back(tmp_path):
     data = bytearray((tmp_path / "s" / "store.db").read_bytes())
     data[data.index(b"a long name")] ^= 1
     (tmp_path / "s" / "store.db").write_bytes(data)
-    assert repair(tmp_path / "s")["generations"] == 0
+    assert repair(tmp_path / "s").generations == 0
     with Store(tmp_path / "s") as store:
-        assert store.read() is None
+        assert store.generations.read() is None
     assert list((tmp_path / "s" / "generations").iterdir()) == []
 
 
@@ -155,5 +169,5 @@ def test_nothing_is_repaired_where_nothing_is_or_someone_is_at_work(tmp_path):
     with Store(tmp_path / "s") as store:
         with pytest.raises(StateError, match=f"in use by process {os.getpid()}"):
             repair(tmp_path / "s")
-        store.keep(a=1)
-    assert repair(tmp_path / "s")["changed"] == 0
+        store.facts.keep(a=1)
+    assert repair(tmp_path / "s").changed == 0

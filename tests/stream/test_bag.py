@@ -114,7 +114,7 @@ def test_a_classification_labels_the_frame_of_its_stamp(tmp_path, caplog):
     stream = open_stream(write_bag(tmp_path / "run", messages), labels=TEACH)
     with caplog.at_level(logging.WARNING):
         assert [frame.label for frame in stream] == [None, "mug", "mug", None, None]
-    assert "1 of 4 labels of /teach have the stamp of no frame" in caplog.text
+    assert "1 of 4 labels on /teach match no frame by their stamps" in caplog.text
 
 
 def test_the_first_of_each_class_can_be_taken(tmp_path):
@@ -137,7 +137,10 @@ def test_several_image_topics_are_listed_and_one_is_chosen(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"topic": "/nothing"}, "no topic /nothing; choose another --topic; it holds /camera"),
+        (
+            {"topic": "/nothing"},
+            "no topic /nothing; choose another --topic; its topics are /camera",
+        ),
         ({"topic": TEACH}, "of type std_msgs/String; --topic needs sensor_msgs/Image or"),
         ({"labels": "/nothing"}, "no topic /nothing; choose another --labels"),
         ({"labels": IMAGE}, "--labels needs std_msgs/String or vision_msgs/Classification"),
@@ -152,7 +155,7 @@ def test_a_topic_that_is_wrong_is_named(tmp_path, options, words):
 
 def test_a_bag_without_images_says_what_it_holds(tmp_path):
     folder = write_bag(tmp_path / "run", [(TEACH, START, text(STORE, "a"))])
-    with pytest.raises(StreamError, match=r"0 topics of images.*holds /teach"):
+    with pytest.raises(StreamError, match=r"0 topics of images.*its topics are /teach"):
         open_stream(folder)
 
 
@@ -164,7 +167,7 @@ def test_a_file_cut_anywhere_is_refused_in_one_line(tmp_path, kind, share):
     file.write_bytes(data[: int(share * len(data))])
     (tmp_path / "alone").mkdir()
     alone = file.rename(tmp_path / "alone" / file.name)
-    with pytest.raises(StreamError, match="no whole recording") as caught:
+    with pytest.raises(StreamError, match="is a damaged recording") as caught:
         list(open_stream(alone))
     assert "\n" not in str(caught.value) and "copy it again" in str(caught.value)
 
@@ -206,15 +209,15 @@ def test_folders_without_metadata_and_bags_of_ros_1_are_explained(tmp_path):
     (folder / "metadata.yaml").unlink()
     assert len(list(open_stream(folder))) == 2
     (folder / "second.mcap").write_bytes(b"")
-    with pytest.raises(StreamError, match=r"holds 2 recordings and no metadata\.yaml"):
+    with pytest.raises(StreamError, match=r"contains 2 recordings and no metadata\.yaml"):
         open_stream(folder)
     (tmp_path / "old.bag").write_bytes(b"#ROSBAG V2.0\n")
-    with pytest.raises(StreamError, match="ROS 1; convert it with `rosbags-convert"):
+    with pytest.raises(StreamError, match="ROS 1 bag; convert it with `rosbags-convert"):
         open_stream(tmp_path / "old.bag")
 
 
 def test_topics_are_refused_where_there_are_none(tmp_path):
-    with pytest.raises(StreamError, match="are for ROS bags; demo is none"):
+    with pytest.raises(StreamError, match="are for ROS bags; demo is not one"):
         open_stream("demo", topic=IMAGE)
 
 

@@ -131,7 +131,7 @@ def test_a_camera_that_fails_is_opened_again_and_says_so_meanwhile(monkeypatch):
     monkeypatch.setattr(fake, "VideoCapture", opened_again)
     took.append(next(camera))
     assert took[0].index == 2 and camera.trouble == ""
-    assert len(troubles) == 3 and all("gives no frames" in text for text in troubles)
+    assert len(troubles) == 3 and all("delivers no frames" in text for text in troubles)
     assert fake.n_released == 1
     assert time.monotonic() - camera.heard_s < 60
 
@@ -174,5 +174,5 @@ def wait_for(condition, seconds=20):
 
 
 def test_a_source_that_is_none_is_refused(tmp_path):
-    with pytest.raises(StreamError, match="there is no"):
+    with pytest.raises(StreamError, match="nothing does not exist"):
         next(open_live(str(tmp_path / "nothing"), threading.Event()))

@@ -1,4 +1,4 @@
-"""Start the node, configure it, and activate it; start it again should it end.
+"""Start the node, configure it and activate it. Start it again if it ends.
 
 ros2 launch plr_edge_ros plr_edge.launch.py image:=/camera/image_raw params_file:=my.yaml
 """
@@ -19,7 +19,7 @@ PARAMETERS = Path(__file__).resolve().parent.parent / "config" / "plr_edge.yaml"
 
 
 def generate_launch_description():
-    """Return the node, and what leads it to `active`."""
+    """Return the node, and the events that bring it to `active`."""
     node = LifecycleNode(
         package="plr_edge_ros",
         executable="plr_edge_node",
@@ -47,10 +47,16 @@ def generate_launch_description():
     started = OnProcessStart(target_action=node, on_start=[change(Transition.TRANSITION_CONFIGURE)])
     return LaunchDescription(
         [
-            DeclareLaunchArgument("image", default_value="image", description="Topic of images."),
-            DeclareLaunchArgument("namespace", default_value="", description="Of the node."),
             DeclareLaunchArgument(
-                "params_file", default_value=str(PARAMETERS), description="YAML of parameters."
+                "image", default_value="image", description="Topic of the images."
+            ),
+            DeclareLaunchArgument(
+                "namespace", default_value="", description="Namespace of the node."
+            ),
+            DeclareLaunchArgument(
+                "params_file",
+                default_value=str(PARAMETERS),
+                description="YAML file with the parameters of the node.",
             ),
             RegisterEventHandler(started),
             RegisterEventHandler(configured),

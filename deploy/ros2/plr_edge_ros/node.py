@@ -1,7 +1,7 @@
 """The lifecycle node: rclpy around `plr_edge.RosAdapter`, which has the logic.
 
-configure loads bundle, state and engines; activate subscribes and learns; deactivate stops
-learning and writes; cleanup frees everything.
+`configure` loads bundle, state and engines. `activate` subscribes and learns. `deactivate` stops
+learning and writes the state. `cleanup` frees everything.
 """
 
 import functools
@@ -27,8 +27,8 @@ try:
     from plr_edge import PlrEdgeError, RobotOptions, RosAdapter
 except ImportError as error:
     raise SystemExit(
-        f"plr-edge cannot be imported by {sys.executable} ({error}); activate the virtual "
-        "environment that has it, or put its site-packages on PYTHONPATH"
+        f"{sys.executable} cannot import plr-edge ({error}); activate the virtual environment that "
+        "has it, or add its site-packages to PYTHONPATH"
     ) from None
 
 MESSAGES = SimpleNamespace(
@@ -37,18 +37,19 @@ MESSAGES = SimpleNamespace(
     DiagnosticStatus=DiagnosticStatus, KeyValue=KeyValue,
 )  # fmt: skip
 IMAGES = {"raw": Image, "compressed": CompressedImage}
-# texts as `plr-edge run` takes them; empty is "not given"
+# Texts as `plr-edge run` takes them. An empty text means "not given".
 OPTIONS = (
     "board",
     "power",
     "duty",
     "deadline",
     "max_temp",
-    "memory",
+    "memory_limit",
     "cpus",
     "schedule",
-    "latents",
+    "latent_memory",
 )
+RENAMED = {"memory": "memory_limit", "latents": "latent_memory"}  # still accepted, with a warning
 PARAMETERS = {
     "model_file_path": "", "state_path": "", "image_transport": "raw", "engine": "onnx",
     "providers": "", "force_engine_update": False, "max_workspace_size": 0, "max_batch_size": 0,
@@ -62,8 +63,8 @@ LATCHED = QoSProfile(
 )
 
 
-def told(transition):
-    """Log what a transition raises: rclpy makes ERROR of it without a word."""
+def logged(transition):
+    """Log the exception of a transition: rclpy returns ERROR without logging it."""
 
     @functools.wraps(transition)
     def wrapped(self, state):
@@ -77,22 +78,24 @@ def told(transition):
 
 
 class PlrEdgeNode(LifecycleNode):
-    """Answers images, and can be taught."""
+    """Classifies images, and learns from labels."""
 
     def __init__(self, **kwargs):
-        """Declare parameters; everything else waits for `on_configure`."""
+        """Declare the parameters. Everything else waits for `on_configure`."""
         super().__init__("plr_edge", **kwargs)
         for name, default in PARAMETERS.items():
             self.declare_parameter(name, default)
+        for old in RENAMED:
+            self.declare_parameter(old, "")
         self.adapter, self.failure = None, ""
         self.outputs, self.inputs, self.requests = {}, [], []  # publishers, subscriptions, services
         self.for_images = MutuallyExclusiveCallbackGroup()
         self.for_requests = MutuallyExclusiveCallbackGroup()
         self.log_handler = ToRos(self.get_logger())
 
-    @told
+    @logged
     def on_configure(self, state):
-        """Load bundle, state and engines; minutes, where a plan must be built."""
+        """Load bundle, state and engines. Building a TensorRT plan takes minutes."""
         logger = logging.getLogger("plr_edge")
         logger.addHandler(self.log_handler)
         logger.setLevel(logging.DEBUG if self.value("verbose") else logging.INFO)
@@ -111,24 +114,24 @@ class PlrEdgeNode(LifecycleNode):
             )
         return super().on_configure(state)
 
-    @told
+    @logged
     def on_activate(self, state):
-        """Learn, and subscribe to images and labels."""
-        result = super().on_activate(state)  # from here on what is published goes out
+        """Start to learn, and subscribe to images and labels."""
+        result = super().on_activate(state)  # from here on publishers are active
         self.adapter.activate()
-        kind = IMAGES[self.value("image_transport")]
+        message_type = IMAGES[self.value("image_transport")]
         self.inputs = [
             self.create_subscription(
-                kind, "image", self.adapter.image, NEWEST, callback_group=self.for_images
+                message_type, "image", self.adapter.image, NEWEST, callback_group=self.for_images
             ),
             self.create_subscription(Classification, "~/teach", self.adapter.teach, EACH),
         ]
         return result
 
-    @told
+    @logged
     def on_deactivate(self, state):
-        """Hear nothing any more, stop training, and write what was learned."""
-        self.hear_nothing()
+        """Unsubscribe, stop training, and write what was learned."""
+        self.unsubscribe()
         done, message = self.adapter.deactivate()
         if done:
             self.get_logger().info(message)
@@ -136,19 +139,19 @@ class PlrEdgeNode(LifecycleNode):
             self.get_logger().error(message)
         return super().on_deactivate(state)
 
-    @told
+    @logged
     def on_cleanup(self, state):
         """Write what was learned, and free engines, trainer and state."""
         self.free()
         return super().on_cleanup(state)
 
-    @told
+    @logged
     def on_shutdown(self, state):
         """Do as `on_cleanup`."""
         self.free()
         return super().on_shutdown(state)
 
-    @told
+    @logged
     def on_error(self, state):
         """Do as `on_cleanup`, so that the node can be configured again."""
         self.free()
@@ -158,23 +161,33 @@ class PlrEdgeNode(LifecycleNode):
         """Return a parameter's value."""
         return self.get_parameter(name).value
 
+    def option(self, name):
+        """Return a text of `OPTIONS`, also if it is given by its old name."""
+        old = next((old for old, new in RENAMED.items() if new == name), None)
+        if old is None or not self.value(old):
+            return self.value(name)
+        self.get_logger().warning(
+            f"parameter {old} is now called {name}; the old name will be removed"
+        )
+        return self.value(name) or self.value(old)
+
     def check_parameters(self):
-        """Refuse what no engine would ever see.
+        """Check the parameters that the library does not check.
 
         Raises:
-            PlrEdgeError: a parameter is missing, or is none.
+            PlrEdgeError: a parameter is missing or not allowed.
         """
         for name in ("model_file_path", "state_path"):
             if not self.value(name):
-                raise PlrEdgeError(f"the parameter {name} is not set; config/plr_edge.yaml has all")
+                raise PlrEdgeError(f"parameter {name} is not set; see config/plr_edge.yaml")
         if self.value("image_transport") not in IMAGES:
             raise PlrEdgeError(
-                f"image_transport is {self.value('image_transport')!r}; there are "
+                f"image_transport is {self.value('image_transport')!r}; it must be one of "
                 + ", ".join(IMAGES)
             )
 
     def make_outputs(self):
-        """Make the publishers; all but the diagnostics are silent until `on_activate`."""
+        """Create the publishers. All but the diagnostics are silent until `on_activate`."""
         self.outputs = {
             "classification": self.create_lifecycle_publisher(Classification, "classification", 10),
             "label_info": self.create_lifecycle_publisher(LabelInfo, "label_info", LATCHED),
@@ -183,10 +196,10 @@ class PlrEdgeNode(LifecycleNode):
         }
 
     def open_adapter(self):
-        """Load everything.
+        """Load bundle, state and engines, and start the robot.
 
         Raises:
-            PlrEdgeError: something cannot be used.
+            PlrEdgeError: one of them cannot be used.
         """
         providers = [name.strip() for name in self.value("providers").split(",")]
         options = RobotOptions(
@@ -197,7 +210,7 @@ class PlrEdgeNode(LifecycleNode):
             pool=self.value("pool") or None,
             allow_code=self.value("allow_code"),
             trust=Path(self.value("trust")) if self.value("trust") else None,
-            **{name: self.value(name) or None for name in OPTIONS},
+            **{name: self.option(name) or None for name in OPTIONS},
         )
         plan = {
             "max_batch": self.value("max_batch_size") or None,
@@ -211,33 +224,33 @@ class PlrEdgeNode(LifecycleNode):
         )  # fmt: skip
 
     def publish(self, topic, message):
-        """Publish, as long as there is ROS."""
+        """Publish a message unless ROS has been shut down."""
         if rclpy.ok():
             self.outputs[topic].publish(message)
 
     def serve(self, name, request, response):
         """Answer a std_srvs/Trigger."""
-        adapter = self.adapter  # a call may still be on its way while the node is cleaned up
+        adapter = self.adapter  # `None` if the node was cleaned up after the call was sent
         answer = adapter.serve(name) if adapter else (False, "the node is not configured")
         response.success, response.message = answer
         return response
 
     def end(self, reason):
-        """Let the process end, for launch to start it again."""
-        if not rclpy.ok():  # it is ending already
+        """End the process, so that launch starts it again."""
+        if not rclpy.ok():  # already ending
             return
         self.failure = reason
         self.get_logger().fatal(f"ending: {reason}")
         rclpy.try_shutdown()
 
-    def hear_nothing(self):
-        """Unsubscribe."""
+    def unsubscribe(self):
+        """Destroy all subscriptions."""
         while self.inputs:
             self.destroy_subscription(self.inputs.pop())
 
     def free(self):
-        """Give everything back that `on_configure` and `on_activate` took; twice does no harm."""
-        self.hear_nothing()
+        """Release everything that `on_configure` and `on_activate` created. Idempotent."""
+        self.unsubscribe()
         while self.requests:
             self.destroy_service(self.requests.pop())
         adapter, self.adapter = self.adapter, None
@@ -253,7 +266,7 @@ class PlrEdgeNode(LifecycleNode):
 
 
 class ToRos(logging.Handler):
-    """Hands log records to a logger of rclpy, which allows each line of code one severity."""
+    """Passes log records to a logger of rclpy, which allows one severity per line of code."""
 
     def __init__(self, logger):
         super().__init__()
@@ -275,7 +288,7 @@ class ToRos(logging.Handler):
 
 
 def main(args=None):
-    """Spin until the context is shut down; returns 1 if the robot ended by itself."""
+    """Spin until the context is shut down. Returns 1 if the robot ended by itself."""
     rclpy.init(args=args)
     node = PlrEdgeNode()
     executor = MultiThreadedExecutor(num_threads=3)  # images, requests, everything else

@@ -1,0 +1,74 @@
+"""What `plr-edge adapt` does, as a method."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+
+from benchmarks.data.encoded import Split
+from benchmarks.methods.base import Method, batches
+from benchmarks.scenarios import Benchmark
+from plr_edge.classifiers.class_means import unit
+from plr_edge.config import LearningConfig
+from plr_edge.runtime.prediction import Features
+from plr_edge.runtime.session import Session
+from plr_edge.stream import Frame
+
+_BLANK = np.zeros((1, 1, 3), np.uint8)
+PLR = {"train_ratio": 1.48}
+INTERNAL = {"schedule": "internal", "train_ratio": 3.0, "blocks_lr": 0.001}
+
+
+class PlrEdge(Method):
+    """One pass of `plr-edge adapt` with some settings changed.
+
+    Answers as a whole, and with the rehearsed classifier alone (variant `, no fast`).
+    """
+
+    def __init__(
+        self, benchmark: Benchmark, config: LearningConfig, *, static: bool = False, **changes: Any
+    ) -> None:
+        super().__init__(benchmark, replace(config, **changes))
+        self._bundle = benchmark.static_bundle if static else benchmark.bundle
+        self.session = Session(self._bundle, None, self.config)
+
+    def learn(self, split: Split) -> None:
+        """Learn a chunk; see `Method`."""
+        frames = [Frame(_BLANK, self.benchmark.classes[y], 0, "") for y in split.labels]
+        self.session.observe_features(frames, self._seen(split))
+        self.n_taught += len(frames)
+
+    def finish(self) -> None:
+        """Publish what was rehearsed last; see `Method`."""
+        self.session.finish()
+
+    def answers(self, split: Split) -> dict[str, np.ndarray]:
+        """Answer; see `Method`."""
+        session = self.session
+        known = np.array([self.benchmark.classes.index(name) for name in session.learned.classes])
+        seen = self._seen(split)
+        scores, _ = session.learned.classifier.answer_many(seen.taps, seen.features)
+        result = {"": known[scores.argmax(1)]}
+        rows = session.learned.classifier.rehearsed
+        if len(rows) and self.config.train_ratio > 0:
+            alone = unit(seen.features) @ unit(rows).T
+            result[", no fast"] = known[alone.argmax(1)]
+        return result
+
+    def costs(self) -> dict[str, float]:
+        """Return costs: training, the ridge's updates, and the second pass of a static feature."""
+        width = self.session.learned.classifier.ridge.width + 1
+        frozen = [b.manifest["frozen_macs"] for b in (self._bundle, self.benchmark.bundle)]
+        per_frame = 2 * width**2 + frozen[0] - frozen[1]
+        macs = self.session.learner.features.cost.macs + self.n_taught * per_frame
+        kept = self.session.training.memory.n_bytes + 4 * width**2
+        return {"macs": float(macs), "memory_bytes": float(kept)}
+
+    def _seen(self, split: Split) -> Features:
+        """Return what the bundle and the adapted blocks return for a split."""
+        features_of = self.session.perception.features_of
+        features = np.concatenate([features_of(x) for x in batches(split.seen.latents)])
+        taps = split.seen.taps[:, : self._bundle.taps_width]
+        return replace(split.seen, taps=taps, features=features)

@@ -1,0 +1,139 @@
+"""Corrections of a state that no robot uses: undo labels, forget a class, review quarantined ones.
+
+The labels change first, durably; then the state is learned again without them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.config import EngineConfig
+from plr_edge.errors import ConfigError
+from plr_edge.export.adaptive import check_code
+from plr_edge.runtime.session import Session
+from plr_edge.runtime.undo import mark_undone
+from plr_edge.store import QUARANTINED, UNDONE, Store, opened_for_reading
+
+ALL: Literal["all"] = "all"
+
+
+@dataclass(frozen=True)
+class Correction:
+    """What a state is after a correction.
+
+    Attributes:
+        n_changed: labels that were undone or deleted.
+        n_taught: labels that are learned.
+        n_classes: classes that are left.
+    """
+
+    n_changed: int
+    n_taught: int
+    n_classes: int
+
+
+@dataclass(frozen=True)
+class Review:
+    """What became of quarantined labels.
+
+    Attributes:
+        n_confirmed: labels that are learned when the state is next used to adapt.
+        n_evicted: labels that cannot be confirmed, as their latents were evicted.
+        n_dropped: labels that were undone.
+    """
+
+    n_confirmed: int = 0
+    n_evicted: int = 0
+    n_dropped: int = 0
+
+
+def undo(
+    bundle: Bundle, path: Path, n_threads: int = 1, *, allow_code: bool = False, **filters: Any
+) -> Correction:
+    """Undo labels, and learn again from the last generation before them.
+
+    Args:
+        bundle: from `open_bundle`.
+        path: directory of the state.
+        n_threads: threads of the engines.
+        allow_code: run the code that an unsigned bundle names.
+        filters: filters of `store.select`.
+
+    Raises:
+        ConfigError: no label matches.
+        StateError: there is no state, or it cannot be changed.
+    """
+    check_code(bundle, allow_code)
+    with opened_for_reading(path) as store:
+        seqs = mark_undone(store, "undone by hand", **filters)
+        if not seqs:
+            raise ConfigError(
+                f"no label in {path} matches these filters; `plr-edge log {path}` lists them"
+            )
+    return _learn_again(bundle, path, len(seqs), n_threads, allow_code)
+
+
+def forget(
+    bundle: Bundle, path: Path, name: str, n_threads: int = 1, *, allow_code: bool = False
+) -> Correction:
+    """Delete every trace of a class, and learn again without it; see `Store.forget`.
+
+    Args:
+        bundle: from `open_bundle`.
+        path: directory of the state.
+        name: the class.
+        n_threads: threads of the engines.
+        allow_code: run the code that an unsigned bundle names.
+
+    Raises:
+        ConfigError: there is no such class.
+        StateError: there is no state, or it cannot be changed.
+    """
+    check_code(bundle, allow_code)
+    with opened_for_reading(path) as store:
+        n_deleted = store.forget(name)
+        if n_deleted is None:
+            names = sorted({label.name for label in store.labels})
+            raise ConfigError(f"no class {name!r} in {path}; it has {', '.join(names)[:200]}")
+    return _learn_again(bundle, path, n_deleted, n_threads, allow_code)
+
+
+def review(
+    store: Store,
+    *,
+    confirm: Collection[int] | Literal["all"] = (),
+    drop: Collection[int] | Literal["all"] = (),
+) -> Review:
+    """Confirm or drop quarantined labels.
+
+    Args:
+        store: an open store.
+        confirm: labels to learn after all.
+        drop: labels to undo; those that are confirmed are not.
+
+    Raises:
+        ConfigError: a label is not quarantined.
+    """
+    held = [label.seq for label in store.labels.read(status=QUARANTINED)]
+    for seq in [*(() if confirm == ALL else confirm), *(() if drop == ALL else drop)]:
+        if seq not in held:
+            there = ", ".join(map(str, held)) or "none"
+            raise ConfigError(f"label {seq} is not quarantined; there are {there}")
+    right = held if confirm == ALL else list(confirm)
+    wrong = [seq for seq in (held if drop == ALL else drop) if seq not in right]
+    n_confirmed = len(store.confirm(right)) if right else 0
+    n_dropped = len(store.mark(wrong, UNDONE, "dropped"))
+    return Review(n_confirmed, len(right) - n_confirmed, n_dropped)
+
+
+def _learn_again(
+    bundle: Bundle, path: Path, n_changed: int, n_threads: int, allow_code: bool
+) -> Correction:
+    engines = EngineConfig(n_threads=n_threads, allow_code=allow_code)
+    with Session.resume(bundle, path, engines) as session:
+        session.finish()
+        return Correction(n_changed, session.learned.n_taught, len(session.learned.classes))

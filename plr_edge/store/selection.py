@@ -1,0 +1,41 @@
+"""Selecting labels to take back, by what is known of them."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+
+from plr_edge.store.labels import Label, stored_source
+
+
+def select(
+    labels: Iterable[Label],
+    *,
+    last: int | None = None,
+    name: str | None = None,
+    source: str | None = None,
+    seqs: Collection[int] = (),
+    since_s: float | None = None,
+    until_s: float | None = None,
+) -> list[int]:
+    """Return the places of the labels that pass every filter that is given.
+
+    Args:
+        labels: in the order of teaching.
+        last: only the last so many of those that pass the other filters.
+        name: of this class.
+        source: from a source that starts with this.
+        seqs: at one of these places.
+        since_s: taught at this Unix time or later.
+        until_s: taught before this Unix time.
+    """
+    prefix = None if source is None else stored_source(source)
+    found = [
+        label.seq
+        for label in labels
+        if (name is None or label.name == name)
+        and (prefix is None or label.source.startswith(prefix))
+        and (not seqs or label.seq in seqs)
+        and (since_s is None or label.time_ns >= since_s * 1e9)
+        and (until_s is None or label.time_ns < until_s * 1e9)
+    ]
+    return found if last is None else found[-last:]

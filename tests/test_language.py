@@ -1,0 +1,106 @@
+"""Texts read as sentences: help of the command line, docstrings, messages and pages."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import click
+import pytest
+
+from plr_edge.cli import _COMMANDS, cli
+
+ROOT = Path(__file__).parents[1]
+ROOMS = (  # files and folders that are checked for wording
+    "plr_edge/cli/__init__.py", "plr_edge/cli/adapt_command.py",
+    "plr_edge/cli/build_engine_command.py", "plr_edge/cli/client.py",
+    "plr_edge/cli/demo_command.py", "plr_edge/cli/doctor_command.py",
+    "plr_edge/cli/export_command.py", "plr_edge/cli/options.py", "plr_edge/cli/plan_command.py",
+    "plr_edge/cli/plan_text.py", "plr_edge/cli/predict_command.py",
+    "plr_edge/cli/profile_command.py", "plr_edge/cli/progress.py", "plr_edge/cli/run_command.py",
+    "plr_edge/cli/schedule_command.py", "plr_edge/cli/status_command.py",
+    "plr_edge/cli/teach_command.py", "plr_edge/cli/verify_command.py",
+    "plr_edge/cli/watch_command.py",
+    "plr_edge/demo.py", "plr_edge/planning", "plr_edge/profiling", "plr_edge/report",
+    "plr_edge/robot", "plr_edge/ros", "plr_edge/runtime",
+    "plr_edge/serve", "plr_edge/stream", "deploy",
+)  # fmt: skip
+NOT_YET = (
+    "plr_edge/robot/protocol.py",
+    "plr_edge/serve/limits.py", "plr_edge/serve/metrics.py", "plr_edge/stream/archive.py",
+    "plr_edge/stream/pack_kinds.py", "plr_edge/stream/packs.py",
+)  # fmt: skip
+LONG_SUMMARY = ("inspect", "log", "undo", "rollback", "forget", "repair")  # to be shortened
+PHRASES = (
+    r"let(s|ting)? go\b", r"set(s|ting)? aside", r"vouch(es|ed)?", r"(?<![.\w])mend(s|ed|ing)?",
+    r"(?<!there )(?<!where )(is|are|was|were) no (?!longer|more|less|way|need)",
+    r"(?<!there )(?<!where )(is|are) (?-i:none)", r"(is|are) like that", r"where it has several",
+    r"nobody said", r"said", r"told", r"anew", r"shall", r"asks? the machine", r"stands? in for",
+)  # fmt: skip
+DIALECT = re.compile("|".join(rf"(?:\b|(?<=[ `])){p}\b" for p in PHRASES), re.IGNORECASE)
+FRAGMENT = re.compile(r"^ +\w+: (of|that|such|likewise|which|whose|for which|to which)\b")
+TAIL = re.compile(r"^(Of|Such|That|Which|To which|From which|For which|Where it|Likewise|As)\b")
+
+
+def options():
+    """Return (command, option) for every option of the command line."""
+    commands = [cli.get_command(click.Context(cli), name) for name in _COMMANDS]
+    return [(c, p) for c in commands for p in c.params if isinstance(p, click.Option)]
+
+
+def is_sentence(text: str | None) -> bool:
+    return bool(text) and (text[0].isupper() or text[0] in "`-") and text.endswith(".")
+
+
+@pytest.mark.parametrize("name", [name for name in _COMMANDS if name not in LONG_SUMMARY])
+def test_help_of_a_command_starts_with_a_short_sentence(name):
+    command = cli.get_command(click.Context(cli), name)
+    first = command.help.split("\n\n")[0].replace("\n", " ")
+    assert is_sentence(first) and not TAIL.match(first), first
+    short = command.get_short_help_str(60)
+    assert not short.endswith("..."), f"{short!r} is cut in `plr-edge --help`; shorten it"
+
+
+@pytest.mark.parametrize(("command", "option"), options(), ids=lambda x: x.name)
+def test_help_of_an_option_is_a_sentence_that_stands_alone(command, option):
+    text = re.sub(r" +\[default: .*\]$", "", option.help or "")
+    assert is_sentence(text) and not TAIL.match(text), text
+
+
+def test_a_tail_of_a_sentence_is_found():
+    assert TAIL.match("Of everything random.") and not TAIL.match("Offset in bytes.")
+    assert not is_sentence("of a frame") and is_sentence("Random seed.")
+
+
+def checked_files() -> list[Path]:
+    """Return the files of `ROOMS`, without those of `NOT_YET`."""
+    found: list[Path] = []
+    for room in ROOMS:
+        path = ROOT / room
+        assert path.exists(), room
+        files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
+        found += [f for f in files if f.suffix not in (".pyc", ".png")]
+    return [f for f in found if str(f.relative_to(ROOT)) not in NOT_YET]
+
+
+@pytest.mark.parametrize("file", checked_files(), ids=lambda f: str(f.relative_to(ROOT)))
+def test_texts_are_in_plain_words(file):
+    found = [
+        f"{file.relative_to(ROOT)}:{number}: {line.strip()}"
+        for number, line in enumerate(file.read_text().splitlines(), 1)
+        if DIALECT.search(line) or (file.suffix == ".py" and FRAGMENT.search(line))
+    ]
+    assert found == []
+
+
+@pytest.mark.parametrize("text", ["its rows were set aside", "it is no bundle", "said", "Mended"])
+def test_dialect_is_found(text):
+    assert DIALECT.search(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["there is no bundle", "it is no longer there", "there is none", "recommended", "x.mend"],
+)
+def test_plain_english_is_not_dialect(text):
+    assert not DIALECT.search(text)
