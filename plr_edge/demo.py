@@ -17,7 +17,7 @@ import numpy as np
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import LearningConfig
-from plr_edge.export import export_bundle
+from plr_edge.export.bundle_export import export_bundle
 from plr_edge.export.split import default_cut
 from plr_edge.files import replace_file
 from plr_edge.metrics import (

@@ -14,6 +14,7 @@ from plr_edge.cli.options import (
     engine_options,
     json_option,
     latent_memory_option,
+    needs_extras,
     printable,
     stream_argument,
     stream_options,
@@ -56,6 +57,7 @@ from plr_edge.cli.options import (
 @stream_options
 @allow_code_option
 @json_option
+@needs_extras("train")
 def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     """Learn a labelled stream.
 

@@ -13,7 +13,7 @@ from plr_edge.boards import boards, detect_board, load_board
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import EngineConfig, LearningConfig, parse_bytes
-from plr_edge.errors import ConfigError
+from plr_edge.errors import ConfigError, require
 from plr_edge.replay.schedule import macs_from
 from plr_edge.robot.background_trainer import TrainerLimits
 from plr_edge.robot.governor import Budget, Governor
@@ -77,8 +77,10 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
         options: what the user chose.
 
     Raises:
-        PlrEdgeError: an option is not allowed, or bundle, state or engine cannot be used.
+        PlrEdgeError: an option is not allowed, torch is not installed, or bundle, state or engine
+            cannot be used.
     """
+    require("train", why="a robot that learns")  # its trainer; this process never imports torch
     return_memory_at_once()
     options = with_board(options)
     budget = make_budget(options)

@@ -29,7 +29,7 @@ from plr_edge.robot.sensors import Sensors
 from plr_edge.robot.status import DROPPED, FAILED, STARTING, FrameStats, RobotStatus, state_of
 from plr_edge.robot.systemd import notify
 from plr_edge.runtime.prediction import UNKNOWN, Prediction, answer
-from plr_edge.stream.base import Frame, check_image
+from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
 _TICK_S = 1.0
@@ -223,7 +223,6 @@ class Robot:
                 _log.warning("%s cannot be answered (%s)", frame.source, error)
 
     def _answer(self, frame: Frame) -> None:
-        check_image(frame.image)
         start = time.perf_counter()
         encoded = self.model.perception.encode([frame])
         features = self.model.perception.extract(encoded)

@@ -4,7 +4,7 @@ from torch import nn
 from torch.nn import functional
 
 from plr_edge.config import LearningConfig
-from plr_edge.replay.latent_codec import LatentCodec
+from plr_edge.replay.latent_codec import LinearCodec
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
 from plr_edge.replay.schedule import Level, make_schedule
@@ -23,7 +23,7 @@ def learner(n_latents, *, cache_bytes, schedule="0.05,0.05,0.9", max_age_steps=1
     blocks = nn.Sequential(
         nn.Sequential(nn.Linear(8, 24), nn.ReLU()), nn.Sequential(nn.Linear(24, 16), nn.ReLU())
     )
-    codec = LatentCodec(shape=(8,), bits=8)
+    codec = LinearCodec(shape=(8,), bits=8)
     memory = LatentMemory(codec.record_bytes, max(n_latents, 99) * (codec.record_bytes + 4))
     config = LearningConfig(cache_bytes=cache_bytes, schedule=schedule, max_age_steps=max_age_steps)
     made = Learner(blocks, levels, memory, codec, make_schedule(schedule, levels), config)
@@ -92,7 +92,7 @@ def test_a_schedule_without_blocks_renews_its_working_set_too():
 
 def test_rows_are_means_of_the_first_samples_whatever_the_order_of_classes():
     made = learner(0, cache_bytes=0)
-    codec = LatentCodec(shape=(8,), bits=8)
+    codec = LinearCodec(shape=(8,), bits=8)
     latents = np.random.default_rng(1).standard_normal((40, 8)).astype(np.float32)
     for label, first in ((3, 0), (1, 5), (3, 10), (1, 15)):
         made.learn_many(codec.encode(latents[first : first + 5]), np.full(5, label))

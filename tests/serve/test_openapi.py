@@ -16,6 +16,7 @@ from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
 from plr_edge.serve.api import make_app
+from plr_edge.serve.auth import OPEN_POSTS, TOKEN_POSTS
 
 TOKEN = "secret-token"
 OPERATIONS = (
@@ -77,3 +78,13 @@ def ask(schema, operation, token, n):
             assert answer.status_code == 401
 
     answered()
+
+
+def test_every_post_is_open_or_needs_the_token_and_is_described_so(schema):
+    posts = {
+        path: "security" in operations["post"]
+        for path, operations in schema.raw_schema["paths"].items()
+        if "post" in operations
+    }
+    assert {path for path, needs_token in posts.items() if needs_token} == TOKEN_POSTS
+    assert {path for path, needs_token in posts.items() if not needs_token} == OPEN_POSTS
