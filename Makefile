@@ -22,7 +22,7 @@ $(VENV)/bin/python:
 	$(PYTHON) -m venv $(VENV_FLAGS) $(VENV)
 
 $(VENV)/demo.stamp: $(VENV)/bin/python pyproject.toml constraints.txt
-	$(PIP) $(CONSTRAINTS) -e '.[report]'
+	$(PIP) $(CONSTRAINTS) -e '.[export,report]'
 	touch $@
 
 $(VENV)/test.stamp: $(VENV)/demo.stamp

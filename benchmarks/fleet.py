@@ -14,7 +14,7 @@ from benchmarks.data.encoded import Split
 from benchmarks.methods.rehearsal import blocks_output
 from benchmarks.results import Row
 from benchmarks.scenarios import Benchmark
-from plr_edge.classifiers.class_means import grown, unit
+from plr_edge.classifiers.class_means import pad_classes, unit
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
@@ -197,11 +197,11 @@ class Fleet:
         classifier = CombinedClassifier(taps.sums.shape[1], features.shape[1])
         classifier.ridge.restore(taps.ridge())
         classifier.rehearsed = learner.classifier()
-        slots = np.arange(len(learner.memory))
-        known = learner.features_at(len(learner.levels) - 1, slots, max_age_steps=0)
+        slots = np.arange(len(learner.features.memory))
+        known = learner.features.at(len(learner.levels) - 1, slots, max_age_steps=0)
         means, last = classifier.means, np.array([len(self.benchmark.classes) - 1])
-        means.sums, means.counts = grown(means.sums, last), grown(means.counts, last)
-        means.learn_many(known, learner.memory.labels.astype(np.int64))
+        means.sums, means.counts = pad_classes(means.sums, last), pad_classes(means.counts, last)
+        means.learn_many(known, learner.features.memory.labels.astype(np.int64))
         return classifier.answer_many(self._taps(self._test), features)[0]
 
     # training

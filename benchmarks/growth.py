@@ -162,15 +162,15 @@ def _filled(bundle: Bundle, config: LearningConfig, n_classes: int, n_latents: i
 
 def _age(learner: Learner, rng: np.random.Generator) -> None:
     """Compute all features that can be kept, a batch at a time, as if steps lay in between."""
-    learner.restore(learner.weights(), learner.classifier(), learner.prior.numpy())
+    learner.restore(learner.weights(), learner.classifier(), learner.cosine.prior.numpy())
     features, reach = learner.features, learner.schedule.reach
-    slots = features.remembered()
+    slots = features.representative_slots()
     batches = np.array_split(rng.permutation(slots), max(1, len(slots) // _AGED))
     age = learner.config.max_age_steps / len(batches)
     for i, batch in enumerate(batches, 1):
-        features.let_in(batch)
+        features.admit(batch)
         features.at(features.deepest, batch)
-        features._moved = [0] + [round(i * age * u / reach[-2]) for u in reach[:-1]]
+        features._n_updates = [0] + [round(i * age * u / reach[-2]) for u in reach[:-1]]
 
 
 def _run_round(size: _Size, turn: int, sizes: Sizes) -> None:
@@ -178,16 +178,17 @@ def _run_round(size: _Size, turn: int, sizes: Sizes) -> None:
     learner = size.learner
     counts = apportion(learner.schedule.shares, sizes.round)
     levels = np.random.default_rng(turn).permutation(np.repeat(np.arange(len(counts)), counts))
-    before, start = learner.cost.macs, time.process_time()  # other processes disturb it least
+    cost = learner.features.cost
+    before, start = cost.macs, time.process_time()  # other processes disturb it least
     for level in levels:
         learner.step(level=int(level))
     if turn:
         size.round_ms.append(1e3 * (time.process_time() - start) / sizes.round)
-        size.macs += (learner.cost.macs - before) / sizes.round / sizes.rounds
+        size.macs += (cost.macs - before) / sizes.round / sizes.rounds
 
 
 def _row(bundle: Bundle, size: _Size, say: Callable[[str], None]) -> Row:
-    rng, memory = np.random.default_rng(1), size.learner.memory
+    rng, memory = np.random.default_rng(1), size.learner.features.memory
     record, n = memory.records(slice(0, 1))[0], size.classes
     row = {
         "classes": n,
@@ -213,7 +214,7 @@ def _answer_us(bundle: Bundle, n_classes: int, rng: np.random.Generator) -> floa
         features = rng.standard_normal((len(own), bundle.feature_width)).astype(np.float32)
         classifier.learn_many(taps, features, own)
     classifier.rehearsed = rng.standard_normal((n_classes, bundle.feature_width)).astype(np.float32)
-    classifier.settle()
+    classifier.solve()
     return _median_us(lambda: classifier.answer_many(taps[:1], features[:1]), 50)
 
 

@@ -29,7 +29,7 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.export.split import split as split_backbone
-from plr_edge.runtime.perception import Features
+from plr_edge.runtime.prediction import Features
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame
 from plr_edge.stream.base import in_chunks
@@ -86,8 +86,8 @@ def ours(session: Session, classes: list[str]) -> Side:
 
     def answers(seen: Features) -> np.ndarray:
         parts = [session.perception.features_of(x) for x in batches(seen.latents)]
-        known = np.array([classes.index(name) for name in session.classes])
-        scores, _ = session.classifier.answer_many(seen.taps, np.concatenate(parts))
+        known = np.array([classes.index(name) for name in session.learned.classes])
+        scores, _ = session.learned.classifier.answer_many(seen.taps, np.concatenate(parts))
         return np.asarray(known[scores.argmax(1)])
 
     return Side(
@@ -196,7 +196,7 @@ def markdown(facts: Row) -> str:
 def encoded(bundle: Bundle, frames: list[Frame], config: LearningConfig) -> Features:
     """Run held-out frames through the bundle's frozen part, for both sides."""
     with Session(bundle, None, config) as session:
-        parts = [session.perception.see(part) for part in in_chunks(frames, _BATCH)]
+        parts = [session.perception.perceive(part) for part in in_chunks(frames, _BATCH)]
     names = ("latents", "taps", "features")
     return Features(*(np.concatenate([getattr(part, name) for part in parts]) for name in names))
 

@@ -15,7 +15,7 @@ from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.engines.onnx_engine import OnnxEngine
-from plr_edge.export import export_bundle
+from plr_edge.export.bundle_export import export_bundle
 from plr_edge.export.split import split
 
 PRECISIONS = ("fp32", "fp16", "int8")

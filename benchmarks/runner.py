@@ -24,7 +24,7 @@ from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
-from plr_edge.export import export_bundle
+from plr_edge.export.bundle_export import export_bundle
 
 Say = Callable[[str], None]
 

@@ -8,7 +8,8 @@ usage() {
 usage: sudo sh deploy/install.sh [option ...]
 
   --prefix DIR    directory of the virtual environment; /opt/plr-edge by default
-  --extras LIST   extras of plr-edge, e.g. serve,video; by default serve, and video if there is no OpenCV
+  --extras LIST   extras of plr-edge; by default export,serve,train, and video if there is no OpenCV
+  --predict-only  install what answers frames and nothing else: no torch, no page, no export
   --cpu-torch     if there is no torch, install PyTorch's build for processors, which suffices for training
   --root DIR      install everything below DIR, and change no user, unit or device; for a disk image
   --uninstall     remove the installation; keeps the bundle, /etc/default/plr-edge and /var/lib/plr-edge
@@ -24,7 +25,7 @@ fail() {
     exit 2
 }
 
-prefix=/opt/plr-edge root='' extras='' cpu_torch=no uninstall=no
+prefix=/opt/plr-edge root='' extras='' cpu_torch=no predict_only=no uninstall=no
 while [ $# -gt 0 ]; do
     case $1 in
         --prefix | --root | --extras)
@@ -37,6 +38,7 @@ while [ $# -gt 0 ]; do
             shift
             ;;
         --cpu-torch) cpu_torch=yes ;;
+        --predict-only) predict_only=yes ;;
         --uninstall) uninstall=yes ;;
         --help | -h)
             usage
@@ -48,6 +50,7 @@ while [ $# -gt 0 ]; do
 done
 case $prefix in /*[!/]*) ;; *) fail "--prefix is '$prefix'; it must be an absolute path" ;; esac
 case $prefix$root in *[!A-Za-z0-9/._+-]*) fail "--prefix and --root may contain letters, digits and /._+- only" ;; esac
+[ "$predict_only$cpu_torch" != yesyes ] || fail "--predict-only installs no torch; leave out --cpu-torch"
 [ -n "$root" ] || [ "$(id -u)" = 0 ] || fail "root is required; use sudo, or --root DIR"
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
@@ -107,7 +110,7 @@ check_python() {
     command -v "$python" > /dev/null || fail "$python is not installed"
     "$python" -c 'import sys; sys.exit(sys.version_info < (3, 10))' ||
         fail "$("$python" --version) is too old: plr-edge needs 3.10, which JetPack 6 has"
-    if [ "$cpu_torch" = no ] && [ -e "$root/etc/nv_tegra_release" ] && ! can_import torch; then
+    if [ "$cpu_torch$predict_only" = nono ] && [ -e "$root/etc/nv_tegra_release" ] && ! can_import torch; then
         fail "root can import no torch, and the build on PyPI is for servers; install the one for your JetPack" \
             "system-wide, or add --cpu-torch, which suffices for training"
     fi
@@ -131,10 +134,10 @@ install_package() {
         "$venv/bin/python" -m pip install --index-url https://download.pytorch.org/whl/cpu torch
     fi
     if [ -z "$extras" ]; then
-        extras=serve
-        can_import cv2 || extras=serve,video
+        [ "$predict_only" = yes ] || extras=export,serve,train
+        can_import cv2 || extras=${extras:+$extras,}video
     fi
-    "$venv/bin/python" -m pip install --upgrade-strategy only-if-needed -c "$venv/keep.txt" "$here/..[$extras]"
+    "$venv/bin/python" -m pip install --upgrade-strategy only-if-needed -c "$venv/keep.txt" "$here/..${extras:+[$extras]}"
     system_packages | cmp -s - "$venv/keep.txt" ||
         fail "pip changed one of these packages; please report it: $(tr '\n' ' ' < "$venv/keep.txt")"
     "$venv/bin/plr-edge" --version
@@ -177,5 +180,10 @@ make_environment
 install_package
 install_files
 change_system
+if [ "$predict_only" = yes ]; then
+    echo "next: copy a bundle to $prefix/bundle, and a learned state to /var/lib/plr-edge/learned"
+    echo "then: sudo systemctl enable --now plr-edge-predict"
+    exit 0
+fi
 [ -e "$venv/bundle" ] || echo "next: sudo plr-edge export -o $prefix/bundle"
 echo "then: edit /etc/default/plr-edge, and sudo systemctl enable --now plr-edge"

@@ -28,7 +28,7 @@ class LearningConfig:
         classifier_lr: learning rate of the classifier.
         blocks_lr: learning rate of the adaptive blocks.
         momentum: momentum of SGD.
-        max_age_steps: training steps after which a cached feature is computed anew.
+        max_age_steps: training steps after which a cached feature is recomputed.
         cache_bytes: budget of the feature cache, which lives in RAM only.
         publish_growth: growth of the number of taught frames after which the next candidate is
             evaluated, as a factor.

@@ -17,7 +17,7 @@ import numpy as np
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import LearningConfig
-from plr_edge.export import export_bundle
+from plr_edge.export.bundle_export import export_bundle
 from plr_edge.export.split import default_cut
 from plr_edge.files import replace_file
 from plr_edge.metrics import (
@@ -31,7 +31,8 @@ from plr_edge.profiling.page import frame_rows, memory_rows
 from plr_edge.profiling.profile import profile_bundles
 from plr_edge.report import page as report
 from plr_edge.runtime.adapt import adapt
-from plr_edge.runtime.perception import Features, Perception
+from plr_edge.runtime.perception import Perception
+from plr_edge.runtime.prediction import Features, answer
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame, Stream, open_stream
 from plr_edge.stream.base import Entry
@@ -104,7 +105,7 @@ def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any
         rows, began = [], time.perf_counter()
         for name in classes:
             summary = adapt(session, _stream_of(by_class[name]))
-            if summary["interrupted"]:
+            if summary.interrupted:
                 raise KeyboardInterrupt
             rows.append(_accuracies(session.perception, held_out, classes))
             say(
@@ -114,23 +115,23 @@ def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any
         seconds = time.perf_counter() - began
         matrix = np.array(rows)
         matrix[np.triu_indices(len(matrix), 1)] = np.nan
-        cost = session.learner.cost
+        cost = session.learner.features.cost
         return {
             "classes": classes,
-            "n_frames": session.n_taught,
+            "n_frames": session.learned.n_taught,
             "seconds": seconds,
-            "summary": summary,
+            "summary": summary.to_dict(),
             "matrix": [[None if np.isnan(x) else float(x) for x in row] for row in matrix],
             "forgetting": forgetting(matrix),
             "backward_transfer": backward_transfer(matrix),
             "running_accuracy": running_accuracy(
-                session.history.labels, session.history.predicted
+                session.learned.history.labels, session.learned.history.predicted
             ).tolist(),
             "shares": list(session.schedule.shares),
             "reach": list(session.schedule.reach),
             "steps_per_level": cost.steps_per_level,
             "step_macs": session.learner.step_macs,
-            "perception_macs": session.perception_macs,
+            "perception_macs": session.training.perception_macs,
         }
 
 
@@ -144,16 +145,15 @@ def _stream_of(frames: list[Frame]) -> Stream:
 
 def _held_out(perception: Perception, classes: list[str]) -> HeldOut:
     frames = [f for f in open_stream("demo", split="test") if f.label in classes]
-    seen = [perception.see(frames[i : i + 16]) for i in range(0, len(frames), 16)]
+    seen = [perception.perceive(frames[i : i + 16]) for i in range(0, len(frames), 16)]
     latents = np.concatenate([part.latents for part in seen])
     return HeldOut(frames, latents, np.concatenate([part.taps for part in seen]))
 
 
 def _accuracies(perception: Perception, held_out: HeldOut, classes: list[str]) -> list[float]:
     features = perception.features_of(held_out.latents)
-    predictions = perception.answer(
-        held_out.frames, Features(held_out.latents, held_out.taps, features)
-    )
+    outputs = Features(held_out.latents, held_out.taps, features)
+    predictions = answer(perception.model, held_out.frames, outputs)
     by_class = per_class_accuracy(
         [str(frame.label) for frame in held_out.frames], [p.label for p in predictions]
     )

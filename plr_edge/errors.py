@@ -1,4 +1,6 @@
-"""The exceptions that plr-edge raises; each message says what is wrong and how to mend it.
+"""The exceptions that plr-edge raises, and the check that an optional library is installed.
+
+Each message says what is wrong and what to do about it.
 
 PlrEdgeError
 ├── ConfigError        an option, a recipe or a value that is not allowed
@@ -10,10 +12,26 @@ PlrEdgeError
 ├── StreamError        a source that cannot be read
 │   └── LabelError     a class name that cannot be used
 ├── EngineError        an engine that cannot be built or run
-└── MissingExtraError  an optional library that is not installed
+└── MissingExtraError  an optional library that is not installed, or that does not load
 """
 
 from __future__ import annotations
+
+import importlib
+import sys
+from importlib.util import find_spec
+from typing import Any
+
+# modules that make an extra usable; the distributions that bring them stand in pyproject.toml
+EXTRAS = {
+    "train": ("torch",),
+    "export": ("torch", "onnx", "onnxscript"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "report": ("matplotlib",),
+    "ros": ("rosbags",),
+    "sign": ("cryptography",),
+    "video": ("cv2",),
+}
 
 
 class PlrEdgeError(Exception):
@@ -57,4 +75,47 @@ class EngineError(PlrEdgeError):
 
 
 class MissingExtraError(PlrEdgeError):
-    """An optional library is not installed."""
+    """An optional library is not installed, or does not load."""
+
+
+def require(*extras: str, why: str) -> None:
+    """Check that extras are installed, without importing them.
+
+    Args:
+        extras: names from `EXTRAS`.
+        why: what needs them; begins the message.
+
+    Raises:
+        MissingExtraError: a module is missing; the message names it and the extra.
+    """
+    missing = {module: None for extra in extras for module in EXTRAS[extra] if _is_missing(module)}
+    if missing:
+        needed = [extra for extra in extras if missing.keys() & set(EXTRAS[extra])]
+        verb = "is" if len(missing) == 1 else "are"
+        raise MissingExtraError(
+            f"{why} needs {' and '.join(missing)}, which {verb} not installed: "
+            f"pip install 'plr-edge[{','.join(needed)}]'"
+        )
+
+
+def load(module: str, extra: str, *, why: str) -> Any:
+    """Import a module of an extra.
+
+    Raises:
+        MissingExtraError: it is not installed, or does not load.
+    """
+    require(extra, why=why)
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise MissingExtraError(
+            f"{why} needs {module}, which is installed but does not load ({reason}); "
+            "`plr-edge doctor` looks for the cause"
+        ) from error
+
+
+def _is_missing(module: str) -> bool:
+    if sys.modules.get(module) is not None:
+        return False
+    return find_spec(module) is None

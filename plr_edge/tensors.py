@@ -6,6 +6,8 @@ Never opens a file by name and never maps one: a file that shrinks under a map k
 from __future__ import annotations
 
 import json
+import math
+import mmap
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -17,13 +19,17 @@ from safetensors.numpy import load, save
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_TENSORS = 4096
 _MAX_DIMENSIONS = 8
+_MAX_SIDE = (1 << 31) - 1
 _NAME = re.compile(r"[A-Za-z0-9_.]{1,128}")
-_DTYPES = ("F32", "F16", "I64", "I32", "U8", "BOOL")
+_DTYPES = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", "BOOL": "|b1"}
 
 
-def write_tensors(arrays: Mapping[str, np.ndarray]) -> bytes:
-    """Return arrays as safetensors."""
-    return save({name: np.ascontiguousarray(array) for name, array in arrays.items()})
+def write_tensors(
+    arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
+) -> bytes:
+    """Return arrays as safetensors, with metadata in the header."""
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
+    return save(contiguous, None if metadata is None else dict(metadata))
 
 
 def read_tensors(data: bytes) -> dict[str, np.ndarray]:
@@ -37,13 +43,55 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
         arrays = load(data)
     except SafetensorError as error:
         raise ValueError(" ".join(str(error).split())[:120]) from None
-    for name, array in arrays.items():
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise ValueError(f"tensor {name!r} holds a value that is not finite")
+    _check_finite(arrays)
     return arrays
 
 
-def _check_header(data: bytes) -> None:
+def view_tensors(data: bytes | mmap.mmap) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read safetensors without copying: the arrays are read-only views of `data`.
+
+    Returns:
+        The arrays and the metadata of the header.
+
+    Raises:
+        ValueError: as for `read_tensors`.
+    """
+    header = _check_header(data)
+    metadata = header.pop("__metadata__", {})
+    if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
+        raise ValueError("the metadata is not a table of strings")
+    start, end = 8 + int.from_bytes(data[:8], "little"), 0
+    arrays = {}
+    for name, entry in sorted(header.items(), key=lambda item: _offsets(*item)):
+        first, last = _offsets(name, entry)
+        dtype, shape = np.dtype(_DTYPES[entry["dtype"]]), entry["shape"]
+        if not all(type(side) is int and 0 <= side <= _MAX_SIDE for side in shape):
+            raise ValueError(f"tensor {name!r} has no valid shape")
+        n_bytes = math.prod(shape) * dtype.itemsize
+        if first != end or last != first + n_bytes or start + last > len(data):
+            raise ValueError(f"tensor {name!r} does not lie where its shape says")
+        arrays[name] = np.frombuffer(data, dtype, math.prod(shape), start + first).reshape(shape)
+        end = last
+    if start + end != len(data):
+        raise ValueError("bytes belong to no tensor")
+    _check_finite(arrays)
+    return arrays, metadata
+
+
+def _offsets(name: str, entry: dict[str, Any]) -> tuple[int, int]:
+    found = entry.get("data_offsets")
+    if not isinstance(found, list) or [type(x) for x in found] != [int, int]:
+        raise ValueError(f"tensor {name!r} has no offsets")
+    return found[0], found[1]
+
+
+def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
+    for name, array in arrays.items():
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise ValueError(f"tensor {name!r} holds a value that is not finite")
+
+
+def _check_header(data: bytes | mmap.mmap) -> dict[str, Any]:
     n_bytes = int.from_bytes(data[:8], "little")
     if len(data) < 8 or n_bytes > min(_MAX_HEADER_BYTES, len(data) - 8):
         raise ValueError("the header is longer than the file, or than any of ours")
@@ -59,9 +107,10 @@ def _check_header(data: bytes) -> None:
         if not _NAME.fullmatch(name):
             raise ValueError(f"a tensor is called {name[:40]!r}")
         if not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES:
-            raise ValueError(f"tensor {name!r} is of no type that is allowed: {_DTYPES}")
+            raise ValueError(f"tensor {name!r} is of no type that is allowed: {tuple(_DTYPES)}")
         if not isinstance(entry.get("shape"), list) or len(entry["shape"]) > _MAX_DIMENSIONS:
             raise ValueError(f"tensor {name!r} has no shape")
+    return header
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:

@@ -75,9 +75,11 @@ def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave the long forms out unless they are asked for by name."""
-    if "long" not in (config.option.markexpr or ""):
-        skip = pytest.mark.skip(reason="long; run with -m long")
+    """Leave out what is long or installs packages, unless it is asked for by name."""
+    for name in ("long", "install"):
+        if name in (config.option.markexpr or ""):
+            continue
+        skip = pytest.mark.skip(reason=f"{name}; run with -m {name}")
         for item in items:
-            if "long" in item.keywords:
+            if name in item.keywords:
                 item.add_marker(skip)

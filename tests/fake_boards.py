@@ -8,11 +8,25 @@ kernels; voltages are round numbers.
 from __future__ import annotations
 
 import os
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import plr_edge.boards
 from plr_edge.boards import Board, load_board
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+def documented(name: str) -> dict[str, Any]:
+    """Return the facts about a board that stand in its file for people."""
+    file = Path(plr_edge.boards.__file__).with_name(f"{name}.toml")
+    return tomllib.loads(file.read_text()).get("documented", {})
 
 
 def write(path: Path, text: object) -> None:
@@ -165,7 +179,7 @@ class FakeBoard:
             write(self.root / "etc/nv_tegra_release", release)
         write(self.root / "proc/meminfo",
               f"MemTotal: {mem_kb} kB\nMemAvailable: {mem_kb // 2} kB")  # fmt: skip
-        cores = self.board.cores or 8
+        cores = documented(self.board.name).get("cores", 8)
         who = f"vendor_id\t: {vendor}\n" if vendor else ""
         cpuinfo = "\n".join(f"processor\t: {i}\n{who}" for i in range(cores))
         write(self.root / "proc/cpuinfo", cpuinfo)

@@ -15,9 +15,9 @@ from benchmarks.methods.codecs import FloatCodec, ProductCodec
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.classifiers import CLASSIFIERS
 from plr_edge.engines.choice import ENGINES, make_frozen_engine
-from plr_edge.errors import EngineError, PlrEdgeError, ScheduleError
+from plr_edge.errors import ConfigError, EngineError, PlrEdgeError, ScheduleError
 from plr_edge.meters import METERS, PowerMeter
-from plr_edge.replay.latent_codec import _ALLOWED_BITS, LatentCodec
+from plr_edge.replay.latent_codec import _ALLOWED_BITS, CODECS, make_codec
 from plr_edge.replay.schedule import SCHEDULES, Level, apportion, fully_connected, make_schedule
 
 RNG = np.random.default_rng
@@ -114,11 +114,12 @@ SHAPES = [(3, 4, 4), (10, 3, 3), (7,), (10, 1, 1)]
 
 
 def codecs():
-    for bits, signed, shape in itertools.product(_ALLOWED_BITS, (True, False), SHAPES):
+    variants = itertools.product(CODECS, _ALLOWED_BITS, (True, False), SHAPES)
+    for codec, bits, signed, shape in variants:
         pools = (None, 2, 3) if len(shape) == 3 and shape[1] > 2 else (None,)
         for pool in pools:
-            kept = LatentCodec(shape=shape, bits=bits, pool=pool, signed=signed)
-            name = f"{bits} bits {'signed' if signed else 'unsigned'} {shape} pool {pool}"
+            kept = make_codec(codec, shape, bits=bits, pool=pool, signed=signed)
+            name = f"{codec} {bits} bits {'signed' if signed else 'unsigned'} {shape} pool {pool}"
             yield pytest.param(kept, shape, signed, id=name)
     for shape in SHAPES:
         yield pytest.param(FloatCodec(shape), shape, True, id=f"float {shape}")
@@ -126,7 +127,12 @@ def codecs():
     yield pytest.param(fitted, (10, 2, 2), True, id="product")
 
 
-CODECS = list(codecs())
+VARIANTS = list(codecs())
+
+
+def test_a_codec_is_named_where_one_is_unknown():
+    with pytest.raises(ConfigError, match="no codec 'nonsense'; there are linear"):
+        make_codec("nonsense", (7,))
 
 
 def latents_of(shape, signed, n, seed=0):
@@ -134,7 +140,7 @@ def latents_of(shape, signed, n, seed=0):
     return made if signed else np.abs(made)
 
 
-@pytest.mark.parametrize(("codec", "shape", "signed"), CODECS)
+@pytest.mark.parametrize(("codec", "shape", "signed"), VARIANTS)
 def test_a_codec_keeps_a_batch_in_as_many_bytes_as_it_says(codec, shape, signed):
     for n in (0, 1, 5):
         latents = latents_of(shape, signed, n)
@@ -147,7 +153,7 @@ def test_a_codec_keeps_a_batch_in_as_many_bytes_as_it_says(codec, shape, signed)
         np.testing.assert_array_equal(latents, before)
 
 
-@pytest.mark.parametrize(("codec", "shape", "signed"), CODECS)
+@pytest.mark.parametrize(("codec", "shape", "signed"), VARIANTS)
 def test_a_codec_encodes_a_latent_alike_alone_in_a_batch_and_from_any_memory(codec, shape, signed):
     latents = latents_of(shape, signed, 6)
     records = codec.encode(latents)
@@ -157,7 +163,7 @@ def test_a_codec_encodes_a_latent_alike_alone_in_a_batch_and_from_any_memory(cod
     np.testing.assert_array_equal(codec.decode(records[::-1]), codec.decode(records)[::-1])
 
 
-@pytest.mark.parametrize(("codec", "shape", "signed"), CODECS)
+@pytest.mark.parametrize(("codec", "shape", "signed"), VARIANTS)
 def test_what_came_out_of_a_codec_goes_through_it_nearly_unchanged(codec, shape, signed):
     """Where cells of a pooled map do not overlap."""
     if getattr(codec, "pool", None) and shape[1] % codec.pool:

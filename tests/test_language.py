@@ -22,9 +22,11 @@ ROOMS = (  # files and folders that are checked for wording
     "plr_edge/cli/teach_command.py", "plr_edge/cli/verify_command.py",
     "plr_edge/cli/watch_command.py",
     "plr_edge/demo.py", "plr_edge/planning", "plr_edge/profiling", "plr_edge/report",
+    "plr_edge/robot", "plr_edge/ros", "plr_edge/runtime",
     "plr_edge/serve", "plr_edge/stream", "deploy",
 )  # fmt: skip
 NOT_YET = (
+    "plr_edge/robot/protocol.py",
     "plr_edge/serve/limits.py", "plr_edge/serve/metrics.py", "plr_edge/stream/archive.py",
     "plr_edge/stream/pack_kinds.py", "plr_edge/stream/packs.py",
 )  # fmt: skip

@@ -1,8 +1,11 @@
 """What nobody looks at: imports, tree, documentation."""
 
 import ast
+import importlib.util
 import subprocess
 import sys
+import tarfile
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -115,3 +118,42 @@ def test_embedded_assets_are_a_few_megabytes_and_carry_their_licences():
     for folder in ("mobilenet_v2", "fruits"):
         assert (assets / folder / "LICENSE").is_file()
         assert "Source:" in (assets / folder / "README.md").read_text()
+
+
+def test_wheel_and_sdist_hold_the_package_and_nothing_of_the_checkout(tmp_path):
+    command = [sys.executable, "-m", "hatchling", "build", "-d", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    (wheel,), (sdist,) = tmp_path.glob("*.whl"), tmp_path.glob("*.tar.gz")
+    with zipfile.ZipFile(wheel) as file:
+        names = set(file.namelist())
+    assert {name.split("/")[0].partition("-")[0] for name in names} == {"plr_edge"}
+    assert {
+        "plr_edge/py.typed",
+        "plr_edge/serve/page.html",
+        "plr_edge/boards/desktop.toml",
+    } <= names
+    with tarfile.open(sdist) as file:
+        top = {member.name.split("/")[1] for member in file.getmembers()}
+    pages = {"CHANGELOG.md", "LICENSE", "PKG-INFO", "README.md"}
+    assert top <= {"plr_edge", "pyproject.toml", ".gitignore", *pages}
+
+
+def test_an_editable_install_exposes_the_package_alone(tmp_path):
+    pytest.importorskip("editables")
+    code = "from hatchling.build import build_editable as b; import sys; print(b(sys.argv[1]))"
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, cwd=ROOT, check=True, capture_output=True, text=True)
+    with zipfile.ZipFile(tmp_path / done.stdout.split()[-1]) as file:
+        file.extractall(tmp_path / "site")
+    editables = Path(importlib.util.find_spec("editables").origin).parents[1]
+    code = (
+        "import site, sys\nfrom importlib.util import find_spec\n"
+        f"sys.path.append({str(editables)!r})\nsite.addsitedir(sys.argv[1])\n"
+        "import plr_edge.errors\n"
+        "print(plr_edge.__file__, [n for n in ('benchmarks', 'tests', 'deploy') if find_spec(n)])"
+    )
+    done = subprocess.run(
+        [sys.executable, "-I", "-S", "-c", code, str(tmp_path / "site")],
+        cwd=tmp_path, check=True, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.stdout.strip() == f"{PACKAGE / '__init__.py'} []"

@@ -15,7 +15,7 @@ import numpy as np
 from benchmarks.data.datasets import DataSet
 from benchmarks.data.encoders import Encoder
 from plr_edge.errors import StreamError
-from plr_edge.runtime.perception import Features
+from plr_edge.runtime.prediction import Features
 from plr_edge.stream import Frame
 from plr_edge.stream.base import in_chunks
 

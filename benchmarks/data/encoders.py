@@ -13,9 +13,9 @@ import torch
 from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import Backbone
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.errors import ConfigError
-from plr_edge.runtime.perception import Features, Perception
+from plr_edge.runtime.perception import Perception
+from plr_edge.runtime.prediction import Features
 from plr_edge.stream import Frame
 
 MOBILENET, BIR, PIXELS = "mobilenet_v2", "bir_c3", "pixels"
@@ -39,8 +39,8 @@ class Encoder:
 
 def bundle_encoder(bundle: Bundle) -> Encoder:
     """Run a bundle's engines, as the robot does."""
-    perception = Perception(bundle, CombinedClassifier(bundle.taps_width, bundle.feature_width), [])
-    return Encoder(bundle.frozen_sha256[:12], lambda frames: perception.see(list(frames)), 16)
+    perception = Perception(bundle)
+    return Encoder(bundle.frozen_sha256[:12], lambda frames: perception.perceive(list(frames)), 16)
 
 
 def bir_encoder(weights: Path | None) -> Encoder:

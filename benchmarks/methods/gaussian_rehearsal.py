@@ -94,7 +94,7 @@ class GaussianRehearsal(Rehearsal):
     def answers(self, split: Split) -> dict[str, np.ndarray]:
         """Answer; see `Method`."""
         features = self.features_of(split)
-        self._fast.settle()
+        self._fast.solve()
         self._fast.rehearsed = self.learner.classifier()
         both, _ = self._fast.answer_many(self._taps(split), features)
         return {"": both.argmax(1), ", no fast": self.learner.scores_many(features).argmax(1)}

@@ -24,7 +24,7 @@ from plr_edge.config import LearningConfig
 from plr_edge.generative.config import GenerativeConfig
 from plr_edge.generative.learner import GenerativeLearner
 from plr_edge.generative.mlp import MlpClassifier
-from plr_edge.replay.latent_codec import LatentCodec
+from plr_edge.replay.latent_codec import make_codec
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.schedule import fully_connected
 
@@ -217,7 +217,7 @@ class StoredRehearsal(Rehearsal):
         """
         profile, n_classes = PROFILES[benchmark.profile], len(benchmark.classes)
         widths = [benchmark.test.seen.latents.shape[1], *profile.hidden]
-        codec = LatentCodec(shape=(widths[0],), bits=8)
+        codec = make_codec("linear", (widths[0],))
         each = (codec.record_bytes + 4) * n_classes
         torch.manual_seed(config.seed)  # of the layers' initial weights
         config = replace(

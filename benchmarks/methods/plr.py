@@ -12,7 +12,7 @@ from benchmarks.methods.base import Method, batches
 from benchmarks.scenarios import Benchmark
 from plr_edge.classifiers.class_means import unit
 from plr_edge.config import LearningConfig
-from plr_edge.runtime.perception import Features
+from plr_edge.runtime.prediction import Features
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame
 
@@ -37,7 +37,7 @@ class PlrEdge(Method):
     def learn(self, split: Split) -> None:
         """Learn a chunk; see `Method`."""
         frames = [Frame(_BLANK, self.benchmark.classes[y], 0, "") for y in split.labels]
-        self.session.take(frames, self._seen(split))
+        self.session.observe_features(frames, self._seen(split))
         self.n_taught += len(frames)
 
     def finish(self) -> None:
@@ -47,11 +47,11 @@ class PlrEdge(Method):
     def answers(self, split: Split) -> dict[str, np.ndarray]:
         """Answer; see `Method`."""
         session = self.session
-        known = np.array([self.benchmark.classes.index(name) for name in session.classes])
+        known = np.array([self.benchmark.classes.index(name) for name in session.learned.classes])
         seen = self._seen(split)
-        scores, _ = session.classifier.answer_many(seen.taps, seen.features)
+        scores, _ = session.learned.classifier.answer_many(seen.taps, seen.features)
         result = {"": known[scores.argmax(1)]}
-        rows = session.classifier.rehearsed
+        rows = session.learned.classifier.rehearsed
         if len(rows) and self.config.train_ratio > 0:
             alone = unit(seen.features) @ unit(rows).T
             result[", no fast"] = known[alone.argmax(1)]
@@ -59,11 +59,11 @@ class PlrEdge(Method):
 
     def costs(self) -> dict[str, float]:
         """Return costs: training, the ridge's updates, and the second pass of a static feature."""
-        width = self.session.classifier.ridge.width + 1
+        width = self.session.learned.classifier.ridge.width + 1
         frozen = [b.manifest["frozen_macs"] for b in (self._bundle, self.benchmark.bundle)]
         per_frame = 2 * width**2 + frozen[0] - frozen[1]
-        macs = self.session.learner.cost.macs + self.n_taught * per_frame
-        kept = self.session.memory.n_bytes + 4 * width**2
+        macs = self.session.learner.features.cost.macs + self.n_taught * per_frame
+        kept = self.session.training.memory.n_bytes + 4 * width**2
         return {"macs": float(macs), "memory_bytes": float(kept)}
 
     def _seen(self, split: Split) -> Features:

@@ -14,7 +14,7 @@ from torch import nn
 
 from benchmarks.data.encoded import Split
 from benchmarks.methods.base import Method, batches
-from benchmarks.methods.codecs import FloatCodec, ProductCodec
+from benchmarks.methods.codecs import ProductCodec
 from benchmarks.scenarios import Benchmark
 from plr_edge.config import LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
@@ -25,7 +25,6 @@ from plr_edge.replay.schedule import Level, make_schedule
 
 _JOINT_SAMPLES = 1_200_000  # most that joint training draws, but at least two epochs
 _JOINT_EPOCHS = 12
-Codec = LatentCodec | FloatCodec | ProductCodec
 
 
 class Rehearsal(Method):
@@ -35,7 +34,7 @@ class Rehearsal(Method):
         self,
         benchmark: Benchmark,
         config: LearningConfig,
-        codec: Codec,
+        codec: LatentCodec,
         memory: LatentMemory,
         *,
         network: tuple[nn.Sequential, tuple[Level, ...]] | None = None,
@@ -62,7 +61,7 @@ class Rehearsal(Method):
             network = adaptive_blocks(benchmark.bundle), benchmark.bundle.levels
         blocks, levels = network
         self.learner = Learner(
-            blocks, levels, memory, codec,  # type: ignore[arg-type]
+            blocks, levels, memory, codec,
             make_schedule(schedule, levels), config,
         )  # fmt: skip
 
@@ -90,7 +89,7 @@ class Rehearsal(Method):
     def costs(self) -> dict[str, float]:
         """Return costs; see `Method`."""
         kept = self.memory.n_bytes if self._rehearse else 0
-        return {"macs": float(self.learner.cost.macs), "memory_bytes": float(kept)}
+        return {"macs": float(self.learner.features.cost.macs), "memory_bytes": float(kept)}
 
 
 class Naive(Rehearsal):

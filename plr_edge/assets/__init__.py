@@ -6,5 +6,4 @@ from pathlib import Path
 
 _HERE = Path(__file__).parent
 MOBILENET_V2_WEIGHTS = _HERE / "mobilenet_v2" / "model.int8.safetensors"
-IMAGENET_LABELS = _HERE / "mobilenet_v2" / "imagenet_labels.txt"
 FRUITS = _HERE / "fruits"

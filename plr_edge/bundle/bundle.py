@@ -23,7 +23,7 @@ import numpy as np
 from plr_edge.bundle.bundle_files import read_verified
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BundleError
-from plr_edge.replay.latent_codec import LatentCodec
+from plr_edge.replay.latent_codec import LatentCodec, make_codec
 from plr_edge.replay.schedule import Level
 
 
@@ -90,10 +90,10 @@ class Bundle:
         """Digest of the frozen part: latents of different digests must never be mixed."""
         return str(self.manifest["files"]["frozen.onnx"]["sha256"])
 
-    def codec(self, bits: int = 8, pool: int | None = None) -> LatentCodec:
-        """Return a codec for this bundle's latents."""
+    def codec(self, bits: int = 8, pool: int | None = None, *, name: str = "linear") -> LatentCodec:
+        """Return a codec for this bundle's latents; `name` is one of `CODECS`."""
         signed = bool(self.manifest["latent_signed"])
-        return LatentCodec(shape=self.latent_shape, bits=bits, pool=pool, signed=signed)
+        return make_codec(name, self.latent_shape, bits=bits, pool=pool, signed=signed)
 
     def read(self, name: str) -> bytes:
         """Return the bytes of a member, verified again.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from plr_edge.errors import BundleError, ConfigError, MissingExtraError
+from plr_edge.errors import BundleError, ConfigError, load
 
 SIGNATURE = "manifest.sig"
 
@@ -36,9 +36,9 @@ def verify(payload: bytes, signature: bytes, trusted: Path) -> None:
         BundleError: the signature is not of this key, or of other bytes.
         ConfigError: the file holds no public key.
     """
+    ed25519, serialization = _library()
     from cryptography.exceptions import InvalidSignature
 
-    ed25519, serialization = _library()
     try:
         public = serialization.load_pem_public_key(trusted.read_bytes())
     except (OSError, ValueError) as error:
@@ -55,11 +55,6 @@ def verify(payload: bytes, signature: bytes, trusted: Path) -> None:
 
 
 def _library() -> tuple[Any, Any]:
-    try:
-        from cryptography.hazmat.primitives import serialization
-        from cryptography.hazmat.primitives.asymmetric import ed25519
-    except ImportError:
-        raise MissingExtraError(
-            "signatures need the extra `sign`: pip install 'plr-edge[sign]'"
-        ) from None
-    return ed25519, serialization
+    primitives = "cryptography.hazmat.primitives"
+    ed25519 = load(f"{primitives}.asymmetric.ed25519", "sign", why="a signature")
+    return ed25519, load(f"{primitives}.serialization", "sign", why="a signature")

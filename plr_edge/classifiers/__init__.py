@@ -1,7 +1,7 @@
-"""Closed-form classifiers over features: NumPy only, classes added at any time.
+"""Closed-form classifiers over feature vectors. NumPy only; new classes can arrive at any time.
 
-Each learns from sums over samples, so the order of a stream does not matter to it and it forgets
-nothing; `CLASSIFIERS` maps their names to them.
+Each classifier learns from sums over samples, so the order of the samples does not matter and
+nothing is forgotten. `CLASSIFIERS` maps names to classifiers; add a new one there.
 """
 
 from __future__ import annotations
@@ -19,14 +19,26 @@ __all__ = ["CLASSIFIERS", "ClassMeans", "Classifier", "Ridge", "StreamingLda"]
 
 
 class Classifier(Protocol):
-    """What answers over features."""
+    """A classifier over feature vectors that learns batch by batch."""
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn a batch: (n, D) float32 features, (n,) integer labels of any value from 0 up."""
+        """Learn a batch.
+
+        Args:
+            features: (n, D) float32.
+            labels: (n,) integer class indices, 0 or higher. Unseen indices add classes.
+        """
         ...
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Score a batch (n, D): (n, K) float32, higher is better, K = highest label seen + 1."""
+        """Score a batch.
+
+        Args:
+            features: (n, D) float32.
+
+        Returns:
+            (n, K) float32, where K is the highest label seen plus one. Higher is better.
+        """
         ...
 
 

@@ -1,4 +1,4 @@
-"""ClassMeans: the nearest class mean by cosine. NumPy only."""
+"""ClassMeans: the nearest class mean by cosine similarity. NumPy only."""
 
 from __future__ import annotations
 
@@ -6,20 +6,30 @@ import numpy as np
 
 
 class ClassMeans:
-    """Answer with the class whose mean lies nearest, by cosine.
+    """Classify by the nearest class mean, measured by cosine similarity.
 
     Source: Mensink et al., "Distance-Based Image Classification: Generalizing to New Classes at
-    Near-Zero Cost", TPAMI 2013; with features scaled to unit length before they are averaged.
+    Near-Zero Cost", TPAMI 2013. Unlike there, features are scaled to unit length before averaging.
+
+    Example:
+        >>> means = ClassMeans(width=2)
+        >>> means.learn_many(np.float32([[1, 0], [0, 2]]), np.array([0, 1]))
+        >>> means.scores_many(np.float32([[3, 0]])).tolist()
+        [[1.0, 0.0]]
     """
 
     def __init__(self, width: int) -> None:
-        """Start with no class; `width` is D."""
+        """Start without classes.
+
+        Args:
+            width: D, the length of a feature vector.
+        """
         self.sums = np.zeros((0, width), np.float32)
         self.counts = np.zeros(0, np.int64)
 
     @property
     def sums(self) -> np.ndarray:
-        """(K, D) float32, the sum of each class's features at unit length; do not write."""
+        """(K, D) float32, sum of each class's unit-length features. Do not modify it."""
         return self._sums
 
     @sums.setter
@@ -28,10 +38,10 @@ class ClassMeans:
         self._norms = _norms(sums)
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn a batch; see `Classifier`."""
+        """Learn a batch; see `Classifier.learn_many`."""
         if len(labels) == 0:
             return
-        self._grow(labels)
+        self._pad_to(labels)
         for label, row in zip(labels, unit(features), strict=True):  # np.add.at is slower
             self._sums[label] += row
             self.counts[label] += 1
@@ -39,20 +49,23 @@ class ClassMeans:
         self._norms[learned] = _norms(self._sums[learned])
 
     def copy(self) -> ClassMeans:
-        """Return one that learns by itself."""
+        """Return an independent copy."""
         other = ClassMeans(self.sums.shape[1])
         other.sums, other.counts = self.sums.copy(), self.counts.copy()
         return other
 
-    def adopt_missing(self, other: ClassMeans) -> None:
-        """Take over the classes that `other` knows and this one does not."""
-        self._grow(np.array([len(other.counts) - 1]))
+    def copy_missing(self, other: ClassMeans) -> None:
+        """Copy the classes that have samples in `other` but none here."""
+        self._pad_to(np.array([len(other.counts) - 1]))
         missing = np.flatnonzero(self.counts[: len(other.counts)] == 0)
         self._sums[missing], self.counts[missing] = other.sums[missing], other.counts[missing]
         self._norms[missing] = other._norms[missing]
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return the cosine to each mean, -1 for a class that was never seen; see `Classifier`."""
+        """Return the cosine similarity to each mean; see `Classifier.scores_many`.
+
+        A class without samples scores -1.
+        """
         return self._cosines(unit(features) @ self._sums.T)
 
     def _cosines(self, products: np.ndarray) -> np.ndarray:
@@ -60,73 +73,56 @@ class ClassMeans:
         scores[:, self.counts == 0] = -1.0
         return np.asarray(scores)
 
-    def _grow(self, labels: np.ndarray) -> None:
-        self._sums, self.counts = grown(self._sums, labels), grown(self.counts, labels)
-        self._norms = grown(self._norms, labels)
+    def _pad_to(self, labels: np.ndarray) -> None:
+        self._sums, self.counts = pad_classes(self._sums, labels), pad_classes(self.counts, labels)
+        self._norms = pad_classes(self._norms, labels)
 
 
 class SequentialScorer:
-    """Compare the samples of a batch with the means, learning each before the next.
+    """Score the samples of a batch in order, learning each one before scoring the next.
 
-    The same as `scores_many` and `learn_many` in turns, by two products for the whole batch: what
-    one sample adds to a mean changes the products of the others by their product with it.
+    Gives the same results as alternating `ClassMeans.scores_many` and `ClassMeans.learn_many`, but
+    needs only two matrix products per batch: adding sample i to a mean changes the product of
+    sample j with that mean by the product of i and j.
     """
 
     def __init__(self, means: ClassMeans, features: np.ndarray) -> None:
-        """Start before the first of the features (n, D)."""
+        """Prepare a batch; nothing is learned yet.
+
+        Args:
+            means: class means to score against. `learn` updates them.
+            features: (n, D) float32.
+        """
         self._means, self._features = means, features
         x = unit(features)
         self._products = x @ means.sums.T  # (n, K)
         self._between = x @ x.T  # (n, n)
 
     def scores(self, i: int) -> np.ndarray:
-        """Return the cosines (K,) of sample `i` to the means as they are now."""
+        """Return the cosine similarities (K,) of sample `i` to the current means."""
         return self._means._cosines(self._products[i : i + 1])[0]
 
     def learn(self, i: int, label: int) -> None:
-        """Learn sample `i`."""
+        """Add sample `i` to the mean of class `label`."""
         self._means.learn_many(self._features[i : i + 1], np.array([label]))
         if missing := len(self._means.counts) - self._products.shape[1]:
             self._products = np.pad(self._products, ((0, 0), (0, missing)))
         self._products[:, label] += self._between[:, i]
 
 
-def fit_means(
-    features: np.ndarray, labels: np.ndarray, quantile: float
-) -> tuple[ClassMeans, float]:
-    """Fit class means, and the threshold of `unknown`, to remembered samples.
-
-    Args:
-        features: (n, D), adapted.
-        labels: (n,) class indices.
-        quantile: share of the samples that may fall below the threshold, each compared with the
-            mean of the others of its class.
-
-    Returns:
-        means, and the cosine to the nearest one below which a frame is unknown.
-    """
-    means = ClassMeans(features.shape[1])
-    means.learn_many(features, labels)
-    x = unit(features)
-    others = means.sums[labels] - x
-    alone = means.counts[labels] < 2
-    similarity = (unit(others) * x).sum(axis=1)[~alone]
-    return means, float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
-
-
 def _norms(rows: np.ndarray) -> np.ndarray:
-    """Return the length of each row, to the bit whatever rows stand beside it."""
+    """Return the length of each row (n, D), shape (n,); bitwise independent of the other rows."""
     return np.asarray(np.sqrt(np.add.reduce(rows * rows, axis=1)))
 
 
 def unit(rows: np.ndarray) -> np.ndarray:
-    """Scale rows to unit length; zero rows stay zero."""
+    """Scale rows (n, D) to unit length, as float32. Zero rows stay zero."""
     norms = np.linalg.norm(rows, axis=1, keepdims=True)
     return np.asarray(rows / np.maximum(norms, 1e-12), dtype=np.float32)
 
 
-def grown(array: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Return `array` with zero rows appended until every label has one."""
+def pad_classes(array: np.ndarray, labels: np.ndarray) -> np.ndarray:
+    """Append zero rows to `array` until it has a row for every label."""
     missing = int(labels.max(initial=-1)) + 1 - len(array)
     if missing <= 0:
         return array

@@ -1,13 +1,19 @@
-"""CombinedClassifier: what perception answers with. NumPy only.
+"""CombinedClassifier: the classifier that perception answers with. NumPy only.
 
-Two timescales, added up. Fast: ridge over taps of the frozen part, where nothing ever goes stale,
-exact and forgetting nothing; class means for what is too new for it. Slow, over the adapted
-feature: the cosine classifier that rehearsal trained, and class means for a quarter beside it;
-class means alone for what was not rehearsed yet.
+It adds up two classifiers that learn at different speeds:
+
+- Fast: ridge over the *taps*. Taps are intermediate features: pooled outputs of frozen blocks that
+  the frozen part returns beside the latent. The frozen part never changes, so they never go stale,
+  and ridge is exact and forgets nothing.
+- Slow: the cosine classifier that rehearsal trained, over the adapted feature.
+
+Class means over the adapted feature stand in for a class that either of the two does not know well
+enough yet, and also contribute with a small weight of their own.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 
 import numpy as np
@@ -15,22 +21,37 @@ import numpy as np
 from plr_edge.classifiers.class_means import ClassMeans, unit
 from plr_edge.classifiers.ridge import Ridge
 
-_YOUNG = 24  # samples below which ridge has too little to go by
-_FEW = 15  # the same, of one class beside older ones
-_FEW_SHARE = 0.75  # of the samples a class has on average: no class is young where all are
-_MOST_PENDING = 64  # samples that ridge may lag behind; class means never do
-_GROWTH = 1.25  # of the samples, until a young ridge is solved anew
-_NEAR = 0.25  # weight of class means beside the rehearsed rows, which have one
-_SHARPNESS = 2.0  # of the softmax over standardised scores; about right on the embedded stream
+_MIN_SAMPLES = 24  # below this total, class means answer alone
+_MIN_CLASS_SAMPLES = 15  # ridge needs this many of a class ...
+_MIN_CLASS_SHARE = 0.75  # ... or this share of the average class size, if that is smaller
+_MAX_PENDING = 64  # samples that ridge may lag behind; class means never lag
+_REFIT_GROWTH = 1.25  # ridge is refitted once it has stored so many times more samples
+_MEANS_WEIGHT = 0.25  # weight of class means beside the fast and slow scores, which have 1
+_SHARPNESS = 2.0  # inverse temperature of the softmax; about right on the embedded stream
 
 
 class CombinedClassifier:
-    """Ridge over taps, the rehearsed cosine classifier and class means over the adapted feature."""
+    """Ridge over taps, plus a rehearsed cosine classifier and class means over adapted features.
+
+    Attributes:
+        ridge: the fast classifier, over taps (T,).
+        means: class means over adapted features (D,).
+        rehearsed: (K, D) float32, weight of the rehearsed cosine classifier; a row of zeros marks
+            a class that it does not know.
+        unknown_below: cosine similarity to the nearest mean below which a frame is unknown.
+        pending: batches of taps (n, T) and labels (n,) that ridge has not learned yet.
+    """
 
     def __init__(
         self, taps_width: int, feature_width: int, ridge_strength: float | None = None
     ) -> None:
-        """Start with no class."""
+        """Start without classes.
+
+        Args:
+            taps_width: T, the length of the taps.
+            feature_width: D, the length of an adapted feature.
+            ridge_strength: regularisation of ridge; see `Ridge`.
+        """
         self.ridge = Ridge(taps_width, ridge_strength)
         self.means = ClassMeans(feature_width)
         self.rehearsed = np.zeros((0, feature_width), np.float32)
@@ -39,69 +60,88 @@ class CombinedClassifier:
 
     @property
     def rehearsed(self) -> np.ndarray:
-        """(K, D) float32, rows of the rehearsed classifier; zero for classes it does not know."""
+        """(K, D) float32, weight of the rehearsed cosine classifier; see the class."""
         return self._rehearsed
 
     @rehearsed.setter
-    def rehearsed(self, rows: np.ndarray) -> None:
-        self._rehearsed, self._directions = rows, unit(rows)
-        self._is_rehearsed = np.abs(rows).sum(axis=1) > 0
+    def rehearsed(self, weight: np.ndarray) -> None:
+        self._rehearsed, self._directions = weight, unit(weight)
+        self._is_rehearsed = np.abs(weight).sum(axis=1) > 0
 
     @property
     def n_classes(self) -> int:
-        """Classes that it can answer with."""
+        """Number of classes that it can answer with."""
         return len(self.means.counts)
 
+    def draft(self) -> CombinedClassifier:
+        """Return a classifier with class means of its own that shares all else with this one."""
+        other = copy.copy(self)
+        other.means = self.means.copy()
+        return other
+
+    def copy(self) -> CombinedClassifier:
+        """Return an independent copy. Ridge must not be learning on another thread meanwhile."""
+        other = self.draft()
+        other.ridge, other.pending = copy.deepcopy((self.ridge, self.pending))
+        other.rehearsed = self.rehearsed.copy()
+        return other
+
     def learn_many(self, taps: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
-        """Learn a batch: (n, T) taps, (n, D) features, (n,) class indices."""
+        """Learn a batch.
+
+        Args:
+            taps: (n, T) float32.
+            features: (n, D) float32, adapted.
+            labels: (n,) class indices.
+        """
         self.means.learn_many(features, labels)
         self.learn_ridge(taps, labels)
 
     def learn_ridge(self, taps: np.ndarray, labels: np.ndarray) -> None:
-        """Let ridge learn a batch, when enough has come; class means never wait."""
+        """Queue a batch (n, T) for ridge, and refit ridge once enough samples are queued."""
         self.pending.append((taps, labels))
         n_pending = sum(len(y) for _, y in self.pending)
-        if n_pending >= min(_MOST_PENDING, self.ridge.counts.sum() / 8):
-            self.settle(_GROWTH)
+        if n_pending >= min(_MAX_PENDING, self.ridge.counts.sum() / 8):
+            self.solve(_REFIT_GROWTH)
 
-    def settle(self, growth: float = 1.0) -> None:
-        """Let ridge catch up with what it was taught; see `Ridge.settle`."""
+    def solve(self, growth: float = 1.0) -> None:
+        """Let ridge learn the queued batches and refit; see `Ridge.solve`."""
         if self.pending:
             taps, labels = (np.concatenate(part) for part in zip(*self.pending, strict=True))
             self.pending.clear()
             self.ridge.learn_many(taps, labels)
-        self.ridge.settle(growth)
+        self.ridge.solve(growth)
 
-    def take_means(self, means: ClassMeans, unknown_below: float) -> None:
-        """Go on with what `fit_means` fitted; classes that it does not know are kept."""
-        means.adopt_missing(self.means)
+    def replace_means(self, means: ClassMeans, unknown_below: float) -> None:
+        """Replace the class means by the result of `fit_means`, keeping classes it lacks."""
+        means.copy_missing(self.means)
         self.means, self.unknown_below = means, unknown_below
 
     def answer_many(
         self, taps: np.ndarray, features: np.ndarray, cosines: np.ndarray | None = None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Answer a batch.
+        """Classify a batch.
 
         Args:
-            taps: (n, T).
-            features: (n, D), adapted.
-            cosines: (n, K) to the class means as they were for each frame, -1 where a class had not
-                been seen; to those of now by default.
+            taps: (n, T) float32.
+            features: (n, D) float32, adapted.
+            cosines: (n, K) similarities to the class means at the time of each frame, -1 for a
+                class not seen by then. The default compares with the current means.
 
         Returns:
-            probabilities: (n, K) float32; rows add up to one, or to zero where nothing was known.
-            similarity: (n,) float32, largest cosine to a class mean.
+            probabilities: (n, K) float32; rows sum to one, or to zero if no class is known.
+            similarity: (n,) float32, largest cosine similarity to a class mean.
         """
         if cosines is None:
             cosines = self.means.scores_many(features)
         seen = cosines > -1.0  # (n, K)
-        total = near = _standardised(cosines, seen)
-        if self.means.counts.sum() >= _YOUNG:
-            ridge = self.ridge.fitted  # once: another thread may replace it
-            fast = _instead(near, ridge.scores(taps), _old(ridge.counts))
-            rehearsed = unit(features) @ self._directions.T
-            slow = _instead(near, rehearsed, self._is_rehearsed)
-            total = fast + slow + _NEAR * near
+        total = by_means = _standardised(cosines, seen)  # (n, K)
+        if self.means.counts.sum() >= _MIN_SAMPLES:
+            ridge = self.ridge.fitted  # read once: another thread may replace it
+            fast = _blend(by_means, ridge.scores(taps), _has_enough(ridge.counts))  # (n, K)
+            rehearsed = unit(features) @ self._directions.T  # (n, K)
+            slow = _blend(by_means, rehearsed, self._is_rehearsed)  # (n, K)
+            total = fast + slow + _MEANS_WEIGHT * by_means
         total = np.where(seen, _SHARPNESS * total, -np.inf)
         highest = total.max(axis=1, keepdims=True, initial=-np.inf)
         odds = np.exp(total - np.where(np.isfinite(highest), highest, 0.0))
@@ -109,8 +149,11 @@ class CombinedClassifier:
         return probabilities.astype(np.float32), cosines.max(axis=1, initial=-1.0)
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Return what answering needs; `ridge.learning_arrays` has what learning needs besides."""
-        self.settle()
+        """Return the arrays that answering needs.
+
+        Learning also needs `ridge.learning_arrays`.
+        """
+        self.solve()
         return {
             **{f"ridge.{name}": array for name, array in self.ridge.to_arrays().items()},
             "means.sums": self.means.sums,
@@ -122,7 +165,11 @@ class CombinedClassifier:
     def restore(
         self, arrays: Mapping[str, np.ndarray], learning: Mapping[str, np.ndarray] | None = None
     ) -> None:
-        """Go on from what `to_arrays` gave; with ridge's `learning_arrays` it can learn too.
+        """Restore a saved classifier.
+
+        Args:
+            arrays: the result of `to_arrays`.
+            learning: the result of `ridge.learning_arrays`. Without it ridge can only score.
 
         Raises:
             StateError: the arrays do not fit these widths.
@@ -134,28 +181,41 @@ class CombinedClassifier:
         self.unknown_below = float(arrays["unknown_below"][0])
 
 
-def _old(counts: np.ndarray) -> np.ndarray:
-    """Say of which classes (K,) ridge has enough samples, beside the others, to be just to them."""
-    return counts >= max(1.0, min(_FEW, _FEW_SHARE * counts.sum() / max(len(counts), 1)))
+def _has_enough(counts: np.ndarray) -> np.ndarray:
+    """Return for each class (K,) whether ridge has seen enough of its samples to be fair to it.
+
+    The average class size counts too: if all classes are small, none is at a disadvantage.
+    """
+    share_of_average = _MIN_CLASS_SHARE * counts.sum() / max(len(counts), 1)
+    return counts >= max(1.0, min(_MIN_CLASS_SAMPLES, share_of_average))
 
 
-def _instead(scores: np.ndarray, better: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Put better scores (n, k <= K), standardised, in the place of `scores` (n, K).
+def _blend(scores: np.ndarray, better: np.ndarray, known: np.ndarray) -> np.ndarray:
+    """Replace `scores` by `better`, standardised, for the classes that `better` knows.
 
-    A class that `better` does not know yet wins where `scores` put it above the winner of `better`.
+    The other classes keep their score relative to the winner of `better`: such a class wins where
+    `scores` ranked it above that winner.
+
+    Args:
+        scores: (n, K) standardised.
+        better: (n, k), k <= K, not standardised.
+        known: (k,) bool, the classes that `better` knows.
+
+    Returns:
+        (n, K).
     """
     if known.sum() < 2:
         return scores
     mixed, at = scores.copy(), np.arange(len(scores))
-    better = _standardised(better, np.broadcast_to(known, better.shape))
-    winner = np.where(known, better, -np.inf).argmax(axis=1)
+    better = _standardised(better, np.broadcast_to(known, better.shape))  # (n, k)
+    winner = np.where(known, better, -np.inf).argmax(axis=1)  # (n,)
     mixed += (better[at, winner] - scores[at, winner])[:, None]
     mixed[:, : len(known)][:, known] = better[:, known]
     return mixed
 
 
 def _standardised(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Shift and scale each row (n, K) by its own mean and spread over the classes seen (n, K)."""
+    """Shift and scale each row (n, K) by its mean and spread over the classes seen (n, K)."""
     n_seen = np.maximum(seen.sum(axis=1, keepdims=True), 1)
     centred = scores - (scores * seen).sum(axis=1, keepdims=True) / n_seen
     spread = np.sqrt((centred**2 * seen).sum(axis=1, keepdims=True) / n_seen)

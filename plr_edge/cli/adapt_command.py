@@ -14,6 +14,7 @@ from plr_edge.cli.options import (
     engine_options,
     json_option,
     latent_memory_option,
+    needs_extras,
     printable,
     stream_argument,
     stream_options,
@@ -56,6 +57,7 @@ from plr_edge.cli.options import (
 @stream_options
 @allow_code_option
 @json_option
+@needs_extras("train")
 def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     """Learn a labelled stream.
 
@@ -87,10 +89,10 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     ):
         summary = adapt(session, frames, key=key, on_chunk=progress.update)
     if options["as_json"]:
-        click.echo(json.dumps(summary))
+        click.echo(json.dumps(summary.to_dict()))
     else:
         _print_summary(summary, state)
-    if summary["interrupted"]:
+    if summary.interrupted:
         raise click.exceptions.Exit(130)
 
 
@@ -118,23 +120,23 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     return LearningConfig(**chosen), engines
 
 
-def _print_summary(summary: dict[str, Any], state: Path) -> None:
-    accuracy = summary["prequential_accuracy"]
+def _print_summary(summary: Any, state: Path) -> None:
+    accuracy = summary.prequential_accuracy
     correct = f", {accuracy:.1%} correct before learning" if accuracy is not None else ""
     click.echo(
-        f"{summary['n_frames']} frames, {summary['n_taught']} taught{correct}; "
-        f"{summary['n_classes']} classes; {summary['frames_per_s']:.0f} frames/s, "
-        f"{summary['learn_share']:.0%} of the time learning"
+        f"{summary.n_frames} frames, {summary.n_taught} taught{correct}; "
+        f"{summary.n_classes} classes; {summary.frames_per_s:.0f} frames/s, "
+        f"{summary.learn_share:.0%} of the time learning"
     )
-    if summary["skipped"]:
-        names = printable(", ".join(entry["source"] for entry in summary["skipped"][:5]))
-        click.echo(f"skipped {len(summary['skipped'])} unreadable: {names}", err=True)
-    if summary["n_quarantined"]:
+    if summary.skipped:
+        names = printable(", ".join(one.source for one in summary.skipped[:5]))
+        click.echo(f"skipped {len(summary.skipped)} unreadable: {names}", err=True)
+    if summary.n_quarantined:
         click.echo(
-            f"{summary['n_quarantined']} labels look like mistakes and were not learned; "
+            f"{summary.n_quarantined} labels look like mistakes and were not learned; "
             f"list them with `plr-edge log {state} --quarantined`",
             err=True,
         )
-    if summary["interrupted"]:
+    if summary.interrupted:
         click.echo("interrupted; progress is saved, run the command again to resume", err=True)
-    click.echo(f"saved in {state}, version {summary['version']}")
+    click.echo(f"saved in {state}, version {summary.version}")

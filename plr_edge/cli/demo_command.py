@@ -6,6 +6,8 @@ from pathlib import Path
 
 import click
 
+from plr_edge.cli.options import needs_extras
+
 
 @click.command("demo")
 @click.option(
@@ -17,6 +19,7 @@ import click
     help="Directory for the bundle, the learned state and the report.",
 )
 @click.option("--quick", is_flag=True, help="Use fewer classes and shorter measurements.")
+@needs_extras("export", "report")
 def command(output: Path, quick: bool) -> None:
     """Try everything on the embedded images.
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -13,7 +13,12 @@ from plr_edge.cli.options import json_option
 if TYPE_CHECKING:
     from plr_edge.doctor.base import Finding
 
-_STYLES = {"ok": "green", "advice": "yellow", "broken": "bold red", "absent": "dim"}
+_STYLES: dict[str, dict[str, Any]] = {
+    "ok": {"fg": "green"},
+    "advice": {"fg": "yellow"},
+    "broken": {"fg": "red", "bold": True},
+    "absent": {"dim": True},
+}
 _FIXES = {"broken": "How to fix what is broken:", "advice": "Advice:", "absent": "If you want it:"}
 
 
@@ -52,20 +57,23 @@ def command(context: click.Context, bundle: Path | None, state: Path | None, as_
 
 def print_findings(findings: Sequence[Finding]) -> None:
     """Print a table of findings, then the commands that fix them, ready to be copied."""
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    import shutil
+    import sys
+    import textwrap
 
-    console = Console()
-    table = Table(show_edge=False, box=None, padding=(0, 2, 0, 0))
-    for title in ("check", "", "found"):
-        table.add_column(title, overflow="fold")
+    indent = max(len(one.name) for one in findings) + 2
+    status_width = max(map(len, _STYLES)) + 2
+    columns = shutil.get_terminal_size().columns if sys.stdout.isatty() else 10_000
+    width = max(columns - indent - status_width, 40)
     for one in findings:
-        table.add_row(Text(one.name), Text(one.status, _STYLES[one.status]), Text(one.found))
-    console.print(table)
-    for status, title in _FIXES.items():
-        fixes = [one for one in findings if one.status == status and one.mend]
+        status = click.style(one.status.ljust(status_width), **_STYLES[one.status])
+        first, *rest = textwrap.wrap(one.found, width, break_on_hyphens=False) or [""]
+        click.echo(f"{one.name:<{indent}}{status}{first}")
+        for line in rest:
+            click.echo(" " * (indent + status_width) + line)
+    for name, title in _FIXES.items():
+        fixes = [one for one in findings if one.status == name and one.mend]
         if fixes:
-            console.print(f"\n{title}", style=_STYLES[status])
+            click.secho(f"\n{title}", **_STYLES[name])
         for one in fixes:
-            console.print(Text(f"  {one.name}: {one.mend}"), soft_wrap=True)
+            click.echo(f"  {one.name}: {one.mend}")

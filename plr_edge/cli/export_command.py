@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from plr_edge.cli.options import json_option
+from plr_edge.cli.options import json_option, needs_extras
 
 _COMPARED = 64  # images on which the parts are compared with PyTorch
 _CALIBRATED = 96  # images that set the scales of int8
@@ -91,6 +91,7 @@ _CALIBRATED = 96  # images that set the scales of int8
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @json_option
+@needs_extras("export")
 def command(
     recipe: Path | None,
     output: Path,
@@ -112,17 +113,18 @@ def command(
     import json
     from dataclasses import asdict, replace
 
-    from plr_edge import export
     from plr_edge.backbones import load_backbone
+    from plr_edge.export.bundle_export import export_bundle
     from plr_edge.export.recipe import Recipe, read_recipe
     from plr_edge.export.split import default_cut
+    from plr_edge.export.split import list_cuts as legal_cuts
     from plr_edge.stream import open_stream
 
     wanted = read_recipe(recipe) if recipe else Recipe()
     wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})
     network = load_backbone(wanted.backbone, weights=wanted.weights, input_size=wanted.input_size)
     if list_cuts:
-        cuts = export.list_cuts(network)
+        cuts = legal_cuts(network)
         if as_json:
             click.echo(json.dumps([asdict(one) for one in cuts], indent=1))
         else:
@@ -132,7 +134,7 @@ def command(
         [frame.image for frame in islice(open_stream(stream, split=split), n)] if stream else []
         for stream, split, n in ((images, "all", _COMPARED), (calibrate, "train", _CALIBRATED))
     )
-    bundle, report = export.export_bundle(
+    bundle, report = export_bundle(
         network, wanted.cut or default_cut(network), output,
         images=frames, force=force, key=sign, release=release,
         static_feature=wanted.static_feature, precision=wanted.precision,
@@ -159,26 +161,17 @@ def _print_result(output: Path, bundle: Any, report: Any) -> None:
 
 
 def _print_cuts(name: str, cuts: list[Any]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from plr_edge.cli.tables import print_table
 
-    table = Table(title=f"legal cuts of {name}, per sample")
-    for title in (
-        "cut before",
-        "latent",
-        "bytes f32",
-        "frozen MACs",
-        "train MMACs",
-        "autograd keeps",
-    ):
-        table.add_column(title, justify="left" if title == "cut before" else "right")
-    for cut in cuts:
-        table.add_row(
-            cut.name,
-            "x".join(map(str, cut.latent_shape)),
-            f"{cut.latent_bytes:,}",
-            f"{cut.frozen_share:.1%}",
-            f"{cut.train_macs / 1e6:.1f}",
-            f"{cut.saved_bytes / 1e3:,.0f} kB",
-        )
-    Console().print(table)
+    rows = [
+        {
+            "cut before": cut.name,
+            "latent": "x".join(map(str, cut.latent_shape)),
+            "bytes f32": f"{cut.latent_bytes:,}",
+            "frozen MACs": f"{cut.frozen_share:.1%}",
+            "train MMACs": f"{cut.train_macs / 1e6:.1f}",
+            "autograd keeps": f"{cut.saved_bytes / 1e3:,.0f} kB",
+        }
+        for cut in cuts
+    ]
+    print_table(rows, title=f"legal cuts of {name}, per sample", left=["cut before"])

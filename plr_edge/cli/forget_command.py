@@ -9,6 +9,7 @@ import click
 from plr_edge.cli.options import (
     allow_code_option,
     bundle_argument,
+    needs_extras,
     state_option,
     threads_option,
     trust_option,
@@ -22,6 +23,7 @@ from plr_edge.cli.options import (
 @threads_option
 @trust_option
 @allow_code_option
+@needs_extras("train")
 def command(
     bundle: Path, name: str, state: Path, threads: int, trust: Path | None, allow_code: bool
 ) -> None:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from functools import wraps
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import click
+
+from plr_edge.errors import require
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -35,6 +38,20 @@ class RenamingCommand(click.Command):
                 click.echo(f"{name} is now called {new}; the old name will be removed", err=True)
                 args[i] = new + equals + value
         return super().parse_args(ctx, args)
+
+
+def needs_extras(*extras: str) -> Callable[[F], F]:
+    """Refuse to run a command while an extra is missing; stands right above the function."""
+
+    def checked(command: F) -> F:
+        @wraps(command)
+        def run(*arguments: Any, **options: Any) -> Any:
+            require(*extras, why=f"plr-edge {click.get_current_context().info_name}")
+            return command(*arguments, **options)
+
+        return cast(F, run)
+
+    return checked
 
 
 bundle_argument = click.argument("bundle", type=click.Path(path_type=Path))

@@ -15,6 +15,7 @@ from plr_edge.cli.options import (
     engine_options,
     json_option,
     latent_memory_option,
+    needs_extras,
     threads_option,
     trust_option,
 )
@@ -75,6 +76,7 @@ _BUDGETS = ("board", "power", "duty", "deadline", "max_temp", "memory_limit")
 @threads_option
 @engine_options
 @trust_option
+@needs_extras("export")
 def command(bundle: Path, **options: Any) -> None:
     """Recommend what to export and run within budgets.
 

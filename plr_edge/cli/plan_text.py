@@ -7,15 +7,16 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.tables import print_table
 from plr_edge.config import LearningConfig
 from plr_edge.planning.configurations import (
-    CONSOLIDATE_STEPS,
     Assessment,
     Constraints,
     consolidation_s,
 )
 from plr_edge.planning.planner import Recommendation
 from plr_edge.planning.search_space import SearchSpace
+from plr_edge.robot.governor import CONSOLIDATE_STEPS
 
 _SHOWN = 12
 _WHY_NOT = {
@@ -28,30 +29,27 @@ _WHY_NOT = {
 def show(result: Recommendation, space: SearchSpace, constraints: Constraints,
          options: dict[str, Any], notes: list[str]) -> None:  # fmt: skip
     """Print a recommendation."""
-    from rich.console import Console
-
-    console = Console()
-
-    def say(text: str) -> None:
-        console.print(text, markup=False, highlight=False)
-
     ranked = result.assessments
     shown = ranked if options["show_all"] else _shown(ranked)
-    _print(console, f"{space.name} within {constraints_text(constraints)}", [*map(_row, shown)])
+    _print(f"{space.name} within {constraints_text(constraints)}", [*map(_row, shown)])
     if len(shown) < len(ranked):
-        say(f"{len(ranked) - len(shown)} more exceed a budget or rank lower; --all shows them")
-    say(f"ranked by: {result.criterion}")
+        click.echo(
+            f"{len(ranked) - len(shown)} more exceed a budget or rank lower; --all shows them"
+        )
+    click.echo(f"ranked by: {result.criterion}")
     failed = (f"{name}: {reason}" for name, reason in result.failed.items())
     for text in [*_cost_lines(result), *notes, *failed]:
-        say(text)
+        click.echo(text)
     if result.best is None:
-        say("no configuration keeps every budget; the first of the table comes nearest")
+        click.echo("no configuration keeps every budget; the first of the table comes nearest")
         return
-    say(f"\nrecommended: {result.best.configuration.name}, schedule {result.best.schedule.name}")
+    click.echo(
+        f"\nrecommended: {result.best.configuration.name}, schedule {result.best.schedule.name}"
+    )
     for text in [*_gains(result.best, constraints), *_losses(result)]:
-        say(text)
-    _print(console, "schedules: training steps that the budgets leave", _schedule_rows(result))
-    _print(console, "ways to store latents", _codec_rows(result))
+        click.echo(text)
+    _print("schedules: training steps that the budgets leave", _schedule_rows(result))
+    _print("ways to store latents", _codec_rows(result))
     for text in commands(result, space, options):
         click.echo(text)
 
@@ -265,15 +263,8 @@ def _codec_rows(result: Recommendation) -> list[dict[str, str]]:
     return rows
 
 
-def _print(console: Any, title: str, rows: list[dict[str, str]]) -> None:
+def _print(title: str, rows: list[dict[str, str]]) -> None:
     """Print rows as a table, without the columns that are empty throughout."""
-    from rich.table import Table
-
     columns = [c for c in rows[0] if any(row[c] for row in rows)]
-    table = Table(title=title)
-    left = ("configuration", "breaks", "schedule", "shares", "")
-    for column in columns:
-        table.add_column(column, justify="left" if column in left else "right")
-    for row in rows:
-        table.add_row(*(row[column] for column in columns))
-    console.print(table)
+    texts = [{column: row[column] for column in columns} for row in rows]
+    print_table(texts, title=title, left=("configuration", "breaks", "schedule", "shares", ""))

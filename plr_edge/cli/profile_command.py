@@ -11,6 +11,7 @@ import click
 from plr_edge.cli.options import (
     allow_code_option,
     engine_options,
+    needs_extras,
     threads_option,
     trust_option,
 )
@@ -46,6 +47,7 @@ _FRAMES, _PER_CLASS = 64, 8
 @threads_option
 @engine_options
 @trust_option
+@needs_extras("train")
 def command(bundles: tuple[Path, ...], **options: Any) -> None:
     """Measure time, memory and energy of each part.
 
@@ -94,37 +96,29 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
 
 def print_profile(profile: dict[str, Any]) -> None:
     """Print a profile as tables."""
-    from rich.console import Console
-
     from plr_edge.profiling.page import frame_rows, memory_rows, step_rows
 
-    console, entries = Console(), profile["bundles"]
+    entries = profile["bundles"]
     for entry in entries:
-        console.print(
+        click.echo(
             f"{entry['label']}: {entry['bundle']} at {entry['input_size']} px, "
-            f"{entry['precision']}{_parity(entry)}", markup=False, highlight=False,
-        )  # fmt: skip
+            f"{entry['precision']}{_parity(entry)}"
+        )
     threads = f"{profile['n_threads']} thread{'s' if profile['n_threads'] > 1 else ''}"
-    _print_table(
-        console, f"one call, {threads}, {profile['n_classes']} classes", frame_rows(entries)
-    )
-    _print_table(
-        console, f"one training step of {profile['batch']} samples, entered at", step_rows(entries)
-    )
-    _print_table(console, "memory of a process", memory_rows(profile))
+    _print_table(f"one call, {threads}, {profile['n_classes']} classes", frame_rows(entries))
+    _print_table(f"one training step of {profile['batch']} samples, entered at", step_rows(entries))
+    _print_table("memory of a process", memory_rows(profile))
     for line in _machine_lines(profile):
-        console.print(line, markup=False, highlight=False)  # a reason may hold `[gpu]`
+        click.echo(line)
 
 
-def _print_table(console: Any, title: str, rows: list[dict[str, Any]]) -> None:
-    from rich.table import Table
+def _print_table(title: str, rows: list[dict[str, Any]]) -> None:
+    from plr_edge.cli.tables import print_table
 
-    table = Table(title=title)
-    for column, value in rows[0].items():
-        table.add_column(column, justify="left" if isinstance(value, str) else "right")
-    for row in rows:
-        table.add_row(*map(_cell, row.values()))
-    console.print(table)
+    texts = [{column: _cell(value) for column, value in row.items()} for row in rows]
+    left = [column for column, value in rows[0].items() if isinstance(value, str)]
+    click.echo()
+    print_table(texts, title=title, left=left)
 
 
 def _cell(value: Any) -> str:

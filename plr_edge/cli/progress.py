@@ -1,35 +1,30 @@
-"""Progress bar of `plr-edge adapt`, on standard error."""
+"""Progress of `plr-edge adapt`, on standard error."""
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
 from types import TracebackType
 from typing import Any
 
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+_EVERY_S = 10.0  # between two lines where standard error is no terminal
+_TERMINAL_S = 0.1  # between two updates of the line on a terminal
 
 
 class AdaptProgress:
-    """Shows frames per second, accuracy, classes, and the share of time spent learning."""
+    """Shows frames per second, accuracy, classes, and the share of time spent learning.
+
+    A terminal shows one line that is overwritten. Elsewhere a line is printed every ten seconds.
+    """
 
     def __init__(self, n_frames: int | None) -> None:
-        """Prepare a bar if standard error is a terminal, else one line every ten seconds."""
-        self._printed_at = time.monotonic()
+        """Show nothing yet. `n_frames` is None if only the end of the stream will tell."""
+        self._of = "" if n_frames is None else f" of {n_frames}"
         self._terminal = sys.stderr.isatty()
-        self._bar = Progress(
-            TextColumn("{task.completed} frames"),
-            BarColumn(),
-            TextColumn("{task.fields[summary]}"),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not self._terminal,
-        )
-        self._task = self._bar.add_task("", total=n_frames, summary="")
+        self._printed_at = time.monotonic() if not self._terminal else 0.0
 
     def __enter__(self) -> AdaptProgress:
-        self._bar.start()
         return self
 
     def __exit__(
@@ -38,22 +33,28 @@ class AdaptProgress:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._bar.stop()
+        if self._terminal:
+            print("\r\x1b[K", end="", file=sys.stderr, flush=True)
 
-    def update(self, n_frames: int, summary: dict[str, Any]) -> None:
+    def update(self, n_frames: int, summary: Any) -> None:
         """Show the progress.
 
         Args:
             n_frames: frames processed so far.
             summary: summary so far, as returned by `adapt`.
         """
-        accuracy = summary["prequential_accuracy"]
+        now = time.monotonic()
+        if now - self._printed_at < (_TERMINAL_S if self._terminal else _EVERY_S):
+            return
+        self._printed_at = now
+        accuracy = summary.prequential_accuracy
         text = (
-            f"{summary['frames_per_s']:.0f}/s, "
+            f"{n_frames}{self._of} frames, {summary.frames_per_s:.0f}/s, "
             + (f"{accuracy:.1%} correct, " if accuracy is not None else "")
-            + f"{summary['n_classes']} classes, {summary['learn_share']:.0%} learning"
+            + f"{summary.n_classes} classes, {summary.learn_share:.0%} learning"
         )
-        self._bar.update(self._task, completed=n_frames, summary=text)
-        if not self._terminal and time.monotonic() - self._printed_at > 10:
-            self._printed_at = time.monotonic()
-            print(f"{n_frames} frames, {text}", file=sys.stderr)
+        if self._terminal:
+            text = text[: shutil.get_terminal_size().columns - 1]
+            print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+        else:
+            print(text, file=sys.stderr)

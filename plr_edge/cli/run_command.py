@@ -15,6 +15,7 @@ from plr_edge.cli.options import (
     bundle_argument,
     engine_options,
     latent_memory_option,
+    needs_extras,
     state_option,
     threads_option,
     topic_option,
@@ -60,6 +61,7 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 @threads_option
 @engine_options
 @trust_option
+@needs_extras("train", "serve")
 def command(
     bundle: Path, source: str, state: Path, listen: str, report: Path | None, **options: Any
 ) -> None:
@@ -80,7 +82,8 @@ def command(
     from plr_edge.errors import ConfigError
     from plr_edge.robot.options import RobotOptions, make_robot
     from plr_edge.robot.run_report import write_run_report
-    from plr_edge.serve.server import Service, is_loopback, read_token
+    from plr_edge.serve.auth import read_token
+    from plr_edge.serve.server import Service, is_loopback
     from plr_edge.stream.live_source import open_live
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
@@ -114,4 +117,4 @@ def command(
         if service.failed:
             raise ConfigError("the HTTP interface failed; the log has the reason")
     finally:
-        robot.live.close()
+        robot.model.close()

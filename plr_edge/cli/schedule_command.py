@@ -91,16 +91,19 @@ def _widths(text: str) -> list[int]:
 
 
 def _print(rows: list[dict[str, Any]], levels: list[str]) -> None:
-    from rich.console import Console
-    from rich.table import Table
+    from plr_edge.cli.tables import print_table
 
-    table = Table(title=f"levels {', '.join(levels)}")
-    for title in ("schedule", "share f", "reach u", "samples", "C(f)"):
-        table.add_column(title, justify="left" if title == "schedule" else "right")
-    for row in rows:
-        shares, reach = (
-            " ".join(f"{x:.3f}".removeprefix("0") for x in row[key]) for key in ("shares", "reach")
-        )
-        samples = " ".join(map(str, row["samples"]))
-        table.add_row(row["schedule"], shares, reach, samples, f"{row['relative_cost']:.3f}")
-    Console().print(table)
+    def numbers(values: list[float]) -> str:
+        return " ".join(f"{x:.3f}".removeprefix("0") for x in values)
+
+    texts = [
+        {
+            "schedule": row["schedule"],
+            "share f": numbers(row["shares"]),
+            "reach u": numbers(row["reach"]),
+            "samples": " ".join(map(str, row["samples"])),
+            "C(f)": f"{row['relative_cost']:.3f}",
+        }
+        for row in rows
+    ]
+    print_table(texts, title=f"levels {', '.join(levels)}", left=["schedule"])

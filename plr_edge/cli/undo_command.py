@@ -11,6 +11,7 @@ import click
 from plr_edge.cli.options import (
     allow_code_option,
     bundle_argument,
+    needs_extras,
     state_option,
     threads_option,
     trust_option,
@@ -30,6 +31,7 @@ from plr_edge.cli.options import (
 @threads_option
 @trust_option
 @allow_code_option
+@needs_extras("train")
 def command(
     bundle: Path,
     state: Path,

@@ -32,7 +32,7 @@ _PACKAGES = (
     "tensorrt-cu13", "tensorrt-cu13-bindings", "tensorrt-cu13-libs",
 )  # fmt: skip
 _TRIED_PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")
-_UNTRIED_EXTRAS = {"dev", "test"}  # of no use on a board
+_UNTRIED_EXTRAS = {"bench", "dev", "docs", "test"}  # of no use on a board
 
 _told: TextIO = sys.stdout
 

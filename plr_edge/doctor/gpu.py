@@ -153,7 +153,10 @@ def _cuda_python(setup: Setup) -> Finding | None:
 def _torch_missing(setup: Setup) -> Finding | None:
     if setup.answer("torch").get("found") is not False:
         return None
-    return broken("torch is not installed: nothing can be trained", _torch_wheel(setup))
+    if setup.answer("python").get("extras", {}).get("serve"):  # `plr-edge run` has a trainer
+        return broken("torch is not installed: nothing can be trained", _torch_wheel(setup))
+    return absent("torch is not installed: this machine answers, and trains nothing",
+                  _torch_wheel(setup))  # fmt: skip
 
 
 def _torch_wheel(setup: Setup) -> str:

@@ -242,7 +242,7 @@ def _opencv(setup: Setup) -> Finding | None:
 
 
 def _extras(setup: Setup) -> Finding | None:
-    """Say which extras are there; those of a GPU and of cameras have checks of their own."""
+    """Say which extras are there; those of torch, a GPU and cameras have checks of their own."""
     known = setup.answer("python").get("extras", {})
     extras = {name: there for name, there in known.items() if name not in _OWN_CHECK}
     if not extras:
@@ -257,7 +257,7 @@ def _extras(setup: Setup) -> Finding | None:
     )
 
 
-_OWN_CHECK = {"gpu", "tensorrt", "video"}
+_OWN_CHECK = {"gpu", "tensorrt", "train", "video"}
 
 CHECKS: dict[str, tuple[Rule, ...]] = {
     "NumPy": (_numpy_fails, _numpy_of_another_abi, _numpy),

@@ -28,6 +28,7 @@ from plr_edge.engines.tensorrt_engine import PlanRefusedError, TensorRTEngine
 from plr_edge.engines.tensorrt_versions import load_tensorrt
 from plr_edge.errors import EngineError
 from plr_edge.files import read_regular, replace_file, sync_folder
+from plr_edge.meters.board import l4t_release
 
 DEFAULTS = {"max_batch": 16, "workspace_bytes": None, "optimization_level": 3}
 _RECIPE = 1  # raised when plan_build sets something else
@@ -116,6 +117,7 @@ def open_plan(
             "export with --int8-profile s8s8"
         )
     trt, device = load_tensorrt(), describe_device()
+    l4t = l4t_release(root)
     bundle.read("frozen.onnx")  # verified again
     machine = {
         "recipe": _RECIPE,
@@ -124,7 +126,7 @@ def open_plan(
         "tensorrt": str(trt.__version__),
         "gpu": device.name,
         "compute_capability": device.compute_capability,
-        "l4t": _l4t_release(root),
+        "l4t": l4t and "R{} (release), REVISION: {}".format(*l4t.split(".", 1)),
     }
     given = {
         "max_batch": max_batch,
@@ -148,16 +150,6 @@ def open_plan(
         if data is None:
             raise EngineError(f"the plan just built cannot be used: {damage}; is the disk sound?")
         return Plan(data, path, facts, reason)
-
-
-def _l4t_release(root: Path) -> str | None:
-    """Return `R36 (release), REVISION: 4.3`; None where this is no Jetson."""
-    try:
-        text = (root / "etc/nv_tegra_release").read_text(errors="replace")
-    except OSError:
-        return None
-    match = re.search(r"R\d+ \(release\), REVISION: [\d.]+", text)
-    return match[0] if match else None
 
 
 @contextmanager

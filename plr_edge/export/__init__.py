@@ -1,6 +1,4 @@
-"""How a backbone becomes a bundle; the only room that imports onnx."""
+"""How a backbone becomes a bundle; the only room that imports onnx.
 
-from plr_edge.export.bundle_export import ExportReport, export_bundle
-from plr_edge.export.split import Cut, list_cuts, split
-
-__all__ = ["Cut", "ExportReport", "export_bundle", "list_cuts", "split"]
+`adaptive` and `split` need torch alone, so this file imports neither of the others.
+"""

@@ -32,7 +32,7 @@ def describe_machine(root: Path = Path("/")) -> dict[str, str | int]:
         "n_cores": _n_cores,
         "memory_bytes": _memory_bytes,
         "board_model": lambda root: read_text(root / "proc/device-tree/model"),
-        "l4t_release": _l4t_release,
+        "l4t_release": l4t_release,
         "power_mode": _power_mode,
         "cpu_governor": _cpu_governor,
         "clocks": _clocks,
@@ -72,8 +72,8 @@ def _memory_bytes(root: Path) -> int | None:
     return int(match[1]) * 1024 if match else None
 
 
-def _l4t_release(root: Path) -> str | None:
-    """Return `36.4.3` from `# R36 (release), REVISION: 4.3, ...`."""
+def l4t_release(root: Path) -> str | None:
+    """Return `36.4.3` from `# R36 (release), REVISION: 4.3, ...`; None on other machines."""
     text = read_text(root / "etc/nv_tegra_release") or ""
     match = re.search(r"R(\d+) \(release\), REVISION: ([\d.]+)", text)
     return f"{match[1]}.{match[2]}" if match else None

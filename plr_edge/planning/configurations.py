@@ -9,14 +9,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from plr_edge.config import LearningConfig
-from plr_edge.replay.latent_codec import LatentCodec
+from plr_edge.replay.latent_codec import LatentCodec, make_codec
+from plr_edge.replay.latent_memory import SEQ_BYTES
 from plr_edge.replay.schedule import Level, Schedule, make_schedule
-from plr_edge.robot.governor import AIM, Budget, Governor, Reading
+from plr_edge.robot.governor import AIM, CONSOLIDATE_STEPS, Budget, Governor, Reading
 
-CONSOLIDATE_STEPS = 400  # steps that `plr-edge run` trains after the last label
 SLOWEST_CONSOLIDATION_S = 600.0
 MEMORY_AIM = 0.95  # share of the memory limit to plan for: beyond the limit the trainer is killed
-SEQ_BYTES = 8  # bytes that a record of the latent memory has beside the latent
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,7 +65,7 @@ class Configuration:
 
     def codec(self, bits: int, pool: int | None = None) -> LatentCodec:
         """Return the codec that would store its latents."""
-        return LatentCodec(shape=self.levels[0].shape, bits=bits, pool=pool)
+        return make_codec("linear", self.levels[0].shape, bits=bits, pool=pool)
 
 
 @dataclass(frozen=True, kw_only=True)

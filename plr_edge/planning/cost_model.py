@@ -14,8 +14,9 @@ import numpy as np
 
 from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
-from plr_edge.planning.configurations import SEQ_BYTES, Configuration, Costs
-from plr_edge.replay.feature_cache import DerivedCache
+from plr_edge.planning.configurations import Configuration, Costs
+from plr_edge.replay.feature_cache import FeatureCache
+from plr_edge.replay.latent_memory import SEQ_BYTES
 
 _COPIES = 3  # of a trained weight: itself, its gradient, its momentum
 
@@ -167,7 +168,7 @@ def training_bytes(configuration: Configuration, config: LearningConfig) -> int:
     levels = configuration.levels
     record_bytes = configuration.codec(config.bits, config.pool).record_bytes + SEQ_BYTES
     n_slots = config.memory_bytes // record_bytes
-    cache = DerivedCache(levels, n_slots, config.cache_bytes)
+    cache = FeatureCache(levels, n_slots, config.cache_bytes)
     cached = sum(2 * n_slots * x.width for i, x in enumerate(levels) if cache.holds(i))
     weights = 4 * sum(level.weights for level in levels[:-1])
     step = (config.new_per_step + config.rehearsed_per_step) * configuration.saved_bytes

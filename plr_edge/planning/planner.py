@@ -12,7 +12,6 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import ConfigError, PlrEdgeError
 from plr_edge.planning.configurations import (
-    SEQ_BYTES,
     Assessment,
     Configuration,
     Constraints,
@@ -22,6 +21,7 @@ from plr_edge.planning.cost_model import CostModel
 from plr_edge.planning.search_space import SearchSpace
 from plr_edge.planning.trials import Trial
 from plr_edge.profiling.profile import profile_bundles
+from plr_edge.replay.latent_memory import SEQ_BYTES
 
 SAME_ACCURACY = 0.01  # accuracies closer than this count as equal: seeds differ by as much
 SCHEDULES = ("progressive", "measured", "cumulative_weights", "basic", "internal")

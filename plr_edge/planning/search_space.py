@@ -10,12 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plr_edge import export
 from plr_edge.backbones import Backbone, load_backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.errors import BackboneError, ConfigError
 from plr_edge.export.adaptive import check_code
+from plr_edge.export.bundle_export import export_bundle
 from plr_edge.export.split import (
     block_costs,
     default_cut,
@@ -118,7 +118,7 @@ class SearchSpace:
         backbone = load_backbone(
             self.name, weights=self.weights, input_size=configuration.input_size
         )
-        made, _ = export.export_bundle(
+        made, _ = export_bundle(
             backbone, configuration.cut, path, precision=configuration.precision,
             static_feature=self.static_feature,
         )  # fmt: skip

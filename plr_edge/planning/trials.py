@@ -60,9 +60,9 @@ class Trial:
         """
         config = replace(config, train_ratio=_TRAIN_RATIO)
         with Session(bundle, None, config, engines) as session:
-            if adapt(session, self.taught)["interrupted"]:
+            if adapt(session, self.taught).interrupted:
                 raise KeyboardInterrupt
-            n_correct, n, known = 0, 0, set(session.classes)
+            n_correct, n, known = 0, 0, set(session.learned.classes)
             held_out = (frame for frame in self.held_out if frame.label in known)
             for frames in in_chunks(held_out, _BATCH):
                 answers = session.perception.predict_many(frames)

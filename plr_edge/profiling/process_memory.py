@@ -105,12 +105,10 @@ def _highest_data(child: subprocess.Popen[str]) -> int:
 
 
 def _answer(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> object:
-    from plr_edge.classifiers.combined import CombinedClassifier
     from plr_edge.runtime.perception import Perception
     from plr_edge.stream.base import Frame
 
-    classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width)
-    perception = Perception(bundle, classifier, [], engines)
+    perception = Perception(bundle, engines=engines)
     size = bundle.preprocessing.size
     for i in range(_FRAMES):
         perception.predict_many([Frame(np.zeros((size, size, 3), np.uint8), None, i, "zeros", i)])
@@ -120,11 +118,10 @@ def _answer(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> ob
 def _train(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> object:
     """Do what the trainer process does: a step at each level, then offer a candidate."""
     from plr_edge.export.adaptive import adaptive_blocks
-    from plr_edge.replay.latent_memory import LatentMemory
+    from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory, with_seq
     from plr_edge.replay.learner import Learner
     from plr_edge.replay.schedule import Schedule
     from plr_edge.robot.protocol import named, pack
-    from plr_edge.runtime.holdout import SEQ_BYTES, with_seq
 
     codec, levels = bundle.codec(config.bits, config.pool), bundle.levels
     memory = LatentMemory(codec.record_bytes + SEQ_BYTES, config.memory_bytes, config.seed)

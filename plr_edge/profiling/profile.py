@@ -204,16 +204,17 @@ def _features(session: Any) -> Callable[[np.ndarray], object]:
 
 def _teach(session: Any, frames: Sequence[Frame]) -> np.ndarray:
     """Teach classifier and learner a few classes. Returns the latents of the frames."""
-    from plr_edge.runtime.holdout import with_seq
+    from plr_edge.replay.latent_memory import with_seq
 
-    seen = session.perception.see(frames)
+    seen = session.perception.perceive(frames)
     labels = np.arange(len(frames)) % N_CLASSES
-    session.classes.extend(f"class {i}" for i in range(min(N_CLASSES, len(frames))))
-    records = with_seq(session.codec.encode(seen.latents), np.arange(len(frames)))
+    learned = session.learned
+    learned.classes.extend(f"class {i}" for i in range(min(N_CLASSES, len(frames))))
+    records = with_seq(learned.holdout.codec.encode(seen.latents), np.arange(len(frames)))
     session.learner.learn_many(records, labels, seen.features)
-    session.classifier.learn_many(seen.taps, seen.features, labels)
-    session.classifier.settle()
-    session.classifier.rehearsed = session.learner.classifier()
+    learned.classifier.learn_many(seen.taps, seen.features, labels)
+    learned.classifier.solve()
+    learned.classifier.rehearsed = session.learner.classifier()
     return np.asarray(seen.latents)
 
 

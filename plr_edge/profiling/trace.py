@@ -188,13 +188,13 @@ def trace_run(
 
 def _observe(session: Any, frame: Frame) -> list[Span]:
     """Answer and learn one frame. The spans come from the session's own clocks."""
-    perception, cost = session.perception, session.learner.cost
+    perception, cost = session.perception, session.learner.features.cost
     label = frame.label or f"class {frame.index % _NAMED_CLASSES}"
     frame = replace(frame, label=label)
     clocks = ("prepare_s", "frozen_s", "adaptive_s")
     before = [getattr(perception, clock) for clock in clocks]
     at_ns = time.monotonic_ns()
-    seen = perception.see([frame])
+    features = perception.perceive([frame])
     spans = []
     for clock, earlier in zip(clocks, before, strict=True):
         end_ns = at_ns + round((getattr(perception, clock) - earlier) * 1e9)
@@ -202,7 +202,7 @@ def _observe(session: Any, frame: Frame) -> list[Span]:
         at_ns = end_ns
     learned_s, steps, macs = session.learn_s, list(cost.steps_per_level), cost.macs
     at_ns = time.monotonic_ns()
-    (prediction,) = session.take([frame], seen)
+    (prediction,) = session.observe_features([frame], features)
     end_ns = time.monotonic_ns()
     split_ns = max(at_ns, end_ns - round((session.learn_s - learned_s) * 1e9))
     spans.append(Span("answer", "perception", at_ns, split_ns, {"class": prediction.label}))

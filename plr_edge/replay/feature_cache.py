@@ -1,6 +1,6 @@
-"""DerivedCache: features of deeper levels by memory slot, with the age of each. NumPy only.
+"""FeatureCache: features of deeper levels by memory slot, with the age of each. NumPy only.
 
-Never the truth: what is too old or not held is computed anew from the latent.
+The latents stay the source of truth: a feature that is missing or too old is computed again.
 """
 
 from __future__ import annotations
@@ -12,91 +12,109 @@ from plr_edge.replay.working_set import WorkingSet
 
 _FLOAT16_BYTES = 2
 _FLOAT16_MAX = 65504.0
-_ENOUGH_PLACES = 4096  # where not all slots fit: fewer levels rather than fewer places
-_LEAST_PLACES = 512  # fewer would be learned by heart
+_ENOUGH_SLOTS = 4096  # if not all slots fit: rather cache fewer levels than fewer slots
+_MIN_SLOTS = 512  # with fewer, training would overfit to them
 
 
-class DerivedCache:
-    """Hold float16 features of the deepest levels, for every slot or for a working set."""
+class FeatureCache:
+    """Cache float16 features of the deepest levels, for every slot or for a working set.
+
+    Attributes:
+        capacity: number of slots that can be cached.
+        working_set: the slots that are cached; None if the cache holds all slots, or nothing.
+    """
 
     def __init__(self, levels: tuple[Level, ...], n_slots: int, budget_bytes: int) -> None:
-        """Choose levels, deepest first; level 0 is the latent itself and never cached.
+        """Choose the levels to cache, deepest first; level 0, the latent, is never cached.
 
         Args:
-            levels: of the adaptive part.
-            n_slots: of the latent memory.
-            budget_bytes: in RAM.
+            levels: levels of the adaptive part.
+            n_slots: number of slots of the latent memory.
+            budget_bytes: RAM that the features may take.
         """
-        n_places, first = _chosen(levels, n_slots, budget_bytes)
-        self.n_places = n_places
-        self.working = WorkingSet(n_places, n_slots) if 0 < n_places < n_slots else None
-        # reserved at once, so that a limit of memory is met at the start; untouched it takes none
+        capacity, first = _capacity_and_first_level(levels, n_slots, budget_bytes)
+        self.capacity = capacity
+        self.working_set = WorkingSet(capacity, n_slots) if 0 < capacity < n_slots else None
+        # allocated at once, so that a memory limit fails at the start; untouched pages cost nothing
         self._features = {
-            i: np.zeros((n_places, *levels[i].shape), np.float16) for i in range(first, len(levels))
+            i: np.zeros((capacity, *levels[i].shape), np.float16) for i in range(first, len(levels))
         }
-        self._stamps = {i: np.full(n_places, -1, np.int64) for i in self._features}
+        self._stamps = {i: np.full(capacity, -1, np.int64) for i in self._features}
 
     @property
     def n_bytes(self) -> int:
-        """Bytes reserved."""
+        """Bytes allocated for features."""
         return sum(array.nbytes for array in self._features.values())
 
     def holds(self, level: int) -> bool:
-        """Say whether features of a level are kept at all."""
+        """Return whether features of a level are cached at all."""
         return level in self._features
 
     def put(self, level: int, slots: np.ndarray, features: np.ndarray, stamp: int) -> None:
-        """Keep features (n, ...) of `slots` as they are after `stamp` updates below the level.
+        """Cache features; slots outside the working set are skipped.
 
-        Those of slots outside the working set are not kept.
+        Args:
+            level: index of the level; nothing happens if it is not cached.
+            slots: (n,) int64.
+            features: (n, *shape of the level) float32.
+            stamp: number of updates of the blocks below the level so far.
         """
         if level not in self._features:
             return
-        places = self._places(slots)
-        if places.min(initial=0) < 0:
-            places, features = places[places >= 0], features[places >= 0]
-        self._features[level][places] = np.clip(features, -_FLOAT16_MAX, _FLOAT16_MAX)
-        self._stamps[level][places] = stamp
+        at = self._indices(slots)
+        if at.min(initial=0) < 0:
+            at, features = at[at >= 0], features[at >= 0]
+        self._features[level][at] = np.clip(features, -_FLOAT16_MAX, _FLOAT16_MAX)
+        self._stamps[level][at] = stamp
 
     def ages(self, level: int, slots: np.ndarray, stamp: int) -> np.ndarray:
-        """Return how many updates ago each was computed, (n,) int64; -1 where none is held."""
+        """Return the age of each cached feature in updates, (n,) int64; -1 if none is cached.
+
+        Args:
+            level: index of the level.
+            slots: (n,) int64.
+            stamp: number of updates of the blocks below the level so far.
+        """
         if level not in self._stamps:
             return np.full(len(slots), -1, np.int64)
-        places = self._places(slots)
-        stamps = np.where(places < 0, -1, self._stamps[level][places])
+        at = self._indices(slots)
+        stamps = np.where(at < 0, -1, self._stamps[level][at])
         return np.where(stamps < 0, -1, stamp - stamps)
 
     def get(self, level: int, slots: np.ndarray) -> np.ndarray:
-        """Return features (n, ...) float32 of slots that `ages` says are held."""
-        return self._features[level][self._places(slots)].astype(np.float32)
+        """Return the features (n, *shape of the level) float32 of slots whose `ages` are not -1."""
+        return self._features[level][self._indices(slots)].astype(np.float32)
 
-    def enter(self, slots: np.ndarray, labels: np.ndarray) -> None:
-        """Let slots (n,) of classes (n,) into the working set, if there is one."""
-        if self.working is not None:
-            self._forget(self.working.enter(slots, labels))
+    def admit(self, slots: np.ndarray, labels: np.ndarray) -> None:
+        """Admit slots (n,) of classes (n,) to the working set, if there is one."""
+        if self.working_set is not None:
+            self._clear(self.working_set.admit(slots, labels))
 
     def drop(self, slot: int) -> None:
-        """Forget what was derived from a slot that has been overwritten."""
-        if self.working is not None:
-            self.working.leave(slot)
+        """Drop the features of a slot that was overwritten."""
+        if self.working_set is not None:
+            self.working_set.remove(slot)
         else:
-            self._forget(np.array([slot]))
+            self._clear(np.array([slot]))
 
-    def _forget(self, places: np.ndarray) -> None:
+    def _clear(self, indices: np.ndarray) -> None:
         for stamps in self._stamps.values():
-            stamps[places] = -1
+            stamps[indices] = -1
 
-    def _places(self, slots: np.ndarray) -> np.ndarray:
-        return slots if self.working is None else self.working.places(slots)
+    def _indices(self, slots: np.ndarray) -> np.ndarray:
+        """Return where each slot (n,) lies in the arrays, -1 if nowhere."""
+        return slots if self.working_set is None else self.working_set.indices(slots)
 
 
-def _chosen(levels: tuple[Level, ...], n_slots: int, budget_bytes: int) -> tuple[int, int]:
-    """Return how many places there are, and the first level that is kept for them."""
+def _capacity_and_first_level(
+    levels: tuple[Level, ...], n_slots: int, budget_bytes: int
+) -> tuple[int, int]:
+    """Return how many slots fit, and the first level that is cached for them."""
     best = (0, len(levels))
-    each = 0
+    bytes_per_slot = 0
     for first in range(len(levels) - 1, 0, -1):
-        each += levels[first].width * _FLOAT16_BYTES
-        n_places = min(n_slots, budget_bytes // each)
-        if n_places >= min(n_slots, _ENOUGH_PLACES) or (not best[0] and n_places >= _LEAST_PLACES):
-            best = (n_places, first)
+        bytes_per_slot += levels[first].width * _FLOAT16_BYTES
+        capacity = min(n_slots, budget_bytes // bytes_per_slot)
+        if capacity >= min(n_slots, _ENOUGH_SLOTS) or (not best[0] and capacity >= _MIN_SLOTS):
+            best = (capacity, first)
     return best

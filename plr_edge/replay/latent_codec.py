@@ -1,6 +1,8 @@
-"""LatentCodec: one latent to a few hundred bytes and back.
+"""Codecs: one latent to a few hundred bytes and back.
 
-NumPy only. Knows shapes and bits, nothing of classes, networks or files.
+NumPy only. Knows shapes and bits, nothing of classes, networks or files. A new codec is a class
+with the methods of `LatentCodec` and a line in `CODECS`; tests/test_contracts.py tests it from
+there.
 """
 
 from __future__ import annotations
@@ -8,6 +10,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
+from typing import Protocol
 
 import numpy as np
 
@@ -17,8 +20,43 @@ _OCTAVE_STEPS = 16  # channel scales are stored as max_scale * 2 ** (-code / 16)
 _ALLOWED_BITS = (4, 8)
 
 
+class LatentCodec(Protocol):
+    """Encodes latents as records of one size, and decodes them again.
+
+    A record does not depend on the other latents of its batch.
+    """
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of a latent: (C, H, W) or (D,)."""
+
+    @property
+    def record_bytes(self) -> int:
+        """Bytes of one encoded latent."""
+
+    def encode(self, latents: np.ndarray) -> np.ndarray:
+        """Encode a batch.
+
+        Args:
+            latents: (n, *shape) float32, finite.
+
+        Returns:
+            (n, record_bytes) uint8.
+        """
+
+    def decode(self, records: np.ndarray) -> np.ndarray:
+        """Decode a batch.
+
+        Args:
+            records: (n, record_bytes) uint8, from `encode` of an equal codec.
+
+        Returns:
+            (n, *shape) float32.
+        """
+
+
 @dataclass(frozen=True, kw_only=True)
-class LatentCodec:
+class LinearCodec:
     """Quantise latents to 8 or 4 bits with a scale per channel and record.
 
     A record is: one float32 (the largest channel scale), one byte a channel (how many sixteenths
@@ -29,8 +67,8 @@ class LatentCodec:
         shape: (C, H, W) or (D,) of a latent.
         bits: 8 or 4.
         pool: side to which maps are average-pooled before storing, None for as they are. Decoded
-            latents are enlarged again, so a learner must see new latents through `round_trip`
-            too; else it learns resolution instead of class.
+            latents are enlarged again, so a learner must see new latents encoded and decoded too;
+            else it learns resolution instead of class.
         signed: False for latents that are never negative, such as those behind a ReLU.
     """
 
@@ -127,10 +165,6 @@ class LatentCodec:
         decoded = (values * scales[:, :, None]).reshape(n, *self.stored_shape)
         return self._enlarged(decoded)
 
-    def round_trip(self, latents: np.ndarray) -> np.ndarray:
-        """Return `latents` as they would come back from storage."""
-        return self.decode(self.encode(latents))
-
     def _scales(self, top: np.ndarray, codes: np.ndarray) -> np.ndarray:
         exponents = codes.astype(np.float32) * np.float32(-1.0 / _OCTAVE_STEPS)
         return (top * np.exp2(exponents)).astype(np.float32)
@@ -169,6 +203,40 @@ class LatentCodec:
         at_row = np.arange(self.shape[1]) * self.pool // self.shape[1]
         at_column = np.arange(self.shape[2]) * self.pool // self.shape[2]
         return np.ascontiguousarray(pooled[:, :, at_row][:, :, :, at_column])
+
+
+class CodecFactory(Protocol):
+    """Makes a codec for latents of one shape."""
+
+    def __call__(
+        self, *, shape: tuple[int, ...], bits: int, pool: int | None, signed: bool
+    ) -> LatentCodec:
+        """Return the codec; the arguments are those of `LinearCodec`.
+
+        Raises:
+            ConfigError: the codec cannot be made so.
+        """
+
+
+CODECS: dict[str, CodecFactory] = {"linear": LinearCodec}
+
+
+def make_codec(
+    name: str,
+    shape: tuple[int, ...],
+    *,
+    bits: int = 8,
+    pool: int | None = None,
+    signed: bool = True,
+) -> LatentCodec:
+    """Return the codec of a name.
+
+    Raises:
+        ConfigError: there is none of this name, or it cannot be made so.
+    """
+    if name not in CODECS:
+        raise ConfigError(f"no codec {name[:40]!r}; there are {', '.join(CODECS)}")
+    return CODECS[name](shape=shape, bits=bits, pool=pool, signed=signed)
 
 
 def pool_matrix(size: int, cells: int) -> np.ndarray:

@@ -1,12 +1,16 @@
-"""Learner: Progressive Latent Replay, in the step form, on the adaptive part.
+"""Learner: Progressive Latent Replay in step form, training the adaptive part.
 
-Knows the adaptive blocks, the latent memory and the schedule; nothing of engines, files or time.
+It works on the adaptive blocks, the latent memory and the schedule. Engines, files and the time
+budget are handled elsewhere.
 
-Method: Pawlak et al., arXiv 2207.01562 (PLR), with stored latents. Each training step draws one
-level from the schedule; new and rehearsed samples both enter there, and only the blocks from there
-up run backward and are updated. A block that is not rehearsed in a step is therefore not moved in
-it either, which removes the bias of the authors' form, where new data trains every block at every
-step while rehearsal reaches block l with probability u_l only.
+Method: Pawlak et al., "Progressive Latent Replay for efficient Generative Rehearsal", arXiv
+2207.01562, with stored instead of generated latents. Each training step draws one level from the
+schedule. New and rehearsed samples both enter at that level, and only the blocks above it run
+backward and are updated. A block that is not rehearsed in a step is therefore not updated in it
+either. This removes a bias of the authors' form, in which new data trains every block at every
+step while rehearsal reaches block l only with probability u_l.
+
+Shapes: B newest and R rehearsed samples in a step, D feature width, K classes.
 """
 
 from __future__ import annotations
@@ -17,22 +21,32 @@ import numpy as np
 import torch
 from torch import nn
 
-from plr_edge.classifiers.class_means import ClassMeans, fit_means
+from plr_edge.classifiers.class_means import ClassMeans
+from plr_edge.classifiers.unknown_threshold import fit_means
 from plr_edge.config import LearningConfig
 from plr_edge.errors import StateError
 from plr_edge.replay.cosine_classifier import CosineClassifier
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import LatentMemory
-from plr_edge.replay.level_features import LevelFeatures, TrainingCost, to_torch
+from plr_edge.replay.level_features import LevelFeatures, to_torch
 from plr_edge.replay.schedule import Level, Schedule, macs_from
 
-_MAX_GRADIENT = 5.0  # norm over the blocks; larger ones are scaled down
-_MOST_IMPRINTED = 256  # latents that a new row is the mean of
-_FIRST_IMPRINTED = 20  # samples of a class that its row takes in beside what training does
+_MAX_GRADIENT = 5.0  # norm over the blocks; a larger gradient is scaled down
+_MAX_IMPRINTED = 256  # stored latents that a new class weight is averaged over
+_IMPRINT_FIRST = 20  # first samples of a class that are averaged into its weight on arrival
 
 
 class Learner:
-    """Train the adaptive blocks and a cosine classifier over their feature, in place."""
+    """Train the adaptive blocks and a cosine classifier over their output, in place.
+
+    Attributes:
+        blocks: the adaptive part.
+        levels: the input of each block, and that of the classifier.
+        schedule: share of the steps per level; may be replaced at any time.
+        features: memory slots as features of each level; owns the latent memory and the cost.
+        cosine: the cosine classifier over the deepest feature.
+        diverged: whether a loss was not finite; `restore` resets it.
+    """
 
     def __init__(
         self,
@@ -45,86 +59,59 @@ class Learner:
         *,
         n_threads: int = 1,
     ) -> None:
-        """Take over `blocks`, which are trained in place.
+        """Take ownership of `blocks` and `memory`.
 
         Args:
-            blocks: the adaptive part, BatchNorm folded.
-            levels: one for each block and one for the classifier.
-            memory: records whose first `codec.record_bytes` bytes are the latent's.
-            codec: of these latents.
-            schedule: shares of the levels.
-            config: rates and sizes.
-            n_threads: threads of torch, in this process.
+            blocks: the adaptive part with BatchNorm folded; trained in place.
+            levels: one per block, and one for the classifier.
+            memory: records whose first `codec.record_bytes` bytes are an encoded latent.
+            codec: decodes these latents.
+            schedule: share of the steps per level.
+            config: learning rates, sizes and seed.
+            n_threads: number of torch threads in this process.
         """
         torch.set_num_threads(n_threads)
         self.blocks = blocks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
         self.schedule, self.config, self.levels = schedule, config, levels
         self.features = LevelFeatures(self.blocks, levels, memory, codec, config)
-        self.rows = CosineClassifier(levels[-1].width, config.classifier_lr, config.momentum)
-        self.diverged = False  # a loss was not finite; `restore` ends it
+        self.cosine = CosineClassifier(levels[-1].width, config.classifier_lr, config.momentum)
+        self.diverged = False
         self._rng = np.random.default_rng([config.seed, 1])
-        self._n_imprinted: dict[int, int] = {}  # samples that rows are means of, by class
+        self._n_imprinted: dict[int, int] = {}  # samples averaged into a class weight, by class
         self._optimizer = torch.optim.SGD(
             blocks.parameters(), lr=config.blocks_lr, momentum=config.momentum
         )
 
     @property
-    def memory(self) -> LatentMemory:
-        """What is rehearsed from; after it was replaced, `restore` must follow."""
-        return self.features.memory
-
-    @memory.setter
-    def memory(self, memory: LatentMemory) -> None:
-        self.features.memory = memory
-
-    @property
-    def cost(self) -> TrainingCost:
-        """What training has spent."""
-        return self.features.cost
-
-    @cost.setter
-    def cost(self, cost: TrainingCost) -> None:
-        self.features.cost = cost
-
-    @property
-    def n_classes(self) -> int:
-        """Classes that the cosine classifier has a row for."""
-        return len(self.rows)
-
-    @property
-    def prior(self) -> torch.Tensor:
-        """(K,) recent frequency of each label in training steps."""
-        return self.rows.prior
-
-    @property
     def step_macs(self) -> list[int]:
-        """Multiply-adds of one training sample entered at each level: forward and twice back."""
+        """Multiply-adds of one training sample by level entered: one forward, two backward."""
         return [3 * macs for macs in macs_from(self.levels)]
 
     def learn_many(
         self, records: np.ndarray, labels: np.ndarray, features: np.ndarray | None = None
     ) -> None:
-        """Take new samples into the latent memory; a class seen first gets an imprinted row.
+        """Add new samples to the latent memory and imprint the weights of new classes.
 
         Args:
             records: (n, memory.record_bytes) uint8.
             labels: (n,) class indices.
-            features: (n, D) float32 of the deepest level, where they are already known.
+            features: (n, D) float32 deepest features, if they are already known.
         """
-        rows: dict[int, int] = {}  # of the records that are kept, by slot; the last one stays
+        memory = self.features.memory
+        row_of: dict[int, int] = {}  # slot -> row of `records`; a later row may overwrite a slot
         for row, label in enumerate(labels):
-            slot = self.memory.add(records[row], int(label))
+            slot = memory.add(records[row], int(label))
             if slot is not None:
-                rows[slot] = row
-        if rows:
-            own = None if features is None else features[list(rows.values())]
-            self.features.taken(np.array(list(rows)), own)
+                row_of[slot] = row
+        if row_of:
+            kept = None if features is None else features[list(row_of.values())]
+            self.features.on_added(np.array(list(row_of)), kept)
         for label in sorted({int(y) for y in labels}):
             n_imprinted = self._n_imprinted.get(label)
             if n_imprinted is None:
                 self._imprint_from_memory(label)
-            elif n_imprinted < _FIRST_IMPRINTED:
-                slots = [slot for slot, row in rows.items() if labels[row] == label]
+            elif n_imprinted < _IMPRINT_FIRST:
+                slots = [slot for slot, row in row_of.items() if labels[row] == label]
                 self._imprint(label, np.array(slots, np.int64))
 
     def step(self, *, rehearse: bool = True, level: int | None = None) -> int | None:
@@ -132,64 +119,49 @@ class Learner:
 
         Args:
             rehearse: False trains on the newest samples alone, as a baseline does.
-            level: index of the level entered; drawn from the schedule by default.
+            level: index of the level to enter; drawn from the schedule by default.
 
         Returns:
-            The level's index; None where there is nothing to tell apart yet, or where the loss is
-            not finite, which changes nothing and sets `diverged`.
+            The level's index. None if there are fewer than two classes, or if the loss is not
+            finite; the latter changes no weight and sets `diverged`.
         """
-        if self.n_classes < 2:
+        if self.cosine.n_classes < 2:
             return None
         if level is None:
             level = int(self._rng.choice(len(self.levels), p=self.schedule.shares))
-        newest = self.features.newest
-        n, moving = self.config.rehearsed_per_step, 1.0 - self.schedule.shares[-1]
-        rehearsed = self.features.draw(level, n if rehearse else 0, moving, self._rng)
-        slots = np.concatenate([newest, np.setdiff1d(rehearsed, newest)])  # (B + R,)
-        x = to_torch(self.features.at(level, slots))
-        y = torch.from_numpy(self.memory.labels[slots].astype(np.int64))
-        features = self.features.forward(x, level, slots)
-        loss = self.rows.loss(features.detach(), y)
-        if not torch.isfinite(loss):
+        n_rehearsed = self.config.rehearsed_per_step if rehearse else 0
+        moving_share = 1.0 - self.schedule.shares[-1]  # steps that update a block
+        slots = self.features.batch(level, n_rehearsed, moving_share, self._rng)  # (B + R,)
+        labels = self.features.memory.labels[slots].astype(np.int64)  # (B + R,)
+        x = to_torch(self.features.at(level, slots))  # (B + R, C, H, W) or (B + R, width)
+        features = self.features.forward(x, level, slots)  # (B + R, D)
+        loss = self.cosine.loss(features.detach(), torch.from_numpy(labels))
+        if not torch.isfinite(loss.value):
             self.diverged = True
             return None
-        if features.requires_grad:
+        if features.requires_grad:  # a block was entered, not only the classifier
             self._optimizer.zero_grad(set_to_none=True)
-            features.backward(self.rows.feature_gradient())  # type: ignore[no-untyped-call]
+            gradient = self.cosine.feature_gradient(loss)  # (B + R, D)
+            features.backward(gradient)  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(self.blocks[level:].parameters(), _MAX_GRADIENT)
             self._optimizer.step()
-        self.rows.step()
-        self.features.moved(level)
-        self.cost.train_macs += len(slots) * self.step_macs[level]
-        self.cost.steps_per_level[level] += 1
+        self.cosine.step(loss)
+        self.features.on_update(level)
+        self.features.cost.train_macs += len(slots) * self.step_macs[level]
+        self.features.cost.steps_per_level[level] += 1
         return level
 
     def fitted_means(self) -> tuple[ClassMeans, float]:
-        """Fit class means and the threshold of `unknown` to the memory; see `fit_means`."""
-        slots = self.features.remembered()
-        features = self.features_at(self.features.deepest, slots)
-        labels = self.memory.labels[slots].astype(np.int64)
+        """Fit class means and the unknown threshold to the latent memory; see `fit_means`."""
+        slots = self.features.representative_slots()  # (n,)
+        features = self.features.at(self.features.deepest, slots)  # (n, D)
+        labels = self.features.memory.labels[slots].astype(np.int64)  # (n,)
         return fit_means(features, labels, self.config.unknown_quantile)
 
-    def features_at(
-        self, level: int, slots: np.ndarray, max_age_steps: int | None = None
-    ) -> np.ndarray:
-        """Return the features of memory slots at a level, from the cache where young enough.
-
-        Args:
-            level: index, 0 being the latent.
-            slots: (n,) of the latent memory.
-            max_age_steps: oldest to accept; the configured age by default.
-
-        Returns:
-            (n, *shape of the level) float32.
-        """
-        return self.features.at(level, slots, max_age_steps)
-
     def scores_many(self, features: np.ndarray) -> np.ndarray:
-        """Return the cosine classifier's logits (n, K) for features (n, D)."""
+        """Return the cosine classifier's logits (n, K) for deepest features (n, D)."""
         with torch.no_grad():
-            return np.asarray(self.rows.logits(torch.from_numpy(features)).numpy())
+            return np.asarray(self.cosine.logits(torch.from_numpy(features)).numpy())
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return a copy of the blocks' weights, float32 by state_dict name."""
@@ -197,46 +169,55 @@ class Learner:
         return {name: np.array(t.detach().contiguous().numpy()) for name, t in state.items()}
 
     def classifier(self) -> np.ndarray:
-        """Return a copy of the cosine classifier's rows, (K, D) float32."""
-        return np.array(self.rows.weight.numpy())
+        """Return a copy of the cosine classifier's weight, (K, D) float32."""
+        return np.array(self.cosine.weight.numpy())
 
     def restore(
         self,
         weights: Mapping[str, np.ndarray],
         classifier: np.ndarray,
         prior: np.ndarray | None = None,
+        memory: LatentMemory | None = None,
     ) -> None:
-        """Go on from the weights of a generation, and the label frequencies if they are known.
+        """Continue from saved weights; momentum and cached features are dropped.
+
+        Args:
+            weights: float32 by state_dict name, as `weights` returns them.
+            classifier: (K, D) float32, as `classifier` returns it.
+            prior: (K,) label frequencies of the cosine classifier; unknown by default.
+            memory: replaces the latent memory; kept by default.
 
         Raises:
-            StateError: they do not fit the adaptive part.
+            StateError: the weights do not fit the adaptive part.
         """
+        if memory is not None:
+            self.features.memory = memory
         tensors = {name: torch.from_numpy(np.array(array)) for name, array in weights.items()}
         try:
             self.blocks.load_state_dict(tensors, strict=True)
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise StateError(f"learned weights do not fit this bundle ({reason})") from None
-        self.features.forget(self._rng)
-        self._optimizer.state.clear()  # momentum of other weights
+        self.features.invalidate(self._rng)
+        self._optimizer.state.clear()  # the momentum belongs to other weights
         self.diverged = False
-        rows = torch.from_numpy(np.array(classifier))
-        self.rows.restore(
-            rows, torch.zeros(0) if prior is None else torch.from_numpy(np.array(prior))
+        self.cosine.restore(
+            torch.from_numpy(np.array(classifier)),
+            torch.zeros(0) if prior is None else torch.from_numpy(np.array(prior)),
         )
-        self._n_imprinted = dict.fromkeys(range(len(classifier)), _FIRST_IMPRINTED)
-        for label in range(len(classifier), int(self.memory.labels.max(initial=-1)) + 1):
+        self._n_imprinted = dict.fromkeys(range(len(classifier)), _IMPRINT_FIRST)
+        n_classes = int(self.features.memory.labels.max(initial=-1)) + 1
+        for label in range(len(classifier), n_classes):
             self._imprint_from_memory(label)
 
     def _imprint_from_memory(self, label: int) -> None:
-        """Set a class's row to its mean feature."""
-        self.rows.grow(label + 1)
-        of_class = np.flatnonzero(self.memory.labels == label)[:_MOST_IMPRINTED]
-        self._imprint(label, of_class)
+        """Set a class weight to the mean feature of its stored latents."""
+        self.cosine.grow(label + 1)
+        self._imprint(label, np.flatnonzero(self.features.memory.labels == label)[:_MAX_IMPRINTED])
 
     def _imprint(self, label: int, slots: np.ndarray) -> None:
-        """Take slots (n,) into the mean that the row of their class is."""
+        """Average the features of slots (n,) into the weight of their class."""
         if len(slots):
-            features = self.features.at(self.features.deepest, slots)
-            self.rows.imprint(label, torch.from_numpy(features))
+            features = self.features.at(self.features.deepest, slots)  # (n, D)
+            self.cosine.imprint(label, torch.from_numpy(features))
             self._n_imprinted[label] = self._n_imprinted.get(label, 0) + len(slots)

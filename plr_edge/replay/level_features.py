@@ -1,6 +1,6 @@
-"""LevelFeatures: what memory slots look like at each level, and which of them to rehearse.
+"""LevelFeatures: memory slots as features of each level, and which of them to rehearse.
 
-Knows the blocks, the latent memory and the cache; nothing of losses and classes.
+Works on the blocks, the latent memory and the feature cache, not on losses or classifiers.
 """
 
 from __future__ import annotations
@@ -14,27 +14,29 @@ import torch
 from torch import nn
 
 from plr_edge.config import LearningConfig
-from plr_edge.replay.feature_cache import DerivedCache
+from plr_edge.replay.feature_cache import FeatureCache
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.schedule import Level
 
-_BATCH = 64
-_LIFE = 0.8  # of a member, in `max_age_steps`: it goes before a step has to compute it alone
-_LEAST_MOVING = 0.1  # share of steps taken to move blocks, at least: how fast members go stale
+_BATCH = 64  # latents decoded and passed through the blocks at once
+_LIFETIME = 0.8  # share of `max_age_steps` after which a member of the working set is replaced
+_MIN_MOVING = 0.1  # lowest share of steps assumed to update blocks, when estimating ageing
 
 
 @dataclass
 class TrainingCost:
-    """What training has spent, in multiply-adds, and how old its cached features were.
+    """What training has cost in multiply-adds, and how old the cached features were.
+
+    An age is the number of updates of the blocks below a level since a feature was computed.
 
     Attributes:
-        train_macs: of forward and backward passes above the drawn level.
-        refresh_macs: of passes below it, for features that were not cached or too old.
-        steps_per_level: training steps by drawn level.
-        n_cached: features taken from the cache.
-        age_sum_steps: of these, in updates of the blocks below.
-        age_max_steps: of these.
+        train_macs: forward and backward passes above the level entered.
+        refresh_macs: passes below it, for features that were not cached or too old.
+        steps_per_level: training steps by level entered.
+        n_cached: features served from the cache.
+        age_sum_steps: sum of their ages.
+        age_max_steps: largest of their ages.
     """
 
     train_macs: int = 0
@@ -46,12 +48,19 @@ class TrainingCost:
 
     @property
     def macs(self) -> int:
-        """Everything that learning cost."""
+        """Total multiply-adds of learning."""
         return self.train_macs + self.refresh_macs
 
 
 class LevelFeatures:
-    """Features of memory slots, from the cache where young enough, else from their latents."""
+    """Features of memory slots, from the cache if young enough, else computed from the latents.
+
+    Attributes:
+        memory: the latent memory; `invalidate` must follow its replacement.
+        cost: what training has cost so far.
+        levels: the input of each block, and that of the classifier.
+        macs_below: multiply-adds of one sample's forward pass up to each level.
+    """
 
     def __init__(
         self,
@@ -61,39 +70,48 @@ class LevelFeatures:
         codec: LatentCodec,
         config: LearningConfig,
     ) -> None:
-        """Begin with an empty cache; see `Learner` for the arguments."""
+        """Start with an empty cache; the arguments are those of `Learner`."""
         self.levels, self.memory = levels, memory
         self.cost = TrainingCost(steps_per_level=[0] * len(levels))
         self.macs_below = [0, *accumulate(level.macs for level in levels)]
         self._blocks, self._codec, self._config = list(blocks), codec, config
-        self._moved = [0] * len(levels)  # updates of the blocks below each level
-        self._cache = DerivedCache(levels, memory.capacity, config.cache_bytes)
+        self._n_updates = [0] * len(levels)  # updates of the blocks below each level
+        self._cache = FeatureCache(levels, memory.capacity, config.cache_bytes)
         self._newest: deque[int] = deque(maxlen=config.new_per_step)
-        self._due = 0.0  # slots that the working set ought to have let in by now
+        self._overdue = 0.0  # slots that should have entered the working set by now
 
     @property
     def deepest(self) -> int:
-        """The level that the classifier reads."""
+        """Index of the level that the classifier reads."""
         return len(self.levels) - 1
 
     @property
     def newest(self) -> np.ndarray:
-        """(n,) int64 slots that took the newest latents; they are in every step."""
+        """(n,) int64 slots with the newest latents; every training step includes them."""
         slots = np.fromiter(dict.fromkeys(self._newest), np.int64)
-        return slots[slots < len(self.memory)]  # another memory may be in use since
+        return slots[slots < len(self.memory)]  # the memory may have been replaced since
 
     def at(self, level: int, slots: np.ndarray, max_age_steps: int | None = None) -> np.ndarray:
-        """Return features of slots; see `Learner.features_at`."""
+        """Return the features of slots at a level.
+
+        Args:
+            level: index of the level; 0 is the latent.
+            slots: (n,) int64 slots of the latent memory.
+            max_age_steps: oldest cached feature to accept; `config.max_age_steps` by default.
+
+        Returns:
+            (n, *shape of the level) float32.
+        """
         limit = self._config.max_age_steps if max_age_steps is None else max_age_steps
         out = np.empty((len(slots), *self.levels[level].shape), np.float32)
-        ages = self._cache.ages(level, slots, self._moved[level])
-        held = (ages >= 0) & (ages <= limit)
-        if held.any():
-            out[held] = self._cache.get(level, slots[held])
-            self.cost.n_cached += int(held.sum())
-            self.cost.age_sum_steps += int(ages[held].sum())
-            self.cost.age_max_steps = max(self.cost.age_max_steps, int(ages[held].max()))
-        missing = np.flatnonzero(~held)
+        ages = self._cache.ages(level, slots, self._n_updates[level])  # (n,)
+        cached = (ages >= 0) & (ages <= limit)  # (n,)
+        if cached.any():
+            out[cached] = self._cache.get(level, slots[cached])
+            self.cost.n_cached += int(cached.sum())
+            self.cost.age_sum_steps += int(ages[cached].sum())
+            self.cost.age_max_steps = max(self.cost.age_max_steps, int(ages[cached].max()))
+        missing = np.flatnonzero(~cached)
         for start in range(0, len(missing), _BATCH):
             rows = missing[start : start + _BATCH]
             out[rows] = self._computed(level, slots[rows])
@@ -102,84 +120,119 @@ class LevelFeatures:
     def forward(
         self, x: torch.Tensor, level: int, slots: np.ndarray, stop: int | None = None
     ) -> torch.Tensor:
-        """Run the blocks from `level` up to `stop`; what they return refreshes the cache for free.
+        """Run the blocks from `level` up to `stop`, and cache what they return.
 
-        No gradient reaches the blocks below: `x` carries none.
+        Args:
+            x: (n, *shape of the level) float32, without gradient, so none reaches lower blocks.
+            level: index of the level that x belongs to.
+            slots: (n,) int64 slots that x belongs to.
+            stop: index of the level to return; the deepest by default.
+
+        Returns:
+            (n, *shape of the level `stop`) float32.
         """
         for deeper, block in enumerate(self._blocks[level:stop], level + 1):
-            x = block(x)
+            x = block(x)  # (n, *shape of the level `deeper`)
             if self._cache.holds(deeper):
                 features = x.detach().contiguous().numpy()
-                self._cache.put(deeper, slots, features, self._moved[deeper])
+                self._cache.put(deeper, slots, features, self._n_updates[deeper])
         return x
 
-    def taken(self, slots: np.ndarray, features: np.ndarray | None) -> None:
-        """Hear that slots (n,) hold new latents, whose deepest features (n, D) may be known."""
+    def on_added(self, slots: np.ndarray, features: np.ndarray | None) -> None:
+        """Update the cache after new latents were written.
+
+        Args:
+            slots: (n,) int64 slots that were written.
+            features: (n, D) float32 deepest features, if they are already known.
+        """
         self._newest.extend(slots.tolist())
         for slot in slots.tolist():
             self._cache.drop(slot)
-        self._cache.enter(slots, self.memory.labels[slots])
+        self._cache.admit(slots, self.memory.labels[slots])
         if features is not None:
-            self._cache.put(self.deepest, slots, features, self._moved[self.deepest])
+            self._cache.put(self.deepest, slots, features, self._n_updates[self.deepest])
 
-    def moved(self, level: int) -> None:
-        """Hear that the blocks from `level` up were updated."""
+    def on_update(self, level: int) -> None:
+        """Age the cached features above `level`, whose blocks were just updated."""
         for deeper in range(level + 1, len(self.levels)):
-            self._moved[deeper] += 1
+            self._n_updates[deeper] += 1
 
-    def forget(self, rng: np.random.Generator) -> None:
-        """Hear that the weights are others, or the memory; choose a working set anew."""
-        self._cache = DerivedCache(self.levels, self.memory.capacity, self._config.cache_bytes)
-        if self._cache.working is not None:
-            slots = self.memory.sample(self._cache.n_places, rng)
-            self._cache.enter(slots, self.memory.labels[slots])
-            self.let_in(self.newest)
+    def invalidate(self, rng: np.random.Generator) -> None:
+        """Empty the cache and draw a new working set, after weights or memory were replaced."""
+        self._cache = FeatureCache(self.levels, self.memory.capacity, self._config.cache_bytes)
+        if self._cache.working_set is not None:
+            slots = self.memory.sample(self._cache.capacity, rng)
+            self._cache.admit(slots, self.memory.labels[slots])
+            self.admit(self.newest)
 
-    def remembered(self) -> np.ndarray:
-        """Return the slots (n,) whose features stand for the latent memory: all, where few."""
-        working = self._cache.working
-        if working is None or len(self.memory) <= working.n_places:
+    def representative_slots(self) -> np.ndarray:
+        """Return the slots (n,) whose features represent the memory: the working set, or all."""
+        working_set = self._cache.working_set
+        if working_set is None or len(self.memory) <= working_set.capacity:
             return np.arange(len(self.memory))
-        return working.slots
+        return working_set.slots
+
+    def batch(
+        self, level: int, n_rehearsed: int, moving_share: float, rng: np.random.Generator
+    ) -> np.ndarray:
+        """Return the slots of one training step: the newest, then those drawn for rehearsal.
+
+        Args:
+            level: index of the level that the step enters.
+            n_rehearsed: how many slots to draw; those that are among the newest drop out.
+            moving_share: share of the steps that update blocks; see `draw`.
+            rng: source of randomness.
+
+        Returns:
+            (B + R,) int64, all different.
+        """
+        newest = self.newest  # (B,)
+        rehearsed = self.draw(level, n_rehearsed, moving_share, rng)
+        return np.concatenate([newest, np.setdiff1d(rehearsed, newest)])
 
     def draw(self, level: int, n: int, moving_share: float, rng: np.random.Generator) -> np.ndarray:
         """Draw `n` slots to rehearse at a level.
 
-        Where the level is cached for a working set only, they come from there. Else they come from
-        the whole memory; as they have to be computed from their latents anyway, they renew the
-        working set. What is still missing for nobody there to outlive `max_age_steps` is let in a
-        batch at a time, which bounds the cost of a step whatever the size of the memory.
+        If the level is cached for a working set only, slots come from the working set. Otherwise
+        they come from the whole memory, and as their features must be computed from the latents
+        anyway, they also renew the working set. If that alone would let members grow older than
+        `max_age_steps`, further slots are admitted one batch at a time. The cost of a step is
+        therefore bounded, whatever the size of the memory.
 
         Args:
-            level: index.
-            n: how many.
+            level: index of the level.
+            n: how many slots to draw.
             moving_share: share of the steps that update blocks, and so age the deepest features.
-            rng: draws.
+            rng: source of randomness.
+
+        Returns:
+            (n,) int64, fewer if the memory holds fewer.
         """
-        working = self._cache.working
-        if n == 0 or working is None or len(self.memory) <= working.n_places:
+        working_set = self._cache.working_set
+        if n == 0 or working_set is None or len(self.memory) <= working_set.capacity:
             return self.memory.sample(n, rng)
-        steps = _LIFE * self._config.max_age_steps / max(moving_share, _LEAST_MOVING)
-        self._due += working.n_places / max(steps, 1)
-        if self._due >= _BATCH:
+        steps = _LIFETIME * self._config.max_age_steps / max(moving_share, _MIN_MOVING)
+        self._overdue += working_set.capacity / max(steps, 1)
+        if self._overdue >= _BATCH:
             slots = self.memory.sample(_BATCH, rng)
-            self.let_in(slots)
+            self.admit(slots)
             self._computed(self.deepest, slots)
         if self._cache.holds(level):
-            return working.sample(n, rng)
+            return working_set.sample(n, rng)
         slots = self.memory.sample(n, rng)
-        self.let_in(slots)
+        self.admit(slots)
         return slots
 
-    def let_in(self, slots: np.ndarray) -> None:
-        """Let slots into the working set; the newest stay there, whether others come or not."""
+    def admit(self, slots: np.ndarray) -> None:
+        """Admit slots (n,) to the working set; the newest always stay in it."""
         both = np.union1d(slots, self.newest)
-        self._cache.enter(both, self.memory.labels[both])
-        self._due = max(self._due - len(slots), -float(_BATCH))
+        self._cache.admit(both, self.memory.labels[both])
+        self._overdue = max(self._overdue - len(slots), -float(_BATCH))
 
     def _computed(self, level: int, slots: np.ndarray) -> np.ndarray:
-        records = self.memory.records(slots)[:, : self._codec.record_bytes]
-        latents = self._codec.decode(records)
+        """Compute features (n, *shape of the level) float32 of slots (n,) from their latents."""
+        records = self.memory.records(slots)[:, : self._codec.record_bytes]  # (n, record_bytes)
+        latents = self._codec.decode(records)  # (n, *latent shape)
         if level == 0:
             return latents
         with torch.no_grad():
@@ -189,6 +242,6 @@ class LevelFeatures:
 
 
 def to_torch(x: np.ndarray) -> torch.Tensor:
-    """Return features as the blocks take them, maps with channels last."""
+    """Return features (n, ...) as a tensor in the layout of the blocks: maps channels-last."""
     tensor = torch.from_numpy(np.ascontiguousarray(x))
     return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor

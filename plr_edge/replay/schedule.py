@@ -1,10 +1,10 @@
-"""Schedules of rehearsal: what share of it enters at which level.
+"""Schedules: which share of the rehearsed samples enters the network at which level.
 
-Knows levels by name, size and cost, nothing of networks or data. Standard library only.
+A level is described by name, size and cost; networks and data play no part. Standard library only.
 
 Source: Pawlak et al., "Progressive Latent Replay for efficient Generative Rehearsal", arXiv
-2207.01562; the named schedules are those of the authors' code, but `progressive` and `measured`,
-which are ours.
+2207.01562. The named schedules are those of the authors' code, except for `progressive` and
+`measured`, which are ours.
 """
 
 from __future__ import annotations
@@ -20,12 +20,12 @@ from plr_edge.errors import ScheduleError
 
 @dataclass(frozen=True, kw_only=True)
 class Level:
-    """The input of one trainable block; the last one is the input of the classifier.
+    """The input of one trainable block, or of the classifier for the last level.
 
     Attributes:
-        name: the block entered here.
-        shape: (C, H, W) or (D,) of one sample.
-        weights: parameters of the block, biases included.
+        name: name of the block that starts here.
+        shape: (C, H, W) or (D,), shape of one sample.
+        weights: number of parameters of the block, including biases.
         macs: multiply-adds of the block's forward pass for one sample.
     """
 
@@ -36,17 +36,20 @@ class Level:
 
     @property
     def width(self) -> int:
-        """Values in one sample's feature at this level."""
+        """Number of values in one sample's feature at this level."""
         return math.prod(self.shape)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Schedule:
-    """Shares of rehearsal per level; they add up to one.
+    """The share of rehearsal that enters at each level; shares add up to one.
 
     Attributes:
-        name: how the shares came about.
-        shares: f_1 .. f_L.
+        name: name of the schedule, or the shares as text.
+        shares: f_1 .. f_L, from level 1 to the classifier.
+
+    Raises:
+        ScheduleError: a share is negative or not finite, or they do not add up to one.
     """
 
     name: str
@@ -54,29 +57,36 @@ class Schedule:
 
     def __post_init__(self) -> None:
         if not self.shares or any(not math.isfinite(s) or s < 0 for s in self.shares):
-            raise ScheduleError(f"shares are {self.shares}; each must be a number of at least 0")
+            raise ScheduleError(f"shares are {self.shares}; each must be a finite number >= 0")
         if not math.isclose(sum(self.shares), 1.0, abs_tol=1e-9):
             raise ScheduleError(f"shares add up to {sum(self.shares):g}; they must add up to 1")
 
     @property
     def reach(self) -> tuple[float, ...]:
-        """u_1 .. u_L: the share of rehearsal that touches each block (PLR, section 3)."""
+        """u_1 .. u_L: the share of rehearsal that passes through each block (PLR, section 3)."""
         return tuple(accumulate(self.shares))
 
     def relative_cost(self, costs: Sequence[float]) -> float:
-        """Return C(f) = sum_l c_l u_l over sum_l c_l, 1.0 for Internal Replay.
+        """Return the cost relative to Internal Replay: sum_l c_l u_l / sum_l c_l.
 
         Args:
-            costs: one a block, in any unit; the authors use the number of weights.
+            costs: c_1 .. c_L, cost of each block in any unit. The authors use the number of
+                weights.
+
+        Example:
+            >>> levels = fully_connected([1024, 2000, 2000, 100])
+            >>> cost = make_schedule("basic", levels).relative_cost([x.weights for x in levels])
+            >>> round(cost, 3)
+            0.568
         """
         return sum(c * u for c, u in zip(costs, self.reach, strict=True)) / sum(costs)
 
 
 def fully_connected(widths: Sequence[int]) -> tuple[Level, ...]:
-    """Return the levels of a fully connected classifier.
+    """Return the levels of a fully connected network.
 
     Args:
-        widths: of the latent, of each hidden layer, and the number of classes.
+        widths: width of the latent, width of each hidden layer, number of classes.
     """
     return tuple(
         Level(name=f"fc{i}", shape=(wide,), weights=(wide + 1) * narrow, macs=wide * narrow)
@@ -90,7 +100,18 @@ def macs_from(levels: Sequence[Level]) -> list[int]:
 
 
 def apportion(shares: Sequence[float], n: int) -> list[int]:
-    """Split `n` rehearsed latents over the levels, in whole numbers that add up to `n`."""
+    """Split `n` samples over the levels into whole numbers that add up to `n`.
+
+    Uses the largest remainder method: each count is within one of its exact share.
+
+    Args:
+        shares: share of each level, at least 0, in any unit.
+        n: number of samples.
+
+    Example:
+        >>> apportion([0.1, 0.1, 0.8], 12)
+        [1, 1, 10]
+    """
     exact = [n * share / sum(shares) for share in shares]
     counts = [int(e) for e in exact]
     by_remainder = sorted(range(len(exact)), key=lambda i: counts[i] - exact[i])
@@ -100,7 +121,7 @@ def apportion(shares: Sequence[float], n: int) -> list[int]:
 
 
 def internal(levels: Sequence[Level]) -> list[float]:
-    """Enter everything at level 1: Internal Replay."""
+    """Let everything enter at level 1, as in Internal Replay."""
     return [1.0] + [0.0] * (len(levels) - 1)
 
 
@@ -110,27 +131,27 @@ def basic(levels: Sequence[Level]) -> list[float]:
 
 
 def cumulative_weights(levels: Sequence[Level]) -> list[float]:
-    """Weigh a level by one over the weights from its block up."""
+    """Weight a level by the inverse of the parameters from its block upwards."""
     return [1.0 / max(1, sum(x.weights for x in levels[i:])) for i in range(len(levels))]
 
 
 def total_weights(levels: Sequence[Level]) -> list[float]:
-    """Weigh a level by one over the weights of its block."""
+    """Weight a level by the inverse of the parameters of its block."""
     return [1.0 / max(1, level.weights) for level in levels]
 
 
 def input_size(levels: Sequence[Level]) -> list[float]:
-    """Weigh a level by the width of its feature."""
+    """Weight a level by the width of its feature."""
     return [float(level.width) for level in levels]
 
 
 def layer_idx(levels: Sequence[Level]) -> list[float]:
-    """Weigh a level by its number, from 1."""
+    """Weight a level by its number, counted from 1."""
     return [float(i) for i in range(1, len(levels) + 1)]
 
 
 def progressive(levels: Sequence[Level]) -> list[float]:
-    """Give the classifier four fifths and each block an equal part of the rest: our default."""
+    """Give the classifier four fifths, and each block an equal part of the rest. The default."""
     if len(levels) == 1:
         return [1.0]
     return [0.2 / (len(levels) - 1)] * (len(levels) - 1) + [0.8]
@@ -150,15 +171,20 @@ SCHEDULES: dict[str, Callable[[Sequence[Level]], list[float]]] = {
 def make_schedule(
     spec: str, levels: Sequence[Level], step_costs: Sequence[float] | None = None
 ) -> Schedule:
-    """Build the schedule that `spec` names.
+    """Build a schedule from its name or from a list of shares.
 
     Args:
-        spec: a name in `SCHEDULES`, `measured`, or shares separated by commas, level 1 first.
-        levels: of the adaptive part, level 1 first, the classifier last.
-        step_costs: cost of one training step at each level, for `measured`; any unit.
+        spec: a name in `SCHEDULES`, `measured`, or comma-separated shares, level 1 first. Shares
+            are normalised.
+        levels: levels of the adaptive part, level 1 first, the classifier last.
+        step_costs: cost of one training step at each level, in any unit; only for `measured`.
 
     Raises:
-        ScheduleError: the name is unknown, or the list does not fit the levels.
+        ScheduleError: the name is unknown, or shares or costs do not fit the levels.
+
+    Example:
+        >>> make_schedule("1,1,2", fully_connected([8, 6, 5, 4])).shares
+        (0.25, 0.25, 0.5)
     """
     if spec == "measured":
         weights = _measured(levels, step_costs)
@@ -173,13 +199,13 @@ def make_schedule(
 def _measured(levels: Sequence[Level], step_costs: Sequence[float] | None) -> list[float]:
     if step_costs is None:
         raise ScheduleError(
-            "schedule 'measured' needs costs of this machine; "
-            "run `plr-edge profile BUNDLE --json costs.json`, then `--costs costs.json`"
+            "the schedule 'measured' needs step costs measured on this machine; "
+            "run `plr-edge profile BUNDLE --json costs.json`, then add `--costs costs.json`"
         )
     if len(step_costs) != len(levels) or not all(c > 0 and math.isfinite(c) for c in step_costs):
         raise ScheduleError(
-            f"measured costs are {list(step_costs)}; need {len(levels)} numbers above 0, "
-            "one a level; run `plr-edge profile` on this bundle again"
+            f"the measured costs are {list(step_costs)}; {len(levels)} numbers above 0 are needed, "
+            "one per level; run `plr-edge profile` on this bundle again"
         )
     return [1.0 / cost for cost in step_costs]
 
@@ -192,14 +218,14 @@ def _parse_shares(spec: str, levels: Sequence[Level]) -> list[float]:
         near = difflib.get_close_matches(spec, names, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise ScheduleError(
-            f"no schedule {spec[:60]!r}; {hint}there are {', '.join(names)}, "
-            f"or {len(levels)} shares separated by commas"
+            f"unknown schedule {spec[:60]!r}; {hint}choose one of {', '.join(names)}, "
+            f"or give {len(levels)} comma-separated shares"
         ) from None
     if len(weights) != len(levels):
         names_of = ", ".join(level.name for level in levels)
         raise ScheduleError(
-            f"{len(weights)} shares for {len(levels)} levels; give one each for {names_of}"
+            f"{len(weights)} shares for {len(levels)} levels; give one for each of {names_of}"
         )
     if any(not math.isfinite(w) or w < 0 for w in weights) or sum(weights) <= 0:
-        raise ScheduleError(f"shares {spec!r} must be at least 0 and not all 0")
+        raise ScheduleError(f"shares are {spec!r}; they must be at least 0, and not all 0")
     return weights

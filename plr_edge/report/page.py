@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from plr_edge.errors import MissingExtraError
+from plr_edge.errors import load
 from plr_edge.files import replace_file
 from plr_edge.metrics import pareto
 from plr_edge.report.plot_labels import put_labels
@@ -229,13 +229,7 @@ def figure_class() -> Any:
     Raises:
         MissingExtraError: matplotlib is not installed.
     """
-    try:
-        from matplotlib.figure import Figure
-    except ImportError:
-        raise MissingExtraError(
-            "a report needs matplotlib; install it with `pip install 'plr-edge[report]'`"
-        ) from None
-    return Figure
+    return load("matplotlib.figure", "report", why="a report").Figure
 
 
 def _figure(width: float, height: float) -> tuple[Any, Any]:

@@ -1,20 +1,18 @@
-"""Snapshots: when a robot writes a generation, and how it does so while it answers and learns."""
+"""Autosave: when a robot writes a generation, and how it does so while it answers and learns."""
 
 from __future__ import annotations
 
-import copy
 import logging
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
-from typing import TYPE_CHECKING
+from concurrent.futures import Future
 
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.config import LearningConfig
 from plr_edge.errors import PlrEdgeError
-from plr_edge.runtime import checkpoint as saving
-from plr_edge.runtime.drafts import draft_of
+from plr_edge.robot.workers import Workers
+from plr_edge.runtime.checkpoint import TrainerCheckpoint, save
+from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.store import Store
-
-if TYPE_CHECKING:
-    from plr_edge.robot.live import Live
 
 _log = logging.getLogger(__name__)
 _EVERY_S = 300.0
@@ -22,69 +20,83 @@ _EVERY_LABELS = 500
 
 
 class Autosave:
-    """Write what a robot knows at one instant."""
+    """Writes what a robot knows at one instant."""
 
     def __init__(
-        self, live: Live, store: Store, fit: ThreadPoolExecutor, aside: ThreadPoolExecutor
+        self,
+        store: Store,
+        bundle: Bundle,
+        config: LearningConfig,
+        workers: Workers,
+        saved: tuple[int, int],
     ) -> None:
-        """Take what is known now as written.
+        """Write nothing yet.
 
         Args:
-            live: whose knowledge.
-            store: where to.
-            fit: the thread that ridge learns on.
-            aside: the thread that writes.
+            store: where to write.
+            bundle: what the robot learns with.
+            config: how it learns.
+            workers: their ridge thread is asked for a copy of ridge, their aside thread writes.
+            saved: last label and version that need not be written.
         """
-        self._live, self._store, self._fit, self._aside = live, store, fit, aside
+        self._store, self._bundle, self._config, self._workers = store, bundle, config, workers
         self._writing = False
-        self._saved, self._saved_at = (live.last_seq, live.version), time.monotonic()
+        self._saved, self._saved_at = saved, time.monotonic()
 
-    @property
-    def unsaved(self) -> bool:
-        """Whether something was learned that no generation on disk holds."""
-        return (self._live.last_seq, self._live.version) != self._saved
+    def is_behind(self, last_seq: int, version: int) -> bool:
+        """Return whether no generation on disk holds this label and this version."""
+        return (last_seq, version) != self._saved
 
-    def poll(self) -> None:
-        """Write a generation when it is time."""
-        if self._writing or not self.unsaved:
-            return
+    def is_due(self, last_seq: int, version: int) -> bool:
+        """Return whether it is time to write a generation."""
+        if self._writing or not self.is_behind(last_seq, version):
+            return False
         late = time.monotonic() - self._saved_at > _EVERY_S
-        if late or self._live.last_seq - self._saved[0] >= _EVERY_LABELS:
-            self.save("on time", within_budget=True)
+        return late or last_seq - self._saved[0] >= _EVERY_LABELS
 
-    def save(self, reason: str, *, within_budget: bool = False) -> Future[bool]:
-        """Write a generation.
+    def save(
+        self,
+        model: LearnedModel,
+        training: TrainerCheckpoint | None,
+        last_seq: int,
+        reason: str,
+        *,
+        within_budget: bool = False,
+    ) -> Future[bool]:
+        """Write a generation. Call it on the thread that learns.
 
         Args:
-            reason: for the log.
-            within_budget: do nothing where today's budget of bytes written is spent.
+            model: what was learned.
+            training: its training. Without it there is nothing to write.
+            last_seq: last label that the model has learned.
+            reason: why, for the log.
+            within_budget: do nothing if the bytes of today are spent.
 
         Returns:
-            Whether it was written: there may be nothing to write yet, another one under way, or a
-            disk that refuses.
+            Whether it was written. It is not if there is nothing to write yet, if another one is
+            being written, or if the disk refuses.
         """
         written: Future[bool] = Future()
-        live, slow = self._live, self._live.slow
-        if slow is None or self._writing:
+        if training is None or self._writing:
             written.set_result(False)
             return written
-        before, upto = self._saved, live.last_seq
+        before = self._saved
         self._writing = True
-        self._saved, self._saved_at = (live.last_seq, live.version), time.monotonic()
-        frozen, classifier = draft_of(live), live.classifier
-        frozen.canary.memory = copy.deepcopy(live.canary.memory)
+        self._saved, self._saved_at = (last_seq, model.version), time.monotonic()
+        frozen = model.draft()
+        frozen.holdout = model.holdout.copy()
 
-        def freeze_ridge() -> None:  # after it has learned every label up to `upto`
-            frozen.classifier.ridge = copy.deepcopy(classifier.ridge)
-            frozen.classifier.pending = list(classifier.pending)
-            self._aside.submit(write)
+        def copy_ridge() -> None:  # after it has learned every label up to `last_seq`
+            frozen.classifier = frozen.classifier.copy()
+            self._workers.aside.submit(write, training)
 
-        def write() -> None:
+        def write(training: TrainerCheckpoint) -> None:
             done = False
             try:
-                spent = self._store.written_today > live.config.write_bytes_per_day
+                spent = self._store.written_today > self._config.write_bytes_per_day
                 if not (within_budget and spent):
-                    saving.save(frozen, self._store, slow, reason, upto=upto)
+                    store, bundle, config = self._store, self._bundle, self._config
+                    save(store, bundle, config, frozen, training, reason, upto=last_seq)
                     done = True
             except PlrEdgeError as error:
                 _log.error("%s", error)
@@ -93,5 +105,5 @@ class Autosave:
                 self._writing = False
                 written.set_result(done)
 
-        self._fit.submit(freeze_ridge)
+        self._workers.ridge.submit(copy_ridge)
         return written

@@ -1,37 +1,39 @@
-"""Governor: from budgets and readings to how many training steps, at which levels. Pure arithmetic.
+"""Governor: decides how many training steps to do, at which levels. Pure arithmetic.
 
-Training gives way first: a budget that is exceeded, a deadline that is missed or a board that is
-hot halves the rate at once; it comes back by a tenth a second (additive increase, multiplicative
-decrease, as congestion control does it), the slower the nearer it is to a limit. A budget whose
-reading is gone counts as exceeded: what cannot be seen cannot be kept.
+Training gives way first. An exceeded budget, a missed deadline or a hot board halves its rate at
+once. The rate recovers by a tenth per second, more slowly near a limit (additive increase and
+multiplicative decrease, as in congestion control). A budget whose reading is missing counts as
+exceeded.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
+from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
-from plr_edge.replay.schedule import Schedule
+from plr_edge.replay.schedule import Level, Schedule, macs_from
 
-AIM = 0.93  # of a budget
-_MARGIN = 0.95  # of a budget, beyond which training gives way
-_NEAR = 0.1  # of a budget: nearer to the aim than this, the rate rises more slowly
+CONSOLIDATE_STEPS = 400  # training steps after the last label; more gain nothing
+AIM = 0.93  # share of a budget that is aimed at
+_MARGIN = 0.95  # share of a budget above which training gives way
+_NEAR = 0.1  # share of a budget below the aim within which the rate rises more slowly
 _HYSTERESIS_C = 5.0
-_MOST_STEPS_PER_S = 200.0
-_LEAST_STEPS_PER_S = 0.05
-_SHIFT = 0.1  # of a share: less is not worth telling the trainer
+_MAX_STEPS_PER_S = 200.0
+_MIN_STEPS_PER_S = 0.05
+_SHIFT = 0.1  # relative change of a share that is too small to tell the trainer
 
 
 @dataclass(frozen=True, kw_only=True)
 class Budget:
-    """What may be spent; None is no limit.
+    """What may be spent. None stands for no limit.
 
     Attributes:
-        power_w: of the whole board.
-        duty_share: of one core's time, for training.
-        deadline_ms: of a frame, 99th percentile.
-        max_temp_c: of the hottest sensor.
+        power_w: power of the whole board.
+        duty_share: share of one core's time for training.
+        deadline_ms: latency of a frame, 99th percentile.
+        max_temp_c: temperature of the hottest sensor.
     """
 
     power_w: float | None = None
@@ -48,15 +50,14 @@ class Budget:
 
 @dataclass(frozen=True, kw_only=True)
 class Reading:
-    """What was measured since the last decision; None is absent.
+    """What was measured since the last decision. None stands for an absent measurement.
 
     Attributes:
-        power_w: mean of the whole board.
-        temp_c: of the hottest sensor.
-        latency_ms: 99th percentile over frames; None where no frame came.
-        pressure: of the time in which frames were worked on, the share that was spent waiting for
-            a processor, 0..1.
-        steps_per_s: training steps done.
+        power_w: mean power of the whole board.
+        temp_c: temperature of the hottest sensor.
+        latency_ms: 99th percentile over frames. None if no frame came.
+        pressure: share of the frames' processing time spent waiting for a processor, 0..1.
+        steps_per_s: training steps done per second.
     """
 
     power_w: float | None = None
@@ -68,7 +69,13 @@ class Reading:
 
 @dataclass(frozen=True)
 class Decision:
-    """How much to train from here on, and why."""
+    """How much to train until the next decision.
+
+    Attributes:
+        steps_per_s: training steps per second.
+        shares: share of the steps per level.
+        reason: why, in one line.
+    """
 
     steps_per_s: float
     shares: tuple[float, ...]
@@ -80,25 +87,32 @@ class Decision:
 
 
 class Governor:
-    """Decide once a second."""
+    """Decides once a second.
+
+    Attributes:
+        budget: the limits.
+        schedule: share of the training steps per level.
+        step_s: seconds of one training step per level, on one core.
+    """
 
     def __init__(self, budget: Budget, schedule: Schedule, step_s: Sequence[float]) -> None:
-        """Start at what the budget allows on paper.
+        """Start at the rate that the budget allows by these costs.
 
         Args:
-            budget: limits.
-            schedule: shares of the levels.
-            step_s: seconds of one training step at each level, on one core.
+            budget: the limits.
+            schedule: share of the training steps per level.
+            step_s: seconds of one training step per level, on one core.
         """
         self.budget, self.schedule = budget, schedule
         self.step_s = tuple(step_s)
         self._rate = self._ceiling()
 
     def observe_costs(self, step_s: Sequence[float | None]) -> None:
-        """Take over the cost of a step at each level as it was measured; None where none was done.
+        """Update the costs of a step with measurements. The schedule `measured` follows them.
 
-        Levels without a measurement are scaled like those with one. The schedule `measured` then
-        follows its costs.
+        Args:
+            step_s: measured seconds of one step per level. None for a level without a step, whose
+                cost is then scaled like those of the others.
         """
         pairs = [(m, s) for m, s in zip(step_s, self.step_s, strict=True) if m]
         if not pairs:
@@ -113,16 +127,21 @@ class Governor:
                 self.schedule = Schedule(name="measured", shares=shares)
 
     def decide(self, reading: Reading, dt_s: float = 1.0) -> Decision:
-        """Return the rate for the time to come."""
+        """Decide how much to train until the next decision.
+
+        Args:
+            reading: what was measured since the last decision.
+            dt_s: seconds since then.
+        """
         ceiling = self._ceiling()
         reason = self._exceeded(reading)
         if reason:
             done = min(self._rate, reading.steps_per_s or self._rate)
-            self._rate = max(done * 0.5 ** max(dt_s, 0.1), _LEAST_STEPS_PER_S)
+            self._rate = max(done * 0.5 ** max(dt_s, 0.1), _MIN_STEPS_PER_S)
         else:
             reason = self._limit_name()
             rise = 0.1 * ceiling * dt_s * self._headroom(reading)
-            self._rate = min(max(self._rate, _LEAST_STEPS_PER_S) + rise, ceiling)
+            self._rate = min(max(self._rate, _MIN_STEPS_PER_S) + rise, ceiling)
         hot, limit = reading.temp_c, self.budget.max_temp_c
         if hot is not None and limit is not None and hot > limit + _HYSTERESIS_C:
             self._rate, reason = 0.0, f"{hot:.0f} C, limit {limit:.0f} C"
@@ -131,7 +150,7 @@ class Governor:
     def _ceiling(self) -> float:
         share = 1.0 if self.budget.duty_share is None else self.budget.duty_share
         mean_step_s = self._mean_step_s()
-        return min(_MOST_STEPS_PER_S, share / mean_step_s) if mean_step_s > 0 else _MOST_STEPS_PER_S
+        return min(_MAX_STEPS_PER_S, share / mean_step_s) if mean_step_s > 0 else _MAX_STEPS_PER_S
 
     def _mean_step_s(self) -> float:
         return sum(f * s for f, s in zip(self.schedule.shares, self.step_s, strict=True))
@@ -143,7 +162,7 @@ class Governor:
         return f"at {budget.power_w:g} W" if budget.power_w is not None else "no budget"
 
     def _readings(self, reading: Reading) -> list[tuple[float | None, float, str]]:
-        """Pair what was read with its limit, for the limits that there are."""
+        """Return value, limit and unit of each reading that has a limit."""
         budget = self.budget
         pairs = [
             (reading.power_w, budget.power_w, "W"),
@@ -153,7 +172,7 @@ class Governor:
         return [(value, limit, unit) for value, limit, unit in pairs if limit is not None]
 
     def _headroom(self, reading: Reading) -> float:
-        """Return 1 far below every limit, and less near one, down to 0 where it is aimed at."""
+        """Return 1 far below every limit, less near one, and 0 at the aim."""
         rooms = [
             (AIM * limit - value) / (_NEAR * limit)
             for value, limit, _ in self._readings(reading)
@@ -163,10 +182,17 @@ class Governor:
 
     def _exceeded(self, reading: Reading) -> str:
         for value, limit, unit in self._readings(reading):
-            if value is None and unit != "ms":  # no frames, no latency; power and heat never rest
-                return f"nothing to read beside the limit of {limit:g} {unit}"
+            if value is None and unit != "ms":  # without frames there is no latency
+                return f"nothing to read for the limit of {limit:g} {unit}"
             if value is not None and value > _MARGIN * limit:
                 return f"{value:.1f} {unit} of {limit:g} {unit}"
         if reading.pressure is not None and reading.pressure > 0.5:
             return f"frames waited for a processor in {reading.pressure:.0%} of their time"
         return ""
+
+
+def with_initial_costs(config: LearningConfig, levels: Sequence[Level]) -> LearningConfig:
+    """Let the schedule `measured` start from multiply-adds, until the governor has measured."""
+    if config.schedule != "measured" or config.step_costs is not None:
+        return config
+    return replace(config, step_costs=tuple(macs + 1.0 for macs in macs_from(levels)))

@@ -1,4 +1,4 @@
-"""Overseer: once a second, from what was measured to how much the trainer may do."""
+"""GovernorLoop: measures once a second, lets the governor decide, and tells the trainer."""
 
 from __future__ import annotations
 
@@ -9,23 +9,24 @@ from dataclasses import dataclass, field
 
 from plr_edge.errors import StateError
 from plr_edge.meters import cpu_quota
-from plr_edge.robot.counts import FrameStats
 from plr_edge.robot.governor import Decision, Governor, Reading
-from plr_edge.robot.live import Live
+from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.sensors import Sensors
+from plr_edge.robot.status import FrameStats
 
 _log = logging.getLogger(__name__)
-_QUOTA_MARGIN, _LEAST_SHARE = 0.65, 0.02
-_LONGEST_RECORD = 600
+_QUOTA_MARGIN, _MIN_SHARE = 0.65, 0.02
+_MAX_ROWS = 600
+_UNLIMITED = 1e6  # steps/s
 
 
 @dataclass
-class Record:
-    """How decisions and figures went over time, thinned out as it grows.
+class Timeline:
+    """Decisions and measurements over time. It is thinned out as it grows.
 
     Attributes:
-        rows: of figures, oldest first, so many seconds apart.
-        every_s: so many.
+        rows: samples, oldest first.
+        every_s: sampling interval.
     """
 
     rows: list[dict[str, float | str | None]] = field(default_factory=list)
@@ -33,95 +34,112 @@ class Record:
     _last_s: float = -1e9
 
     def add(self, now_s: float, row: dict[str, float | str | None]) -> None:
-        """Keep a row, if it is time."""
+        """Keep a row if it is time."""
         if now_s - self._last_s < self.every_s - 0.5:
             return
         self._last_s = now_s
         self.rows.append(row)
-        if len(self.rows) >= _LONGEST_RECORD:
+        if len(self.rows) >= _MAX_ROWS:
             self.rows, self.every_s = self.rows[::2], 2 * self.every_s
 
 
 class GovernorLoop:
-    """Keep the budgets, and remember what was decided."""
+    """Keeps the budgets, and remembers what was decided.
+
+    Attributes:
+        model: what is trained.
+        governor: decides.
+        sensors: measure the board.
+        stats: measure the frames.
+        decision: the newest decision. None before the first.
+        frames_per_s: rate of answered frames.
+        paused: whether training is paused.
+        timeline: decisions and measurements since the start.
+        state_bytes: size of the state on disk.
+        written_bytes: bytes written to it in 24 hours.
+    """
 
     def __init__(
-        self, live: Live, governor: Governor, sensors: Sensors, counts: FrameStats
+        self, model: OnlineModel, governor: Governor, sensors: Sensors, stats: FrameStats
     ) -> None:
         """Decide nothing yet."""
-        self.live, self.governor, self.sensors, self.counts = live, governor, sensors, counts
+        self.model, self.governor, self.sensors, self.stats = model, governor, sensors, stats
         self.decision: Decision | None = None
         self.frames_per_s = 0.0
         self.paused = False
-        self.record = Record()
+        self.timeline = Timeline()
         self.state_bytes = self.written_bytes = 0
         self._quota, self._cpu_s = cpu_quota(), time.process_time()
         self._began = self._last = time.monotonic()
         self._n_frames = self._n_steps = 0
 
-    def tick(self, n_frames: int) -> None:
-        """Decide; `n_frames` were answered since the start."""
+    def tick(self) -> None:
+        """Measure and decide. Call it once a second."""
         now = time.monotonic()
         passed = max(now - self._last, 1e-3)
-        n_steps = sum(self.live.n_steps)
+        n_frames, n_steps = self.stats.n_frames, sum(self.model.trainer.n_steps)
         self.frames_per_s = (n_frames - self._n_frames) / passed
         steps_per_s = (n_steps - self._n_steps) / passed
         self._decide(passed, steps_per_s)
-        self.tell()
+        self.update_trainer()
         self._quota = cpu_quota()
         if self._quota is not None:
             self._share_quota(passed)
-        with suppress(OSError, StateError):  # a file that was just replaced; a disk that refuses
-            if store := self.live.store:
-                self.state_bytes, self.written_bytes = store.n_bytes, store.written_today
+        with suppress(OSError, StateError):  # a file that was just replaced, a disk that refuses
+            store = self.model.store
+            self.state_bytes, self.written_bytes = store.n_bytes, store.written_today
         self._remember(now - self._began, steps_per_s)
         self._last, self._n_frames, self._n_steps = now, n_frames, n_steps
 
-    def tell(self) -> None:
+    def update_trainer(self) -> None:
         """Tell the trainer what it may do."""
-        rate = self.decision.steps_per_s if self.decision else 1e6
+        rate = self.decision.steps_per_s if self.decision else _UNLIMITED
         schedule = self.governor.schedule
-        self.live.set_budget(
-            0.0 if self.paused else rate, paused=self.paused,
-            name=schedule.name, shares=list(schedule.shares),
-        )  # fmt: skip
+        self.model.trainer.set_budget(
+            0.0 if self.paused else rate,
+            paused=self.paused,
+            name=schedule.name,
+            shares=list(schedule.shares),
+        )
 
     def _decide(self, passed_s: float, steps_per_s: float) -> None:
-        sensed, live = self.sensors.now, self.live
+        sensed, trainer = self.sensors.now, self.model.trainer
         reading = Reading(
             power_w=sensed.power_w,
             temp_c=max(sensed.temps_c.values(), default=None),
-            # old ones say nothing of now: a robot that sees nothing has time to consolidate
-            latency_ms=self.counts.percentile_ms(0.99) if self.frames_per_s else None,
+            # without frames the old ones say nothing: there is time to consolidate
+            latency_ms=self.stats.percentile_ms(0.99) if self.frames_per_s else None,
             pressure=sensed.pressure if self.frames_per_s else None,
             steps_per_s=max(0.0, steps_per_s),
         )
-        pairs = zip(live.steps_s, live.n_steps, strict=True)
+        pairs = zip(trainer.steps_s, trainer.n_steps, strict=True)
         self.governor.observe_costs([s / n if n else None for s, n in pairs])
         before, self.decision = self.decision, self.governor.decide(reading, passed_s)
         if before is None or before.reason.split()[0] != self.decision.reason.split()[0]:
             _log.info("%s", self.decision)
 
     def _share_quota(self, passed_s: float) -> None:
-        """Leave the trainer what the cgroup's quota has left beside perception."""
+        """Give the trainer what perception leaves of the cgroup's quota."""
         assert self._quota is not None
         used_s, self._cpu_s = time.process_time() - self._cpu_s, time.process_time()
         left = _QUOTA_MARGIN * self._quota - used_s / passed_s
-        self.live.share = min(max(left, _LEAST_SHARE), 1.0)
-        self.live.trainer.limit(self.live.share)
+        share = min(max(left, _MIN_SHARE), 1.0)
+        self.model.workers.share = share
+        self.model.trainer.process.limit(share)
 
     def _remember(self, at_s: float, steps_per_s: float) -> None:
         sensed, decision = self.sensors.now, self.decision
         assert decision is not None
-        self.record.add(at_s, {
+        row: dict[str, float | str | None] = {
             "at_s": round(at_s, 1),
             "frames_per_s": round(self.frames_per_s, 2),
-            "latency_ms_p99": self.counts.percentile_ms(0.99),
+            "latency_ms_p99": self.stats.percentile_ms(0.99),
             "steps_per_s": round(steps_per_s, 2),
             "allowed_steps_per_s": round(decision.steps_per_s, 2),
             "decision": str(decision),
-            "version": self.live.version,
+            "version": self.model.learned.version,
             "power_w": sensed.power_w,
             "temp_c": max(sensed.temps_c.values(), default=None),
             "rss_bytes": sensed.memory_bytes.get("rss"),
-        })  # fmt: skip
+        }
+        self.timeline.add(at_s, row)

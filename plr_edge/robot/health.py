@@ -1,49 +1,60 @@
-"""Health: what a robot says of itself, in facts that fit JSON; what was not measured is None."""
+"""Health: the state of a robot as a table that fits JSON. What was not measured is None."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from plr_edge.robot.counts import FAILED
+from plr_edge.robot.drift import Drift
+from plr_edge.robot.governor_loop import GovernorLoop
+from plr_edge.robot.recent_frames import NoveltyDetector
+from plr_edge.robot.status import DROPPED, FAILED, UNKNOWN
 
-if TYPE_CHECKING:
-    from plr_edge.robot.robot import Robot
 
+def health_of(
+    state: str, reason: str, loop: GovernorLoop, drift: Drift, novelty: NoveltyDetector
+) -> dict[str, Any]:
+    """Return the health of a robot. Any thread may ask.
 
-def health_of(robot: Robot) -> dict[str, Any]:
-    """Return the state of the whole; any thread may ask."""
-    live, overseer, counts = robot.live, robot.overseer, robot.counts
+    Args:
+        state: one of `STATES`.
+        reason: why, if one is due.
+        loop: knows the model, its budgets and sensors.
+        drift: how answers change.
+        novelty: what the operator was asked about.
+    """
+    model, stats, sensors = loop.model, loop.stats, loop.sensors
+    learned, trainer = model.learned, model.trainer
     return {
-        "state": robot.state,
-        "reason": robot.reason,
-        "version": live.version,
-        "classes": len(live.classes),
-        "taught": live.n_taught,
-        "quarantined": live.n_quarantined,
-        "frames": robot.n_frames,
-        "dropped": robot.n_dropped,
-        "failed": counts.total(FAILED),
-        "unknown": robot.n_unknown,
-        "unknown_ratio": robot.drift.unknown_ratio,
-        "unknown_per_hour": robot.drift.unknown_per_hour,
-        "confidence_per_hour": robot.drift.confidence_per_hour,
-        "asked": list(robot.strangers.asked),
-        "frames_per_s": round(overseer.frames_per_s, 2),
-        "latency_ms_p50": counts.percentile_ms(0.5),
-        "latency_ms_p99": counts.percentile_ms(0.99),
-        "late": counts.n_late,
-        "power_w": robot.sensors.now.power_w,
-        "energy_j": robot.sensors.energy_j,
-        "rss_bytes": robot.sensors.now.memory_bytes.get("rss"),
-        "canary": vars(live.verdict) if live.verdict else None,
-        "generations_dropped": live.n_dropped,
+        "state": state,
+        "reason": reason,
+        "version": learned.version,
+        "classes": len(learned.classes),
+        "taught": learned.n_taught,
+        "quarantined": learned.n_quarantined,
+        "frames": stats.n_frames,
+        "dropped": stats.total(DROPPED),
+        "failed": stats.total(FAILED),
+        "unknown": stats.total(UNKNOWN),
+        "unknown_ratio": drift.unknown_ratio,
+        "unknown_per_hour": drift.unknown_per_hour,
+        "confidence_per_hour": drift.confidence_per_hour,
+        "asked": list(novelty.asked),
+        "frames_per_s": round(loop.frames_per_s, 2),
+        "latency_ms_p50": stats.percentile_ms(0.5),
+        "latency_ms_p99": stats.percentile_ms(0.99),
+        "late": stats.n_late,
+        "power_w": sensors.now.power_w,
+        "energy_j": sensors.energy_j,
+        "rss_bytes": sensors.now.memory_bytes.get("rss"),
+        "canary": vars(learned.verdict) if learned.verdict else None,
+        "generations_dropped": model.n_dropped,
         "trainer": {
-            "alive": live.trainer.alive,
-            "deaths": live.trainer.n_deaths,
-            "steps_per_level": list(live.n_steps),
-            **live.report,
+            "alive": trainer.process.alive,
+            "deaths": trainer.process.n_deaths,
+            "steps_per_level": list(trainer.n_steps),
+            **trainer.report,
         },
-        "governor": str(overseer.decision) if overseer.decision else None,
-        "state_bytes": overseer.state_bytes,
-        "written_today_bytes": overseer.written_bytes,
+        "governor": str(loop.decision) if loop.decision else None,
+        "state_bytes": loop.state_bytes,
+        "written_today_bytes": loop.written_bytes,
     }

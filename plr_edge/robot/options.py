@@ -1,4 +1,4 @@
-"""From what a user writes to a `Robot`: budgets, board, engine. Knows no command line, no ROS."""
+"""Options of a robot: from what a user writes to a `Robot`, for the command line and for ROS."""
 
 from __future__ import annotations
 
@@ -13,37 +13,38 @@ from plr_edge.boards import boards, detect_board, load_board
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import EngineConfig, LearningConfig, parse_bytes
-from plr_edge.errors import ConfigError
+from plr_edge.errors import ConfigError, require
 from plr_edge.replay.schedule import macs_from
+from plr_edge.robot.background_trainer import TrainerLimits
 from plr_edge.robot.governor import Budget, Governor
-from plr_edge.robot.live import Live
+from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
-from plr_edge.runtime.perception import return_memory_at_once
+from plr_edge.runtime.malloc import return_memory_at_once
 
 _log = logging.getLogger(__name__)
-_GUESSED_MACS_PER_S = 5e9  # of a training step, until one was measured
+_GUESSED_MACS_PER_S = 5e9  # of a training step, until one is measured
 
 
 @dataclass(frozen=True, kw_only=True)
 class RobotOptions:
-    """What `plr-edge run` and the ROS 2 node let a user choose; texts as the user writes them.
+    """What `plr-edge run` and the ROS 2 node let a user choose, as the user writes it.
 
     Attributes:
-        board: whose budgets to take where none is given; `auto` asks the machine.
-        power: budget of the board, such as 7W.
-        duty: budget of training, such as 30% of a core.
-        deadline: of a frame, such as 33ms.
-        max_temp: such as 80C.
+        board: board whose budgets are the defaults. `auto` detects it.
+        power: power budget of the board, e.g. 7W.
+        duty: training budget, e.g. 30% of one core.
+        deadline: latency budget of a frame, e.g. 33ms.
+        max_temp: temperature limit, e.g. 80C.
         memory_limit: memory limit of the trainer process, e.g. 600MB.
-        cpus: that the trainer may use, such as 2,3.
-        schedule: of the levels.
+        cpus: CPU cores of the trainer, e.g. 2,3.
+        schedule: name of a schedule, or shares separated by commas.
         latent_memory: bytes for stored latents, e.g. 8MB.
-        bits: of a stored latent, 8 or 4.
+        bits: bits per value of a stored latent, 8 or 4.
         pool: side to which stored maps are pooled.
-        threads: of the engines.
-        engine: of the frozen part: `onnx` or `tensorrt`.
-        providers: of ONNX Runtime, best first.
-        allow_code: import what an unsigned bundle names.
+        threads: threads of the engines.
+        engine: engine of the frozen part, `onnx` or `tensorrt`.
+        providers: execution providers of ONNX Runtime, best first.
+        allow_code: import the code that an unsigned bundle names.
         trust: public key that must have signed the bundle.
     """
 
@@ -66,13 +67,20 @@ class RobotOptions:
 
 
 def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Robot:
-    """Open a bundle and a state, load the engines, and give a robot its budgets.
+    """Open a bundle and a state, load the engines, and make a robot with its budgets.
 
-    Its `live` must be closed at the end.
+    Close its `model` at the end.
+
+    Args:
+        bundle: a directory, or a bundle that is open.
+        state: directory of what is learned.
+        options: what the user chose.
 
     Raises:
-        PlrEdgeError: an option is not allowed, or bundle, state or engine cannot be used.
+        PlrEdgeError: an option is not allowed, torch is not installed, or bundle, state or engine
+            cannot be used.
     """
+    require("train", why="a robot that learns")  # its trainer; this process never imports torch
     return_memory_at_once()
     options = with_board(options)
     budget = make_budget(options)
@@ -89,26 +97,32 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
         "memory_bytes": parse_bytes(options.latent_memory) if options.latent_memory else None,
     }
     config = LearningConfig(**{name: value for name, value in given.items() if value is not None})
-    limit = parse_bytes(options.memory_limit) if options.memory_limit else None
-    cpus = _cpus(options.cpus) if options.cpus else None
+    limits = TrainerLimits(
+        cpus=_cpus(options.cpus) if options.cpus else None,
+        memory_limit_bytes=parse_bytes(options.memory_limit) if options.memory_limit else None,
+    )
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
-    live = Live(opened, state, config, engines, cpus=cpus, memory_limit_bytes=limit)
+    model = OnlineModel(opened, state, config, engines, limits)
     step_s = [3 * 64 * (macs + 1) / _GUESSED_MACS_PER_S for macs in macs_from(opened.levels)]
-    return Robot(live, Governor(budget, live.schedule, step_s))
+    return Robot(model, Governor(budget, model.schedule, step_s))
 
 
 def with_board(options: RobotOptions, root: Path = Path("/")) -> RobotOptions:
-    """Fill the budgets that were not given from the board.
+    """Fill in the budgets of the board where none is given.
+
+    Args:
+        options: what the user chose.
+        root: root of the file system that a board is detected in.
 
     Raises:
-        ConfigError: there is no such board, or `auto` cannot tell which it is.
+        ConfigError: there is no such board, or `auto` cannot detect it.
     """
     if options.board is None:
         return options
     board = detect_board(root) if options.board == "auto" else load_board(options.board)
     if board is None:
         raise ConfigError(
-            "board auto: this machine does not say which board it is; name one of "
+            "board auto: this machine does not tell which board it is; name one of "
             + ", ".join(board.name for board in boards())
         )
     budget = board.budget
@@ -129,10 +143,10 @@ def with_board(options: RobotOptions, root: Path = Path("/")) -> RobotOptions:
 
 
 def make_budget(options: RobotOptions) -> Budget:
-    """Turn options into a `Budget`, refusing what this machine cannot measure.
+    """Turn options into a `Budget`.
 
     Raises:
-        ConfigError: an amount is none, or nothing here measures it.
+        ConfigError: an amount cannot be read, or this machine cannot measure it.
     """
     from plr_edge.meters import find_power_meters, read_temperatures_c
 
@@ -146,7 +160,7 @@ def make_budget(options: RobotOptions) -> Budget:
         )
     if temperature is not None and not read_temperatures_c():
         raise ConfigError(
-            f"a limit of {temperature:g} C needs a sensor, and there is none that can be read here"
+            f"a limit of {temperature:g} C needs a temperature sensor, and none can be read here"
         )
     duty = number_of(options.duty, "%")
     return Budget(
@@ -158,16 +172,16 @@ def make_budget(options: RobotOptions) -> Budget:
 
 
 def number_of(text: str | None, unit: str) -> float | None:
-    """Read an amount such as `7W`; None where none was given.
+    """Read an amount such as `7W`. None stays None.
 
     Raises:
-        ConfigError: it is no amount of this unit.
+        ConfigError: the text is not an amount of this unit.
     """
     if text is None:
         return None
     match = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*{re.escape(unit)}\s*", text, re.IGNORECASE)
     if not match:
-        raise ConfigError(f"{text[:40]!r} is no amount; write it like 7{unit}")
+        raise ConfigError(f"{text[:40]!r} is not an amount; write it like 7{unit}")
     return float(match[1])
 
 
@@ -178,5 +192,5 @@ def _cpus(text: str) -> list[int]:
         raise ConfigError(f"cpus is {text[:40]!r}; write numbers like 2,3") from None
     here = os.sched_getaffinity(0)
     if not set(cpus) <= here:
-        raise ConfigError(f"cpus is {text[:40]!r}; there are {sorted(here)}")
+        raise ConfigError(f"cpus is {text[:40]!r}; this process may use {sorted(here)}")
     return cpus

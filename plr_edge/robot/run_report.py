@@ -1,4 +1,4 @@
-"""What a run did, at its end: frames, versions, decisions of the governor, joules."""
+"""Run report: frames, versions, decisions of the governor and energy of a run, as JSON or page."""
 
 from __future__ import annotations
 
@@ -15,33 +15,37 @@ _EVENTS = ("published", "dropped", "trainer", "unknown", "rollback", "undone")
 
 
 def run_facts(robot: Robot) -> dict[str, Any]:
-    """Return what a run did, to be written as JSON."""
-    live, record = robot.live, robot.overseer.record
-    events = list(live.store.events) if live.store else []
+    """Return what a run did. It fits JSON."""
+    model, trainer, rows = robot.model, robot.model.trainer, robot.governor_loop.timeline.rows
+    step_s = [s / n if n else None for s, n in zip(trainer.steps_s, trainer.n_steps, strict=True)]
+    events = [
+        [at_ns, kind, text]
+        for at_ns, kind, text in model.store.events
+        if kind in _EVENTS and at_ns >= robot.began_ns
+    ]
     budget = {name: value for name, value in vars(robot.governor.budget).items() if value}
     return {
-        "bundle": live.bundle.name,
-        "precision": live.bundle.precision,
-        "schedule": live.schedule.name,
+        "bundle": model.bundle.name,
+        "precision": model.bundle.precision,
+        "schedule": model.schedule.name,
         "budget": budget,
-        "levels": [level.name for level in live.bundle.levels],
+        "levels": [level.name for level in model.bundle.levels],
         "shares": robot.governor.schedule.shares,
-        "step_s": [s / n if n else None for s, n in zip(live.steps_s, live.n_steps, strict=True)],
-        "steps": list(live.n_steps),
+        "step_s": step_s,
+        "steps": list(trainer.n_steps),
         **robot.health(),
         "rails_j": robot.sensors.rails_j,
-        "seconds": record.rows[-1]["at_s"] if record.rows else 0.0,
-        "events": [[t, kind, text] for t, kind, text in events
-                   if kind in _EVENTS and t >= robot.began_ns],
-        "record": record.rows,
-    }  # fmt: skip
+        "seconds": rows[-1]["at_s"] if rows else 0.0,
+        "events": events,
+        "record": rows,
+    }
 
 
 def write_run_report(robot: Robot, path: Path) -> None:
-    """Write a page, where the name ends in .html, or else JSON.
+    """Write a page if the name ends in .html, and JSON otherwise.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
     facts = run_facts(robot)
     if path.suffix.lower() != ".html":

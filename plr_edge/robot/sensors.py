@@ -1,6 +1,7 @@
-"""Sensors: watts, joules, degrees, bytes and pressure, read once a second on a thread of their own.
+"""Sensors: power, energy, temperature, memory and pressure, read once a second.
 
-On a board a rail is an I2C transfer of milliseconds; no frame waits for it.
+They are read on a thread of their own. On a board a power rail is an I2C transfer of milliseconds,
+which no frame waits for.
 """
 
 from __future__ import annotations
@@ -13,22 +14,21 @@ from dataclasses import dataclass, field
 from plr_edge.meters import PowerMeter, find_power_meters, process_memory, read_temperatures_c
 
 _EVERY_S = 1.0
-_MEMORY_EVERY = 30  # looks: the kernel walks every page for it
-_LEAST_WAIT_S = 0.03  # of a second, which frames can lose without harm
+_MEMORY_EVERY = 30  # readings, because the kernel walks every page for it
+_MIN_WAIT_S = 0.03  # of a second; frames can lose less without harm
 TOTAL = "total"
 
 
 @dataclass(frozen=True)
 class Sensed:
-    """One look; what cannot be read is absent.
+    """One reading of everything. What cannot be read is absent.
 
     Attributes:
-        power_w: mean of the whole board since the look before.
+        power_w: mean power of the whole board since the reading before.
         rails_w: the same by rail, and `total`.
-        temps_c: by zone.
-        memory_bytes: of this process, by kind: rss now, others half a minute old.
-        pressure: of the time in which frames were worked on, the share that was spent waiting for
-            a processor.
+        temps_c: temperature by zone.
+        memory_bytes: memory of this process by kind. Kinds but `rss` are up to half a minute old.
+        pressure: share of the frames' processing time spent waiting for a processor.
     """
 
     power_w: float | None = None
@@ -39,13 +39,18 @@ class Sensed:
 
 
 class Sensors:
-    """The newest look, and the energy since the start."""
+    """The newest reading, and the energy since the start.
+
+    Attributes:
+        now: the newest reading.
+        rails_j: energy since the start by rail, and `total`.
+    """
 
     def __init__(self) -> None:
         """Find the meters."""
         self.now = Sensed()
         self.rails_j: dict[str, float] = {}
-        self._n_looks, self._memory = 0, dict[str, int]()
+        self._n_readings, self._memory = 0, dict[str, int]()
         self._frames_thread, self._ran_and_waited_s = 0, (0.0, 0.0)
         self._meters: list[PowerMeter] = find_power_meters()[0]
         self._stopping = threading.Event()
@@ -53,34 +58,34 @@ class Sensors:
 
     @property
     def energy_j(self) -> float | None:
-        """Of the whole board since the start; None where nothing measures it."""
+        """Energy of the whole board since the start. None if nothing measures it."""
         return self.rails_j.get(TOTAL)
 
     def start(self) -> None:
-        """Look once a second from now on; called by the thread that answers frames."""
+        """Read once a second from now on. Call it on the thread that answers frames."""
         self._frames_thread = threading.get_native_id()
         for meter in self._meters:
             meter.start()
         self._thread.start()
 
     def stop(self) -> None:
-        """Look no more."""
+        """Stop reading."""
         self._stopping.set()
         self._thread.join()
 
-    def look(self) -> None:
-        """Read everything."""
+    def read(self) -> None:
+        """Read everything once."""
         rails_w = self._read_power()
-        if self._n_looks % _MEMORY_EVERY == 0:
+        if self._n_readings % _MEMORY_EVERY == 0:
             self._memory = {k.removesuffix("_bytes"): v for k, v in process_memory().items()}
-        self._n_looks += 1
+        self._n_readings += 1
         memory = {**self._memory, **_resident()}
         temps_c = read_temperatures_c()
         self.now = Sensed(rails_w.get(TOTAL), rails_w, temps_c, memory, self._pressure())
 
     def _loop(self) -> None:
         while not self._stopping.is_set():
-            self.look()
+            self.read()
             self._stopping.wait(_EVERY_S)
 
     def _read_power(self) -> dict[str, float]:
@@ -104,7 +109,7 @@ class Sensors:
             return None
         ran_s, waited_s = (b - a for a, b in zip(self._ran_and_waited_s, now, strict=True))
         self._ran_and_waited_s = now
-        return waited_s / (ran_s + waited_s) if waited_s > _LEAST_WAIT_S else 0.0
+        return waited_s / (ran_s + waited_s) if waited_s > _MIN_WAIT_S else 0.0
 
 
 def _resident() -> dict[str, int]:
@@ -114,7 +119,7 @@ def _resident() -> dict[str, int]:
 
 
 def _run_and_wait_s(thread_id: int) -> tuple[float, float] | None:
-    """Return for how long a thread ran, and waited for a processor, since it began."""
+    """Return how long a thread has run, and has waited for a processor, since it began."""
     with suppress(OSError, ValueError), open(f"/proc/self/task/{thread_id}/schedstat") as file:
         run_ns, wait_ns, _ = map(int, file.read().split())
         return run_ns / 1e9, wait_ns / 1e9

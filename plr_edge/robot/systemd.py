@@ -1,4 +1,4 @@
-"""What systemd is told: one datagram, where it listens (sd_notify)."""
+"""Notifications to systemd (sd_notify): ready, watchdog, status, stopping."""
 
 from __future__ import annotations
 
@@ -8,7 +8,14 @@ from contextlib import suppress
 
 
 def notify(message: str) -> None:
-    """Send a message such as `READY=1`; nothing happens without `$NOTIFY_SOCKET`."""
+    """Send a message to systemd. Nothing happens if it does not listen.
+
+    systemd passes the address of its socket in `$NOTIFY_SOCKET`. An address that starts with `@`
+    is in the abstract namespace. Errors are ignored, because a robot must run without systemd too.
+
+    Args:
+        message: one or more lines such as `READY=1`, see sd_notify(3).
+    """
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

@@ -1,6 +1,7 @@
-"""TrainerProcess: starts the trainer, talks to it, and starts it again; without torch.
+"""TrainerProcess: starts the trainer, exchanges messages with it, and notices its death.
 
-Nothing here waits for the trainer: messages go out and come in on threads of their own.
+Nothing here waits for the trainer, because messages go out and come in on threads of their own.
+Without torch.
 """
 
 from __future__ import annotations
@@ -21,12 +22,12 @@ from multiprocessing.connection import Connection
 from plr_edge.robot.protocol import Message, opened, unpack
 
 _log = logging.getLogger(__name__)
-_MOST_DEATHS, _WITHIN_S = 5, 300.0
-_LONGEST_BACKOFF_S = 30.0
+_MAX_DEATHS, _WITHIN_S = 5, 300.0
+_MAX_BACKOFF_S = 30.0
 _MAX_QUEUED = 4096
 _SLICE_S = 0.02
-# Nice before torch is loaded. A process group of its own, for Ctrl-C is for perception; but no
-# session, which Linux may give as much of the processor as perception's (autogroup), however nice.
+# Nice before torch is loaded. A process group of its own, because Ctrl-C is for perception. Not a
+# session: Linux may give it as much processor time as perception's (autogroup), however nice it is.
 _START = """import os, sys
 os.setpgrp()
 os.nice(int(sys.argv[2]))
@@ -35,43 +36,57 @@ main(int(sys.argv[1]))"""
 
 
 class TrainerProcess:
-    """One child at a time; a dead one is replaced after a while, and given up after many."""
+    """One child process at a time. A dead one may be replaced after a pause, until many have died.
+
+    Attributes:
+        child: the process. None if there is none.
+        n_deaths: number of deaths so far.
+        given_up: whether no more children are started.
+        inbox: messages of the child.
+        starting: set it while another thread is about to call `start`.
+        held: set it to give a child with a limit none of the time for now.
+        wake: called when a message has come.
+    """
 
     def __init__(self, nice: int = 10) -> None:
-        """Start nothing yet; `nice` is of the children."""
+        """Start nothing yet.
+
+        Args:
+            nice: nice value of the children.
+        """
         self._nice = nice
         self.child: subprocess.Popen[bytes] | None = None
         self.n_deaths, self.given_up = 0, False
         self.inbox: queue.Queue[Message] = queue.Queue()
-        self._deaths: deque[float] = deque(maxlen=_MOST_DEATHS)
+        self.starting = self.held = False
+        self.wake: Callable[[], None] = lambda: None
+        self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS)
         self._again_at = 0.0
-        self.starting = False  # somebody is about to call `start`
         self._outbox: queue.Queue[bytes | None] = queue.Queue(_MAX_QUEUED)
-        self.wake: Callable[[], None] = lambda: None  # called when something came
-        self.held = False  # where it is limited: has none of the time for now
         self._share = 1.0
         self._limiting = False
 
     @property
     def alive(self) -> bool:
-        """Whether there is a child that runs."""
+        """Whether a child runs."""
         return self.child is not None and self.child.poll() is None
 
     @property
     def wanted(self) -> bool:
-        """Whether it is time to start one."""
-        there = self.alive or self.starting or self.given_up
-        return not there and time.monotonic() >= self._again_at
+        """Whether it is time to start a child."""
+        unwanted = self.alive or self.starting or self.given_up
+        return not unwanted and time.monotonic() >= self._again_at
 
     @property
     def n_unread(self) -> int:
-        """Messages that the child has not been sent yet."""
+        """Number of messages that were not written to the child yet."""
         return self._outbox.qsize()
 
     def start(self) -> bool:
-        """Start a child, which waits for its first message; False where that fails.
+        """Start a child, which waits for its first message. Any thread may do it.
 
-        Any thread may do it.
+        Returns:
+            Whether it was started.
         """
         ours, theirs = socket.socketpair()
         self._outbox = queue.Queue(_MAX_QUEUED)
@@ -93,21 +108,21 @@ class TrainerProcess:
         return True
 
     def send(self, message: bytes) -> bool:
-        """Queue a message; False where it was lost, as to a child that died."""
+        """Queue a message. Return False if it was lost, e.g. because the child has died."""
         if not self.alive:
             return False
         try:
             self._outbox.put_nowait(message)
-        except queue.Full:  # a stopped child: start over with what the store has
+        except queue.Full:  # the child was stopped: start over with what the store has
             self.kill()
             return False
         return True
 
     def limit(self, share: float) -> None:
-        """Let the child run this share of the time only, in slices of milliseconds.
+        """Let the child run for this share of the time only, in slices of milliseconds.
 
-        For a quota that perception shares with it: a training step that takes the quota of a whole
-        period would stop the frames too, however nice it is.
+        Meant for a CPU quota that perception shares with the child. A training step that uses up
+        the quota of a whole period would stop the frames too, however nice the child is.
         """
         self._share = share
         if share < 1.0 and not self._limiting:
@@ -129,7 +144,7 @@ class TrainerProcess:
         self._limiting = False
 
     def reap(self) -> bool:
-        """Notice a death, once; returns whether there was one."""
+        """Notice a death. Return whether there was one, once for each."""
         if self.child is None or self.child.poll() is None:
             return False
         self._died(str(self.child.returncode))
@@ -144,11 +159,11 @@ class TrainerProcess:
         self.n_deaths += 1
         self._deaths.append(now)
         recent = sum(now - at < _WITHIN_S for at in self._deaths)
-        self.given_up = recent >= _MOST_DEATHS
-        self._again_at = now + min(0.5 * 2**recent, _LONGEST_BACKOFF_S)
+        self.given_up = recent >= _MAX_DEATHS
+        self._again_at = now + min(0.5 * 2**recent, _MAX_BACKOFF_S)
 
     def kill(self) -> None:
-        """End the child at once; it has nothing to lose."""
+        """End the child at once. It has nothing to lose."""
         if self.child is not None and self.child.poll() is None:
             self.child.kill()
             self.child.wait()
@@ -166,13 +181,13 @@ class TrainerProcess:
         with suppress(EOFError, OSError):
             while True:
                 try:
-                    kind, facts, arrays = unpack(connection.recv_bytes())
-                    if kind == "parcel":
-                        kind, facts, arrays = opened(facts["place"])
-                    self.inbox.put((kind, facts, arrays))
+                    message = unpack(connection.recv_bytes())
+                    if message[0] == "parcel":
+                        message = opened(message[1]["place"])
+                    self.inbox.put(message)
                     self.wake()
                 except ValueError as error:
-                    _log.error("the trainer sent what cannot be used (%s)", error)
+                    _log.error("the trainer sent a message that cannot be used (%s)", error)
 
     def _write(self, connection: Connection, outbox: queue.Queue[bytes | None]) -> None:
         with suppress(OSError, BrokenPipeError):

@@ -1,4 +1,4 @@
-"""Health as diagnostic_msgs/DiagnosticArray; absent figures are left out. Imports no ROS."""
+"""Health as a diagnostic_msgs/DiagnosticArray, without absent figures. It imports no ROS."""
 
 from __future__ import annotations
 
@@ -27,16 +27,16 @@ def diagnostics_of(
     refusal: str,
     n_refused: int,
 ) -> Any:
-    """Make the message.
+    """Return the health of a robot as a message.
 
     Args:
         health: what `Robot.health` returns.
         types: has DiagnosticArray, DiagnosticStatus and KeyValue.
-        header: of the message.
+        header: header of the message.
         active: whether images are taken.
-        silent_s: since the last image came.
-        refusal: why the last image could not be read; empty if it could.
-        n_refused: images that could not be read.
+        silent_s: seconds since the last image.
+        refusal: why the last image could not be read. Empty if it could.
+        n_refused: number of images that could not be read.
     """
     level, message = _verdict(health, active, silent_s, refusal)
     values = {name: health.get(name) for name in _OF_HEALTH}

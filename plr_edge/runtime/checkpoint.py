@@ -1,200 +1,250 @@
-"""Knowledge to the store and back: generations, then the labels taught after them."""
+"""Checkpoints: a learned model and its training to the store and back.
+
+A generation holds both as of some label. Opening a state restores the newest whole generation, and
+then learns again the labels that were taught after it.
+"""
 
 from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass
-from typing import TYPE_CHECKING, Any, Protocol
+from functools import partial
+from typing import Any
 
 import numpy as np
 
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StateError
-from plr_edge.runtime.holdout import HoldoutSet, seqs_of, with_seq
+from plr_edge.replay.latent_memory import with_seq
+from plr_edge.replay.schedule import make_schedule
+from plr_edge.runtime.learned_model import LearnedModel
+from plr_edge.runtime.model_state import ModelState
 from plr_edge.runtime.perception import check_state_fits
-from plr_edge.runtime.validation import sound
-from plr_edge.store import LEARNED, UNDONE, Label, State, Store
-
-if TYPE_CHECKING:
-    from plr_edge.runtime.knowledge import Knowledge
-    from plr_edge.runtime.labelled_batch import LabelledBatch
-    from plr_edge.runtime.session import Session
+from plr_edge.store import LEARNED, UNDONE, Label, Store
 
 _log = logging.getLogger(__name__)
-_CHUNK = 16
+_BATCH = 16  # labels learned again together
 
 
 @dataclass(frozen=True)
 class TrainerCheckpoint:
-    """What training knows.
+    """What training needs to go on.
 
     Attributes:
-        upto: the last label that it learned.
-        seqs: (n,) int64, places in the label log of what the latent memory holds.
-        labels: (n,) int32 class indices.
-        memory_facts: what `LatentMemory.from_arrays` needs beside them.
-        weights: in training, where they are not those that answer.
-        rows: (K, D) float32 of the cosine classifier.
+        upto: last label that training has learned.
+        seqs: (n,) int64 label numbers of the records in the latent memory.
+        labels: (n,) int32 class indices of them.
+        memory: metadata of the latent memory, see `LatentMemory.from_arrays`.
+        weights: weights in training by name. None if they are those that answer.
+        rehearsed: (K, D) float32 weight of the cosine classifier in training.
         prior: (K,) float32 label frequencies.
-        facts: `cost`, `credit_macs`, `next_publish`.
+        progress: `cost`, `credit_macs` and `next_publish`.
     """
 
     upto: int
     seqs: np.ndarray
     labels: np.ndarray
-    memory_facts: dict[str, Any]
+    memory: Mapping[str, Any]
     weights: Mapping[str, np.ndarray] | None
-    rows: np.ndarray
+    rehearsed: np.ndarray
     prior: np.ndarray
-    facts: dict[str, Any]
+    progress: Mapping[str, Any]
+
+    def to_state(self) -> ModelState:
+        """Return what a generation on disk holds of this."""
+        learning = {
+            "memory.seqs": self.seqs,
+            "memory.labels": self.labels,
+            "rows": self.rehearsed,
+            "prior": self.prior,
+        }
+        metadata = {"memory": self.memory, "memory_upto": self.upto, "slow": self.progress}
+        trainer = {} if self.weights is None else {"trainer": dict(self.weights)}
+        return ModelState(metadata, {"learning": learning, **trainer})
 
     @classmethod
-    def of(cls, session: Session) -> TrainerCheckpoint:
-        """Return what a session's training knows; weights that diverged are left out."""
-        weights, rows = session.learner.weights(), session.learner.classifier()
-        usable = sound([*weights.values(), rows])
-        same = all(np.array_equal(weights[n], a) for n, a in session.good_weights.items())
-        memory, facts = session.memory.to_arrays()
+    def from_state(cls, state: ModelState) -> TrainerCheckpoint:
+        """Restore what `to_state` returned."""
+        learning = state.arrays["learning"]
         return cls(
-            upto=session.store.last_seq if session.store else 0,
-            seqs=seqs_of(memory["records"]),
-            labels=memory["labels"],
-            memory_facts=facts,
-            weights=weights if usable and not same else None,
-            rows=rows if usable else session.good_rehearsed,
-            prior=session.learner.prior.numpy(),
-            facts={
-                "cost": vars(session.learner.cost),
-                "credit_macs": session.credit_macs,
-                "next_publish": session.next_publish,
-            },
+            upto=int(state.metadata["memory_upto"]),
+            seqs=learning["memory.seqs"],
+            labels=learning["memory.labels"],
+            memory=state.metadata["memory"],
+            weights=state.arrays.get("trainer"),
+            rehearsed=learning["rows"],
+            prior=learning["prior"],
+            progress=state.metadata["slow"],
         )
-
-
-class Trains(Protocol):
-    """What recovery asks of `Session` and `Live` beside `Knowledge`."""
-
-    def restore_slow(self, slow: TrainerCheckpoint) -> None:
-        """Go on training from a saved generation."""
-
-    def learn_slow(self, taught: LabelledBatch) -> None:
-        """Train on labels."""
 
 
 def save(
-    knowledge: Knowledge,
     store: Store,
-    slow: TrainerCheckpoint,
+    bundle: Bundle,
+    config: LearningConfig,
+    model: LearnedModel,
+    training: TrainerCheckpoint,
     reason: str,
     upto: int | None = None,
 ) -> None:
-    """Write everything learned as a generation.
+    """Write a generation.
 
     Args:
-        knowledge: all but training.
-        store: where to.
-        slow: training; it may lag behind.
-        reason: for the log.
-        upto: the last label that `knowledge` learned; the last of all by default.
-    """
-    canary, canary_facts = knowledge.canary.memory.to_arrays()
-    canary_seqs, ridge = knowledge.canary.seqs, knowledge.classifier.ridge
-    facts = {
-        **identity(knowledge),
-        "release": knowledge.bundle.release,
-        "classes": knowledge.classes,
-        "memory": slow.memory_facts,
-        "memory_upto": slow.upto,
-        "canary": {**canary_facts, **knowledge.canary.to_facts()},
-        "n_taught": knowledge.n_taught,
-        "version": knowledge.version,
-        "schedule": {"name": knowledge.schedule.name, "shares": knowledge.schedule.shares},
-        "slow": slow.facts,
-        "verdict": vars(knowledge.verdict) if knowledge.verdict else None,
-    }
-    arrays: dict[str, dict[str, np.ndarray]] = {
-        "adaptive": dict(knowledge.good_weights),
-        "classifier": knowledge.classifier.to_arrays(),
-        "learning": {
-            **{f"ridge.{n}": a for n, a in ridge.learning_arrays().items()},
-            **{f"admission.{n}": a for n, a in knowledge.admission.to_arrays().items()},
-            "memory.seqs": slow.seqs,
-            "memory.labels": slow.labels,
-            "canary.seqs": canary_seqs,
-            "canary.labels": canary["labels"],
-            "rows": slow.rows,
-            "prior": slow.prior,
-        },
-    }
-    if slow.weights is not None:  # trained on since the last generation that was published
-        arrays["trainer"] = dict(slow.weights)
-    in_use = [*slow.seqs.tolist(), *canary_seqs.tolist()]
-    store.commit_generation(facts, arrays, upto=upto, in_use=in_use, reason=reason)
-
-
-def identity(knowledge: Knowledge) -> dict[str, Any]:
-    """Return what a state must have in common with who uses it."""
-    return {
-        "bundle": knowledge.bundle.name,
-        "frozen_sha256": knowledge.bundle.frozen_sha256,
-        "codec": {"bits": knowledge.config.bits, "pool": knowledge.config.pool},
-    }
-
-
-def recover(knowledge: Any, store: Store) -> int:
-    """Go on from the newest generation, and learn the labels that it had not.
-
-    Args:
-        knowledge: a `Knowledge` that `Trains`.
-        store: its store.
-
-    Returns:
-        How many labels were learned again.
+        store: where to write.
+        bundle: what the model was learned with.
+        config: how it was learned.
+        model: what was learned. Nothing may change it meanwhile.
+        training: may lag behind the model.
+        reason: why the generation is written, for the log.
+        upto: last label that the model has learned. The last of all by default.
 
     Raises:
-        StateError: the state is damaged, or of another frozen part, codec or later release.
+        StateError: the disk refuses. The state before is still there.
     """
-    _check_identity(knowledge, store)
-    damage = store.generations.damage()
-    for text in damage.values():
-        _log.warning("%s; learning again what it held", text)
-    if damage and not store.refusal:
-        store.generations.discard(sorted(damage), "damaged")
-    saved = store.generations.read()
-    knowledge.fell_back = bool(damage) and saved is None
-    fast, slow = 0, 0
-    if saved:
-        fast, slow = saved.upto, int(saved.facts["memory_upto"])
-        _restore(knowledge, store, saved)
-    n_missed = _learn_again(knowledge, store, fast, slow)
-    for note in store.notes:
-        _log.warning("%s", note)
-    _restore_history(knowledge, store)
-    return n_missed
+    schedule = make_schedule(config.schedule, bundle.levels, config.step_costs)
+    of_model, of_training = model.to_state(), training.to_state()
+    metadata = {
+        **identity(bundle, config),
+        "release": bundle.release,
+        "schedule": {"name": schedule.name, "shares": schedule.shares},
+        **of_model.metadata,
+        **of_training.metadata,
+    }
+    arrays = {**of_model.arrays, **of_training.arrays}
+    arrays["learning"] = {**of_model.arrays["learning"], **of_training.arrays["learning"]}
+    in_use = [*training.seqs.tolist(), *model.holdout.seqs.tolist()]
+    store.commit_generation(metadata, arrays, upto=upto, in_use=in_use, reason=reason)
 
 
-def _learn_again(knowledge: Any, store: Store, fast: int, slow: int) -> int:
-    """Learn the labels after places in the log, as far as their latents are still held."""
-    missed = [x for x in store.labels.read(min(fast, slow)) if x.status == LEARNED]
-    n_held = 0
-    for start in range(0, len(missed), _CHUNK):
-        held = store.labels.with_latents(missed[start : start + _CHUNK])
-        n_held += len(held)
-        if held:
-            taught = knowledge.relearn(held, fast)
-            knowledge.learn_slow(taught.take(np.flatnonzero(taught.seqs > slow)))
-    if n_held < len(missed):
-        store.notes.append(
-            f"{len(missed) - n_held} labels cannot be learned again: their latents were let go"
-        )
-    if missed:
-        store.events.note("recovered", f"{n_held} of {len(missed)} labels learned again")
-    return n_held
+def identity(bundle: Bundle, config: LearningConfig) -> dict[str, Any]:
+    """Return what a state must have in common with whoever uses it."""
+    return {
+        "bundle": bundle.name,
+        "frozen_sha256": bundle.frozen_sha256,
+        "codec": {"bits": config.bits, "pool": config.pool},
+    }
 
 
-def _check_identity(knowledge: Knowledge, store: Store) -> None:
-    kept, mine, bundle = store.facts.get("identity"), identity(knowledge), knowledge.bundle
+class Recovery:
+    """The newest whole generation of a store, and the labels to learn again after it.
+
+    Whoever recovers takes over `model` and `checkpoint`, learns each of the `batches`, and calls
+    `finish`.
+
+    Attributes:
+        model: the model of that generation, a blank one if there is none.
+        checkpoint: its training. None if there is no generation.
+        upto: last label that the model has learned.
+        trained_upto: last label that training has learned.
+    """
+
+    def __init__(self, store: Store, bundle: Bundle, config: LearningConfig) -> None:
+        """Read the generation, and drop those that are damaged.
+
+        Raises:
+            StateError: the state is damaged, or belongs to another frozen part, another codec or a
+                later release of the bundle.
+        """
+        self._store = store
+        self._n_missed = self._n_held = 0
+        _check_identity(store, bundle, config)
+        damage = store.generations.damage()
+        for text in damage.values():
+            _log.warning("%s; learning again what it held", text)
+        if damage and not store.refusal:
+            store.generations.discard(sorted(damage), "damaged")
+        saved = store.generations.read()
+        self.upto = self.trained_upto = 0
+        self.checkpoint: TrainerCheckpoint | None = None
+        if saved is None:
+            self.model = LearnedModel.blank(bundle, config)
+            self.model.fell_back = bool(damage)
+            return
+        state = ModelState(saved.facts, saved.arrays, partial(_with_latents, store))
+        self.model = LearnedModel.from_state(state, bundle, config)
+        self.checkpoint = TrainerCheckpoint.from_state(state)
+        self.upto, self.trained_upto = saved.upto, self.checkpoint.upto
+
+    def batches(self) -> Iterator[list[Label]]:
+        """Yield the labels to learn again in the order of teaching, with their latents.
+
+        They begin after what training has learned, which may be less than the model has.
+        """
+        after = min(self.upto, self.trained_upto)
+        missed = [x for x in self._store.labels.read(after) if x.status == LEARNED]
+        self._n_missed = len(missed)
+        for start in range(0, len(missed), _BATCH):
+            held = self._store.labels.with_latents(missed[start : start + _BATCH])
+            self._n_held += len(held)
+            if held:
+                yield held
+
+    def finish(self) -> int:
+        """Log the recovery, and restore the history of the model.
+
+        Returns:
+            How many labels were learned again.
+        """
+        store, n_lost = self._store, self._n_missed - self._n_held
+        if n_lost:
+            store.notes.append(
+                f"{n_lost} labels cannot be learned again: their latents were evicted"
+            )
+        if self._n_missed:
+            store.events.note(
+                "recovered", f"{self._n_held} of {self._n_missed} labels learned again"
+            )
+        for note in store.notes:
+            _log.warning("%s", note)
+        index = {name: i for i, name in enumerate(self.model.classes)}
+        for label in store.labels:
+            if label.status != UNDONE:
+                self.model.history.add(
+                    [index.get(label.name, -1)], [index.get(label.predicted, -1)]
+                )
+        return self._n_held
+
+
+def records_of(store: Store, seqs: np.ndarray, record_bytes: int) -> tuple[np.ndarray, np.ndarray]:
+    """Read the records of a latent memory back from the label log.
+
+    Args:
+        store: some of the latents may have been evicted from it.
+        seqs: (n,) label numbers.
+        record_bytes: size of a record.
+
+    Returns:
+        records: (m, record_bytes) uint8, m <= n.
+        found: (m,) int64 positions in `seqs`.
+    """
+    held, found = _with_latents(store, seqs)
+    if not held:
+        return np.zeros((0, record_bytes), np.uint8), found
+    records = np.stack([label.record for label in held if label.record is not None])
+    return with_seq(records, seqs[found]), found
+
+
+def _with_latents(store: Store, seqs: np.ndarray) -> tuple[list[Label], np.ndarray]:
+    """Return the labels whose latents are on disk, and the positions of these in `seqs`."""
+    blank = [Label(name="", predicted="", source="", time_ns=0, seq=int(seq)) for seq in seqs]
+    held = store.labels.with_latents(blank)
+    there = {label.seq for label in held}
+    found = np.array([i for i, seq in enumerate(seqs.tolist()) if seq in there], np.int64)
+    if len(found) < len(seqs):
+        store.notes.append(f"{len(seqs) - len(found)} latents of the memory are missing")
+    return held, found
+
+
+def _check_identity(store: Store, bundle: Bundle, config: LearningConfig) -> None:
+    """Refuse a state of something else, and remember the settings it is used with.
+
+    Raises:
+        StateError: it belongs to another frozen part, another codec or a later release.
+    """
+    kept, mine = store.facts.get("identity"), identity(bundle, config)
     if kept is not None:
         check_state_fits(bundle, kept, store.path)
         if kept["codec"] != mine["codec"]:
@@ -208,86 +258,7 @@ def _check_identity(knowledge: Knowledge, store: Store) -> None:
             f"{bundle.path} is release {bundle.release}; {store.path} has seen {seen}; use that "
             "one or a later one"
         )
-    config = asdict(knowledge.config)
-    facts = {"identity": kept or mine, "release": bundle.release, "config": config}
+    facts = {"identity": kept or mine, "release": bundle.release, "config": asdict(config)}
     changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.facts.get(k))}
     if changed and not store.refusal:
         store.facts.keep(**changed)
-
-
-def _restore(knowledge: Any, store: Store, saved: State) -> None:
-    facts, learning = saved.facts, saved.arrays["learning"]
-    knowledge.classes.extend(facts["classes"])
-    knowledge.n_taught, knowledge.version = int(facts["n_taught"]), int(facts["version"])
-    if saved.arrays["adaptive"]:
-        knowledge.good_weights = saved.arrays["adaptive"]
-    knowledge.good_rehearsed = saved.arrays["classifier"]["rehearsed"]
-    knowledge.classifier.restore(saved.arrays["classifier"], _part(learning, "ridge"))
-    knowledge.admission.restore(_part(learning, "admission"))
-    _restore_canary(knowledge.canary, store, learning, facts["canary"])
-    if knowledge.version:
-        knowledge.perception.publish(knowledge.good_weights, knowledge.version)
-    slow = TrainerCheckpoint(
-        upto=int(facts["memory_upto"]),
-        seqs=learning["memory.seqs"],
-        labels=learning["memory.labels"],
-        memory_facts=facts["memory"],
-        weights=saved.arrays.get("trainer"),
-        rows=learning["rows"],
-        prior=learning["prior"],
-        facts=facts["slow"],
-    )
-    knowledge.restore_slow(slow)
-
-
-def _part(arrays: dict[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    return {n.partition(".")[2]: a for n, a in arrays.items() if n.startswith(f"{name}.")}
-
-
-def _restore_canary(
-    canary: HoldoutSet, store: Store, learning: dict[str, np.ndarray], facts: dict[str, Any]
-) -> None:
-    canary.restore(facts)
-    seqs, labels = learning["canary.seqs"], learning["canary.labels"]
-    held, found = _held(store, seqs)
-    for label, index in zip(held, labels[found], strict=True):
-        assert label.record is not None and label.taps is not None
-        canary.add(label.record, label.taps, label.seq, int(index))
-
-
-def _held(store: Store, seqs: np.ndarray) -> tuple[list[Label], np.ndarray]:
-    """Return the labels whose latents are there, and the places of these in `seqs`."""
-    blank = [Label(name="", predicted="", source="", time_ns=0, seq=int(seq)) for seq in seqs]
-    held = store.labels.with_latents(blank)
-    there = {label.seq for label in held}
-    found = np.array([i for i, seq in enumerate(seqs.tolist()) if seq in there], np.int64)
-    if len(found) < len(seqs):
-        store.notes.append(f"{len(seqs) - len(found)} latents of the memory are missing")
-    return held, found
-
-
-def records_of(store: Store, seqs: np.ndarray, record_bytes: int) -> tuple[np.ndarray, np.ndarray]:
-    """Read the latents of labels, as the latent memory keeps them.
-
-    Args:
-        store: that may have let go of some.
-        seqs: (n,) places in the label log.
-        record_bytes: of the latent memory.
-
-    Returns:
-        records: (m, record_bytes) uint8, m <= n.
-        found: (m,) int64, where in `seqs` they stand.
-    """
-    held, found = _held(store, seqs)
-    if not held:
-        return np.zeros((0, record_bytes), np.uint8), found
-    records = np.stack([label.record for label in held if label.record is not None])
-    return with_seq(records, seqs[found]), found
-
-
-def _restore_history(knowledge: Knowledge, store: Store) -> None:
-    """Read what was answered to each label before it was learned."""
-    index = {name: i for i, name in enumerate(knowledge.classes)}
-    for label in store.labels:
-        if label.status != UNDONE:
-            knowledge.history.add([index.get(label.name, -1)], [index.get(label.predicted, -1)])

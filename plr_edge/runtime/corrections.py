@@ -11,10 +11,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 from plr_edge.bundle.bundle import Bundle
+from plr_edge.config import EngineConfig
 from plr_edge.errors import ConfigError
 from plr_edge.export.adaptive import check_code
-from plr_edge.runtime.resuming import resume
-from plr_edge.store import LEARNED, QUARANTINED, UNDONE, Store, opened_for_reading, select
+from plr_edge.runtime.session import Session
+from plr_edge.runtime.undo import mark_undone
+from plr_edge.store import QUARANTINED, UNDONE, Store, opened_for_reading
 
 ALL: Literal["all"] = "all"
 
@@ -59,7 +61,7 @@ def undo(
         path: directory of the state.
         n_threads: threads of the engines.
         allow_code: run the code that an unsigned bundle names.
-        filters: of `select`.
+        filters: filters of `store.select`.
 
     Raises:
         ConfigError: no label matches.
@@ -67,13 +69,11 @@ def undo(
     """
     check_code(bundle, allow_code)
     with opened_for_reading(path) as store:
-        taught = (label for label in store.labels if label.status in (LEARNED, QUARANTINED))
-        seqs = select(taught, **filters)
+        seqs = mark_undone(store, "undone by hand", **filters)
         if not seqs:
             raise ConfigError(
                 f"no label in {path} matches these filters; `plr-edge log {path}` lists them"
             )
-        store.mark(seqs, UNDONE, "undone by hand")
     return _learn_again(bundle, path, len(seqs), n_threads, allow_code)
 
 
@@ -133,6 +133,7 @@ def review(
 def _learn_again(
     bundle: Bundle, path: Path, n_changed: int, n_threads: int, allow_code: bool
 ) -> Correction:
-    with resume(bundle, path, n_threads, allow_code=allow_code) as session:
+    engines = EngineConfig(n_threads=n_threads, allow_code=allow_code)
+    with Session.resume(bundle, path, engines) as session:
         session.finish()
-        return Correction(n_changed, session.n_taught, len(session.classes))
+        return Correction(n_changed, session.learned.n_taught, len(session.learned.classes))

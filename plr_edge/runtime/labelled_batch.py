@@ -1,22 +1,20 @@
-"""What was taught: labels with what perception made of their frames. NumPy only."""
+"""Labelled batches: labels with the features of their frames, on their way to being learned."""
 
 from __future__ import annotations
 
-import copy
 from array import array
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 
-from plr_edge.runtime.perception import Features
-from plr_edge.store import Label
+from plr_edge.runtime.prediction import Features
+from plr_edge.store import TRAIN, Label
 
 
 @dataclass
 class History:
-    """Prequential record: what was said to each labelled frame before it was learned.
+    """What was answered to each labelled frame before it was learned (prequential evaluation).
 
     Attributes:
         labels: class index of each frame.
@@ -31,9 +29,13 @@ class History:
         self.labels.extend(labels)
         self.predicted.extend(predicted)
 
+    def copy(self) -> History:
+        """Return an independent copy."""
+        return History(self.labels[:], self.predicted[:])
+
     @property
     def accuracy(self) -> float | None:
-        """Share answered rightly, first sights of a class included; None before the first."""
+        """Share of right answers, the first frame of each class included. None without frames."""
         if not self.labels:
             return None
         return float(np.mean(np.equal(self.labels, self.predicted)))
@@ -41,52 +43,36 @@ class History:
 
 @dataclass(frozen=True)
 class LabelledBatch:
-    """Acknowledged labels that are to be learned, a row each.
+    """Acknowledged labels that are to be learned.
 
     Attributes:
-        seen: what perception made of the frames.
-        records: (n, codec.record_bytes) uint8.
+        features: features of the n frames.
+        records: (n, codec.record_bytes) uint8 packed latents.
         indices: (n,) int64 class indices.
-        labels: with their places in the label log.
+        labels: the n labels with their numbers in the label log.
     """
 
-    seen: Features
+    features: Features
     records: np.ndarray
     indices: np.ndarray
     labels: list[Label]
 
     def take(self, rows: np.ndarray) -> LabelledBatch:
-        """Return some rows of each."""
+        """Return the given rows."""
         labels = [self.labels[i] for i in rows]
-        return LabelledBatch(self.seen.take(rows), self.records[rows], self.indices[rows], labels)
+        return LabelledBatch(
+            self.features.take(rows), self.records[rows], self.indices[rows], labels
+        )
+
+    def after(self, seq: int) -> LabelledBatch:
+        """Return the labels after a number in the label log."""
+        return self.take(np.flatnonzero(self.seqs > seq))
+
+    def to_train(self) -> LabelledBatch:
+        """Return the labels to train on, without those to hold out."""
+        return self.take(np.flatnonzero([label.use == TRAIN for label in self.labels]))
 
     @property
     def seqs(self) -> np.ndarray:
-        """(n,) int64 places in the label log."""
+        """(n,) int64 numbers in the label log."""
         return np.array([label.seq for label in self.labels], np.int64)
-
-
-class Undo:
-    """What has to be put back where a batch is refused."""
-
-    def __init__(self, knowledge: Any) -> None:
-        self._knowledge = knowledge
-        self._means = copy.deepcopy(knowledge.classifier.means)
-        self._admission = copy.deepcopy(knowledge.admission)
-        self._canary = knowledge.canary.to_facts()
-        self._n_classes = len(knowledge.classes)
-
-    def restore(self) -> None:
-        """Put it back."""
-        knowledge = self._knowledge
-        knowledge.classifier.means = self._means
-        knowledge.admission = self._admission
-        knowledge.canary.restore(self._canary)
-        del knowledge.classes[self._n_classes :]
-
-
-def finite_rows(seen: Features) -> list[bool]:
-    """Say of each frame whether all that perception made of it is a number."""
-    parts = (seen.latents, seen.taps, seen.features)
-    each = [np.isfinite(part.reshape(len(part), -1)).all(1) for part in parts]
-    return [bool(x) for x in np.logical_and.reduce(each)]

@@ -1,41 +1,55 @@
 """Session: one process that answers and learns over a finite stream, deterministically.
 
-Trains the adaptive part in the same process, between batches. What was acknowledged is on disk
-before it is learned; weights follow when there is time.
+It trains the adaptive part between two batches. A label is on disk before it is learned. Weights
+are written when there is time.
 """
 
 from __future__ import annotations
 
+import logging
 import time
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
-
-import numpy as np
+from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import AdaptConfig, EngineConfig, LearningConfig
+from plr_edge.engines import Engine
 from plr_edge.errors import StateError
-from plr_edge.export.adaptive import adaptive_blocks
-from plr_edge.replay.latent_memory import LatentMemory
-from plr_edge.replay.learner import Learner
-from plr_edge.runtime import checkpoint as saving
-from plr_edge.runtime.holdout import SEQ_BYTES, with_seq
-from plr_edge.runtime.knowledge import Knowledge
+from plr_edge.replay.schedule import make_schedule
+from plr_edge.runtime.acknowledge import acknowledge
+from plr_edge.runtime.checkpoint import Recovery, save
+from plr_edge.runtime.inline_training import InlineTraining
 from plr_edge.runtime.labelled_batch import LabelledBatch
-from plr_edge.runtime.perception import Features, Prediction
-from plr_edge.runtime.validation import Candidate
-from plr_edge.store import TRAIN
+from plr_edge.runtime.learned_model import LearnedModel
+from plr_edge.runtime.perception import Perception
+from plr_edge.runtime.prediction import Features, Prediction
+from plr_edge.runtime.validation import evaluate
+from plr_edge.store import Store, open_store, opened_for_reading
 from plr_edge.stream.base import Frame, check_label
 
+_log = logging.getLogger(__name__)
 _MANY = 64  # labels
-_FIRST_PUBLISH = 64  # frames taught before the first generation
-_MAX_STEPS_PER_CHUNK = 64
 
 
-class Session(Knowledge):
-    """Predict first, then learn: the main job."""
+class Session:
+    """Answer frames, then learn from those that have a label.
+
+    Attributes:
+        bundle: the networks.
+        config: how to learn.
+        engines: what the networks run on.
+        schedule: share of the training steps per level.
+        learned: everything that was learned.
+        perception: answers with it.
+        store: where it is kept. None without a state.
+        training: trains the adaptive part.
+        learner: does the training steps of it.
+        learn_s: seconds spent on learning so far.
+    """
 
     def __init__(
         self,
@@ -44,149 +58,67 @@ class Session(Knowledge):
         config: LearningConfig | None = None,
         engines: EngineConfig | None = None,
     ) -> None:
-        """Start fresh, or go on from a state: its newest generation, then the labels after it.
+        """Start fresh, or continue from a state: its newest generation, then the labels after it.
 
         Args:
             bundle: from `open_bundle`.
-            state: directory of what is learned; None keeps it in memory only.
+            state: directory of what is learned. None keeps it in memory only.
             config: how to learn.
             engines: what the networks run on.
 
         Raises:
-            StateError: the state is damaged, in use, not writable or of another frozen part.
+            StateError: the state is damaged, in use, not writable, or of another frozen part.
         """
         if isinstance(config, AdaptConfig):
             config, engines = config.split()
-        super().__init__(bundle, state, config or LearningConfig(), engines)
-        self.learn_s, self.save_s = 0.0, 0.0
-        self.credit_macs, self.next_publish = 0.0, float(_FIRST_PUBLISH)
+        self.bundle, self.config = bundle, config or LearningConfig()
+        self.engines = engines or EngineConfig()
+        self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
+        self.learn_s = 0.0
+        self.store: Store | None = None
+        if state is not None:
+            self.store = open_store(state, label_bytes=self.config.label_bytes)
         try:
-            self._build()
-            if self.store:
-                n_missed = saving.recover(self, self.store)
-                if n_missed >= _MANY:  # so that a loop of crashes does not learn them each time
-                    with suppress(StateError):
-                        self.save("after recovery", within_budget=True)
+            self.learned = LearnedModel.blank(bundle, self.config)
+            self.perception = Perception(bundle, self.learned, self.engines)
+            self.training = InlineTraining(bundle, self.config, self.engines, self.schedule)
+            self.learner = self.training.learner
+            self.learned.weights = self.learner.weights()
+            if self.store and self._recover(self.store) >= _MANY:
+                with suppress(StateError):  # so that a crash loop does not learn them each time
+                    self.save("after recovery", within_budget=True)
         except BaseException:
             self.close()
             raise
 
-    def observe_many(
-        self, frames: Sequence[Frame], positions: Mapping[str, int] | None = None
-    ) -> list[Prediction]:
-        """Answer frames, learning each labelled one before the next is answered.
-
-        When this returns, every label among them survives any crash. The engines see the batch at
-        once; class means take each label in before the next frame of the batch is answered, ridge
-        and rehearsal at the end of the batch.
+    @classmethod
+    def resume(
+        cls, bundle: Bundle, state: str | Path, engines: EngineConfig | None = None
+    ) -> Session:
+        """Open a state with the settings that it was last used with.
 
         Args:
-            frames: some with labels.
-            positions: in streams, to keep with the labels.
+            bundle: from `open_bundle`.
+            state: directory of what is learned.
+            engines: what the networks run on.
 
         Raises:
-            LabelError: a label cannot be used; the batch is not learned.
-            StateError: the disk refuses; the batch is not learned, and the session can go on.
+            StateError: there is no state, or it cannot be used.
         """
-        for frame in frames:
-            if frame.label is not None:
-                check_label(frame.label)
-        start, learned_s = time.perf_counter(), self.learn_s
-        predictions = self.take(frames, self.perception.see(frames), positions)
-        answer_s = time.perf_counter() - start - (self.learn_s - learned_s)
-        each_ms = answer_s * 1e3 / max(len(frames), 1)
-        return [replace(prediction, latency_ms=each_ms) for prediction in predictions]
+        with opened_for_reading(state) as store:
+            kept = store.facts.get("config") or (store.facts.get("identity") or {}).get("codec", {})
+        known = {field.name for field in fields(LearningConfig)}
+        own: dict[str, Any] = {
+            name: tuple(value) if isinstance(value, list) else value
+            for name, value in kept.items()
+            if name in known
+        }
+        return cls(bundle, state, LearningConfig(**own), engines)
 
-    def take(
-        self, frames: Sequence[Frame], seen: Features, positions: Mapping[str, int] | None = None
-    ) -> list[Prediction]:
-        """Do what `observe_many` does with frames that perception has already seen."""
-        facts = {} if positions is None else {"positions": dict(positions)}
-        predictions, taught = self.answer(frames, seen, facts)
-        answered = time.perf_counter()
-        if taught:
-            self.learn_fast(taught)
-            self.learn_slow(taught)
-        self.learn_s += time.perf_counter() - answered
-        return predictions
-
-    def learn_slow(self, taught: LabelledBatch) -> None:
-        """Take labels into the latent memory, and train as far as the credit goes."""
-        train = np.flatnonzero([label.use == TRAIN for label in taught.labels])
-        if len(train):
-            own = taught.take(train)
-            records = with_seq(own.records, own.seqs)
-            self.learner.learn_many(records, own.indices, own.seen.features)
-        self.credit_macs += len(taught.labels) * self.config.train_ratio * self.perception_macs
-        before = self.learner.cost.macs
-        for _ in range(_MAX_STEPS_PER_CHUNK):
-            if self.credit_macs - (self.learner.cost.macs - before) <= 0:
-                break
-            if self.learner.step() is None:
-                break
-        self.credit_macs -= self.learner.cost.macs - before
-        if self.learner.diverged:
-            self.drop("training diverged: a loss is not finite")
-        if self.n_taught >= self.next_publish:
-            self.publish()
-
-    def publish(self) -> None:
-        """Make a generation of what was rehearsed, and answer with it if the canary agrees."""
-        if not len(self.memory):
-            return
-        self.next_publish = max(self.n_taught * self.config.publish_growth, _FIRST_PUBLISH)
-        self.classifier.settle()
-        trained = sum(self.learner.cost.steps_per_level) > 0
-        means, unknown_below = self.learner.fitted_means()
-        candidate = Candidate(
-            weights=self.learner.weights() if trained else None,
-            rehearsed=self.learner.classifier(),
-            means=means,
-            unknown_below=unknown_below,
-        )
-        if not candidate.sound:
-            self.drop("training diverged: a value is not finite, or beyond all measure")
-            return
-        judged = self.judged(candidate, self.exam())
-        if judged.verdict.passed:
-            self.swap_in(judged)
-            self.note("published", f"version {self.version}: {judged.verdict.reason}")
-        else:
-            self.verdict = judged.verdict
-            self.drop(judged.verdict.reason)
-
-    def drop(self, reason: str) -> None:
-        """Go on from the last good generation."""
-        super().drop(reason)
-        self.learner.restore(self.good_weights, self.good_rehearsed)
-
-    def finish(self) -> None:
-        """Publish what was rehearsed since the last generation, and save."""
-        start = time.perf_counter()
-        if self.n_taught:
-            self.publish()
-        self.learn_s += time.perf_counter() - start
-        self.save("at the end")
-
-    def save(self, reason: str = "on time", *, within_budget: bool = False) -> None:
-        """Write a generation; nothing happens without a state directory.
-
-        Labels are safe without it: it only saves the time to learn them again after a crash.
-
-        Args:
-            reason: for the log.
-            within_budget: do nothing where today's budget of bytes written is spent.
-
-        Raises:
-            StateError: the disk refuses; the state before is still there.
-        """
-        if self.store is None or not len(self.memory):
-            return
-        if within_budget and self.store.written_today > self.config.write_bytes_per_day:
-            return
-        start = time.perf_counter()
-        saving.save(self, self.store, saving.TrainerCheckpoint.of(self), reason)
-        self.save_s += time.perf_counter() - start
+    def close(self) -> None:
+        """Release the state."""
+        if self.store is not None:
+            self.store.close()
 
     def __enter__(self) -> Session:
         return self
@@ -194,26 +126,150 @@ class Session(Knowledge):
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def restore_slow(self, slow: saving.TrainerCheckpoint) -> None:
-        """Go on training from a saved generation."""
-        assert self.store is not None
-        record_bytes = self.codec.record_bytes + SEQ_BYTES
-        records, found = saving.records_of(self.store, slow.seqs, record_bytes)
-        held = {"records": records, "labels": slow.labels[found]}
-        self.memory = LatentMemory.from_arrays(held, slow.memory_facts, self.config.memory_bytes)
-        self.learner.memory = self.memory
-        self.learner.restore(slow.weights or self.good_weights, slow.rows, slow.prior)
-        self.learner.cost = type(self.learner.cost)(**slow.facts["cost"])
-        self.credit_macs = float(slow.facts["credit_macs"])
-        self.next_publish = float(slow.facts["next_publish"])
+    def __getattr__(self, name: str) -> Any:
+        """Return what moved to `learned` in 0.2, with a warning."""
+        if name not in {"classes", "classifier", "history", "version", "n_taught",
+                        "n_quarantined", "verdict"}:  # fmt: skip
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        warnings.warn(
+            f"Session.{name} is deprecated; use Session.learned.{name}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(self.learned, name)
 
-    def _build(self) -> None:
-        record_bytes = self.codec.record_bytes + SEQ_BYTES
-        self.memory = LatentMemory(record_bytes, self.config.memory_bytes, self.config.seed)
-        self.learner = Learner(
-            adaptive_blocks(self.bundle, allow_code=self.engines.allow_code),
-            self.bundle.levels, self.memory, self.codec, self.schedule, self.config,
-            n_threads=self.engines.n_threads,
-        )  # fmt: skip
-        self.good_weights = self.learner.weights()
-        self.good_rehearsed = self.learner.classifier()
+    def position(self, key: str) -> int:
+        """Return the position at which an interrupted stream continues. 0 for a fresh one."""
+        return int(self.store.facts.get("positions", {}).get(key, 0)) if self.store else 0
+
+    def observe_many(
+        self, frames: Sequence[Frame], positions: Mapping[str, int] | None = None
+    ) -> list[Prediction]:
+        """Answer frames, learning each labelled one before the next is answered.
+
+        When this returns, every label among them survives any crash. The engines run the batch at
+        once. Class means learn each label before the next frame of the batch is answered. Ridge
+        and rehearsal learn at the end of the batch.
+
+        Args:
+            frames: frames, some with labels.
+            positions: positions in streams, to keep with the labels.
+
+        Raises:
+            LabelError: a label cannot be used. The batch is not learned.
+            StateError: the disk refuses. The batch is not learned, and the session can go on.
+        """
+        for frame in frames:
+            if frame.label is not None:
+                check_label(frame.label)
+        start, learned_s = time.perf_counter(), self.learn_s
+        predictions = self.observe_features(frames, self.perception.perceive(frames), positions)
+        answer_s = time.perf_counter() - start - (self.learn_s - learned_s)
+        each_ms = answer_s * 1e3 / max(len(frames), 1)
+        return [replace(prediction, latency_ms=each_ms) for prediction in predictions]
+
+    def observe_features(
+        self,
+        frames: Sequence[Frame],
+        features: Features,
+        positions: Mapping[str, int] | None = None,
+    ) -> list[Prediction]:
+        """Do as `observe_many` with frames whose features are known.
+
+        Raises:
+            StateError: the disk refuses. The batch is not learned, and the session can go on.
+        """
+        metadata = {} if positions is None else {"positions": dict(positions)}
+        draft = self.learned.draft()
+        predictions, batch = acknowledge(draft, frames, features, self.store, metadata)
+        self._use(draft)
+        answered = time.perf_counter()
+        if batch is not None:
+            self.learned.learn(batch)
+            self.train_on(batch)
+        self.learn_s += time.perf_counter() - answered
+        return predictions
+
+    def train_on(self, batch: LabelledBatch) -> None:
+        """Train on labels, and publish a candidate if enough were learned."""
+        self.training.learn(batch)
+        if self.learner.diverged:
+            self.drop("training diverged: a loss is not finite")
+        if self.training.is_due(self.learned.n_taught):
+            self.publish()
+
+    def publish(self) -> None:
+        """Make a candidate of what was trained, and answer with it if the publish gate agrees."""
+        learned = self.learned
+        if not len(self.training.memory):
+            return
+        learned.classifier.solve()
+        candidate = self.training.candidate(learned.n_taught)
+        if candidate.diverged:
+            self.drop("training diverged: a value is not finite or too large")
+            return
+        incumbent = learned.incumbent(self.perception.engine)
+        evaluation = evaluate(candidate, incumbent, self.perception.build_engine, lambda: 1.0)
+        if not evaluation.verdict.passed:
+            learned.verdict = evaluation.verdict
+            self.drop(evaluation.verdict.reason)
+            return
+        learned.publish(evaluation)
+        self._use(learned, evaluation.engine)
+        self._note("published", f"version {learned.version}: {evaluation.verdict.reason}")
+
+    def drop(self, reason: str) -> None:
+        """Drop what was trained since the last published version, and log the reason."""
+        _log.error("candidate dropped, going on from the last good version: %s", reason)
+        self._note("dropped", reason)
+        self.learner.restore(self.learned.weights, self.learned.classifier.rehearsed)
+
+    def finish(self) -> None:
+        """Publish what was trained since the last version, and save."""
+        start = time.perf_counter()
+        if self.learned.n_taught:
+            self.publish()
+        self.learn_s += time.perf_counter() - start
+        self.save("at the end")
+
+    def save(self, reason: str = "on time", *, within_budget: bool = False) -> None:
+        """Write a generation. Nothing happens without a state.
+
+        Labels are safe without it. It saves the time to learn them again after a crash.
+
+        Args:
+            reason: why, for the log.
+            within_budget: do nothing if the bytes of today are spent.
+
+        Raises:
+            StateError: the disk refuses. The state before is still there.
+        """
+        if self.store is None or not len(self.training.memory):
+            return
+        if within_budget and self.store.written_today > self.config.write_bytes_per_day:
+            return
+        training = self.training.checkpoint(self.store.last_seq, self.learned)
+        save(self.store, self.bundle, self.config, self.learned, training, reason)
+
+    def _use(self, learned: LearnedModel, engine: Engine | None = None) -> None:
+        """Answer with another model, and another engine if its weights are others."""
+        self.learned = self.perception.model = learned
+        if engine is not None:
+            self.perception.engine = engine
+
+    def _note(self, kind: str, text: str) -> None:
+        if self.store is not None:
+            self.store.events.note(kind, text)
+
+    def _recover(self, store: Store) -> int:
+        """Take over what the state holds; return how many labels were learned again."""
+        recovery = Recovery(store, self.bundle, self.config)
+        model = recovery.model
+        model.weights = model.weights or self.learned.weights
+        self._use(model, self.perception.build_engine(model.weights) if model.version else None)
+        if recovery.checkpoint is not None:
+            self.training.restore(recovery.checkpoint, store, model)
+        for labels in recovery.batches():
+            batch = model.relearn(labels, recovery.upto, self.perception.features_of)
+            self.train_on(batch.after(recovery.trained_upto))
+        return recovery.finish()

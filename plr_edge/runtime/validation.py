@@ -1,4 +1,4 @@
-"""Judging: a candidate beside what answers now, before the canary gate. Any thread may do it."""
+"""Validation: a candidate is evaluated beside the current version. Any thread may do it."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ import numpy as np
 from plr_edge.classifiers.class_means import ClassMeans
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.engines import Engine
-from plr_edge.runtime.publish_gate import Verdict, judge
+from plr_edge.runtime.publish_gate import Verdict, decide
 
-_DIVERGED = 1e6  # a weight; those of trained networks stay below a hundred
-_BATCH = 8  # canaries: 5 ms of MobileNetV2's adaptive part
+_MAX_VALUE = 1e6  # of a weight; those of trained networks stay below a hundred
+_BATCH = 8  # held-out latents at once: 5 ms of MobileNetV2's adaptive part
 
 
 @dataclass(frozen=True)
@@ -23,10 +23,10 @@ class Candidate:
     """What training offers to answer with.
 
     Attributes:
-        weights: of the adaptive part by name; None where nothing was trained yet.
-        rehearsed: (K, D) float32, rows of the cosine classifier.
-        means: class means of the latent memory, by these weights.
-        unknown_below: the cosine to them below which a frame is unknown.
+        weights: weights of the adaptive part by name. None if nothing was trained yet.
+        rehearsed: (K, D) float32 weight of the cosine classifier.
+        means: class means of the latent memory, computed with these weights.
+        unknown_below: cosine similarity to the nearest mean below which a frame is unknown.
     """
 
     weights: Mapping[str, np.ndarray] | None
@@ -35,19 +35,19 @@ class Candidate:
     unknown_below: float
 
     @property
-    def sound(self) -> bool:
-        """Whether no value shows that training diverged."""
-        return sound([*(self.weights or {}).values(), self.rehearsed, self.means.sums])
+    def diverged(self) -> bool:
+        """Whether a value shows that training diverged."""
+        return has_diverged([*(self.weights or {}).values(), self.rehearsed, self.means.sums])
 
 
 @dataclass(frozen=True)
 class Incumbent:
-    """What a candidate is held against: what answers at one instant, and the canaries then.
+    """What a candidate is compared with: what answers at one instant, and the hold-out set then.
 
     Attributes:
         classifier: a copy that later labels do not change.
-        engine: that answers.
-        latents: (n, *latent shape) float32, held out.
+        engine: the adaptive part.
+        latents: (n, *latent shape) float32 held-out latents.
         taps: (n, T) float32.
         labels: (n,) int64 class indices.
     """
@@ -60,60 +60,69 @@ class Incumbent:
 
 
 @dataclass(frozen=True)
-class Judged:
-    """A candidate after the gate, ready to be swapped in."""
+class Evaluation:
+    """A candidate after the publish gate.
+
+    Attributes:
+        candidate: what was evaluated.
+        engine: the adaptive part with its weights. None if it has none.
+        verdict: whether it may answer.
+    """
 
     candidate: Candidate
     engine: Engine | None
     verdict: Verdict
 
 
-def sound(arrays: Iterable[np.ndarray]) -> bool:
-    """Say whether every value is finite, and none so large that training must have diverged."""
-    return all(np.abs(array).max(initial=0.0) < _DIVERGED for array in arrays)
-
-
-def judged(
+def evaluate(
     candidate: Candidate,
-    exam: Incumbent,
-    build: Callable[[Mapping[str, np.ndarray], Callable[[], None]], Engine],
+    incumbent: Incumbent,
+    build_engine: Callable[[Mapping[str, np.ndarray], Callable[[], None]], Engine],
     share: Callable[[], float],
-) -> Judged:
-    """Let the canaries judge a candidate.
+) -> Evaluation:
+    """Evaluate a candidate on the hold-out set.
 
     Args:
         candidate: what training offers.
-        exam: what it is held against.
-        build: makes an engine of weights, and calls its second argument now and then.
-        share: of the time that this may take, 0..1; it rests in between.
+        incumbent: what it is compared with.
+        build_engine: builds an engine from weights, and calls its second argument now and then.
+        share: returns the share of the time that this may take, 0..1. It sleeps in between.
     """
-    new, engine = copy.copy(exam.classifier), exam.engine
-    new.take_means(candidate.means, candidate.unknown_below)
+    new, engine = copy.copy(incumbent.classifier), incumbent.engine
+    new.replace_means(candidate.means, candidate.unknown_below)
     if candidate.weights is not None:
         new.rehearsed = candidate.rehearsed
-        rest = _Rests(share)
-        engine = build(candidate.weights, rest)
+        rest = _Rest(share)
+        engine = build_engine(candidate.weights, rest)
         rest()
-    before = _answers(exam.classifier, exam.engine, exam, share)
-    verdict = judge(exam.labels, before, _answers(new, engine, exam, share))
-    return Judged(candidate, engine if candidate.weights is not None else None, verdict)
+    before = _answers(incumbent.classifier, incumbent.engine, incumbent, share)
+    verdict = decide(incumbent.labels, before, _answers(new, engine, incumbent, share))
+    return Evaluation(candidate, engine if candidate.weights is not None else None, verdict)
+
+
+def has_diverged(arrays: Iterable[np.ndarray]) -> bool:
+    """Return whether a value is not finite, or so large that training must have diverged."""
+    return not all(np.abs(array).max(initial=0.0) < _MAX_VALUE for array in arrays)
 
 
 def _answers(
-    classifier: CombinedClassifier, engine: Engine, exam: Incumbent, share: Callable[[], float]
+    classifier: CombinedClassifier,
+    engine: Engine,
+    incumbent: Incumbent,
+    share: Callable[[], float],
 ) -> np.ndarray:
-    """Return the class index (n,) that is answered to each canary, a slice at a time."""
-    answers, rest = [np.zeros(0, np.int64)], _Rests(share)
-    for i in range(0, len(exam.labels), _BATCH):
+    """Return the class index (n,) answered to each held-out latent, a few at a time."""
+    answers, rest = [np.zeros(0, np.int64)], _Rest(share)
+    for i in range(0, len(incumbent.labels), _BATCH):
         rows = slice(i, i + _BATCH)
-        features = engine.run(exam.latents[rows])[0]
-        answers.append(classifier.answer_many(exam.taps[rows], features)[0].argmax(1))
+        features = engine.run(incumbent.latents[rows])[0]
+        answers.append(classifier.answer_many(incumbent.taps[rows], features)[0].argmax(1))
         rest()
     return np.concatenate(answers)
 
 
-class _Rests:
-    """Sleeps so long that this thread runs for no more than its share of the time."""
+class _Rest:
+    """Sleeps for so long that this thread uses no more than its share of the time."""
 
     def __init__(self, share: Callable[[], float]) -> None:
         self._share, self._since = share, time.thread_time()

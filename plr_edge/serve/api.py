@@ -1,6 +1,7 @@
 """The HTTP interface: teach, predict, undo, health, metrics, events, and the page.
 
 Knows a `Robot`, which executes requests between two frames. No request names a path or an address.
+Needs the extra `serve`. Handlers have no docstrings, because FastAPI would publish them.
 """
 
 import asyncio
@@ -16,138 +17,124 @@ from importlib.resources import files
 from typing import Any
 
 import numpy as np
+from fastapi import Depends, FastAPI, HTTPException, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import (
+    HTMLResponse,
+    JSONResponse,
+    PlainTextResponse,
+    Response,
+    StreamingResponse,
+)
+from fastapi.security import HTTPBearer
 from PIL import Image
 
-from plr_edge.errors import LabelError, MissingExtraError, PlrEdgeError, StateError, StreamError
+from plr_edge.errors import LabelError, PlrEdgeError, StateError, StreamError
 from plr_edge.robot.robot import Robot
-from plr_edge.runtime.perception import FrozenOutput
+from plr_edge.runtime.prediction import FrozenOutput
+from plr_edge.serve.auth import TOKEN_POSTS, TokenCheck
 from plr_edge.serve.events import MAX_LISTENERS, event_stream
-from plr_edge.serve.limits import PARSED, Limits, Rate
-from plr_edge.serve.metrics import metrics_text
+from plr_edge.serve.limits import Rate, RequestLimits
+from plr_edge.serve.metrics import CONTENT_TYPE, metrics_text
+from plr_edge.serve.schemas import REFUSALS, ParsedRoute, Predict, Teach, Undo
 from plr_edge.stream.decode import decode_image
 
 _ANSWER_S = 10.0
-_MAX_IMAGES = 32
 _AT_ONCE = 4  # images answered between two frames
 _PIECE = 1 << 16  # characters of base64: longer pieces block every other thread
 _LABELS_PER_S, _BURST = 30.0, 300.0
-_OPEN = {"/predict"}
-_REFUSALS = {
-    400: "request body is not valid JSON",
-    401: "the token is missing or wrong",
-    404: "not found",
-    408: "the request body arrived too slowly",
-    413: "the request body is too large",
-    415: "compressed request bodies are not supported",
-    422: "a field is invalid, or there is no such frame, label or generation",
-    429: "too many labels per second",
-    503: "too many requests at once",
-    507: "the state cannot be written; nothing was taught",
+_PICTURE: dict[str, Any] = {
+    "response_class": Response,
+    "responses": {200: {"content": {"image/jpeg": {}}}},
 }
-_ADMIN = {"/teach", "/undo", "/rollback", "/pause", "/resume", "/save"}
 
 
-def make_app(robot: Robot, token: str) -> Any:
+def make_app(robot: Robot, token: str) -> FastAPI:
     """Build the ASGI application.
 
     Args:
         robot: robot to serve.
         token: token that requests need to teach or to change anything.
-
-    Raises:
-        MissingExtraError: the extra `serve` is not installed.
     """
-    try:
-        from fastapi import Depends, FastAPI, HTTPException, Request
-        from fastapi.exceptions import RequestValidationError
-        from fastapi.responses import (
-            HTMLResponse,
-            JSONResponse,
-            PlainTextResponse,
-            Response,
-            StreamingResponse,
-        )
-        from fastapi.routing import APIRoute
-        from fastapi.security import HTTPBearer
-        from pydantic import BaseModel, ConfigDict, Field
-    except ImportError:
-        raise MissingExtraError(
-            "serving needs the extra `serve`: pip install 'plr-edge[serve]'"
-        ) from None
+    app = FastAPI(title="plr-edge", docs_url=None, redoc_url=None, responses=REFUSALS)
+    app.router.route_class = ParsedRoute
+    app.add_exception_handler(RequestValidationError, _wrong_field)  # type: ignore[arg-type]
+    app.add_middleware(RequestLimits, auth=TokenCheck(token))
+    posted, got = _PostHandlers(robot), _GetHandlers(robot)
+    described = [Depends(HTTPBearer(auto_error=False))]  # `TokenCheck` checks; this describes it
+    posts: dict[str, Callable[..., Any]] = {
+        "/teach": posted.teach, "/predict": posted.predict, "/undo": posted.undo,
+        "/rollback": posted.rollback, "/save": posted.save, "/pause": posted.pause,
+        "/resume": posted.resume,
+    }  # fmt: skip
+    for path, handler in posts.items():
+        needs = described if path in TOKEN_POSTS else None
+        app.post(path, dependencies=needs)(handler)
+    app.get("/classes")(got.classes)
+    app.get("/health")(got.health)
+    app.get("/metrics", response_class=PlainTextResponse)(got.metrics)
+    app.get("/events", response_class=StreamingResponse)(got.events)
+    app.get("/frame.jpg", **_PICTURE)(got.frame)
+    app.get("/thumbnails/{index}.jpg", **_PICTURE)(got.thumbnail)
+    app.get("/asked/{sequence}.jpg", **_PICTURE)(got.stranger)
+    app.get("/", response_class=HTMLResponse)(got.page)
+    return app
 
-    class Strict(BaseModel):
-        model_config = ConfigDict(extra="forbid", strict=True)
 
-    class Parsed(Request):
-        async def json(self) -> Any:
-            return self.scope[PARSED]
+class _PostHandlers:
+    """What is posted: asked of the robot between two frames."""
 
-    class Route(APIRoute):
-        def get_route_handler(self) -> Callable[[Request], Any]:
-            handler = super().get_route_handler()
+    def __init__(self, robot: Robot) -> None:
+        self._robot = robot
+        self._images_thread = ThreadPoolExecutor(1, "images")
+        self._rate = Rate(_LABELS_PER_S, _BURST)
 
-            async def handle(request: Request) -> Any:
-                return await handler(Parsed(request.scope, request.receive))
+    async def teach(self, body: Teach) -> dict[str, Any]:
+        n = len(body.images) if body.images else body.last
+        if not self._rate.take(n):
+            wait = {"Retry-After": str(self._rate.wait_s(n))}
+            raise HTTPException(429, f"more than {_LABELS_PER_S:g} labels per second", wait)
+        fields = body.model_dump(exclude={"images"})
+        seen = await self._encoded(body.images) if body.images else None
+        act = partial(self._robot.requests.teach, **fields, encoded=seen)
+        answer: dict[str, Any] = await self._asked(act)
+        return answer
 
-            return handle
+    async def predict(self, body: Predict) -> list[dict[str, Any]]:
+        seen, answers = await self._encoded(body.images), list[dict[str, Any]]()
+        for start in range(0, len(seen), _AT_ONCE):
+            act = partial(self._robot.requests.predict, encoded=seen[start : start + _AT_ONCE])
+            answers += await self._asked(act, changes=False)
+        return answers
 
-    class Teach(Strict):
-        label: str = Field(max_length=200)
-        last: int = Field(1, ge=1, le=150, description="Number of newest frames to label.")
-        stamp_ns: int | None = Field(
-            None, ge=0, lt=2**63, description="Stamp of the frame to label."
-        )
-        sequence: int | None = Field(
-            None, ge=1, lt=2**63,
-            description="Number of the frame to label, or of a run that the robot asked about.",
-        )  # fmt: skip
-        images: list[str] | None = Field(
-            None, min_length=1, max_length=_MAX_IMAGES, description="Image files in base64."
-        )
-        key: str | None = Field(
-            None,
-            pattern=r"^[A-Za-z0-9_-]{1,64}$",
-            description="Idempotency key. A repeated request with the same key teaches once.",
-        )
+    async def undo(self, body: Undo) -> dict[str, Any]:
+        filters = body.model_dump(exclude_none=True)
+        if not filters:
+            raise HTTPException(422, f"nothing to undo; give one of {', '.join(Undo.model_fields)}")
+        answer: dict[str, Any] = await self._asked(partial(self._robot.requests.undo, **filters))
+        return answer
 
-    class Predict(Strict):
-        images: list[str] = Field(
-            min_length=1, max_length=_MAX_IMAGES, description="Image files in base64."
-        )
+    async def rollback(self) -> dict[str, Any]:
+        answer: dict[str, Any] = await self._asked(self._robot.requests.rollback)
+        return answer
 
-    class Undo(Strict):
-        last: int | None = Field(None, ge=1, le=100_000, description="Only the last of them.")
-        name: str | None = Field(None, max_length=200, description="Of this class.")
-        source: str | None = Field(None, max_length=1_000, description="Source starts with this.")
-        seqs: list[int] | None = Field(None, min_length=1, max_length=1_000)
-        since_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
-        until_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
+    async def save(self) -> dict[str, Any]:
+        answer: dict[str, Any] = await self._asked(self._robot.requests.save)
+        return answer
 
-    class Refusal(BaseModel):
-        detail: str
+    async def pause(self) -> dict[str, Any]:
+        act = partial(self._robot.pause, True)
+        answer: dict[str, Any] = await self._asked(act, changes=False)
+        return answer
 
-    refusals: dict[int | str, dict[str, Any]] = {
-        status: {"description": text, "model": Refusal} for status, text in _REFUSALS.items()
-    }
-    app = FastAPI(title="plr-edge", docs_url=None, redoc_url=None, responses=refusals)
-    app.router.route_class = Route
+    async def resume(self) -> dict[str, Any]:
+        act = partial(self._robot.pause, False)
+        answer: dict[str, Any] = await self._asked(act, changes=False)
+        return answer
 
-    @app.exception_handler(RequestValidationError)
-    async def wrong_field(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
-        where = ".".join(map(str, first["loc"][1:]))
-        return JSONResponse({"detail": f"{where}: {first['msg']}".lstrip(": ")}, 422)
-
-    app.add_middleware(Limits, token=token, open_posts=_OPEN, admin_posts=_ADMIN)
-    admin = [
-        Depends(HTTPBearer(auto_error=False))
-    ]  # for the API description; `Limits` checks the token
-    images_thread = ThreadPoolExecutor(1, "images")
-    rate = Rate(_LABELS_PER_S, _BURST)
-
-    async def asked(act: Callable[[], Any], *, changes: bool = True) -> Any:
+    async def _asked(self, act: Callable[[], Any], *, changes: bool = True) -> Any:
         try:
-            future = asyncio.wrap_future(robot.call(act, changes=changes))
+            future = asyncio.wrap_future(self._robot.call(act, changes=changes))
             return await asyncio.wait_for(future, _ANSWER_S)
         except (LabelError, StreamError) as error:
             raise HTTPException(422, str(error)) from None
@@ -158,120 +145,72 @@ def make_app(robot: Robot, token: str) -> Any:
         except (TimeoutError, asyncio.TimeoutError, CancelledError):
             raise HTTPException(503, "busy; try again", {"Retry-After": "1"}) from None
 
-    async def looked(images: list[str]) -> list[FrozenOutput]:
+    async def _encoded(self, images: list[str]) -> list[FrozenOutput]:
         """Decode images and run the frozen part on them, on a thread of their own."""
         stamp_ns, loop = time.time_ns(), asyncio.get_running_loop()
+        thread, encode = self._images_thread, self._robot.requests.encode
         try:
-            seen = []
+            seen = list[FrozenOutput]()
             for image in images:
-                pixels = await loop.run_in_executor(images_thread, _decoded, image)
-                seen += await loop.run_in_executor(
-                    images_thread, robot.look, [pixels], "api", stamp_ns
-                )
+                pixels = await loop.run_in_executor(thread, _decoded, image)
+                seen += await loop.run_in_executor(thread, encode, [pixels], "api", stamp_ns)
             return seen
         except (binascii.Error, ValueError):
             raise HTTPException(422, "an image is not valid base64") from None
         except StreamError as error:
             raise HTTPException(422, str(error)) from None
 
-    @app.post("/teach", dependencies=admin)
-    async def teach(body: Teach) -> dict[str, Any]:
-        n = len(body.images) if body.images else body.last
-        if not rate.take(n):
-            wait = {"Retry-After": str(rate.wait_s(n))}
-            raise HTTPException(429, f"more than {_LABELS_PER_S:g} labels per second", wait)
-        fields = body.model_dump(exclude={"images"})
-        seen = await looked(body.images) if body.images else None
-        answer: dict[str, Any] = await asked(lambda: robot.teach(**fields, looked=seen))
-        return answer
 
-    @app.post("/predict")
-    async def predict(body: Predict) -> list[dict[str, Any]]:
-        seen, answers = await looked(body.images), list[dict[str, Any]]()
-        for start in range(0, len(seen), _AT_ONCE):
-            act = partial(robot.predict, looked=seen[start : start + _AT_ONCE])
-            answers += await asked(act, changes=False)
-        return answers
+class _GetHandlers:
+    """What can be got: read from the robot at any time."""
 
-    @app.post("/undo", dependencies=admin)
-    async def undo(body: Undo) -> dict[str, Any]:
-        filters = body.model_dump(exclude_none=True)
-        if not filters:
-            raise HTTPException(422, f"nothing to undo; give one of {', '.join(Undo.model_fields)}")
-        answer: dict[str, Any] = await asked(lambda: robot.undo(**filters))
-        return answer
+    def __init__(self, robot: Robot) -> None:
+        self._robot = robot
 
-    @app.post("/rollback", dependencies=admin)
-    async def rollback() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(robot.rollback)
-        return answer
+    async def classes(self) -> list[dict[str, Any]]:
+        return self._robot.requests.classes()
 
-    @app.post("/save", dependencies=admin)
-    async def save() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(robot.save)
-        return answer
+    async def health(self) -> dict[str, Any]:
+        return self._robot.health()
 
-    @app.post("/pause", dependencies=admin)
-    async def pause() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(lambda: robot.pause(True), changes=False)
-        return answer
+    async def metrics(self) -> PlainTextResponse:
+        return PlainTextResponse(metrics_text(self._robot), media_type=CONTENT_TYPE)
 
-    @app.post("/resume", dependencies=admin)
-    async def resume() -> dict[str, Any]:
-        answer: dict[str, Any] = await asked(lambda: robot.pause(False), changes=False)
-        return answer
-
-    @app.get("/classes")
-    async def classes() -> list[dict[str, Any]]:
-        return robot.classes()
-
-    @app.get("/health")
-    async def health() -> dict[str, Any]:
-        return robot.health()
-
-    @app.get("/metrics", response_class=PlainTextResponse)
-    async def metrics() -> PlainTextResponse:
-        return PlainTextResponse(metrics_text(robot), media_type="text/plain; version=0.0.4")
-
-    @app.get("/events", response_class=StreamingResponse)
-    async def events() -> StreamingResponse:
-        if len(robot.listeners) >= MAX_LISTENERS:
+    async def events(self) -> StreamingResponse:
+        if len(self._robot.listeners) >= MAX_LISTENERS:
             raise HTTPException(503, "too many listeners", {"Retry-After": "5"})
-        return StreamingResponse(event_stream(robot), media_type="text/event-stream")
+        return StreamingResponse(event_stream(self._robot), media_type="text/event-stream")
 
-    async def picture(image: np.ndarray | None, side: int, missing: str) -> Response:
-        if image is None:
-            raise HTTPException(404, missing)
-        return Response(await asyncio.to_thread(_jpeg, image, side), media_type="image/jpeg")
+    async def frame(self) -> Response:
+        latest = self._robot.latest
+        return await _picture(latest[0].image if latest else None, 480, "no frame yet")
 
-    picture_of: dict[str, Any] = {
-        "response_class": Response,
-        "responses": {200: {"content": {"image/jpeg": {}}}},
-    }
-
-    @app.get("/frame.jpg", **picture_of)
-    async def frame() -> Response:
-        latest = robot.latest
-        return await picture(latest[0].image if latest else None, 480, "no frame yet")
-
-    @app.get("/thumbnails/{index}.jpg", **picture_of)
-    async def thumbnail(index: int) -> Response:
-        names = robot.live.classes
-        image = robot.thumbnails.get(names[index]) if 0 <= index < len(names) else None
-        return await picture(image, 96, "no image of this class since the start")
-
-    @app.get("/asked/{sequence}.jpg", **picture_of)
-    async def stranger(sequence: int) -> Response:
-        run = robot.strangers.asked.get(sequence)
-        return await picture(
-            run[-1].frame.image if run else None, 96, "the robot did not ask about this frame"
+    async def thumbnail(self, index: int) -> Response:
+        names = self._robot.model.learned.classes
+        image = (
+            self._robot.requests.thumbnails.get(names[index]) if 0 <= index < len(names) else None
         )
+        return await _picture(image, 96, "no image of this class since the start")
 
-    @app.get("/", response_class=HTMLResponse)
-    async def page() -> HTMLResponse:
+    async def stranger(self, sequence: int) -> Response:
+        run = self._robot.novelty.asked.get(sequence)
+        image = run[-1].frame.image if run else None
+        return await _picture(image, 96, "the robot did not ask about this frame")
+
+    async def page(self) -> HTMLResponse:
         return HTMLResponse(files("plr_edge.serve").joinpath("page.html").read_text())
 
-    return app
+
+async def _wrong_field(_: Request, error: RequestValidationError) -> JSONResponse:
+    first = error.errors()[0]
+    where = ".".join(map(str, first["loc"][1:]))
+    return JSONResponse({"detail": f"{where}: {first['msg']}".lstrip(": ")}, 422)
+
+
+async def _picture(image: np.ndarray | None, side: int, missing: str) -> Response:
+    if image is None:
+        raise HTTPException(404, missing)
+    return Response(await asyncio.to_thread(_jpeg, image, side), media_type="image/jpeg")
 
 
 def _decoded(text: str) -> np.ndarray:

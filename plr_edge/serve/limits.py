@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
-import hmac
 import json
 import math
 import time
-from collections.abc import Awaitable, Callable, MutableMapping, Set
+from collections.abc import Awaitable, Callable, MutableMapping
 from dataclasses import dataclass
 from typing import Any
+
+from plr_edge.serve.auth import TokenCheck
 
 _MAX_BODY_BYTES = 4 << 20
 _MAX_OPEN_BODY_BYTES = 1 << 20  # of who has no token
@@ -34,31 +35,23 @@ class Body:
     parsed: Any
 
 
-class Limits:
+class RequestLimits:
     """Refuse bodies that are large, slow, deep or encoded, and more requests than can be served.
 
-    Who may not ask is refused before a byte of the body is read; who sends slowly keeps nobody else
-    out, as reading has limits of its own.
+    Whoever lacks the token is refused before a byte of the body is read; slow senders keep nobody
+    else out, as reading has limits of its own.
     """
 
     def __init__(
-        self,
-        app: Callable[[Scope, Receive, Send], Awaitable[None]],
-        *,
-        token: str,
-        open_posts: Set[str],
-        admin_posts: Set[str],
+        self, app: Callable[[Scope, Receive, Send], Awaitable[None]], *, auth: TokenCheck
     ) -> None:
         """Stand before an application.
 
         Args:
             app: the application.
-            token: for the paths in `admin_posts`.
-            open_posts: paths that take a body from everybody.
-            admin_posts: paths that take one from who has the token.
+            auth: decides who may send a body, and who may send a large one.
         """
-        self._app, self._token = app, token.encode()
-        self._open, self._admin = open_posts, admin_posts
+        self._app, self._auth = app, auth
         self._in_flight = self._reading_bytes = 0
         self._parsing = asyncio.Lock()  # of large bodies: one at a time
 
@@ -69,7 +62,7 @@ class Limits:
             return
         body = b""
         if scope["method"] not in ("GET", "HEAD"):
-            read = self._unwanted(scope) or await self._body(scope, receive)
+            read = self._auth.refusal(scope) or await self._body(scope, receive)
             if isinstance(read, tuple):
                 await _refuse(send, *read)
                 return
@@ -84,25 +77,10 @@ class Limits:
         finally:
             self._in_flight -= counted
 
-    def _has_token(self, scope: Scope) -> bool:
-        given = b"".join(value for name, value in scope["headers"] if name == b"authorization")
-        return hmac.compare_digest(given, b"Bearer " + self._token)
-
-    def _unwanted(self, scope: Scope) -> tuple[int, str] | None:
-        """Return a status and a reason where a request is refused unread."""
-        if scope["method"] != "POST":
-            return 405, "GET and POST are understood"
-        if scope["path"] in self._admin:
-            if not self._has_token(scope):
-                return 401, "give the token: Authorization: Bearer TOKEN"
-        elif scope["path"] not in self._open:
-            return 404, "there is nothing to post to here"
-        return None
-
     async def _body(self, scope: Scope, receive: Receive) -> Body | tuple[int, str]:
         """Read a body; returns a status and a reason where it is refused."""
         headers = {name.lower(): value for name, value in scope["headers"]}
-        most = _MAX_BODY_BYTES if self._has_token(scope) else _MAX_OPEN_BODY_BYTES
+        most = _MAX_BODY_BYTES if self._auth.has_token(scope) else _MAX_OPEN_BODY_BYTES
         too_large = (413, f"a body may have {most} bytes")
         if headers.get(b"content-encoding", b"identity") != b"identity":
             return 415, "send bodies as they are"

@@ -1,150 +1,229 @@
-"""A robot as Prometheus text. Absent figures are left out; no class, path or token appears."""
+"""A robot as Prometheus metrics. Absent figures are left out; no class, path or token appears."""
 
 from __future__ import annotations
 
 import platform
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
-from typing import Any
 
-from plr_edge.robot.counts import BOUNDS_S
+from prometheus_client import CollectorRegistry, generate_latest
+from prometheus_client.metrics_core import (
+    CounterMetricFamily,
+    GaugeMetricFamily,
+    HistogramMetricFamily,
+    Metric,
+    SummaryMetricFamily,
+)
+from prometheus_client.registry import Collector
+
 from plr_edge.robot.robot import Robot
-from plr_edge.robot.states import STATES
+from plr_edge.robot.status import BOUNDS_S, STATES
 
-Samples = Iterable[tuple[str, Mapping[str, str], float | int | None]]  # suffix, labels, value
+Number = float | int
+CONTENT_TYPE = "text/plain; version=0.0.4"  # the text format that `generate_latest` writes
 
 
 def metrics_text(robot: Robot) -> str:
-    """Return the exposition (text format 0.0.4); any thread may ask."""
-    blocks = (_block(*family) for family in _families(robot))
-    return "".join(block for block in blocks if block)
+    """Return the exposition in text format 0.0.4; safe to call from any thread."""
+    registry = CollectorRegistry(auto_describe=False)
+    registry.register(RobotCollector(robot))
+    return generate_latest(registry).decode()
 
 
-def _families(robot: Robot) -> Iterable[tuple[str, str, str, Samples]]:
-    """Yield name, type, help and samples."""
-    live, counts, sensed = robot.live, robot.counts, robot.sensors.now
-    decision, report = robot.overseer.decision, robot.live.report
-    yield "build_info", "gauge", "What runs.", [("", _build(robot), 1)]
-    yield (
-        "state",
-        "gauge",
-        "1 for the state that it is in.",
-        [("", {"state": state}, int(state == robot.state)) for state in STATES],
-    )
-    yield (
-        "frames_total",
-        "counter",
-        "Frames by kind of source and outcome.",
-        [
-            ("", {"source": kind, "outcome": outcome}, n)
-            for (kind, outcome), n in sorted(counts.by.copy().items())
-        ],
-    )
-    yield "inference_seconds", "histogram", "From image to answer.", _histogram(robot)
-    yield _one("frames_late_total", "Answers older than the deadline.",
-               counts.n_late if counts.deadline_ms is not None else None)  # fmt: skip
-    yield _one("frames_per_second", "Frames answered.", robot.overseer.frames_per_s)
-    yield _one("unknown_ratio", "Unknown frames in the last hour.", robot.drift.unknown_ratio)
-    yield _one("unknown_drift_per_hour", "Its rise in an hour.", robot.drift.unknown_per_hour)
-    yield _one("confidence_drift_per_hour", "Rise of the mean confidence in an hour.",
-               robot.drift.confidence_per_hour)  # fmt: skip
-    yield _one("classes", "Classes known.", len(live.classes))
-    yield _one("version", "Version that answers.", live.version)
-    yield _one("labels_learned_total", "Labels learned.", live.n_taught)
-    yield _one("labels_quarantined_total", "Labels like mistakes.", live.n_quarantined)
-    yield _one("generations_refused_total", "Candidates that did not pass.", live.n_dropped)
-    yield "train_steps_total", "counter", "Training steps by level.", _levels(live.n_steps)
-    yield "train_step_seconds", "summary", "Processor time of steps by level.", [
-        *_levels(live.steps_s, "_sum"), *_levels(live.n_steps, "_count"),
-    ]  # fmt: skip
-    yield _one("trainer_up", "Whether the trainer runs.", int(live.trainer.alive))
-    yield _one("trainer_deaths_total", "Times that it ended.", live.trainer.n_deaths)
-    yield _one("governor_steps_per_second", "Steps that the governor allows.",
-               decision.steps_per_s if decision else None)  # fmt: skip
-    yield (
-        "governor_share",
-        "gauge",
-        "Share of the steps by level.",
-        _levels(decision.shares if decision else ()),
-    )
-    yield (
-        "energy_joules_total",
-        "counter",
-        "By rail; `total` is the board's, not one more.",
-        [("", {"rail": rail}, joules) for rail, joules in sorted(robot.sensors.rails_j.items())],
-    )
-    yield (
-        "power_watts",
-        "gauge",
-        "Mean of the last second by rail; `total` as above.",
-        [("", {"rail": rail}, watts) for rail, watts in sorted(sensed.rails_w.items())],
-    )
-    yield (
-        "temperature_celsius",
-        "gauge",
-        "By thermal zone.",
-        [("", {"zone": zone}, degrees) for zone, degrees in sorted(sensed.temps_c.items())],
-    )
-    memory = {**sensed.memory_bytes, "trainer_rss": report.get("rss_bytes")}
-    yield (
-        "memory_bytes",
-        "gauge",
-        "Of perception by kind, and of the trainer.",
-        [("", {"kind": kind}, n_bytes) for kind, n_bytes in sorted(memory.items())],
-    )
-    yield _one("replay_items", "Latents to rehearse from.", report.get("latents"))
-    yield _one("replay_bytes", "Bytes of them.", report.get("latents_bytes"))
-    yield _one("state_bytes", "Of the state on disk.", robot.overseer.state_bytes)
-    yield _one("state_written_bytes", "In 24 hours.", robot.overseer.written_bytes)
+class RobotCollector(Collector):
+    """Reads a robot's figures when Prometheus asks; it keeps none of its own."""
+
+    def __init__(self, robot: Robot) -> None:
+        """Read from `robot`."""
+        self._robot = robot
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield every family that has a sample."""
+        for family in (
+            *self._state(),
+            *self._frames(),
+            *self._learning(),
+            *self._training(),
+            *self._board(),
+            *self._storage(),
+        ):
+            if family.samples:
+                yield family
+
+    def _state(self) -> Iterator[Metric]:
+        robot = self._robot
+        build = GaugeMetricFamily(
+            "plr_edge_build_info", "Versions and engine in use.", labels=list(build_labels(robot))
+        )
+        build.add_metric(list(build_labels(robot).values()), 1)
+        yield build
+        yield _gauges(
+            "state",
+            "1 for the current state, 0 for the others.",
+            "state",
+            {state: int(state == robot.state) for state in STATES},
+        )
+        yield _gauge(
+            "frames_per_second", "Frames answered per second.", robot.governor_loop.frames_per_s
+        )
+
+    def _frames(self) -> Iterator[Metric]:
+        robot, stats = self._robot, self._robot.stats
+        frames = CounterMetricFamily(
+            "plr_edge_frames", "Frames by kind of source and outcome.", labels=["source", "outcome"]
+        )
+        for key, n in sorted(stats.by.copy().items()):
+            frames.add_metric(key, n)
+        yield frames
+        yield HistogramMetricFamily(
+            "plr_edge_inference_seconds",
+            "Time from image to answer.",
+            buckets=_cumulative(stats.in_bounds),
+            sum_value=stats.latency_sum_s,
+        )
+        yield _counter(
+            "frames_late",
+            "Answers that came after the deadline.",
+            stats.n_late if stats.deadline_ms is not None else None,
+        )
+        yield _gauge(
+            "unknown_ratio", "Share of unknown frames in the last hour.", robot.drift.unknown_ratio
+        )
+        yield _gauge(
+            "unknown_drift_per_hour",
+            "Change of the unknown share per hour.",
+            robot.drift.unknown_per_hour,
+        )
+        yield _gauge(
+            "confidence_drift_per_hour",
+            "Change of the mean confidence per hour.",
+            robot.drift.confidence_per_hour,
+        )
+
+    def _learning(self) -> Iterator[Metric]:
+        model, learned = self._robot.model, self._robot.model.learned
+        yield _gauge("classes", "Known classes.", len(learned.classes))
+        yield _gauge("version", "Version of the model that answers.", learned.version)
+        yield _counter("labels_learned", "Labels learned.", learned.n_taught)
+        yield _counter(
+            "labels_quarantined", "Labels that look like mistakes.", learned.n_quarantined
+        )
+        yield _counter(
+            "generations_refused", "Candidates that failed their check.", model.n_dropped
+        )
+
+    def _training(self) -> Iterator[Metric]:
+        trainer, decision = self._robot.model.trainer, self._robot.governor_loop.decision
+        yield _counters(
+            "train_steps", "Training steps by level.", "level", _by_level(trainer.n_steps)
+        )
+        seconds = SummaryMetricFamily(
+            "plr_edge_train_step_seconds",
+            "Processor time of training steps by level.",
+            labels=["level"],
+        )
+        for level, (n, total_s) in enumerate(zip(trainer.n_steps, trainer.steps_s, strict=True), 1):
+            seconds.add_metric([str(level)], n, total_s)
+        yield seconds
+        yield _gauge("trainer_up", "1 while the trainer runs.", int(trainer.process.alive))
+        yield _counter(
+            "trainer_deaths", "Times the trainer ended unexpectedly.", trainer.process.n_deaths
+        )
+        yield _gauge(
+            "governor_steps_per_second",
+            "Training steps that the governor allows.",
+            decision.steps_per_s if decision else None,
+        )
+        yield _gauges(
+            "governor_share",
+            "Share of the training steps by level.",
+            "level",
+            _by_level(decision.shares if decision else ()),
+        )
+
+    def _board(self) -> Iterator[Metric]:
+        sensors, report = self._robot.sensors, self._robot.model.trainer.report
+        yield _counters(
+            "energy_joules",
+            "Energy by rail; `total` is the whole board, not a further rail.",
+            "rail",
+            sensors.rails_j,
+        )
+        yield _gauges(
+            "power_watts",
+            "Mean power of the last second by rail; `total` as above.",
+            "rail",
+            sensors.now.rails_w,
+        )
+        yield _gauges(
+            "temperature_celsius", "Temperature by thermal zone.", "zone", sensors.now.temps_c
+        )
+        memory = {**sensors.now.memory_bytes, "trainer_rss": report.get("rss_bytes")}
+        yield _gauges(
+            "memory_bytes", "Memory of perception by kind, and of the trainer.", "kind", memory
+        )
+
+    def _storage(self) -> Iterator[Metric]:
+        loop, report = self._robot.governor_loop, self._robot.model.trainer.report
+        yield _gauge("replay_items", "Latents in the latent memory.", report.get("latents"))
+        yield _gauge("replay_bytes", "Size of the latent memory.", report.get("latents_bytes"))
+        yield _gauge("state_bytes", "Size of the state on disk.", loop.state_bytes)
+        yield _gauge(
+            "state_written_bytes",
+            "Bytes written to disk in the last 24 hours.",
+            loop.written_bytes,
+        )
 
 
-def _one(name: str, text: str, value: float | int | None) -> tuple[str, str, str, Samples]:
-    kind = "counter" if name.endswith("_total") else "gauge"
-    return name, kind, text, [("", {}, value)]
-
-
-def _levels(values: Iterable[float | int], suffix: str = "") -> list[Any]:
-    return [(suffix, {"level": str(level)}, value) for level, value in enumerate(values, 1)]
-
-
-def _histogram(robot: Robot) -> Samples:
-    total = 0
-    for bound, n in zip((*BOUNDS_S, "+Inf"), list(robot.counts.in_bounds), strict=True):
-        total += n
-        yield "_bucket", {"le": str(bound)}, total
-    yield "_sum", {}, robot.counts.latency_sum_s
-    yield "_count", {}, total
-
-
-def _build(robot: Robot) -> dict[str, str]:
-    bundle = robot.live.bundle
+def build_labels(robot: Robot) -> dict[str, str]:
+    """Return the labels of `plr_edge_build_info`."""
+    bundle = robot.model.bundle
     return {
         "version": version("plr-edge"),
         "python": platform.python_version(),
         "backbone": str(bundle.manifest["backbone"]),
         "precision": bundle.precision,
-        "engine": robot.live.engines.engine,
+        "engine": robot.model.engines.engine,
     }
 
 
-def _block(name: str, kind: str, text: str, samples: Samples) -> str:
-    lines = [
-        f"plr_edge_{name}{suffix}{_labels(labels)} {value}\n"
-        for suffix, labels, value in samples
-        if value is not None
-    ]
-    if not lines:
-        return ""
-    head = f"# HELP plr_edge_{name} {text}\n# TYPE plr_edge_{name} {kind}\n"
-    return head + "".join(lines)
+def _gauge(name: str, text: str, value: Number | None) -> Metric:
+    family = GaugeMetricFamily(f"plr_edge_{name}", text)
+    if value is not None:
+        family.add_metric([], value)
+    return family
 
 
-def _labels(labels: Mapping[str, str]) -> str:
-    if not labels:
-        return ""
-    pairs = (f'{name}="{_escaped(value)}"' for name, value in labels.items())
-    return "{" + ",".join(pairs) + "}"
+def _counter(name: str, text: str, value: Number | None) -> Metric:
+    family = CounterMetricFamily(f"plr_edge_{name}", text)
+    if value is not None:
+        family.add_metric([], value)
+    return family
 
 
-def _escaped(value: str) -> str:
-    return value.replace("\\", r"\\").replace("\n", r"\n").replace('"', r"\"")
+def _gauges(name: str, text: str, label: str, values: Mapping[str, Number | None]) -> Metric:
+    family = GaugeMetricFamily(f"plr_edge_{name}", text, labels=[label])
+    for key, value in sorted(values.items()):
+        if value is not None:
+            family.add_metric([key], value)
+    return family
+
+
+def _counters(name: str, text: str, label: str, values: Mapping[str, Number]) -> Metric:
+    family = CounterMetricFamily(f"plr_edge_{name}", text, labels=[label])
+    for key, value in sorted(values.items()):
+        family.add_metric([key], value)
+    return family
+
+
+def _by_level(values: Iterable[Number]) -> dict[str, Number]:
+    return {str(level): value for level, value in enumerate(values, 1)}
+
+
+def _cumulative(in_bounds: Iterable[int]) -> list[tuple[str, float]]:
+    """Return (upper bound, answers up to it), the infinite bound last."""
+    total, buckets = 0, list[tuple[str, float]]()
+    for bound, n in zip((*BOUNDS_S, "+Inf"), list(in_bounds), strict=True):
+        total += n
+        buckets.append((str(bound), total))
+    return buckets

@@ -10,39 +10,18 @@ import errno
 import logging
 import os
 import resource
-import secrets
 import socket
 import threading
 from collections.abc import Callable
-from contextlib import suppress
-from importlib.util import find_spec
-from pathlib import Path
 from typing import Any
 
-from plr_edge.errors import ConfigError, MissingExtraError
+from plr_edge.errors import ConfigError, require
 from plr_edge.robot.robot import Robot
 
 _log = logging.getLogger(__name__)
 _LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BACKLOG, _MAX_CONNECTIONS = 512, 1500
 _END_S = 1.5
-
-
-def read_token(path: Path) -> str:
-    """Return the token of a state, and create it at first use. Only the owner can read it.
-
-    Raises:
-        ConfigError: the token cannot be read or created.
-    """
-    file = path / "token"
-    try:
-        with suppress(FileExistsError):
-            descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-            with os.fdopen(descriptor, "w") as made:
-                made.write(secrets.token_urlsafe(24))
-        return file.read_text().strip()
-    except OSError as error:
-        raise ConfigError(f"cannot read or create {file}: {error.strerror}") from None
 
 
 class Service:
@@ -61,10 +40,7 @@ class Service:
             ConfigError: the address is malformed or in use.
             MissingExtraError: the extra `serve` is not installed.
         """
-        if find_spec("uvicorn") is None or find_spec("fastapi") is None:
-            raise MissingExtraError(
-                "serving needs the extra `serve`: pip install 'plr-edge[serve]'"
-            )
+        require("serve", why="the HTTP interface")
         self._robot, self._token, self._ready = robot, token, ready
         self._socket = bound(listen)
         self._where = listen

@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.errors import MissingExtraError, StreamError
+from plr_edge.errors import StreamError, load
 from plr_edge.stream.bag_labels import (
     ByStamp,
     LabelOf,
@@ -91,14 +91,9 @@ class _Bag:
     """One recording, which each reading opens again."""
 
     def __init__(self, path: Path) -> None:
-        try:
-            from rosbags import rosbag2, typesys
-        except ImportError:
-            raise MissingExtraError(
-                "reading a ROS bag needs rosbags; install it with `pip install 'plr-edge[ros]'`"
-            ) from None
+        self._rosbag2 = load("rosbags.rosbag2", "ros", why="reading a ROS bag")
+        typesys = load("rosbags.typesys", "ros", why="reading a ROS bag")
         self.path = path
-        self._rosbag2 = rosbag2
         self._store = typesys.get_typestore(typesys.Stores.ROS2_HUMBLE)
         for name, text in _DEFINITIONS.items():
             self._store.register(typesys.get_types_from_msg(text, name))

@@ -154,17 +154,6 @@ def one_line(value: object, n_characters: int = 300) -> str:
     return text if len(text) <= n_characters else text[:n_characters] + "..."
 
 
-def check_image(image: np.ndarray) -> None:
-    """Check an image from a driver or a caller.
-
-    Raises:
-        StreamError: the image is not (H, W, 3) uint8, or has no pixel.
-    """
-    shape, dtype = getattr(image, "shape", None), getattr(image, "dtype", None)
-    if dtype != np.uint8 or shape is None or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-        raise StreamError(f"the image is {shape} {dtype}; it must be (H, W, 3) uint8")
-
-
 def _shown(label: str) -> str:
     text = repr(label[:_SHOWN_CHARACTERS])
     if len(text) > 2 * _SHOWN_CHARACTERS:  # escapes are long, e.g. \\U0010ffff

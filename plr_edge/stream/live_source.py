@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.errors import MissingExtraError, StreamError
+from plr_edge.errors import StreamError, load
 from plr_edge.stream.bag import is_bag
 from plr_edge.stream.base import Frame, one_line
 from plr_edge.stream.decode import decode_image
@@ -88,12 +88,7 @@ def open_live(
 def _camera(source: str, stop: threading.Event) -> LiveSource:
     os.environ.setdefault("OPENCV_LOG_LEVEL", "ERROR")  # errors are reported by us
     os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")
-    try:
-        import cv2
-    except ImportError:
-        raise MissingExtraError(
-            "a camera needs OpenCV; install it with `pip install 'plr-edge[video]'`"
-        ) from None
+    cv2 = load("cv2", "video", why="a camera")
     capture = _opened(cv2, source)
     return LiveSource("camera", lambda self: _captured(self, cv2, capture, source, stop))
 

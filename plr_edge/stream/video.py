@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.errors import MissingExtraError, StreamError
+from plr_edge.errors import StreamError, load
 from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"}
@@ -25,12 +25,7 @@ def open_video(path: Path, strict: bool, limit_per_class: int | None = None) -> 
         MissingExtraError: OpenCV is not installed.
         StreamError: OpenCV cannot read the file.
     """
-    try:
-        import cv2
-    except ImportError:
-        raise MissingExtraError(
-            "reading a video needs OpenCV; install it with `pip install 'plr-edge[video]'`"
-        ) from None
+    cv2 = load("cv2", "video", why="reading a video")
     capture = _capture(cv2, path)
     n_frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
     capture.release()

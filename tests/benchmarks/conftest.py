@@ -6,7 +6,7 @@ from benchmarks.data.datasets import Pack
 from benchmarks.data.encoded import Encoded, encode
 from benchmarks.data.encoders import bundle_encoder
 from benchmarks.scenarios import Benchmark, Scenario, arrange
-from plr_edge.export import export_bundle
+from plr_edge.export.bundle_export import export_bundle
 from plr_edge.stream import open_stream
 
 

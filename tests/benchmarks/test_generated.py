@@ -15,7 +15,7 @@ from benchmarks.scenarios import Scenario, arrange
 from benchmarks.suites import SUITES
 from plr_edge.config import LearningConfig
 from plr_edge.generative.gaussian_generator import GaussianGenerator
-from plr_edge.runtime.perception import Features
+from plr_edge.runtime.prediction import Features
 
 TINY = mlp.Profile(hidden=(24, 16), batch=16, iterations=15, lr=3e-3)
 SCENARIO = Scenario(dataset="gaussians", encoder="pixels", n_experiences=3)

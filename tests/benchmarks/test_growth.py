@@ -29,15 +29,19 @@ def test_growth_measures_every_size_with_levels_in_the_proportions_of_the_schedu
     bundle = open_bundle(bundle_path)
     facts = growth.grow(bundle, LearningConfig(), lambda _: None, growth.QUICK)
     assert json.loads(json.dumps(facts)) == facts
-    assert [(len(x.memory), x.n_classes) for x in learners] == [(64, 3), (64, 6), (200, 3)]
+    assert [(len(x.features.memory), x.cosine.n_classes) for x in learners] == [
+        (64, 3),
+        (64, 6),
+        (200, 3),
+    ]
     expected = [2 * n for n in apportion(learners[0].schedule.shares, 20)]  # warmed up once
-    assert all(learner.cost.steps_per_level == expected for learner in learners)
+    assert all(learner.features.cost.steps_per_level == expected for learner in learners)
     assert [row["bytes"] for row in facts["by_latents"]] == [
-        x.memory.n_bytes for x in learners[::2]
+        x.features.memory.n_bytes for x in learners[::2]
     ]
     assert facts["exponents"]["bytes over latents"] == pytest.approx(1)
     assert all(ratio > 0 for ratio in facts["ratios"].values())
-    ages = learners[0].features._cache.ages(4, np.arange(64), learners[0].features._moved[4])
+    ages = learners[0].features._cache.ages(4, np.arange(64), learners[0].features._n_updates[4])
     assert ages.min() >= 0 and ages.max() > 0
     text = growth.markdown(facts)
     assert "| 6 | 64 |" in text and "one at 200 latents" in text

@@ -7,12 +7,11 @@ from benchmarks.methods.vae_classifier import VaeClassifier
 @pytest.mark.slow
 def test_one_vae_a_class_tells_real_objects_apart_and_forgets_none(bundle_path, demo_frames):
     from plr_edge.bundle.reading import open_bundle
-    from plr_edge.classifiers.combined import CombinedClassifier
     from plr_edge.runtime.perception import Perception
 
     bundle = open_bundle(bundle_path)
-    perception = Perception(bundle, CombinedClassifier(bundle.taps_width, 1280), [])
-    x = perception.see(demo_frames).features
+    perception = Perception(bundle)
+    x = perception.perceive(demo_frames).features
     names = list(dict.fromkeys(frame.label for frame in demo_frames))
     y = np.array([names.index(frame.label) for frame in demo_frames])
     classifier = VaeClassifier(x.shape[1], hidden=24, z_width=4, steps=40, batch=16)

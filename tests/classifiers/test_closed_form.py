@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 
 from plr_edge.classifiers import CLASSIFIERS, Ridge, StreamingLda
-from plr_edge.classifiers.class_means import ClassMeans, SequentialScorer, fit_means
+from plr_edge.classifiers.class_means import ClassMeans, SequentialScorer
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.classifiers.unknown_threshold import fit_means
 from plr_edge.errors import StateError
 
 D, K, N = 12, 4, 240
@@ -39,7 +40,7 @@ def test_separable_classes_are_told_apart(name, data):
 
 
 @pytest.mark.parametrize("n", [8, N])
-def test_a_young_ridge_is_the_closed_form_on_standardised_features(data, n):
+def test_ridge_is_the_closed_form_on_standardised_features(data, n):
     x, labels = data[0][:n], data[1][:n]
     ridge = Ridge(D, strength=3.0)
     for i in range(0, n, 5):
@@ -47,20 +48,20 @@ def test_a_young_ridge_is_the_closed_form_on_standardised_features(data, n):
     np.testing.assert_allclose(ridge.weights, closed_form(x, labels, x, 3.0), rtol=0.01, atol=1e-4)
 
 
-@pytest.mark.parametrize("young_rows", [8, 64])
-def test_an_old_ridge_is_the_closed_form_scaled_by_its_first_samples(data, young_rows):
+@pytest.mark.parametrize("recursive_after", [8, 64])
+def test_recursive_ridge_is_the_closed_form_scaled_by_its_first_samples(data, recursive_after):
     x, labels = data
-    ridge = Ridge(D, strength=2.0, young_rows=young_rows)
+    ridge = Ridge(D, strength=2.0, recursive_after=recursive_after)
     for i in range(0, N, 8):
         ridge.learn_many(x[i : i + 8], labels[i : i + 8])
-    exact = closed_form(x, labels, x[:young_rows], 2.0)
+    exact = closed_form(x, labels, x[:recursive_after], 2.0)
     np.testing.assert_allclose(ridge.weights, exact, rtol=0.02, atol=1e-4)
 
 
-@pytest.mark.parametrize("young_rows", [16, 4 * N])
-def test_a_ridge_that_was_saved_learns_on_as_if_it_had_not_been(data, young_rows):
+@pytest.mark.parametrize("recursive_after", [16, 4 * N])
+def test_a_restored_ridge_learns_on_like_the_original(data, recursive_after):
     x, labels = data
-    ridge, again = (Ridge(D, strength=2.0, young_rows=young_rows) for _ in range(2))
+    ridge, again = (Ridge(D, strength=2.0, recursive_after=recursive_after) for _ in range(2))
     ridge.learn_many(x[:100], labels[:100])
     again.restore(ridge.to_arrays(), ridge.learning_arrays())
     for one in (ridge, again):
@@ -106,7 +107,7 @@ def test_what_is_saved_answers_the_same(data):
     features = x[:, 4:]
     combined.learn_many(x, features, labels)
     combined.rehearsed = combined.means.sums[:3] + 1
-    combined.take_means(*fit_means(features, labels, 0.01))
+    combined.replace_means(*fit_means(features, labels, 0.01))
     again.restore(combined.to_arrays())
     for a, b in zip(combined.answer_many(x, features), again.answer_many(x, features), strict=True):
         np.testing.assert_allclose(a, b, rtol=1e-4, atol=1e-6)
@@ -117,7 +118,7 @@ def test_unknown_is_below_the_asked_share_of_what_was_remembered(data):
     x, labels = data
     combined = CombinedClassifier(D, D)
     combined.learn_many(x, x, labels)
-    combined.take_means(*fit_means(x, labels, 0.05))
+    combined.replace_means(*fit_means(x, labels, 0.05))
     _, similarity = combined.answer_many(x, x)
     # answered with themselves among the mean, so not more than the share; half of it is expected
     assert 0 < (similarity < combined.unknown_below).mean() <= 0.05
@@ -130,26 +131,26 @@ def test_a_class_that_the_memory_dropped_is_still_answered(data):
     combined = CombinedClassifier(D, D)
     combined.learn_many(x, x, labels)
     kept = labels != 3
-    combined.take_means(*fit_means(x[kept], labels[kept], 0.01))
+    combined.replace_means(*fit_means(x[kept], labels[kept], 0.01))
     probabilities, _ = combined.answer_many(x[~kept], x[~kept])
     assert (probabilities.argmax(1) == 3).mean() > 0.9
 
 
-def test_a_walk_scores_and_learns_as_one_sample_after_the_other_does():
+def test_sequential_scores_equal_scoring_and_learning_one_by_one():
     rng = np.random.default_rng(0)
     x = rng.standard_normal((60, 12)).astype(np.float32)
     labels = rng.integers(0, 9, 60)
-    alone, walked = ClassMeans(12), ClassMeans(12)
+    alone, stepwise = ClassMeans(12), ClassMeans(12)
     for start in range(0, 60, 20):
-        walk = SequentialScorer(walked, x[start : start + 20])
+        scorer = SequentialScorer(stepwise, x[start : start + 20])
         for i in range(20):
             feature, label = x[start + i : start + i + 1], labels[start + i : start + i + 1]
-            np.testing.assert_allclose(walk.scores(i), alone.scores_many(feature)[0], atol=1e-6)
+            np.testing.assert_allclose(scorer.scores(i), alone.scores_many(feature)[0], atol=1e-6)
             if i % 3:
                 alone.learn_many(feature, label)
-                walk.learn(i, int(label[0]))
-    np.testing.assert_array_equal(walked.sums, alone.sums)
-    np.testing.assert_array_equal(walked.counts, alone.counts)
+                scorer.learn(i, int(label[0]))
+    np.testing.assert_array_equal(stepwise.sums, alone.sums)
+    np.testing.assert_array_equal(stepwise.counts, alone.counts)
 
 
 def test_norms_follow_sums_that_are_replaced():

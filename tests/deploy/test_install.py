@@ -2,16 +2,20 @@
 
 import importlib.util
 import os
+import re
 import subprocess
 import sys
 import sysconfig
 from pathlib import Path
 
+import numpy
 import pytest
 
 INSTALL = Path(__file__).parents[2] / "deploy" / "install.sh"
 PACKAGES = sysconfig.get_paths()["purelib"]
 SYSTEM_PYTHON = getattr(sys, "_base_executable", sys.executable)  # not that of an environment
+CORE = "click|numpy|onnxruntime|pillow|PIL|platformdirs|safetensors"
+CORE += "|flatbuffers|google|hatchling|packaging|pathspec|pluggy|protobuf|trove"
 JETSON_TORCH = "2.5.0a0+872d972e41.nv24.8"  # what NVIDIA calls its build for JetPack 6
 
 
@@ -114,6 +118,24 @@ def test_on_a_jetson_without_torch_it_stops_before_pip_brings_another(tmp_path):
     assert not (tmp_path / "etc" / "systemd").exists()
 
 
+@pytest.mark.slow
+def test_a_board_that_only_predicts_gets_no_torch(tmp_path):
+    """Not even on a Jetson, where a missing torch stops the installer otherwise."""
+    root, packages, site = tmp_path / "root", tmp_path / "packages", Path(numpy.__file__).parents[1]
+    (root / "etc").mkdir(parents=True)
+    (root / "etc" / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.3\n")
+    packages.mkdir()
+    for entry in site.iterdir():  # what the core needs, as the system's
+        if re.match(CORE, entry.name):
+            (packages / entry.name).symlink_to(entry)
+    done = install(root, "--predict-only", "--extras", "sign", path=packages)
+    assert done.returncode == 0, done.stderr + done.stdout
+    assert "plr-edge-predict" in done.stdout and "plr-edge export" not in done.stdout
+    installed = {path.name.lower() for path in root.glob("opt/plr-edge/lib/*/site-packages/*")}
+    assert "plr_edge" in installed
+    assert not [name for name in installed if re.match("torch|onnx|nvidia|fastapi|rich", name)]
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -122,6 +144,7 @@ def test_on_a_jetson_without_torch_it_stops_before_pip_brings_another(tmp_path):
         (["--prefix", "opt"], "must be an absolute path"),
         (["--prefix", "/"], "must be an absolute path"),
         (["--prefix", "/opt/a b"], "may contain letters"),
+        (["--predict-only", "--cpu-torch"], "leave out --cpu-torch"),
     ],
 )
 def test_bad_options_are_one_line(tmp_path, options, words):

@@ -129,9 +129,9 @@ def test_a_node_learns_forgets_and_remembers_through_its_whole_life(
     answer = show(world, images[0])
     assert 0 < answer.results[-1].score <= answer.results[0].score <= 1
 
-    live = node.adapter.robot.live
-    world.wait_for(lambda: live.version >= 1)
-    assert Path(f"/proc/{live.trainer.child.pid}/oom_score_adj").read_text() == "800\n"
+    model = node.adapter.robot.model
+    world.wait_for(lambda: model.learned.version >= 1)
+    assert Path(f"/proc/{model.trainer.process.child.pid}/oom_score_adj").read_text() == "800\n"
     done, message = world.call("/plr_edge/save")
     assert (done, message) == (True, "a generation is written; 16 labels are on disk")
     show(world, images[0])
@@ -208,9 +208,9 @@ def test_compressed_images_and_a_label_without_a_stamp(world, node, demo_frames)
             "image_transport is 'theora'; it must be one of raw, compressed",
         ),
         ({"board": "tx2"}, "no board 'tx2' is known"),
-        ({"duty": "much"}, "'much' is no amount"),
+        ({"duty": "much"}, "'much' is not an amount"),
         ({"cpus": "x"}, "cpus is 'x'; write numbers"),
-        ({"cpus": "4095"}, "cpus is '4095'; there are"),
+        ({"cpus": "4095"}, "cpus is '4095'; this process may use"),
         ({"engine": "coral"}, "no engine 'coral'"),
         ({"schedule": "sometimes"}, "sometimes"),
         ({"trust": "/no.pem"}, "is not signed"),
@@ -385,7 +385,7 @@ def test_ctrl_c_keeps_what_was_taught(world, monkeypatch, tmp_path, demo_frames)
 
 def test_a_robot_that_fails_ends_the_process_and_says_why(world, monkeypatch, demo_frames):
     thread, result, node = run_main(world, monkeypatch)
-    monkeypatch.setattr(node.adapter.robot, "_see", lambda frame: 1 / 0)
+    monkeypatch.setattr(node.adapter.robot, "_take_frame", lambda frame: 1 / 0)
     world.deliver("/image", image_message(STORE, START, demo_frames[0].image))
     thread.join(30)
     assert result == [1]

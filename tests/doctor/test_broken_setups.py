@@ -105,6 +105,11 @@ def replaced_torch(m: Machine) -> None:
                 cuda_error="RuntimeError: The NVIDIA driver on your system is too old")  # fmt: skip
 
 
+def predict_only(m: Machine) -> None:
+    m.tell("python", extras={"serve": False, "train": False, "export": False})
+    m.tell_only("torch", found=False)
+
+
 def container(m: Machine) -> None:
     m.write(".dockerenv", "")
     m.write("dev/nvmap", "")
@@ -216,6 +221,9 @@ CASES: dict[str, Case] = {
     "torch before 2.3": (ORIN, tells("torch", version="2.1.0"), {"torch": (
         BROKEN, "2.3 or newer", f"torch {INDEX}")}),
     "no torch": (ORIN, lacks("torch"), {"torch": (BROKEN, "not installed", f"torch {INDEX}")}),
+    "no torch where nothing is trained": (ORIN, predict_only, {"torch": (
+        ABSENT, "this machine answers, and trains nothing", f"torch {INDEX}"),
+        "extras": (ABSENT, "installed: none; not: serve, export", "plr-edge[serve,export]")}),
     "JetPack 5 on an Orin": (ORIN, jetpack_5, {
         "JetPack": (ADVICE, "JetPack 5.1 (L4T 35.4.1): its TensorRT 8.5.2", "flash JetPack 7.2"),
         "TensorRT": (ABSENT, "none for Python 3.10 on JetPack 5.1", ""),

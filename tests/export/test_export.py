@@ -19,8 +19,8 @@ from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.errors import BundleError, CutError
-from plr_edge.export import export_bundle, list_cuts, split
-from plr_edge.export.split import default_cut, levels_of
+from plr_edge.export.bundle_export import export_bundle
+from plr_edge.export.split import default_cut, levels_of, list_cuts, split
 
 
 class Noise(nn.Module):

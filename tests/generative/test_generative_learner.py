@@ -26,7 +26,7 @@ def features(bundle_path, demo_frames):
     """Deepest features of six real objects, and their indices in order of appearance."""
     bundle = open_bundle(bundle_path)
     perception = Perception(bundle, CombinedClassifier(bundle.taps_width, 1280), [])
-    x = torch.from_numpy(perception.see(demo_frames).features)
+    x = torch.from_numpy(perception.perceive(demo_frames).features)
     names = list(dict.fromkeys(frame.label for frame in demo_frames))
     y = torch.tensor([names.index(frame.label) for frame in demo_frames])
     return 4 * x / x.norm(dim=1, keepdim=True), y

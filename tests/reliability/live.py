@@ -22,12 +22,12 @@ import time
 from pathlib import Path
 
 import numpy as np
+from plr_edge.robot.live import Live
 from running import Running, frames_of, limit_processor, long_film
 
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Governor
-from plr_edge.robot.live import Live
 from plr_edge.robot.robot import Robot
 from plr_edge.runtime.perception import return_memory_at_once
 from plr_edge.store import LEARNED, TRAIN

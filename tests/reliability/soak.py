@@ -28,13 +28,15 @@ def main() -> None:
     frames = list(open_stream("demo", limit_per_class=10))
     rng, looks = np.random.default_rng(0), []
     with Session(bundle, state, config) as session:
-        seen = session.perception.see(frames)
+        seen = session.perception.perceive(frames)
         written = write_bytes()
         for i in range(n):
             at = int(rng.integers(len(frames)))
             frame = frames[at]
             source = f"{frame.source} {i}"
-            session.take([Frame(frame.image, frame.label, i, source, i)], seen.take([at]))
+            session.observe_features(
+                [Frame(frame.image, frame.label, i, source, i)], seen.take([at])
+            )
             if i % _SAVE_EVERY == _SAVE_EVERY - 1:
                 session.save("on time", within_budget=True)
             if i % (n // _LOOKS) == n // _LOOKS - 1:

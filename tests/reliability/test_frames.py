@@ -201,20 +201,20 @@ def client(bundle_path, tmp_path_factory):
     from fastapi.testclient import TestClient
 
     from plr_edge.robot.governor import Budget, Governor
-    from plr_edge.robot.live import Live
+    from plr_edge.robot.online_model import OnlineModel
     from plr_edge.robot.robot import Robot
     from plr_edge.serve.api import make_app
 
     bundle = open_bundle(bundle_path)
-    live = Live(bundle, tmp_path_factory.mktemp("live") / "s", LearningConfig())
-    live.trainer.given_up = True  # frames are the matter here
-    robot = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
+    model = OnlineModel(bundle, tmp_path_factory.mktemp("live") / "s", LearningConfig())
+    model.trainer.process.given_up = True  # frames are the matter here
+    robot = Robot(model, Governor(Budget(), model.schedule, [0.01] * len(bundle.levels)))
     thread = threading.Thread(target=robot.run)
     thread.start()
     yield TestClient(make_app(robot, "token")), robot
     robot.stop()
     thread.join(20)
-    live.close()
+    model.close()
 
 
 def fuzz_http(client, robot, n, seed):
@@ -234,7 +234,7 @@ def fuzz_http(client, robot, n, seed):
         assert answer.status_code in (200, 400, 413, 422), answer.text
         assert "Traceback" not in answer.text
         taught += answer.json()["taught"] if answer.status_code == 200 and path == "/teach" else 0
-    assert robot.live.store.last_seq == taught
+    assert robot.model.store.last_seq == taught
     assert client.get("/health").json()["state"] in ("serving", "degraded")
     return statuses
 

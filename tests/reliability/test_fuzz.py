@@ -20,6 +20,7 @@ from plr_edge.bundle.bundle_files import FILES, file_facts, manifest_digest
 from plr_edge.bundle.onnx_check import check_onnx
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.errors import BundleError, PlrEdgeError
+from plr_edge.robot.protocol import pack, unpack
 from plr_edge.tensors import read_tensors, write_tensors
 
 
@@ -51,6 +52,24 @@ def fuzz_headers(n, seed):
             accepted += 1
         except ValueError:
             pass
+    return accepted
+
+
+def fuzz_messages(n, seed):
+    """Mutate what the trainer sends; returns how many were accepted, by safetensors too."""
+    rng, accepted = random.Random(seed), 0
+    arrays = {"a.weight": np.ones((3, 4), np.float32), "b": np.zeros(5, np.int64)}
+    data = pack("candidate", {"upto": 3, "below": None}, arrays)
+    for _ in range(n):
+        changed = mutated(data, rng)
+        try:
+            kind, facts, found = unpack(changed)
+        except ValueError:
+            continue
+        accepted += 1
+        assert isinstance(kind, str) and isinstance(facts, dict)
+        for name, array in read_tensors(changed).items():
+            np.testing.assert_array_equal(found[name], array)
     return accepted
 
 
@@ -166,6 +185,10 @@ def test_mutated_safetensors_are_read_or_refused():
     assert fuzz_headers(8_000, 0) < 8_000
 
 
+def test_mutated_messages_are_read_as_safetensors_reads_them_or_refused():
+    assert 0 < fuzz_messages(8_000, 0) < 8_000
+
+
 def test_mutated_onnx_is_refused_or_handed_to_a_child(bundle_path):
     accepted = fuzz_onnx(bundle_path, 800, 0)
     outcomes = survives(accepted)
@@ -179,6 +202,7 @@ def test_mutated_manifests_are_opened_or_refused(bundle_path, tmp_path):
 @pytest.mark.long
 def test_a_hundred_thousand_mutated_bundles(bundle_path, tmp_path):
     fuzz_headers(60_000, 1)
+    fuzz_messages(60_000, 1)
     accepted = fuzz_onnx(bundle_path, 20_000, 1, kept=500)
     fuzz_manifests(bundle_path, tmp_path / "b", 20_000, 1)
     outcomes = survives(accepted)

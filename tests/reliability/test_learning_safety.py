@@ -7,8 +7,7 @@ from learning import observe, share_right
 
 from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
-from plr_edge.runtime.publish_gate import allowed_losses, false_alarm, judge
-from plr_edge.runtime.resuming import resume
+from plr_edge.runtime.publish_gate import allowed_losses, decide, false_alarm
 from plr_edge.runtime.session import Session
 from plr_edge.store import UNDONE, Store
 from plr_edge.stream.base import Frame
@@ -38,13 +37,13 @@ def test_a_loss_of_a_tenth_is_refused_overall_and_a_lost_class_even_where_others
     truth = np.repeat(np.arange(10), 40)
     worse = truth.copy()
     worse[::10] = -1
-    assert not judge(truth, truth, worse).passed
-    assert judge(truth, truth, truth).passed
+    assert not decide(truth, truth, worse).passed
+    assert decide(truth, truth, truth).passed
     before = truth.copy()
     before[80:120] = -1  # class 2 was never right; now it is, and class 5 is lost
     after = truth.copy()
     after[200:240] = 2
-    verdict = judge(truth, before, after)
+    verdict = decide(truth, before, after)
     assert not verdict.passed and "class 5" in verdict.reason
 
 
@@ -53,21 +52,21 @@ def test_a_generation_that_the_canary_refuses_does_not_answer(bundle, demo_frame
         for _ in range(3):
             observe(session, demo_frames)
         session.publish()
-        assert session.verdict.passed and session.verdict.n > 5
-        version, engine = session.version, session.perception.engine
+        assert session.learned.verdict.passed and session.learned.verdict.n > 5
+        version, engine = session.learned.version, session.perception.engine
         good = share_right(session.perception, demo_frames)
         with torch.no_grad():
             for parameter in session.learner.blocks.parameters():
                 parameter.normal_()
-            session.learner.rows.weight.normal_()
-        session.classifier.ridge._weights[:] = 0  # so that nothing else answers rightly
-        labels = session.memory.labels
+            session.learner.cosine.weight.normal_()
+        session.learned.classifier.ridge._weights[:] = 0  # so that nothing else answers rightly
+        labels = session.training.memory.labels
         labels[:] = labels[::-1].copy()
         session.publish()
-        assert not session.verdict.passed
-        assert (session.version, session.perception.engine) == (version, engine)
+        assert not session.learned.verdict.passed
+        assert (session.learned.version, session.perception.engine) == (version, engine)
         for name, array in session.learner.weights().items():
-            np.testing.assert_array_equal(array, session.good_weights[name])
+            np.testing.assert_array_equal(array, session.learned.weights[name])
         assert good > 0.9
 
 
@@ -99,9 +98,9 @@ def poison_weight(session, seen, rng):
 
 
 def poison_row(session, seen, rng):
-    if session.learner.n_classes:
+    if session.learner.cosine.n_classes:
         with torch.no_grad():
-            session.learner.rows.weight[0, 0] = torch.nan
+            session.learner.cosine.weight[0, 0] = torch.nan
 
 
 def poison_optimizer(session, seen, rng):
@@ -111,7 +110,7 @@ def poison_optimizer(session, seen, rng):
 
 
 def poison_velocity(session, seen, rng):
-    session.learner.rows._velocity[:1] = torch.nan
+    session.learner.cosine._velocity[:1] = torch.nan
 
 
 def poison_gradient(session, seen, rng):
@@ -148,14 +147,14 @@ def test_a_thousand_values_that_are_not_finite_publish_nothing(bundle, demo_fram
     with Session(bundle, quick_path / "s", config) as session:
         observe(session, demo_frames)
         session.publish()
-        seen = session.perception.see(demo_frames[:2])
+        seen = session.perception.perceive(demo_frames[:2])
         for i in range(1000):
             copy = seen.take([0, 1])
             POISONS[i % len(POISONS)](session, copy, rng)
-            session.take(demo_frames[:2], copy)
+            session.observe_features(demo_frames[:2], copy)
             if i % 7 == 0:
                 session.publish()
-            arrays = {**session.good_weights, **session.classifier.to_arrays()}
+            arrays = {**session.learned.weights, **session.learned.classifier.to_arrays()}
             assert all(np.isfinite(a).all() for a in arrays.values()), POISONS[i % len(POISONS)]
         session.save("test")
         assert share_right(session.perception, demo_frames) > 0.9
@@ -175,9 +174,9 @@ def test_undo_of_a_class_makes_it_unknown_again(bundle, demo_frames, tmp_path):
     with Store(tmp_path / "s") as store:
         seqs = [x.seq for x in store.labels if x.name == name]
         store.mark(seqs, UNDONE, "test")
-    with resume(bundle, tmp_path / "s") as session:
+    with Session.resume(bundle, tmp_path / "s") as session:
         session.finish()
-        assert name not in session.classes and len(session.classes) == 5
+        assert name not in session.learned.classes and len(session.learned.classes) == 5
         others = [f for f in demo_frames if f.label != name]
         assert share_right(session.perception, others) > 0.95
 
@@ -189,11 +188,11 @@ def test_labels_taught_after_the_last_generation_are_learned_again_after_a_crash
     observe(session, demo_frames[:40])
     session.save("test")
     observe(session, demo_frames[40:])
-    taught, history = session.n_taught, len(session.history.labels)
+    taught, history = session.learned.n_taught, len(session.learned.history.labels)
     session.close()  # without saving, as a crash would
     with Session(bundle, tmp_path / "s", CONFIG) as session:
-        assert session.n_taught == taught
-        assert len(session.history.labels) == history == len(demo_frames)
+        assert session.learned.n_taught == taught
+        assert len(session.learned.history.labels) == history == len(demo_frames)
         assert share_right(session.perception, demo_frames) > 0.95
 
 
@@ -202,7 +201,7 @@ def test_a_batch_that_the_disk_refuses_changes_nothing(bundle, demo_frames, tmp_
 
     with Session(bundle, tmp_path / "s", CONFIG) as session:
         observe(session, demo_frames[:24])
-        classes, sums = list(session.classes), session.classifier.means.sums.copy()
+        classes, sums = list(session.learned.classes), session.learned.classifier.means.sums.copy()
         with monkeypatch.context() as patch:
 
             def refuse(*_, **__):
@@ -211,8 +210,8 @@ def test_a_batch_that_the_disk_refuses_changes_nothing(bundle, demo_frames, tmp_
             patch.setattr(session.store, "teach", refuse)
             with pytest.raises(StateError):
                 session.observe_many(demo_frames[24:40])
-        assert session.classes == classes
-        np.testing.assert_array_equal(session.classifier.means.sums, sums)
-        assert session.n_taught == 24 == session.store.last_seq
+        assert session.learned.classes == classes
+        np.testing.assert_array_equal(session.learned.classifier.means.sums, sums)
+        assert session.learned.n_taught == 24 == session.store.last_seq
         observe(session, demo_frames[24:])
         assert session.store.last_seq == len(demo_frames)

@@ -5,7 +5,6 @@ import pytest
 from learning import observe, share_right
 
 from plr_edge.config import LearningConfig
-from plr_edge.runtime.resuming import resume
 from plr_edge.runtime.session import Session
 from plr_edge.store import QUARANTINED, UNDONE, Store
 from plr_edge.stream import open_stream
@@ -73,7 +72,7 @@ def test_mistakes_harm_little_are_mostly_quarantined_and_undo_mends_them(
         caught = sum(x.status == QUARANTINED for x in wrong)
         held = sum(x.status == QUARANTINED for x in labels) - caught
         session.store.mark([x.seq for x in wrong], UNDONE, "test")
-    with resume(bundle, quick_path / "s") as session:
+    with Session.resume(bundle, quick_path / "s") as session:
         undone = share_right(session.perception, test)
     print(f"{how}: {before=:.3f} {after=:.3f} {undone=:.3f} n={len(wrong)} {caught=} {held=}")
     assert len(wrong) == sum(frame.source.startswith("bad") for frame in bad) > 5
@@ -90,20 +89,20 @@ def flood(bundle, path, clean, test, n):
         observe(session, clean)
         name = clean[0].label
         before = share_right(session.perception, test)
-        shares = np.bincount(session.memory.labels)
+        shares = np.bincount(session.training.memory.labels)
         one = [f for f in clean if f.label == name]
-        seen = session.perception.see(one)
+        seen = session.perception.perceive(one)
         for i in range(0, n, 16):
             rows = rng.integers(len(one), size=16)
             frames = [Frame(one[j].image, name, i, f"flood {i}", i) for j in rows]
-            session.take(frames, seen.take(rows))
+            session.observe_features(frames, seen.take(rows))
         session.publish()
         others = [f for f in test if f.label != name]
         return (
             before,
             share_right(session.perception, others),
             shares,
-            np.bincount(session.memory.labels),
+            np.bincount(session.training.memory.labels),
         )
 
 

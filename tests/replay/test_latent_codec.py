@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from plr_edge.errors import ConfigError
-from plr_edge.replay.latent_codec import LatentCodec, pool_matrix
+from plr_edge.replay.latent_codec import LinearCodec, pool_matrix
 
 SHAPES = [(3, 4, 4), (5, 3, 3), (7,), (1, 1, 1)]
 
@@ -19,8 +19,8 @@ def test_a_value_comes_back_within_half_a_step_of_its_channel(data):
     low = -1000.0 if signed else 0.0
     values = st.floats(low, 1000.0, width=32)
     latents = data.draw(hnp.arrays(np.float32, (2, *shape), elements=values))
-    codec = LatentCodec(shape=shape, bits=bits, signed=signed)
-    back = codec.round_trip(latents)
+    codec = LinearCodec(shape=shape, bits=bits, signed=signed)
+    back = codec.decode(codec.encode(latents))
     channels = latents.reshape(2, codec._n_channels, -1)
     step = np.abs(channels).max(axis=2) / codec._max_code * 2 ** (1 / 16)  # scales round up
     floor = np.abs(latents).reshape(2, -1).max(axis=1)[:, None] * 2.0**-15
@@ -31,7 +31,7 @@ def test_a_value_comes_back_within_half_a_step_of_its_channel(data):
 @pytest.mark.parametrize("bits", [4, 8])
 @pytest.mark.parametrize("shape", SHAPES)
 def test_records_have_the_length_that_the_codec_says(shape, bits):
-    codec = LatentCodec(shape=shape, bits=bits)
+    codec = LinearCodec(shape=shape, bits=bits)
     latents = np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float32)
     records = codec.encode(latents)
     assert records.shape == (3, codec.record_bytes)
@@ -39,7 +39,7 @@ def test_records_have_the_length_that_the_codec_says(shape, bits):
 
 
 def test_the_format_is_these_exact_bytes():
-    codec = LatentCodec(shape=(2, 1, 2), bits=4)
+    codec = LinearCodec(shape=(2, 1, 2), bits=4)
     latents = np.array([[[[7.0, -7.0]], [[3.5, 0.0]]]], np.float32)
     # top scale 1.0 as float32, channel codes 0 and 16 (an octave), nibbles 7 -7 | 7 0
     expected = np.array([[0x00, 0x00, 0x80, 0x3F, 0, 16, 0x97, 0x07]], np.uint8)
@@ -47,9 +47,9 @@ def test_the_format_is_these_exact_bytes():
 
 
 def test_pooling_keeps_the_mean_and_enlarges_back():
-    codec = LatentCodec(shape=(2, 4, 4), pool=2)
+    codec = LinearCodec(shape=(2, 4, 4), pool=2)
     latents = np.random.default_rng(1).standard_normal((1, 2, 4, 4)).astype(np.float32)
-    back = codec.round_trip(latents)
+    back = codec.decode(codec.encode(latents))
     assert back.shape == latents.shape
     pooled = latents.reshape(1, 2, 2, 2, 2, 2).mean(axis=(3, 5))
     np.testing.assert_allclose(back[:, :, ::2, ::2], pooled, atol=0.02)
@@ -65,13 +65,13 @@ def test_what_is_not_finite_is_refused(bad):
     latents = np.zeros((1, 2, 2, 2), np.float32)
     latents[0, 1, 1, 1] = bad
     with pytest.raises(ConfigError, match="NaN"):
-        LatentCodec(shape=(2, 2, 2)).encode(latents)
+        LinearCodec(shape=(2, 2, 2)).encode(latents)
 
 
 def test_wrong_settings_are_refused():
     with pytest.raises(ConfigError, match="4 or 8"):
-        LatentCodec(shape=(2, 2, 2), bits=5)
+        LinearCodec(shape=(2, 2, 2), bits=5)
     with pytest.raises(ConfigError, match="pool"):
-        LatentCodec(shape=(2, 2, 2), pool=3)
+        LinearCodec(shape=(2, 2, 2), pool=3)
     with pytest.raises(ConfigError, match="records"):
-        LatentCodec(shape=(2, 2, 2)).decode(np.zeros((1, 3), np.uint8))
+        LinearCodec(shape=(2, 2, 2)).decode(np.zeros((1, 3), np.uint8))

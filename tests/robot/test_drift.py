@@ -1,8 +1,9 @@
 import numpy as np
 import pytest
 
-from plr_edge.robot.drift import Drift, NoveltyDetector, RecentFrame, thumbnail
-from plr_edge.runtime.perception import FrozenOutput
+from plr_edge.robot.drift import Drift
+from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrame, thumbnail
+from plr_edge.runtime.prediction import FrozenOutput
 from plr_edge.stream.base import Frame
 
 
@@ -34,7 +35,7 @@ def test_only_the_last_hour_counts():
     assert drift.confidence_per_hour == pytest.approx(0.0)
 
 
-def glimpse(number, feature):
+def recent(number, feature):
     image = np.zeros((480, 640, 3), np.uint8)
     frame, row = Frame(image, None, number, "camera"), np.zeros((1, 4), np.float32)
     return RecentFrame.of(number, FrozenOutput((frame,), row, row, 0), feature)
@@ -44,28 +45,28 @@ ONE, OTHER = np.array([1.0, 0.0], np.float32), np.array([0.0, 1.0], np.float32)
 
 
 def test_fifteen_unknown_frames_that_look_alike_are_asked_about_once():
-    strangers = NoveltyDetector()
-    asked = [strangers.look(glimpse(i, ONE), unknown=True) for i in range(1, 30)]
-    assert [g.sequence for g in asked if g] == [15]
-    assert [g.sequence for g in strangers.asked[15]] == list(range(1, 16))
+    novelty = NoveltyDetector()
+    completed = [i for i in range(1, 30) if novelty.update(recent(i, ONE), unknown=True)]
+    assert completed == [15]
+    assert [frame.sequence for frame in novelty.asked[15]] == list(range(1, 16))
 
 
 @pytest.mark.parametrize("breaks", [{"unknown": False}, {"feature": OTHER}])
 def test_a_run_that_is_broken_begins_anew(breaks):
-    strangers = NoveltyDetector()
+    novelty = NoveltyDetector()
     for i in range(1, 15):
-        assert not strangers.look(glimpse(i, ONE), unknown=True)
+        assert not novelty.update(recent(i, ONE), unknown=True)
     feature = breaks.get("feature", ONE)
-    assert not strangers.look(glimpse(15, feature), unknown=breaks.get("unknown", True))
-    assert not strangers.look(glimpse(16, ONE), unknown=True)
-    assert strangers.asked == {}
+    assert not novelty.update(recent(15, feature), unknown=breaks.get("unknown", True))
+    assert not novelty.update(recent(16, ONE), unknown=True)
+    assert novelty.asked == {}
 
 
 def test_the_newest_four_questions_are_kept():
-    strangers = NoveltyDetector()
+    novelty = NoveltyDetector()
     for i in range(1, 91):
-        strangers.look(glimpse(i, ONE), unknown=True)
-    assert list(strangers.asked) == [45, 60, 75, 90]
+        novelty.update(recent(i, ONE), unknown=True)
+    assert list(novelty.asked) == [45, 60, 75, 90]
 
 
 @pytest.mark.parametrize("shape", [(480, 640, 3), (96, 96, 3), (1, 5000, 3), (97, 13, 3)])

@@ -8,7 +8,7 @@ import pytest
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Governor
-from plr_edge.robot.live import Live
+from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
 from plr_edge.store import Store
 from plr_edge.stream.base import Frame
@@ -26,16 +26,16 @@ def running(bundle, tmp_path):
     """Start a robot on one state, and let a function ask it; returns what the function returns."""
 
     def run(act):
-        live = Live(bundle, tmp_path / "s", LearningConfig(train_ratio=0.2))
-        robot = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
+        model = OnlineModel(bundle, tmp_path / "s", LearningConfig(train_ratio=0.2))
+        robot = Robot(model, Governor(Budget(), model.schedule, [0.01] * len(bundle.levels)))
         thread = threading.Thread(target=robot.run)
         thread.start()
         try:
-            return act(lambda *a, **k: robot.call(lambda: robot.teach(*a, **k)).result(60))
+            return act(lambda *a, **k: robot.call(lambda: robot.requests.teach(*a, **k)).result(60))
         finally:
             robot.stop()
             thread.join(60)
-            live.close()
+            model.close()
 
     return run
 

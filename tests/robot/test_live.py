@@ -14,7 +14,7 @@ from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.errors import LabelError, PlrEdgeError, StateError, StreamError
 from plr_edge.robot.governor import Budget, Governor
-from plr_edge.robot.live import Live
+from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
 from plr_edge.runtime.session import Session
 from plr_edge.store import Store
@@ -27,8 +27,8 @@ def bundle(bundle_path):
 
 
 def make_robot(bundle, state):
-    live = Live(bundle, state, LearningConfig())
-    return Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
+    model = OnlineModel(bundle, state, LearningConfig())
+    return Robot(model, Governor(Budget(), model.schedule, [0.01] * len(bundle.levels)))
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def robot(bundle, tmp_path):
     yield made
     made.stop()
     thread.join(20)
-    made.live.close()
+    made.model.close()
 
 
 def ask(robot, act, timeout=20):
@@ -61,59 +61,59 @@ def objects(demo_frames, n=2):
 def test_a_taught_object_is_known_at_once_and_consolidated_later(robot, demo_frames):
     taught = objects(demo_frames)
     for name, images in taught.items():
-        ask(robot, lambda n=name, i=images: robot.teach(n, images=i[:8]))
+        ask(robot, lambda n=name, i=images: robot.requests.teach(n, images=i[:8]))
     for name, images in taught.items():
-        answers = ask(robot, lambda i=images: robot.predict(i[8:]))
+        answers = ask(robot, lambda i=images: robot.requests.predict(i[8:]))
         assert [a["top"][0][0] for a in answers].count(name) >= 3
         assert answers[0]["version"] == 0
-    until(lambda: robot.live.version >= 1)
+    until(lambda: robot.model.learned.version >= 1)
     for name, images in taught.items():
-        answers = ask(robot, lambda i=images: robot.predict(i))
+        answers = ask(robot, lambda i=images: robot.requests.predict(i))
         assert [a["top"][0][0] for a in answers].count(name) >= 11
         assert answers[0]["version"] >= 1
 
 
 def test_a_trainer_that_is_killed_comes_back_and_knows_everything(robot, demo_frames):
     for name, images in objects(demo_frames).items():
-        ask(robot, lambda n=name, i=images: robot.teach(n, images=i))
-    until(lambda: robot.live.report.get("to_go") is not None)
-    robot.live.trainer.child.send_signal(signal.SIGKILL)
-    until(lambda: robot.live.trainer.n_deaths == 1)
-    until(lambda: robot.live.trainer.alive)
-    until(lambda: robot.live.version >= 1)
+        ask(robot, lambda n=name, i=images: robot.requests.teach(n, images=i))
+    until(lambda: robot.model.trainer.report.get("to_go") is not None)
+    robot.model.trainer.process.child.send_signal(signal.SIGKILL)
+    until(lambda: robot.model.trainer.process.n_deaths == 1)
+    until(lambda: robot.model.trainer.process.alive)
+    until(lambda: robot.model.learned.version >= 1)
     assert ask(robot, robot.health)["trainer"]["deaths"] == 1
 
 
 def test_after_many_deaths_it_answers_without_learning_and_says_so(robot, demo_frames):
-    robot.live.trainer._again_at = 0
+    robot.model.trainer.process._again_at = 0
     for i in range(5):
-        until(lambda: robot.live.trainer.alive)
-        robot.live.trainer.child.kill()
-        until(lambda n=i: robot.live.trainer.n_deaths == n + 1)
-        robot.live.trainer._again_at = 0
+        until(lambda: robot.model.trainer.process.alive)
+        robot.model.trainer.process.child.kill()
+        until(lambda n=i: robot.model.trainer.process.n_deaths == n + 1)
+        robot.model.trainer.process._again_at = 0
     until(lambda: robot.state == "degraded")
     assert "trainer" in robot.reason
     name, images = next(iter(objects(demo_frames).items()))
-    ask(robot, lambda: robot.teach(name, images=images[:5]))
-    assert ask(robot, lambda: robot.predict(images[5:6]))[0]["top"][0][0] == name
+    ask(robot, lambda: robot.requests.teach(name, images=images[:5]))
+    assert ask(robot, lambda: robot.requests.predict(images[5:6]))[0]["top"][0][0] == name
 
 
 @pytest.mark.alone
 def test_frames_go_on_while_the_trainer_is_stopped(robot, demo_frames):
-    until(lambda: robot.live.trainer.alive)
-    robot.live.trainer.child.send_signal(signal.SIGSTOP)
+    until(lambda: robot.model.trainer.process.alive)
+    robot.model.trainer.process.child.send_signal(signal.SIGSTOP)
     source = iter(demo_frames * 3)
     robot.feed(frame for frame in source if not time.sleep(0.03))
-    until(lambda: robot.n_frames + robot.n_dropped >= len(demo_frames) * 3 - 1)
-    assert robot.n_frames > 0.8 * 3 * len(demo_frames)
-    robot.live.trainer.child.send_signal(signal.SIGCONT)
+    until(lambda: robot.stats.n_frames + robot.stats.total("dropped") >= len(demo_frames) * 3 - 1)
+    assert robot.stats.n_frames > 0.8 * 3 * len(demo_frames)
+    robot.model.trainer.process.child.send_signal(signal.SIGCONT)
 
 
 def test_the_newest_frame_wins_and_drops_are_counted(bundle, tmp_path, demo_frames):
     robot = make_robot(bundle, tmp_path / "s")
     robot.feed(iter(demo_frames[:10]))  # nobody takes them
-    assert (robot.n_dropped, robot._newest.source) == (9, demo_frames[9].source)
-    robot.live.close()
+    assert (robot.stats.total("dropped"), robot._newest.source) == (9, demo_frames[9].source)
+    robot.model.close()
 
 
 def test_frames_just_seen_can_be_taught_by_count_or_stamp(robot, demo_frames):
@@ -123,13 +123,16 @@ def test_frames_just_seen_can_be_taught_by_count_or_stamp(robot, demo_frames):
     for frame in stamped:
         robot.feed(iter([frame]))
         until(lambda f=frame: robot.latest is not None and robot.latest[0] is f)
-    assert ask(robot, lambda: robot.teach("a", last=3))["taught"] == 3
-    assert ask(robot, lambda: robot.teach("b", stamp_ns=1004))["taught"] == 1
+    assert ask(robot, lambda: robot.requests.teach("a", last=3))["taught"] == 3
+    assert ask(robot, lambda: robot.requests.teach("b", stamp_ns=1004))["taught"] == 1
     with pytest.raises(StreamError, match="no such frame"):
-        ask(robot, lambda: robot.teach("b", stamp_ns=7))
+        ask(robot, lambda: robot.requests.teach("b", stamp_ns=7))
     with pytest.raises(LabelError):
-        ask(robot, lambda: robot.teach("a/b"))
-    assert ask(robot, robot.classes) == [{"name": "a", "taught": 3}, {"name": "b", "taught": 1}]
+        ask(robot, lambda: robot.requests.teach("a/b"))
+    assert ask(robot, robot.requests.classes) == [
+        {"name": "a", "taught": 3},
+        {"name": "b", "taught": 1},
+    ]
 
 
 def test_a_key_teaches_once_even_after_a_restart(bundle, tmp_path, demo_frames):
@@ -139,14 +142,15 @@ def test_a_key_teaches_once_even_after_a_restart(bundle, tmp_path, demo_frames):
         thread = threading.Thread(target=robot.run)
         thread.start()
         first, second = (
-            ask(robot, lambda r=robot: r.teach("a", images=images, key="k1")) for _ in range(2)
+            ask(robot, lambda r=robot: r.requests.teach("a", images=images, key="k1"))
+            for _ in range(2)
         )
         assert first["taught"] == second["taught"] == 3 and first["first"] == second["first"] == 1
         assert first == second == {"taught": 3, "first": 1, "label": "a", "quarantined": 0}
-        assert robot.live.store.last_seq == 3
+        assert robot.model.store.last_seq == 3
         robot.stop()
         thread.join(20)
-        robot.live.close()
+        robot.model.close()
 
 
 def test_only_the_newest_keys_are_kept(robot, demo_frames, monkeypatch):
@@ -154,35 +158,36 @@ def test_only_the_newest_keys_are_kept(robot, demo_frames, monkeypatch):
         monkeypatch.setattr(f"{module}.MAX_REQUESTS", 64)
     images = [demo_frames[0].image]
     for i in range(70):
-        ask(robot, lambda i=i: robot.teach("a", images=images, key=f"k{i}"))
-    assert list(robot.answers) == [f"k{i}" for i in range(6, 70)]
-    assert robot.live.store.requests.answers() == robot.answers
+        ask(robot, lambda i=i: robot.requests.teach("a", images=images, key=f"k{i}"))
+    assert list(robot.requests.answers) == [f"k{i}" for i in range(6, 70)]
+    assert robot.model.store.requests.answers() == robot.requests.answers
 
 
 @pytest.mark.alone
 def test_frames_are_answered_while_a_label_waits_for_the_disk(robot, demo_frames, monkeypatch):
     """And the label answers only once it is durable; other changes wait, other requests do not."""
-    real, wait, waits = robot.live.store.teach, threading.Event(), threading.Event()
+    real, wait, waits = robot.model.store.teach, threading.Event(), threading.Event()
 
     def slow(labels, **facts):
         waits.set()
         assert wait.wait(60)
         return real(labels, **facts)
 
-    monkeypatch.setattr(robot.live.store, "teach", slow)
+    monkeypatch.setattr(robot.model.store, "teach", slow)
     image = demo_frames[0].image
-    first = robot.call(lambda: robot.teach("a", images=[image]))
-    second = robot.call(lambda: robot.teach("b", images=[image]))
+    first = robot.call(lambda: robot.requests.teach("a", images=[image]))
+    second = robot.call(lambda: robot.requests.teach("b", images=[image]))
     assert waits.wait(60)
     for frame in demo_frames[:5]:
-        before = robot.n_frames
+        before = robot.stats.n_frames
         robot.put(frame)
-        until(lambda n=before: robot.n_frames > n)
-    assert robot.call(lambda: robot.predict([image]), changes=False).result(60)[0]["top"] == []
-    assert not first.done() and not second.done() and robot.live.classes == []
+        until(lambda n=before: robot.stats.n_frames > n)
+    answer = robot.call(lambda: robot.requests.predict([image]), changes=False).result(60)
+    assert answer[0]["top"] == []
+    assert not first.done() and not second.done() and robot.model.learned.classes == []
     wait.set()
     assert first.result(60)["first"] == 1 and second.result(60)["first"] == 2
-    assert robot.live.classes == ["a", "b"]
+    assert robot.model.learned.classes == ["a", "b"]
 
 
 def test_a_label_that_the_disk_refuses_is_not_learned_and_said(robot, demo_frames, monkeypatch):
@@ -190,60 +195,61 @@ def test_a_label_that_the_disk_refuses_is_not_learned_and_said(robot, demo_frame
         raise StateError("no space")
 
     with monkeypatch.context() as patch:
-        patch.setattr(robot.live.store, "teach", refuse)
+        patch.setattr(robot.model.store, "teach", refuse)
         with pytest.raises(StateError):
-            ask(robot, lambda: robot.teach("a", images=[demo_frames[0].image], key="k"))
+            ask(robot, lambda: robot.requests.teach("a", images=[demo_frames[0].image], key="k"))
         until(lambda: robot.state == "degraded")
-        assert "no space" in robot.reason and robot.live.classes == []
-    ask(robot, lambda: robot.teach("a", images=[demo_frames[0].image], key="k"))
+        assert "no space" in robot.reason and robot.model.learned.classes == []
+    ask(robot, lambda: robot.requests.teach("a", images=[demo_frames[0].image], key="k"))
     until(lambda: robot.state != "degraded")
-    assert ask(robot, robot.classes) == [{"name": "a", "taught": 1}]
+    assert ask(robot, robot.requests.classes) == [{"name": "a", "taught": 1}]
 
 
 @pytest.mark.alone
 def test_frames_are_answered_while_labels_are_undone(robot, demo_frames, monkeypatch):
     taught = objects(demo_frames)
     for name, images in taught.items():
-        ask(robot, lambda n=name, i=images: robot.teach(n, images=i))
+        ask(robot, lambda n=name, i=images: robot.requests.teach(n, images=i))
     second = list(taught)[1]
-    real, wait = robot.live.store.mark, threading.Event()
-    monkeypatch.setattr(robot.live.store, "mark", lambda *a: wait.wait(60) and real(*a))
-    undone = robot.call(lambda: robot.undo(name=second))
-    until(lambda: robot.live.changing)
+    real, wait = robot.model.store.mark, threading.Event()
+    monkeypatch.setattr(robot.model.store, "mark", lambda *a: wait.wait(60) and real(*a))
+    undone = robot.call(lambda: robot.requests.undo(name=second))
+    until(lambda: robot.model.workers.changing)
     frame = next(f for f in demo_frames if f.label == second)
     robot.put(frame)
     until(lambda: robot.latest is not None and robot.latest[0] is frame)
     assert robot.latest[1].top[0][0] == second  # nothing is undone yet
     wait.set()
     assert undone.result(60) == {"undone": 12}
-    assert [c["name"] for c in ask(robot, robot.classes)] == [next(iter(taught))]
+    assert [c["name"] for c in ask(robot, robot.requests.classes)] == [next(iter(taught))]
 
 
 def test_undo_rebuilds_what_answers(robot, demo_frames):
     taught = objects(demo_frames)
     for name, images in taught.items():
-        ask(robot, lambda n=name, i=images: robot.teach(n, images=i))
+        ask(robot, lambda n=name, i=images: robot.requests.teach(n, images=i))
     first, second = taught
-    assert ask(robot, lambda: robot.undo(name=second)) == {"undone": 12}
-    assert [c["name"] for c in ask(robot, robot.classes)] == [first]
+    undo = robot.requests.undo
+    assert ask(robot, lambda: undo(name=first, seqs=[2, 3, 13])) == {"undone": 2}
+    assert ask(robot, lambda: robot.requests.undo(name=second)) == {"undone": 12}
+    assert [c["name"] for c in ask(robot, robot.requests.classes)] == [first]
     with pytest.raises(StreamError):
-        ask(robot, lambda: robot.undo(name="nobody"))
-    assert ask(robot, lambda: robot.undo(name=first, seqs=[2, 3, 13])) == {"undone": 2}
-    answer = ask(robot, lambda: robot.predict(taught[second][:1]))[0]
+        ask(robot, lambda: robot.requests.undo(name="nobody"))
+    answer = ask(robot, lambda: robot.requests.predict(taught[second][:1]))[0]
     assert [name for name, _ in answer["top"]] == [first]
-    until(lambda: robot.live.trainer.alive)
-    assert robot.live.trainer.n_deaths == 0
+    until(lambda: robot.model.trainer.process.alive)
+    assert robot.model.trainer.process.n_deaths == 0
 
 
 def test_a_refused_candidate_never_answers(robot, demo_frames, monkeypatch):
     from plr_edge.runtime.publish_gate import Verdict
 
     verdict = Verdict(passed=False, reason="test", n=9, before=1.0, after=0.0, false_alarm=0.0)
-    monkeypatch.setattr("plr_edge.runtime.validation.judge", lambda *_: verdict)
+    monkeypatch.setattr("plr_edge.runtime.validation.decide", lambda *_: verdict)
     for name, images in objects(demo_frames).items():
-        ask(robot, lambda n=name, i=images: robot.teach(n, images=i))
-    until(lambda: robot.live.n_dropped >= 1)
-    assert (robot.live.version, robot.live.perception.version) == (0, 0)
+        ask(robot, lambda n=name, i=images: robot.requests.teach(n, images=i))
+    until(lambda: robot.model.n_dropped >= 1)
+    assert (robot.model.learned.version, robot.model.perception.model.version) == (0, 0)
 
 
 def test_a_live_state_is_that_of_a_session_and_back(bundle, tmp_path, demo_frames):
@@ -251,35 +257,36 @@ def test_a_live_state_is_that_of_a_session_and_back(bundle, tmp_path, demo_frame
         for i in range(0, len(demo_frames), 8):
             session.observe_many(demo_frames[i : i + 8])
         session.finish()
-        version, n_taught = session.version, session.n_taught
-    live = Live(bundle, tmp_path / "s", LearningConfig())
-    assert (live.version, live.n_taught, len(live.classes)) == (version, n_taught, 6)
+        version, n_taught = session.learned.version, session.learned.n_taught
+    model = OnlineModel(bundle, tmp_path / "s", LearningConfig())
+    learned = model.learned
+    assert (learned.version, learned.n_taught, len(learned.classes)) == (version, n_taught, 6)
     end = time.monotonic() + 20
-    while not live.report and time.monotonic() < end:
-        live.poll()
+    while not model.trainer.report and time.monotonic() < end:
+        model.poll()
         time.sleep(0.02)
-    assert live.save("test").result(60)
-    live.close()
+    assert model.save("test").result(60)
+    model.close()
     with Session(bundle, tmp_path / "s", LearningConfig()) as session:
         answers = session.perception.predict_many(demo_frames)
         right = [a.top[0][0] == f.label for a, f in zip(answers, demo_frames, strict=True)]
-        assert np.mean(right) > 0.95 and session.n_taught == n_taught
+        assert np.mean(right) > 0.95 and session.learned.n_taught == n_taught
 
 
 def test_a_run_of_unknown_frames_asks_the_operator(robot, demo_frames, monkeypatch):
     taught = objects(demo_frames, 3)
     *known, strange = taught
     for name in known:
-        ask(robot, lambda n=name: robot.teach(n, images=taught[n]))
-    ask(robot, lambda: setattr(robot.live.trainer, "given_up", True))
-    ask(robot, robot.live.trainer.kill)  # so that no new version sets the threshold anew
+        ask(robot, lambda n=name: robot.requests.teach(n, images=taught[n]))
+    ask(robot, lambda: setattr(robot.model.trainer.process, "given_up", True))
+    ask(robot, robot.model.trainer.process.kill)  # so that no new version sets the threshold anew
     asked = []
     robot.listeners.append(lambda kind, facts: asked.append(kind))
-    monkeypatch.setattr(robot.live.classifier, "unknown_below", 2.0)  # everything is
+    monkeypatch.setattr(robot.model.learned.classifier, "unknown_below", 2.0)  # everything is
     for frame in [f for f in demo_frames if f.label == strange] * 3:
-        before = robot.n_frames
+        before = robot.stats.n_frames
         robot.feed(iter([frame]))
-        until(lambda n=before: robot.n_frames > n)
+        until(lambda n=before: robot.stats.n_frames > n)
     assert "what is this" in asked
 
 
@@ -288,12 +295,12 @@ def test_perception_of_a_live_robot_never_loads_torch(bundle_path, tmp_path):
         "import sys\n"
         "from plr_edge.bundle.reading import open_bundle\n"
         "from plr_edge.config import LearningConfig\n"
-        "from plr_edge.robot.live import Live\n"
+        "from plr_edge.robot.online_model import OnlineModel\n"
         "from plr_edge.robot.robot import Robot\n"
         "from plr_edge.serve.api import make_app\n"
         f"bundle = open_bundle({str(bundle_path)!r})\n"
-        f"live = Live(bundle, {str(tmp_path / 's')!r}, LearningConfig())\n"
-        "live.poll(); live.close()\n"
+        f"model = OnlineModel(bundle, {str(tmp_path / 's')!r}, LearningConfig())\n"
+        "model.poll(); model.close()\n"
         "assert 'torch' not in sys.modules and 'onnx' not in sys.modules\n"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
@@ -352,7 +359,7 @@ def test_systemd_is_told(bundle, tmp_path, monkeypatch):
     while listener.recv(200) != b"STOPPING=1":
         pass
     thread.join()
-    robot.live.close()
+    robot.model.close()
 
 
 @pytest.mark.alone
@@ -386,7 +393,7 @@ def test_the_watchdog_is_fed_by_the_loop_itself(bundle, tmp_path, monkeypatch):
     until(lambda: fed() > before and robot.state == "serving")
     robot.stop()
     thread.join()
-    robot.live.close()
+    robot.model.close()
 
 
 BAD_IMAGES = {
@@ -405,12 +412,12 @@ BAD_IMAGES = {
 def test_a_bad_frame_costs_that_frame_alone(robot, demo_frames):
     for i, image in enumerate(BAD_IMAGES.values()):
         robot.put(Frame(image, None, i, "bad"))
-        until(lambda n=i + 1: robot.n_frames + robot.counts.total("failed") == n)
-    n_failed = robot.counts.total("failed")
+        until(lambda n=i + 1: robot.stats.n_frames + robot.stats.total("failed") == n)
+    n_failed = robot.stats.total("failed")
     assert n_failed == 7
     robot.put(demo_frames[0])
     until(lambda: robot.latest is not None and robot.latest[0] is demo_frames[0])
-    assert robot.counts.total("failed") == n_failed
+    assert robot.stats.total("failed") == n_failed
 
 
 def test_a_source_that_raises_what_it_likes_is_named(robot, demo_frames):
@@ -421,20 +428,20 @@ def test_a_source_that_raises_what_it_likes_is_named(robot, demo_frames):
     robot.feed(source())
     until(lambda: robot.state == "degraded")
     assert "the driver fell over" in robot.reason
-    until(lambda: robot.n_frames == 1)
+    until(lambda: robot.stats.n_frames == 1)
 
 
 def test_the_schedule_measured_follows_what_steps_cost_here(bundle, tmp_path, demo_frames):
-    live = Live(bundle, tmp_path / "s", LearningConfig(schedule="measured"))
-    robot = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
+    model = OnlineModel(bundle, tmp_path / "s", LearningConfig(schedule="measured"))
+    robot = Robot(model, Governor(Budget(), model.schedule, [0.01] * len(bundle.levels)))
     told = []
-    live.set_budget = lambda rate, **facts: told.append(facts["shares"])
-    live.n_steps, live.steps_s = [10] * 5, [1.0, 0.8, 0.6, 0.4, 0.2]
+    model.trainer.set_budget = lambda rate, **facts: told.append(facts["shares"])
+    model.trainer.n_steps, model.trainer.steps_s = [10] * 5, [1.0, 0.8, 0.6, 0.4, 0.2]
     robot._tick()
     rates = [1 / x for x in (0.1, 0.08, 0.06, 0.04, 0.02)]
     assert told[-1] == pytest.approx([rate / sum(rates) for rate in rates])
-    assert list(robot.overseer.decision.shares) == told[-1]
-    live.close()
+    assert list(robot.governor_loop.decision.shares) == told[-1]
+    model.close()
 
 
 def test_a_loop_of_restarts_ends(bundle, tmp_path, demo_frames):
@@ -445,13 +452,13 @@ def test_a_loop_of_restarts_ends(bundle, tmp_path, demo_frames):
             session.finish()
     classes, versions = [], []
     for _ in range(9):  # a command line that is wrong is no failed start
-        Live(bundle, tmp_path / "s", LearningConfig()).close()
+        OnlineModel(bundle, tmp_path / "s", LearningConfig()).close()
     for _ in range(7):  # each dies without a word
-        live = Live(bundle, tmp_path / "s", LearningConfig())
-        classes.append(len(live.classes))
-        versions.append(len(live.store.generations))
-        live.starts.answered = True
-        live.close()
+        model = OnlineModel(bundle, tmp_path / "s", LearningConfig())
+        classes.append(len(model.learned.classes))
+        versions.append(len(model.store.generations))
+        model.restarts.answered = True
+        model.close()
     assert versions == [2, 2, 2, 1, 1, 1, 1]
     assert classes == [6, 6, 6, 6, 6, 0, 0]  # labels after the older generation are learned again
     robot = make_robot(bundle, tmp_path / "s")
@@ -459,41 +466,41 @@ def test_a_loop_of_restarts_ends(bundle, tmp_path, demo_frames):
     thread.start()
     until(lambda: robot.state == "factory fallback")
     with pytest.raises(StreamError, match="starts in a row failed"):
-        ask(robot, lambda: robot.teach("a", images=[demo_frames[0].image]))
+        ask(robot, lambda: robot.requests.teach("a", images=[demo_frames[0].image]))
     robot.stop()
     thread.join()
-    robot.live.close()
+    robot.model.close()
     for expected in (3, 4):
-        live = Live(bundle, tmp_path / "s", LearningConfig())
-        assert (live.starts.n_failed, len(live.classes)) == (expected, 6)
-        live.starts.answered = True
-        live.close()
+        model = OnlineModel(bundle, tmp_path / "s", LearningConfig())
+        assert (model.restarts.n_failed, len(model.learned.classes)) == (expected, 6)
+        model.restarts.answered = True
+        model.close()
     robot = make_robot(bundle, tmp_path / "s")  # one that ends well is trusted again
-    robot.live.starts.n_failed, robot.live.starts.answered = 4, True
-    robot.live.started_well()
-    robot.live.close()
-    live = Live(bundle, tmp_path / "s", LearningConfig())
-    assert live.starts.n_failed == 0
-    live.close()
+    robot.model.restarts.n_failed, robot.model.restarts.answered = 4, True
+    robot.model.workers.disk.submit(robot.model.restarts.succeeded)
+    robot.model.close()
+    model = OnlineModel(bundle, tmp_path / "s", LearningConfig())
+    assert model.restarts.n_failed == 0
+    model.close()
 
 
 def test_a_robot_that_sees_nothing_uses_its_time_to_consolidate(bundle, tmp_path):
     """Frames that were too slow hold training back, but only as long as frames come."""
-    live = Live(bundle, tmp_path / "s", LearningConfig())
+    model = OnlineModel(bundle, tmp_path / "s", LearningConfig())
     try:
         steps_s = [0.01] * len(bundle.levels)
-        robot = Robot(live, Governor(Budget(deadline_ms=33), live.schedule, steps_s))
+        robot = Robot(model, Governor(Budget(deadline_ms=33), model.schedule, steps_s))
         for _ in range(300):
-            robot.counts.saw("camera", unknown=False, latency_ms=50.0, age_ms=50.0)
+            robot.stats.add("camera", unknown=False, latency_ms=50.0, age_ms=50.0)
         rates = []
         for n_new_frames in (30, 30, 30, 0, 0, 0):
-            robot.n_frames += n_new_frames
-            robot.overseer._last -= 1.0
+            robot.stats.n_frames += n_new_frames
+            robot.governor_loop._last -= 1.0
             robot._tick()
-            rates.append(robot.overseer.decision.steps_per_s)
+            rates.append(robot.governor_loop.decision.steps_per_s)
         assert rates[2] < rates[1] < rates[0] < 100
         assert rates[3] < rates[4] < rates[5]
-        assert "no budget" in robot.overseer.decision.reason
-        assert (robot.counts.n_late, robot.counts.percentile_ms(0.99)) == (300, 50.0)
+        assert "no budget" in robot.governor_loop.decision.reason
+        assert (robot.stats.n_late, robot.stats.percentile_ms(0.99)) == (300, 50.0)
     finally:
-        live.close()
+        model.close()

@@ -27,7 +27,7 @@ def test_a_frame_is_answered_before_it_is_learned(bundle, demo_frames):
     for i, (frame, prediction) in enumerate(zip(demo_frames, predictions, strict=True)):
         if first.setdefault(frame.label, i) == i:
             assert frame.label not in [name for name, _ in prediction.top]
-    assert session.history.accuracy > 0.8
+    assert session.learned.history.accuracy > 0.8
 
 
 def test_a_new_class_is_known_from_its_next_frame(bundle, demo_frames):
@@ -70,23 +70,23 @@ def test_cached_features_are_those_of_the_blocks_and_never_older_than_allowed(bu
     with Session(bundle, None, config) as session:
         observe(session, demo_frames)
         learner = session.learner
-        assert sum(learner.cost.steps_per_level) > 5
-        assert learner.cost.age_max_steps <= 2
-        slots = np.arange(len(session.memory))
-        fresh = learner.features_at(4, slots, max_age_steps=0)
+        assert sum(learner.features.cost.steps_per_level) > 5
+        assert learner.features.cost.age_max_steps <= 2
+        slots = np.arange(len(session.training.memory))
+        fresh = learner.features.at(4, slots, max_age_steps=0)
         learner.restore(learner.weights(), learner.classifier())  # with an empty cache
-        np.testing.assert_allclose(learner.features_at(4, slots), fresh, atol=0.02)
+        np.testing.assert_allclose(learner.features.at(4, slots), fresh, atol=0.02)
 
 
 def test_training_spends_no_more_than_it_may(bundle, demo_frames):
     config = LearningConfig(train_ratio=0.5, schedule="internal")
     with Session(bundle, None, config) as session:
         observe(session, demo_frames)
-        allowed = 0.5 * len(demo_frames) * session.perception_macs
+        allowed = 0.5 * len(demo_frames) * session.training.perception_macs
         one_step = session.learner.step_macs[0] * 64
-        refits = session.learner.cost.refresh_macs
-        assert 0 < session.learner.cost.train_macs <= allowed + one_step
-        assert session.learner.cost.macs <= allowed + one_step + refits
+        refits = session.learner.features.cost.refresh_macs
+        assert 0 < session.learner.features.cost.train_macs <= allowed + one_step
+        assert session.learner.features.cost.macs <= allowed + one_step + refits
 
 
 def test_engines_and_torch_agree_on_learned_weights(bundle, demo_frames, tmp_path):
@@ -102,7 +102,7 @@ def test_engines_and_torch_agree_on_learned_weights(bundle, demo_frames, tmp_pat
             {n: torch.from_numpy(a) for n, a in session.learner.weights().items()}
         )
     perception = Perception.from_state(bundle, tmp_path / "s")
-    seen = perception.see(demo_frames[:4])
+    seen = perception.perceive(demo_frames[:4])
     with torch.no_grad():
         expected = blocks(torch.from_numpy(seen.latents)).numpy()
     np.testing.assert_allclose(seen.features, expected, rtol=1e-3, atol=1e-3)
@@ -114,11 +114,11 @@ def test_a_session_that_stops_and_goes_on_knows_the_same(bundle, demo_frames, tm
         observe(session, demo_frames[:half])
         session.finish()
     with Session(bundle, tmp_path / "s", LearningConfig()) as session:
-        assert session.n_taught == half
+        assert session.learned.n_taught == half
         observe(session, demo_frames[half:])
         session.finish()
-        assert len(session.classes) == 6
-        assert len(session.history.labels) == len(demo_frames)
+        assert len(session.learned.classes) == 6
+        assert len(session.learned.history.labels) == len(demo_frames)
     perception = Perception.from_state(bundle, tmp_path / "s")
     answers = perception.predict_many(demo_frames)
     right = [a.top[0][0] == f.label for a, f in zip(answers, demo_frames, strict=True)]
@@ -145,8 +145,8 @@ def test_an_interrupted_run_saves_and_the_same_one_goes_on(bundle, tmp_path):
             stream = open_stream("demo", limit_per_class=10)
             summaries.append(adapt(session, stream, key="demo", on_chunk=on_chunk))
     first, second = summaries
-    assert (first["interrupted"], first["n_taught"]) == (True, 48)
-    assert (second["interrupted"], second["n_frames"], second["n_taught"]) == (False, 72, 120)
+    assert (first.interrupted, first.n_taught) == (True, 48)
+    assert (second.interrupted, second.n_frames, second.n_taught) == (False, 72, 120)
 
 
 def test_settings_are_checked():

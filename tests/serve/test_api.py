@@ -16,11 +16,12 @@ from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.errors import ConfigError
 from plr_edge.robot.governor import Budget, Governor
-from plr_edge.robot.live import Live
+from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
-from plr_edge.robot.states import STATES
+from plr_edge.robot.status import STATES
 from plr_edge.serve.api import make_app
-from plr_edge.serve.server import is_loopback, parse_listen, read_token
+from plr_edge.serve.auth import read_token
+from plr_edge.serve.server import is_loopback, parse_listen
 
 TOKEN = "secret-token"
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
@@ -29,14 +30,14 @@ ADMIN = {"Authorization": f"Bearer {TOKEN}"}
 @pytest.fixture(scope="module")
 def robot(bundle_path, tmp_path_factory):
     bundle = open_bundle(bundle_path)
-    live = Live(bundle, tmp_path_factory.mktemp("live") / "s", LearningConfig())
-    made = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
+    model = OnlineModel(bundle, tmp_path_factory.mktemp("live") / "s", LearningConfig())
+    made = Robot(model, Governor(Budget(), model.schedule, [0.01] * len(bundle.levels)))
     thread = threading.Thread(target=made.run)
     thread.start()
     yield made
     made.stop()
     thread.join(20)
-    live.close()
+    model.close()
 
 
 @pytest.fixture(scope="module")
@@ -110,12 +111,12 @@ BAD_BODIES = {
 
 @pytest.mark.parametrize("name", BAD_BODIES)
 def test_bad_bodies_are_refused_and_nothing_is_taught(client, robot, name):
-    before = robot.live.store.last_seq
+    before = robot.model.store.last_seq
     headers = {**ADMIN, "Content-Type": "application/json"}
     answer = client.post("/teach", content=BAD_BODIES[name], headers=headers)
     assert answer.status_code in (400, 422), answer.text
     assert "Traceback" not in answer.text and "/work" not in answer.text
-    assert robot.live.store.last_seq == before
+    assert robot.model.store.last_seq == before
 
 
 def test_large_and_encoded_bodies_are_refused_before_they_are_parsed(client):
@@ -171,7 +172,7 @@ def test_a_flood_of_teaching_is_answered_and_loses_nothing(client, robot, pictur
         body = {"label": "flood", "images": images, "key": f"f{i}"}
         answers.append(client.post("/teach", json=body, headers=ADMIN))
 
-    before = robot.live.store.last_seq
+    before = robot.model.store.last_seq
     threads = [threading.Thread(target=flood, args=(i,)) for i in range(40)]
     for thread in threads:
         thread.start()
@@ -179,6 +180,6 @@ def test_a_flood_of_teaching_is_answered_and_loses_nothing(client, robot, pictur
         thread.join()
     codes = [a.status_code for a in answers]
     assert set(codes) <= {200, 503}
-    assert robot.live.store.last_seq == before + codes.count(200)
+    assert robot.model.store.last_seq == before + codes.count(200)
     assert json.loads(client.get("/health").text)["state"] in STATES
     time.sleep(0)

@@ -3,7 +3,8 @@ import json
 
 import pytest
 
-from plr_edge.serve.limits import PARSED, Limits, Rate, parse
+from plr_edge.serve.auth import TokenCheck
+from plr_edge.serve.limits import PARSED, Rate, RequestLimits, parse
 
 
 def served(scope, parts, pause_s=0.0):
@@ -27,7 +28,7 @@ def served(scope, parts, pause_s=0.0):
         sent.append(message)
 
     async def run():
-        limits = Limits(app, token="t", open_posts={"/predict"}, admin_posts={"/teach"})
+        limits = RequestLimits(app, auth=TokenCheck("t"))
         await limits(scope, receive, send)
         assert (limits._in_flight, limits._reading_bytes) == (0, 0)
 

@@ -13,9 +13,10 @@ from hypothesis import HealthCheck, given, settings
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Governor
-from plr_edge.robot.live import Live
+from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
 from plr_edge.serve.api import make_app
+from plr_edge.serve.auth import OPEN_POSTS, TOKEN_POSTS
 
 TOKEN = "secret-token"
 OPERATIONS = (
@@ -29,16 +30,16 @@ WITH_BODY = ("POST /teach", "POST /predict", "POST /undo")
 @pytest.fixture(scope="module")
 def schema(bundle_path, tmp_path_factory):
     bundle = open_bundle(bundle_path)
-    live = Live(bundle, tmp_path_factory.mktemp("openapi") / "s", LearningConfig())
-    live.trainer.given_up = True  # the interface is what is tested
-    robot = Robot(live, Governor(Budget(), live.schedule, [0.01] * len(bundle.levels)))
+    model = OnlineModel(bundle, tmp_path_factory.mktemp("openapi") / "s", LearningConfig())
+    model.trainer.process.given_up = True  # the interface is what is tested
+    robot = Robot(model, Governor(Budget(), model.schedule, [0.01] * len(bundle.levels)))
     thread = threading.Thread(target=robot.run)
     thread.start()
     yield schemathesis.openapi.from_asgi("/openapi.json", make_app(robot, TOKEN))
-    assert thread.is_alive() and live.store.last_seq == live.last_seq
+    assert thread.is_alive() and model.store.last_seq == model.last_seq
     robot.stop()
     thread.join(60)
-    live.close()
+    model.close()
 
 
 def test_every_operation_is_described_and_tested(schema):
@@ -77,3 +78,13 @@ def ask(schema, operation, token, n):
             assert answer.status_code == 401
 
     answered()
+
+
+def test_every_post_is_open_or_needs_the_token_and_is_described_so(schema):
+    posts = {
+        path: "security" in operations["post"]
+        for path, operations in schema.raw_schema["paths"].items()
+        if "post" in operations
+    }
+    assert {path for path, needs_token in posts.items() if needs_token} == TOKEN_POSTS
+    assert {path for path, needs_token in posts.items() if not needs_token} == OPEN_POSTS

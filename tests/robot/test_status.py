@@ -1,7 +1,7 @@
 from dataclasses import fields
 from itertools import product
 
-from plr_edge.robot.states import (
+from plr_edge.robot.status import (
     DEGRADED,
     FACTORY,
     LEARNING,

@@ -1,0 +1,301 @@
+"""OnlineModel: a learned model of a running robot, which another process trains. Without torch.
+
+It answers, makes labels durable, and lets a candidate answer once it has passed the publish gate.
+Nothing here waits: what is slow is done by worker threads and by the trainer, and `poll` takes in
+the results. All methods but `close` belong to one thread, that of the frames.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.config import EngineConfig, LearningConfig
+from plr_edge.engines import Engine
+from plr_edge.errors import PlrEdgeError, StateError
+from plr_edge.replay.schedule import make_schedule
+from plr_edge.robot.autosave import Autosave
+from plr_edge.robot.background_trainer import (
+    BackgroundTrainer,
+    TrainerLimits,
+    candidate_of,
+    checkpoint_of,
+)
+from plr_edge.robot.governor import with_initial_costs
+from plr_edge.robot.protocol import Message
+from plr_edge.robot.restart_guard import RestartGuard
+from plr_edge.robot.workers import Workers
+from plr_edge.runtime.acknowledge import acknowledge
+from plr_edge.runtime.checkpoint import Recovery, TrainerCheckpoint
+from plr_edge.runtime.labelled_batch import LabelledBatch
+from plr_edge.runtime.learned_model import LearnedModel
+from plr_edge.runtime.perception import Perception
+from plr_edge.runtime.prediction import Features, FrozenOutput
+from plr_edge.runtime.validation import Evaluation, evaluate
+from plr_edge.store import open_store
+from plr_edge.stream.base import Frame
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+# a model, its adaptive part, and its training
+Recovered = tuple[LearnedModel, Engine, TrainerCheckpoint | None]
+
+
+class OnlineModel:
+    """Answers and acknowledges here, and is trained in another process.
+
+    Attributes:
+        bundle: the networks.
+        config: how to learn.
+        engines: what the networks run on.
+        schedule: share of the training steps per level, at the start.
+        store: where everything learned is kept.
+        learned: everything that was learned.
+        perception: answers with it.
+        checkpoint: training as of the newest version. None if there is none.
+        trainer: trains in another process.
+        workers: threads for what is slow.
+        restarts: ends a loop of failing starts.
+        last_seq: last label that was learned.
+        n_dropped: number of candidates that were refused.
+        disk_trouble: why the disk refuses labels. Empty if it does not.
+    """
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        state: str | Path,
+        config: LearningConfig,
+        engines: EngineConfig | None = None,
+        limits: TrainerLimits | None = None,
+    ) -> None:
+        """Continue from a state. `poll` starts the trainer.
+
+        Args:
+            bundle: from `open_bundle`.
+            state: directory of what is learned.
+            config: how to learn.
+            engines: what the networks run on.
+            limits: what the trainer may use of this machine.
+
+        Raises:
+            StateError: the state is damaged, in use, not writable, or of another frozen part.
+        """
+        self.bundle, self.config = bundle, with_initial_costs(config, bundle.levels)
+        self.engines = engines or EngineConfig()
+        self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
+        self.learned = LearnedModel.blank(bundle, self.config)
+        self.checkpoint: TrainerCheckpoint | None = None
+        self.last_seq, self.n_dropped, self.disk_trouble = 0, 0, ""
+        self._epoch = 0  # ends when labels are taken back; candidates of an earlier one are void
+        self._evaluating = False
+        self.store = open_store(state, label_bytes=self.config.label_bytes)
+        try:
+            self.perception = Perception(bundle, self.learned, self.engines)
+        except BaseException:
+            self.store.close()
+            raise
+        self.workers = Workers()
+        self.trainer = BackgroundTrainer(bundle, self.config, self.engines, limits)
+        self.restarts = RestartGuard(self.store)
+        try:
+            if not self.restarts.trouble:
+                self._use(*self._recovered())
+            self.last_seq = self.store.last_seq
+            saved = (self.last_seq, self.learned.version)
+            self._autosave = Autosave(self.store, bundle, self.config, self.workers, saved)
+        except PlrEdgeError:
+            self.close()
+            raise
+        except BaseException:  # whatever it is, it may be the same at the next start
+            self.restarts.answered = True
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """Stop the trainer, finish what is under way, and release the state."""
+        self.trainer.close()
+        self.restarts.ended()
+        self.workers.close()
+        self.store.close()
+
+    def poll(self) -> None:
+        """Take in what happened elsewhere. Call it between two frames."""
+        self.workers.poll()
+        trainer, process = self.trainer, self.trainer.process
+        if trainer.reap():
+            self.note("trainer", f"died, for the {process.n_deaths}. time")
+        if process.wanted and not (self.workers.changing or self.restarts.trouble):
+            trainer.start(
+                self.store,
+                self.learned,
+                self.checkpoint,
+                lambda: self.learned.classes,
+                lambda: self.last_seq,
+            )
+        trainer.poll(lambda: self._refuse("training diverged"))
+        if trainer.candidate is not None and not (self._evaluating or self.workers.changing):
+            candidate, trainer.candidate = trainer.candidate, None
+            self._evaluate(candidate)
+        if not self.workers.changing and self._autosave.is_due(self.last_seq, self.learned.version):
+            self.save("on time", within_budget=True)
+
+    # teaching, and taking back
+
+    def teach(
+        self, frames: Sequence[Frame], encoded: Sequence[FrozenOutput], metadata: Mapping[str, Any]
+    ) -> Future[LabelledBatch | None]:
+        """Make labels durable and learn them. Call it only while nothing is changing.
+
+        Features are computed again, because another version may have answered these frames.
+
+        Args:
+            frames: frames with labels.
+            encoded: output of the frozen part for them.
+            metadata: what to keep in the store in the same transaction, by name.
+
+        Returns:
+            What was learned, once it is durable and answers. Or a StateError if the disk refuses.
+        """
+        draft, engine = self.learned.draft(), self.perception.engine
+        latents = np.concatenate([each.latents for each in encoded])
+        taps = np.concatenate([each.taps for each in encoded])
+
+        def work() -> tuple[LabelledBatch | None, int]:
+            features = Features(latents, taps, engine.run(latents)[0])
+            _, batch = acknowledge(draft, frames, features, self.store, metadata)
+            return batch, self.store.last_seq
+
+        def take(result: tuple[LabelledBatch | None, int]) -> LabelledBatch | None:
+            batch, last_seq = result
+            self.learned = self.perception.model = draft
+            self.last_seq, self.disk_trouble = last_seq, ""
+            if batch is not None and batch.labels:
+                draft.learn(batch, partial(self.workers.learn_ridge, draft.classifier))
+                self.trainer.learn(batch, with_features=draft.version == 0)
+            return batch
+
+        outcome = self.workers.change(work, take)
+        outcome.add_done_callback(self._note_refusal)
+        return outcome
+
+    def rebuild_after(self, change: Callable[[], T]) -> Future[T]:
+        """Take labels back, and learn from those that are left, while frames are answered.
+
+        Args:
+            change: changes the store, on another thread.
+
+        Returns:
+            What it returned, once the labels that are left answer. Or what it raised.
+        """
+        self.trainer.stop()
+        self._epoch += 1
+
+        def work() -> tuple[T, Recovered]:
+            self.workers.settle()  # a generation that is being written knows these labels
+            return change(), self._recovered()
+
+        def take(result: tuple[T, Recovered]) -> T:
+            changed, recovered = result
+            self._use(*recovered)
+            return changed
+
+        return self.workers.change(work, take)
+
+    def _note_refusal(self, taught: Future[Any]) -> None:
+        if isinstance(error := taught.exception(), StateError):
+            self.disk_trouble = f"labels are refused: {error}"
+
+    def _recovered(self) -> Recovered:
+        """Restore the newest generation, and learn again the labels after it. On any thread."""
+        recovery = Recovery(self.store, self.bundle, self.config)
+        model = recovery.model
+        engine = self.perception.build_engine(model.weights if model.version else {})
+        for labels in recovery.batches():
+            model.relearn(
+                labels,
+                recovery.upto,
+                lambda latents: engine.run(latents)[0],
+                partial(self.workers.learn_ridge, model.classifier),
+            )
+        recovery.finish()
+        self.workers.settle()
+        return model, engine, recovery.checkpoint
+
+    def _use(
+        self, learned: LearnedModel, engine: Engine, checkpoint: TrainerCheckpoint | None
+    ) -> None:
+        """Answer with another model from the next frame on."""
+        self.learned = self.perception.model = learned
+        self.perception.engine = engine
+        self.checkpoint = checkpoint
+
+    # publishing
+
+    def _evaluate(self, message: Message) -> None:
+        """Evaluate a candidate on another thread, then publish or refuse it."""
+        candidate = candidate_of(message, self.bundle.feature_width)
+        incumbent, epoch = self.learned.incumbent(self.perception.engine), self._epoch
+        # if time is limited, this takes the trainer's, not that of the frames
+        self._evaluating = self.trainer.process.held = True
+
+        def then(done: Future[Evaluation]) -> None:
+            if self.workers.changing:  # labels are learned with the version that answers
+                self.workers.call_later(lambda: then(done))
+                return
+            self._evaluating = self.trainer.process.held = False
+            if epoch != self._epoch:
+                return
+            try:
+                evaluation = done.result()
+            except PlrEdgeError as error:
+                _log.error("a candidate cannot be evaluated (%s)", error)
+                return
+            self._publish(evaluation, message)
+
+        build_engine = self.perception.build_engine
+        work = partial(evaluate, candidate, incumbent, build_engine, lambda: self.workers.share)
+        self.workers.submit(self.workers.aside, work, then)
+
+    def _publish(self, evaluation: Evaluation, message: Message) -> None:
+        """Answer with a candidate if the publish gate agrees."""
+        verdict, learned = evaluation.verdict, self.learned
+        if not verdict.passed:
+            learned.verdict = verdict
+            self._refuse(verdict.reason)
+            return
+        learned.publish(evaluation)
+        if evaluation.engine is not None:
+            self.perception.engine = evaluation.engine
+        self.checkpoint = checkpoint_of(message)
+        self.note("published", f"version {learned.version}: {verdict.reason}")
+
+    def _refuse(self, reason: str) -> None:
+        _log.error("candidate dropped, going on from the last good version: %s", reason)
+        self.n_dropped += 1
+        self.note("dropped", reason)
+        self.trainer.restore(self.learned)
+
+    # the state
+
+    def save(self, reason: str, *, within_budget: bool = False) -> Future[bool]:
+        """Write a generation; see `Autosave.save`."""
+        return self._autosave.save(
+            self.learned, self.checkpoint, self.last_seq, reason, within_budget=within_budget
+        )
+
+    @property
+    def is_unsaved(self) -> bool:
+        """Whether something was learned that no generation on disk holds."""
+        return self._autosave.is_behind(self.last_seq, self.learned.version)
+
+    def note(self, kind: str, text: str) -> None:
+        """Keep an event in the log of the state, when there is time."""
+        self.workers.disk.submit(self.store.events.note, kind, text)

@@ -1,0 +1,115 @@
+"""Recent frames: what can be taught after it was answered, and what to ask the operator about."""
+
+from __future__ import annotations
+
+from collections import deque
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from plr_edge.runtime.prediction import FrozenOutput
+from plr_edge.stream.base import Frame
+
+_MAX_FRAMES, _MAX_BYTES = 150, 24 << 20  # five seconds of frames
+_MIN_SIMILARITY = 0.6  # cosine between unknown frames of one object; in a film 0.63 to 0.99
+_MAX_ASKED = 4
+_THUMBNAIL = 96  # pixels
+
+
+@dataclass(frozen=True)
+class RecentFrame:
+    """A frame that was answered: what teaching it needs, and a thumbnail.
+
+    Attributes:
+        sequence: number of the frame since the start.
+        encoded: output of the frozen part. Its frame holds a thumbnail instead of the image.
+        feature: (D,) float32 feature, computed with the version that answered.
+    """
+
+    sequence: int
+    encoded: FrozenOutput
+    feature: np.ndarray
+
+    @classmethod
+    def of(cls, sequence: int, encoded: FrozenOutput, feature: np.ndarray) -> RecentFrame:
+        """Keep a frame without its image."""
+        frame = encoded.frames[0]
+        small = replace(frame, image=thumbnail(frame.image))
+        return cls(sequence, replace(encoded, frames=(small,)), feature)
+
+    @property
+    def frame(self) -> Frame:
+        """The frame, with a thumbnail instead of the image."""
+        return self.encoded.frames[0]
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of its arrays."""
+        arrays = (self.frame.image, self.encoded.latents, self.encoded.taps, self.feature)
+        return sum(array.nbytes for array in arrays)
+
+
+class RecentFrames:
+    """The newest frames, bounded in number and bytes."""
+
+    def __init__(self) -> None:
+        """Start empty."""
+        self._frames: deque[RecentFrame] = deque(maxlen=_MAX_FRAMES)
+
+    def __len__(self) -> int:
+        return len(self._frames)
+
+    def add(self, frame: RecentFrame) -> None:
+        """Keep a frame, in place of the oldest ones if there is no space."""
+        while self._frames and (len(self._frames) + 1) * frame.n_bytes > _MAX_BYTES:
+            self._frames.popleft()
+        self._frames.append(frame)
+
+    def newest(self, n: int) -> list[RecentFrame]:
+        """Return the newest `n` frames, the newest last."""
+        return list(self._frames)[-n:]
+
+    def with_stamp(self, stamp_ns: int) -> list[RecentFrame]:
+        """Return the newest frame with a time stamp, if there is one."""
+        return [x for x in list(self._frames) if x.frame.stamp_ns == stamp_ns][-1:]
+
+    def with_sequence(self, sequence: int) -> list[RecentFrame]:
+        """Return the frame with a sequence number, if it is kept."""
+        return [x for x in list(self._frames) if x.sequence == sequence]
+
+
+class NoveltyDetector:
+    """Finds runs of similar unknown frames, to ask the operator what they show.
+
+    Attributes:
+        asked: runs that were asked about, by the sequence number of their last frame.
+    """
+
+    RUN = 15  # frames
+
+    def __init__(self) -> None:
+        """Start with nothing asked."""
+        self.asked: dict[int, list[RecentFrame]] = {}
+        self._run: list[tuple[RecentFrame, np.ndarray]] = []
+
+    def update(self, frame: RecentFrame, *, unknown: bool) -> bool:
+        """Take a frame into account. Return whether it completes a run."""
+        unit = frame.feature / max(float(np.linalg.norm(frame.feature)), 1e-9)
+        if not unknown or (self._run and float(unit @ self._run[-1][1]) < _MIN_SIMILARITY):
+            self._run.clear()
+        if not unknown:
+            return False
+        self._run.append((frame, unit))
+        if len(self._run) < self.RUN:
+            return False
+        self.asked[frame.sequence] = [each for each, _ in self._run]
+        self._run.clear()
+        while len(self.asked) > _MAX_ASKED:
+            del self.asked[next(iter(self.asked))]
+        return True
+
+
+def thumbnail(image: np.ndarray) -> np.ndarray:
+    """Return a copy of every n-th pixel, so that no side is longer than that of a thumbnail."""
+    step = -(-max(image.shape[:2]) // _THUMBNAIL)
+    return np.array(image[::step, ::step])

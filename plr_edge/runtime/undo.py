@@ -1,0 +1,37 @@
+"""Undo: labels are selected and marked as undone, as if they had never been taught.
+
+What was learned is then rebuilt from the labels that are left. `OnlineModel.rebuild_after` does it
+in a running robot, while frames are answered. Without a robot, `corrections.undo` does it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from plr_edge.store import LEARNED, QUARANTINED, UNDONE, Store, select
+
+
+def mark_undone(
+    store: Store,
+    reason: str,
+    *,
+    statuses: Sequence[str] = (LEARNED, QUARANTINED),
+    **filters: Any,
+) -> list[int]:
+    """Mark labels as undone, and drop the generations that learned from them.
+
+    Args:
+        store: holds the labels.
+        reason: why, for the log.
+        statuses: labels of any other status are left alone.
+        filters: filters of `store.select`, e.g. `last` or `name`.
+
+    Returns:
+        The numbers of the labels. None if no label passes the filters.
+
+    Raises:
+        StateError: the disk refuses. Nothing was undone.
+    """
+    chosen = select((x for x in store.labels if x.status in statuses), **filters)
+    return store.mark(chosen, UNDONE, reason) if chosen else []

@@ -1,0 +1,90 @@
+"""What requests hold and what refusals say, as FastAPI describes them in /openapi.json."""
+
+from collections.abc import Callable
+from typing import Any
+
+from fastapi import Request
+from fastapi.routing import APIRoute
+from pydantic import BaseModel, ConfigDict, Field
+
+from plr_edge.serve.limits import PARSED
+
+_MAX_IMAGES = 32
+_REASONS = {
+    400: "request body is not valid JSON",
+    401: "the token is missing or wrong",
+    404: "not found",
+    408: "the request body arrived too slowly",
+    413: "the request body is too large",
+    415: "compressed request bodies are not supported",
+    422: "a field is invalid, or there is no such frame, label or generation",
+    429: "too many labels per second",
+    503: "too many requests at once",
+    507: "the state cannot be written; nothing was taught",
+}
+
+
+class Strict(BaseModel):
+    """A body whose fields are of the type that stands there, and no others."""
+
+    model_config = ConfigDict(extra="forbid", strict=True)
+
+
+class Teach(Strict):
+    label: str = Field(max_length=200)
+    last: int = Field(1, ge=1, le=150, description="Number of newest frames to label.")
+    stamp_ns: int | None = Field(None, ge=0, lt=2**63, description="Stamp of the frame to label.")
+    sequence: int | None = Field(
+        None, ge=1, lt=2**63,
+        description="Number of the frame to label, or of a run that the robot asked about.",
+    )  # fmt: skip
+    images: list[str] | None = Field(
+        None, min_length=1, max_length=_MAX_IMAGES, description="Image files in base64."
+    )
+    key: str | None = Field(
+        None,
+        pattern=r"^[A-Za-z0-9_-]{1,64}$",
+        description="Idempotency key. A repeated request with the same key teaches once.",
+    )
+
+
+class Predict(Strict):
+    images: list[str] = Field(
+        min_length=1, max_length=_MAX_IMAGES, description="Image files in base64."
+    )
+
+
+class Undo(Strict):
+    last: int | None = Field(None, ge=1, le=100_000, description="Only the last of them.")
+    name: str | None = Field(None, max_length=200, description="Of this class.")
+    source: str | None = Field(None, max_length=1_000, description="Source starts with this.")
+    seqs: list[int] | None = Field(None, min_length=1, max_length=1_000)
+    since_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
+    until_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
+
+
+class Refusal(BaseModel):
+    detail: str
+
+
+REFUSALS: dict[int | str, dict[str, Any]] = {
+    status: {"description": text, "model": Refusal} for status, text in _REASONS.items()
+}
+
+
+class _ParsedRequest(Request):
+    async def json(self) -> Any:
+        return self.scope[PARSED]
+
+
+class ParsedRoute(APIRoute):
+    """Hands a handler the body that `RequestLimits` has parsed, so that nobody does it again."""
+
+    def get_route_handler(self) -> Callable[[Request], Any]:
+        """Return the handler of FastAPI, given the parsed body."""
+        handler = super().get_route_handler()
+
+        async def handle(request: Request) -> Any:
+            return await handler(_ParsedRequest(request.scope, request.receive))
+
+        return handle
