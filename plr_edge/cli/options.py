@@ -41,7 +41,7 @@ class RenamingCommand(click.Command):
 
 
 def needs_extras(*extras: str) -> Callable[[F], F]:
-    """Refuse to run a command while an extra is missing; stands right above the function."""
+    """Refuse to run a command while an extra is missing. Apply it as the innermost decorator."""
 
     def checked(command: F) -> F:
         @wraps(command)

@@ -19,7 +19,7 @@ class AdaptProgress:
     """
 
     def __init__(self, n_frames: int | None) -> None:
-        """Show nothing yet. `n_frames` is None if only the end of the stream will tell."""
+        """Prepare. `n_frames` is None if it is known only at the end of the stream."""
         self._of = "" if n_frames is None else f" of {n_frames}"
         self._terminal = sys.stderr.isatty()
         self._printed_at = time.monotonic() if not self._terminal else 0.0

@@ -1,6 +1,7 @@
-"""The token of a robot: its file, the requests that need it, and the check.
+"""The token of a robot: where it is stored, which requests need it, and the check.
 
-Looks at the head of a request only, so that a request is refused before its body is read.
+Knows the head of a request and not its body: a request without the token is refused before a byte
+of the body is read.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from typing import Any
 
 from plr_edge.errors import ConfigError
 
-OPEN_POSTS = frozenset({"/predict"})  # no token needed
+OPEN_POSTS = frozenset({"/predict"})  # anybody who reaches the address may post here
 TOKEN_POSTS = frozenset({"/teach", "/undo", "/rollback", "/pause", "/resume", "/save"})
 
 
@@ -37,7 +38,7 @@ def read_token(path: Path) -> str:
 
 
 class TokenCheck:
-    """Decides by method, path and token whether a request may have a body."""
+    """Decides by method, path and token whether a request may send a body."""
 
     def __init__(
         self,
@@ -50,8 +51,8 @@ class TokenCheck:
 
         Args:
             token: token that `Authorization: Bearer TOKEN` must carry.
-            open_posts: paths that accept a POST from everybody.
-            token_posts: paths that accept a POST with the token only.
+            open_posts: paths that accept a body from everybody.
+            token_posts: paths that accept a body only with the token.
         """
         self._token = token.encode()
         self._open, self._with_token = open_posts, token_posts
@@ -62,12 +63,12 @@ class TokenCheck:
         return hmac.compare_digest(given, b"Bearer " + self._token)
 
     def refusal(self, scope: MutableMapping[str, Any]) -> tuple[int, str] | None:
-        """Return status and reason if a request must be refused before its body is read."""
+        """Return status and reason if a request with a body must be refused unread."""
         if scope["method"] != "POST":
             return 405, "only GET and POST are supported"
         if scope["path"] in self._with_token:
             if not self.has_token(scope):
-                return 401, "give the token: Authorization: Bearer TOKEN"
+                return 401, "the token is missing or wrong; send Authorization: Bearer TOKEN"
         elif scope["path"] not in self._open:
-            return 404, "not found"
+            return 404, "this path does not accept POST"
         return None

@@ -1,4 +1,4 @@
-"""Limits on requests, enforced before FastAPI parses anything. Plain ASGI."""
+"""Limits on requests, before anything is parsed. Plain ASGI."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _MAX_READING_BYTES = 64 << 20
 _REST = 4.0  # pause after parsing a large body, as a multiple of the time it took
 _LARGE_BYTES = 64 << 10
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-PARSED = "plr_edge.parsed"  # key of the parsed body in the ASGI scope
+PARSED = "plr_edge.parsed"  # key of the parsed body in the scope
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -30,17 +30,17 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Body:
-    """The body of a request, raw and parsed."""
+    """A request body, and its parsed content."""
 
     data: bytes
     parsed: Any
 
 
 class RequestLimits:
-    """Middleware that refuses large, slow, deeply nested and compressed bodies, and overload.
+    """Refuses bodies that are large, slow, deep or compressed, and too many requests at once.
 
-    A request without the token is refused before its body is read. Reading has limits of its own,
-    so that slow senders do not block other clients.
+    A request without the token is refused before a byte of its body is read. Reading has limits of
+    its own, so that slow senders block nobody else.
     """
 
     def __init__(
@@ -50,14 +50,14 @@ class RequestLimits:
 
         Args:
             app: the application.
-            auth: decides which requests may have a body, and which a large one.
+            auth: decides which requests may send a body, and which a large one.
         """
         self._app, self._auth = app, auth
         self._in_flight = self._reading_bytes = 0
         self._parsing = asyncio.Lock()  # large bodies are parsed one at a time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Handle one request."""
+        """Serve one request."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
@@ -68,7 +68,7 @@ class RequestLimits:
                 await _refuse(send, *read)
                 return
             body, scope[PARSED] = read.data, read.parsed
-        counted = scope["path"] != "/events"  # which has its own limit
+        counted = scope["path"] != "/events"  # events have a limit of their own
         if counted and self._in_flight >= _MAX_IN_FLIGHT:
             await _refuse(send, 503, "too many requests at once")
             return
@@ -79,10 +79,10 @@ class RequestLimits:
             self._in_flight -= counted
 
     async def _body(self, scope: Scope, receive: Receive) -> Body | tuple[int, str]:
-        """Read a body, or return status and reason of the refusal."""
+        """Read a body. Returns a status and a reason if it is refused."""
         headers = {name.lower(): value for name, value in scope["headers"]}
         most = _MAX_BODY_BYTES if self._auth.has_token(scope) else _MAX_OPEN_BODY_BYTES
-        too_large = (413, f"the request body is larger than {most} bytes")
+        too_large = (413, f"a request body may have at most {most} bytes")
         if headers.get(b"content-encoding", b"identity") != b"identity":
             return 415, "compressed request bodies are not supported"
         length = headers.get(b"content-length", b"0")
@@ -110,7 +110,7 @@ class RequestLimits:
             return 400, "request body is not valid JSON"
 
     async def _parsed(self, body: bytes) -> Body:
-        """Parse a body. Between large ones there are pauses in which other requests are served."""
+        """Parse a body. Large ones are parsed one after another, with pauses for other requests."""
         if not body:
             return Body(body, None)
         if len(body) < _LARGE_BYTES:
@@ -123,7 +123,7 @@ class RequestLimits:
 
 
 class Rate:
-    """A token bucket: a rate per second in the long run, and a burst at once."""
+    """A token bucket: a rate in the long run, and a burst at once."""
 
     def __init__(
         self, per_s: float, burst: float, clock_s: Callable[[], float] = time.monotonic
@@ -133,7 +133,7 @@ class Rate:
         self._left, self._at = burst, clock_s()
 
     def take(self, n: float) -> bool:
-        """Take `n` tokens, or return False if fewer are left."""
+        """Take `n` tokens if there are as many. Returns whether it did."""
         now = self._clock_s()
         self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
         self._at = now
@@ -143,7 +143,7 @@ class Rate:
         return True
 
     def wait_s(self, n: float) -> int:
-        """Return the seconds until `n` tokens are available, at least 1."""
+        """Return the seconds until `n` tokens can be taken."""
         return max(1, math.ceil((n - self._left) / self._per_s))
 
 
@@ -151,17 +151,17 @@ def parse(body: bytes) -> Any:
     """Parse a body as JSON.
 
     Raises:
-        ValueError: the body is not JSON, is nested too deeply, or has NaN or a duplicate key.
+        ValueError: the body is not JSON, is too deep, or contains NaN or a duplicate key.
     """
     depth = 0
     for byte in body.translate(None, _NO_BRACKETS):
         depth += 1 if byte in b"[{" else -1
         if depth > _MAX_JSON_DEPTH:
-            raise ValueError("nested too deeply")
+            raise ValueError("too deep")
     try:
         return json.loads(body, parse_constant=_refused, object_pairs_hook=unique_keys)
     except RecursionError:
-        raise ValueError("nested too deeply") from None
+        raise ValueError("too deep") from None
 
 
 def _refused(name: str) -> float:

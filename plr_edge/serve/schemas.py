@@ -1,4 +1,4 @@
-"""Schemas of requests and refusals, as FastAPI publishes them in /openapi.json."""
+"""Fields of requests and reasons of refusals, as FastAPI describes them in /openapi.json."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ _REASONS = {
 
 
 class Strict(BaseModel):
-    """A request body without type conversion and without unknown fields."""
+    """A body with exactly the declared fields, of exactly the declared types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -78,10 +78,10 @@ class _ParsedRequest(Request):
 
 
 class ParsedRoute(APIRoute):
-    """Route whose handler gets the body that `RequestLimits` has parsed already."""
+    """Passes the body that `RequestLimits` has parsed to the handler."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
-        """Return FastAPI's handler, reading the parsed body."""
+        """Return the handler of FastAPI, given the parsed body."""
         handler = super().get_route_handler()
 
         async def handle(request: Request) -> Any:
