@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 import pytest
 
+from benchmarks.cli import command as benchmarks
 from plr_edge.cli import _COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
@@ -43,8 +44,12 @@ TAIL = re.compile(r"^(Of|Such|That|Which|To which|From which|For which|Where it|
 
 
 def options():
-    """Return (command, option) for every option of the command line."""
-    commands = [cli.get_command(click.Context(cli), name) for name in _COMMANDS]
+    """Return (command, option) for every option of the command line and of the benchmarks."""
+    commands = [
+        group.get_command(click.Context(group), name)
+        for group in (cli, benchmarks)
+        for name in group.list_commands(click.Context(group))
+    ]
     return [(c, p) for c in commands for p in c.params if isinstance(p, click.Option)]
 
 
