@@ -21,7 +21,11 @@ ROOMS = (  # files and folders that are checked for wording
     "plr_edge/cli/schedule_command.py", "plr_edge/cli/status_command.py",
     "plr_edge/cli/teach_command.py", "plr_edge/cli/verify_command.py",
     "plr_edge/cli/watch_command.py",
-    "plr_edge/demo.py", "plr_edge/planning", "plr_edge/profiling", "plr_edge/report",
+    "plr_edge/backbones", "plr_edge/boards", "plr_edge/bundle", "plr_edge/classifiers",
+    "plr_edge/config.py", "plr_edge/demo.py", "plr_edge/doctor", "plr_edge/engines",
+    "plr_edge/errors.py", "plr_edge/export", "plr_edge/files.py", "plr_edge/generative",
+    "plr_edge/meters", "plr_edge/metrics.py", "plr_edge/replay", "plr_edge/tensors.py", "export",
+    "plr_edge/planning", "plr_edge/profiling", "plr_edge/report",
     "plr_edge/robot", "plr_edge/ros", "plr_edge/runtime",
     "plr_edge/serve", "plr_edge/stream", "deploy",
 )  # fmt: skip
@@ -32,7 +36,7 @@ NOT_YET = (
 )  # fmt: skip
 LONG_SUMMARY = ("inspect", "log", "undo", "rollback", "forget", "repair")  # to be shortened
 PHRASES = (
-    r"let(s|ting)? go\b", r"set(s|ting)? aside", r"vouch(es|ed)?", r"(?<![.\w])mend(s|ed|ing)?",
+    r"let(s|ting)? go\b", r"set(s|ting)? aside", r"vouch(es|ed)?", r"(?<![.\w\"`])mend(s|ed|ing)?",
     r"(?<!there )(?<!where )(is|are|was|were) no (?!longer|more|less|way|need)",
     r"(?<!there )(?<!where )(is|are) (?-i:none)", r"(is|are) like that", r"where it has several",
     r"nobody said", r"said", r"told", r"anew", r"shall", r"asks? the machine", r"stands? in for",
