@@ -1,7 +1,7 @@
-"""Set-ups of whole machines for doctor: trees of boards, and what the probes tell there.
+"""Setups of whole machines for doctor: trees of boards, and the results of the probes there.
 
-`healthy("orin-nano-8gb", folder)` is one with nothing to mend; a test breaks it. What the probes
-tell where a package is broken was recorded from the package named beside it.
+`healthy("orin-nano-8gb", folder)` is one without faults; a test breaks it. The results of
+probes for broken packages were recorded from the packages named beside them.
 """
 
 from __future__ import annotations
@@ -99,12 +99,12 @@ class Machine:
             self.answers["python"]["packages"][name] = [["1.0", SITE]]
 
     def examine(self, **given: Any) -> dict[str, Finding]:
-        findings = examine(root=self.tree.root, ask=lambda name, *_: self.answers[name], **given)
+        findings = examine(root=self.tree.root, probe=lambda name, *_: self.answers[name], **given)
         return {finding.name: finding for finding in findings}
 
 
 def healthy(board: str, folder: Path) -> Machine:
-    """Make a machine of which doctor has nothing to say that would have to be mended."""
+    """Make a machine in which doctor finds nothing to fix."""
     tree = make_board(board, folder)
     answers: Mapping[str, Any] = PLAIN
     if tree.board.runs_tensorrt:

@@ -70,7 +70,7 @@ class JetPack:
 
 @dataclass(frozen=True, kw_only=True)
 class BoardBudget:
-    """Default budget of a board. None is no limit.
+    """Default budget of a board. None means unlimited.
 
     Attributes:
         power_w: power of the whole board, as its meter measures it.

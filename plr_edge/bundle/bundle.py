@@ -10,7 +10,7 @@
     adaptive.safetensors  the weights of the adaptive part as exported
 
 Taps are intermediate features: the outputs of some frozen blocks, average-pooled and concatenated.
-The fast classifier reads them beside the latent.
+The fast classifier reads them.
 """
 
 from __future__ import annotations
@@ -85,7 +85,7 @@ class Bundle:
 
     @property
     def taps_width(self) -> int:
-        """T, the length of the taps that the frozen part returns beside the latent."""
+        """T, the length of the taps that the frozen part returns with the latent."""
         return int(self.manifest["taps_width"])
 
     @property

@@ -108,15 +108,15 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
-        kind = key & 7
-        if kind == 0:
+        wire_type = key & 7
+        if wire_type == 0:
             value, at = _varint(data, at)
             yield key >> 3, value
             continue
-        if kind == 2:
+        if wire_type == 2:
             size, at = _varint(data, at)
-        elif kind in (1, 5):
-            size = 8 if kind == 1 else 4
+        elif wire_type in (1, 5):
+            size = 8 if wire_type == 1 else 4
         else:
             raise ValueError("it is damaged: a field has an unknown wire type")
         if at + size > len(data):

@@ -52,7 +52,7 @@ def check_manifest(bundle: Bundle, template_bytes: int) -> None:
     """Check types, sizes and counts of an untrusted manifest.
 
     Args:
-        bundle: the bundle; nothing but its manifest is read.
+        bundle: the bundle; only its manifest is read.
         template_bytes: size of adaptive.onnx.
 
     Raises:

@@ -3,12 +3,12 @@
 It adds up two classifiers that learn at different speeds:
 
 - Fast: ridge over the *taps*. Taps are intermediate features: pooled outputs of frozen blocks that
-  the frozen part returns beside the latent. The frozen part never changes, so they never go stale,
+  the frozen part returns with the latent. The frozen part never changes, so they never go stale,
   and ridge is exact and forgets nothing.
 - Slow: the cosine classifier that rehearsal trained, over the adapted feature.
 
-Class means over the adapted feature stand in for a class that either of the two does not know well
-enough yet, and also contribute with a small weight of their own.
+Class means over the adapted feature replace the score of a class that either of the two does not
+know well enough yet, and also contribute with a small weight of their own.
 """
 
 from __future__ import annotations

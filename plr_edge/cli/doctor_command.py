@@ -40,7 +40,6 @@ def command(context: click.Context, bundle: Path | None, state: Path | None, as_
     The exit code is 1 if anything is broken. Advice and absent parts leave it at 0.
     """
     import json
-    from dataclasses import asdict
 
     from plr_edge.doctor.base import BROKEN
     from plr_edge.doctor.examine import examine
@@ -48,7 +47,7 @@ def command(context: click.Context, bundle: Path | None, state: Path | None, as_
     findings = examine(bundle, state)
     n_broken = sum(finding.status == BROKEN for finding in findings)
     if as_json:
-        report = {"n_broken": n_broken, "findings": [asdict(finding) for finding in findings]}
+        report = {"n_broken": n_broken, "findings": [finding.to_dict() for finding in findings]}
         click.echo(json.dumps(report, indent=1))
     else:
         print_findings(findings)
@@ -72,8 +71,8 @@ def print_findings(findings: Sequence[Finding]) -> None:
         for line in rest:
             click.echo(" " * (indent + status_width) + line)
     for name, title in _FIXES.items():
-        fixes = [one for one in findings if one.status == name and one.mend]
+        fixes = [one for one in findings if one.status == name and one.fix]
         if fixes:
             click.secho(f"\n{title}", **_STYLES[name])
         for one in fixes:
-            click.echo(f"  {one.name}: {one.mend}")
+            click.echo(f"  {one.name}: {one.fix}")

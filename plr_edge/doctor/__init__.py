@@ -1,5 +1,6 @@
-"""Doctor: what this machine has, what of it is broken or could be better, and what mends it.
+"""Doctor: checks what this machine has, what is broken or could be better, and how to fix it.
 
-Each check is a row of rules over what was found; `examine` asks and judges. Packages are tried in
-child processes, so that one which crashes or hangs is a finding; here nothing heavy is imported.
+Each check is a row of rules over what was found. `examine` collects that and applies the rules.
+Packages are tried in child processes, so one that crashes or hangs is a finding. Nothing heavy is
+imported here.
 """

@@ -1,10 +1,9 @@
-"""Ask what has to be known of this machine, and judge it by every check."""
+"""Collects what the checks need to know about this machine, and runs all of them."""
 
 from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
@@ -13,9 +12,9 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 from plr_edge.boards import detect_board, find_jetpack
-from plr_edge.doctor import energy, gpu, learned, machine, packages, space
-from plr_edge.doctor.ask import Answer, ask
+from plr_edge.doctor import artifacts, energy, gpu, machine, packages, space
 from plr_edge.doctor.base import Finding, Rule, Setup
+from plr_edge.doctor.probing import Probe, run_probe
 from plr_edge.meters import describe_machine
 
 # a new check is a row of rules and a line here
@@ -25,10 +24,10 @@ CHECKS: dict[str, tuple[Rule, ...]] = {
     **gpu.CHECKS,
     **energy.CHECKS,
     **space.CHECKS,
-    **learned.CHECKS,
+    **artifacts.CHECKS,
 }
 _PROBES = ("torch", "onnxruntime", "tensorrt", "opencv", "python", "numpy", "cuda-python", "nvml")
-_AT_ONCE = 2  # torch and ONNX Runtime each take hundreds of MB where there is CUDA
+_N_PARALLEL = 2  # with CUDA, torch and ONNX Runtime take hundreds of MB each
 _DEVICES = ("nvmap", "nvhost-ctrl*", "nvidia[0-9]*", "nvidiactl", "dri/renderD*", "video[0-9]*")
 
 
@@ -37,33 +36,33 @@ def examine(
     state: Path | None = None,
     *,
     root: Path = Path("/"),
-    ask: Callable[..., Answer] = ask,
+    probe: Probe = run_probe,
 ) -> list[Finding]:
-    """Look at this machine, and try what plr-edge needs of it.
+    """Check this machine, and try everything that plr-edge needs.
 
     Args:
-        bundle: to be read and run, too.
-        state: to be read, too; need not be there yet.
-        root: where /proc, /sys, /etc, /usr, /var and /dev lie.
-        ask: tries one thing; see `ask.ask`.
+        bundle: bundle to read and run too.
+        state: directory of a learned state to read too; it may not exist yet.
+        root: folder that contains /proc, /sys, /etc, /usr, /var and /dev.
+        probe: runs a probe; see `run_probe`.
 
     Returns:
-        A finding for each check that concerns this machine.
+        One finding per check that is relevant for this machine.
     """
-    questions: dict[str, tuple[str, ...]] = {name: () for name in _PROBES}
-    questions |= {"bundle": (str(bundle),)} if bundle else {}
-    questions |= {"state": (str(state),)} if state else {}
-    with ThreadPoolExecutor(_AT_ONCE) as pool:
-        asked = {name: pool.submit(ask, name, *given) for name, given in questions.items()}
-        facts, board = describe_machine(root), detect_board(root)
-        answers = {name: future.result() for name, future in asked.items()}
+    arguments: dict[str, tuple[str, ...]] = {name: () for name in _PROBES}
+    arguments |= {"bundle": (str(bundle),)} if bundle else {}
+    arguments |= {"state": (str(state),)} if state else {}
+    with ThreadPoolExecutor(_N_PARALLEL) as pool:
+        futures = {name: pool.submit(probe, name, *given) for name, given in arguments.items()}
+        described, board = describe_machine(root), detect_board(root)
+        results = {name: future.result() for name, future in futures.items()}
     places = [path.absolute() for path in (state, user_cache_path("plr-edge")) if path]
     setup = Setup(
         root=root,
-        facts=facts,
+        machine=described,
         board=board,
-        jetpack=find_jetpack(str(facts.get("l4t_release", ""))),
-        answers=answers,
+        jetpack=find_jetpack(str(described.get("l4t_release", ""))),
+        results=results,
         free_bytes={path: shutil.disk_usage(_existing(path)).free for path in places},
         unwritable=frozenset(path for path in places if not os.access(_existing(path), os.W_OK)),
         locked=_locked(root),
@@ -73,7 +72,7 @@ def examine(
 
 
 def judge(setup: Setup) -> list[Finding]:
-    """Return a finding for each check that concerns a machine."""
+    """Return one finding per check that is relevant for a machine."""
     findings = []
     for name, rules in CHECKS.items():
         found = next(filter(None, (rule(setup) for rule in rules)), None)
@@ -83,12 +82,12 @@ def judge(setup: Setup) -> list[Finding]:
 
 
 def _existing(path: Path) -> Path:
-    """Return the folder, or the first above it that is there."""
+    """Return the path, or its closest parent that exists."""
     return next(folder for folder in (path, *path.parents) if os.path.exists(folder))
 
 
 def _locked(root: Path) -> frozenset[str]:
-    """Return the device files of GPU and cameras that this user may not open."""
+    """Return the device files of GPUs and cameras that this user may not open."""
     found = []
     for pattern in _DEVICES:
         with suppress(OSError):

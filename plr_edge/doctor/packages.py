@@ -1,4 +1,4 @@
-"""Rules about packages: NumPy, ONNX Runtime, OpenCV, the optional extras."""
+"""Rules about packages: NumPy, ONNX Runtime, OpenCV and the optional extras."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ _NEEDS_SYSTEM_LIBRARY = {
     "libopenblas.so": "sudo apt-get install libopenblas0",
 }
 _STATIC_TLS = re.compile(r"(/\S+): cannot allocate memory in static TLS block")
-# looked for in this order: what is built for NumPy 1 fails with the words of the second one, too
+# in this order, because packages built for NumPy 1 also produce messages of the second kind
 _BUILT_FOR_NUMPY_1 = re.compile(
     r"compiled using NumPy 1\.x|_ARRAY_API not found|Numpy is not available"
 )
@@ -26,34 +26,34 @@ _BUILT_FOR_NEWER_NUMPY = re.compile(
 
 
 def failed(setup: Setup, probe: str, reinstall: str) -> Finding | None:
-    """Return that a package cannot be used, with what mends it; None where it can.
+    """Return a finding if a package cannot be used; None if it can.
 
     Args:
-        setup: of the machine.
-        probe: which tried it.
-        reinstall: the command where the error says nothing better.
+        setup: the machine.
+        probe: name of the probe that tried the package.
+        reinstall: the fix, unless the error message suggests a better one.
     """
-    answer = setup.answer(probe)
-    if "error" not in answer:
+    result = setup.result(probe)
+    if "error" not in result:
         return None
-    error = str(answer["error"])
-    text = f"{error} {answer.get('said', '')}"
+    error = str(result["error"])
+    text = f"{error} {result.get('output', '')}"
     static_tls = _STATIC_TLS.search(text)
-    mend = reinstall
-    if numpy_mend(setup, text):
-        mend = numpy_mend(setup, text) or reinstall
+    fix = reinstall
+    if numpy_fix(setup, text):
+        fix = numpy_fix(setup, text) or reinstall
     elif static_tls:
-        mend = f"export LD_PRELOAD={static_tls[1]}  # before plr-edge is started"
+        fix = f"export LD_PRELOAD={static_tls[1]}  # before you start plr-edge"
     else:
         for library, command in _NEEDS_SYSTEM_LIBRARY.items():
             if f"{library}" in error:
-                mend = command.format(pip=setup.pip)
-    name = " ".join(filter(None, [probe, answer.get("version")]))
-    return broken(f"{name} cannot be used: {error}", mend)
+                fix = command.format(pip=setup.pip)
+    name = " ".join(filter(None, [probe, result.get("version")]))
+    return broken(f"{name} cannot be used: {error}", fix)
 
 
-def numpy_mend(setup: Setup, text: str) -> str | None:
-    """Return what mends a package that was built for another NumPy; None where it was not."""
+def numpy_fix(setup: Setup, text: str) -> str | None:
+    """Return the fix if an error message tells of a package built for another NumPy; else None."""
     if _BUILT_FOR_NUMPY_1.search(text):
         return f"{setup.pip} install 'numpy<2'"
     if _BUILT_FOR_NEWER_NUMPY.search(text):
@@ -62,40 +62,39 @@ def numpy_mend(setup: Setup, text: str) -> str | None:
 
 
 def _numpy_fails(setup: Setup) -> Finding | None:
-    if setup.answer("numpy").get("found") is False:
+    if setup.result("numpy").get("found") is False:
         return broken("numpy is not installed", f"{setup.pip} install numpy")
     return failed(setup, "numpy", f"{setup.pip} install --force-reinstall --no-cache-dir numpy")
 
 
-def _numpy_of_another_abi(setup: Setup) -> Finding | None:
-    """Find packages that were built for another NumPy; some of them only warn."""
-    misfits, mends = [], set()
+def _built_for_another_numpy(setup: Setup) -> Finding | None:
+    """Find packages that were built for another NumPy; some of them only print a warning."""
+    misfits, fixes = [], set()
     for probe in ("torch", "tensorrt", "onnxruntime", "opencv"):
-        answer = setup.answer(probe)
-        keys = ("error", "numpy_error", "said")
-        mend = numpy_mend(setup, " ".join(str(answer.get(key, "")) for key in keys))
-        if mend:
-            misfits.append(f"{probe} {answer.get('version') or ''}".strip())
-            mends.add(mend)
-    if not mends:
+        result = setup.result(probe)
+        keys = ("error", "numpy_error", "output")
+        fix = numpy_fix(setup, " ".join(str(result.get(key, "")) for key in keys))
+        if fix:
+            misfits.append(f"{probe} {result.get('version') or ''}".strip())
+            fixes.add(fix)
+    if not fixes:
         return None
-    version = setup.answer("numpy").get("version")
+    version = setup.result("numpy").get("version")
     return broken(
-        f"built for another NumPy than {version}, so that no array can be handed over: "
-        f"{', '.join(misfits)}",
-        sorted(mends)[0],
+        f"built for another NumPy than {version}, so arrays cannot be passed: {', '.join(misfits)}",
+        sorted(fixes)[0],
     )
 
 
 def _numpy(setup: Setup) -> Finding | None:
-    answer = setup.answer("numpy")
-    copies = setup.answer("python").get("packages", {}).get("numpy", [])
+    result = setup.result("numpy")
+    copies = setup.result("python").get("packages", {}).get("numpy", [])
     hidden = ", ".join(f"{version} in {folder}" for version, folder in copies[1:])
-    return ok(f"numpy {answer.get('version')}" + (f", hides {hidden}" if hidden else ""))
+    return ok(f"numpy {result.get('version')}" + (f", hides {hidden}" if hidden else ""))
 
 
 def _onnxruntime_missing(setup: Setup) -> Finding | None:
-    if setup.answer("onnxruntime").get("found") is not False:
+    if setup.result("onnxruntime").get("found") is not False:
         return None
     return broken("onnxruntime is not installed", f"{setup.pip} install onnxruntime")
 
@@ -105,13 +104,13 @@ def _onnxruntime_twice(setup: Setup) -> Finding | None:
     if len(both) < 2:
         return None
     return broken(
-        "onnxruntime and onnxruntime-gpu are both installed, and overwrite each other's files",
+        "onnxruntime and onnxruntime-gpu are both installed and overwrite each other's files",
         f"{setup.uninstall(*both)} && {_gpu_runtime(setup)}",
     )
 
 
 def _gpu_runtime(setup: Setup) -> str:
-    """Return the command that installs ONNX Runtime for the GPU that is here."""
+    """Return the command that installs ONNX Runtime for this machine's GPU."""
     if setup.jetpack and setup.jetpack.name.startswith("6."):
         return f"{setup.pip} install onnxruntime-gpu --index-url {jetson_index(setup)}"
     if not setup.has_gpu or (setup.jetpack and not setup.jetpack.runs_tensorrt):
@@ -120,28 +119,29 @@ def _gpu_runtime(setup: Setup) -> str:
 
 
 def jetson_index(setup: Setup) -> str:
-    """Return the community's index of CUDA wheels for JetPack 6; its content comes and goes."""
+    """Return the community index of CUDA wheels for JetPack 6; its content changes."""
     assert setup.jetpack is not None
     return f"https://pypi.jetson-ai-lab.io/jp6/cu{setup.jetpack.cuda.replace('.', '')}"
 
 
 def _onnxruntime_fails(setup: Setup) -> Finding | None:
-    answer = setup.answer("onnxruntime")
+    result = setup.result("onnxruntime")
     reinstall = f"{setup.pip} install --force-reinstall onnxruntime"
-    wrong = answer.get("failed", {}).get("CPUExecutionProvider")
+    wrong = result.get("failed", {}).get("CPUExecutionProvider")
     if wrong:
-        return broken(f"onnxruntime {answer.get('version')}: {wrong}", reinstall)
+        return broken(f"onnxruntime {result.get('version')}: {wrong}", reinstall)
     return failed(setup, "onnxruntime", reinstall)
 
 
 def _cuda_provider_fails(setup: Setup) -> Finding | None:
-    answer = setup.answer("onnxruntime")
-    reason = answer.get("failed", {}).get("CUDAExecutionProvider")
+    result = setup.result("onnxruntime")
+    reason = result.get("failed", {}).get("CUDAExecutionProvider")
     if reason is None:
         return None
-    said = re.search(r"with error: (.*?)(?:\s*$|\n)", str(answer.get("said", "")))
-    library = re.search(r"lib\w+\.so[.\d]*(?=: cannot open)", f"{said[1] if said else ''} {reason}")
-    found = f"onnxruntime {answer['version']} was built for CUDA, which does not start: " + (
+    logged = re.search(r"with error: (.*?)(?:\s*$|\n)", str(result.get("output", "")))
+    text = f"{logged[1] if logged else ''} {reason}"
+    library = re.search(r"lib\w+\.so[.\d]*(?=: cannot open)", text)
+    found = f"onnxruntime {result['version']} was built for CUDA, which does not start: " + (
         f"{library[0]} is missing" if library else reason
     )
     if not setup.has_gpu:
@@ -149,48 +149,48 @@ def _cuda_provider_fails(setup: Setup) -> Finding | None:
             f"{found}; there is no NVIDIA GPU here either",
             f"{setup.uninstall('onnxruntime-gpu')} && {setup.pip} install onnxruntime",
         )
-    mend = (
+    fix = (
         "sudo apt-get install nvidia-jetpack"
         if setup.is_jetson
         else f"{setup.pip} install 'onnxruntime-gpu[cuda,cudnn]' && export LD_LIBRARY_PATH="
-        f"$(ls -d {setup.answer('python').get('prefix')}/lib/python{setup.python}/site-packages/"
+        f"$(ls -d {setup.result('python').get('prefix')}/lib/python{setup.python}/site-packages/"
         "nvidia/*/lib | paste -sd:)"
     )
-    return broken(found, mend)
+    return broken(found, fix)
 
 
 def _onnxruntime(setup: Setup) -> Finding | None:
-    answer = setup.answer("onnxruntime")
-    failures = answer.get("failed", {})
+    result = setup.result("onnxruntime")
+    failures = result.get("failed", {})
     short = {
         "CPUExecutionProvider": "cpu",
         "CUDAExecutionProvider": "cuda",
         "TensorrtExecutionProvider": "tensorrt",
     }
-    names = [short.get(p, p) for p in answer.get("providers", []) if p not in failures]
+    names = [short.get(p, p) for p in result.get("providers", []) if p not in failures]
     listed = [short.get(p, p) for p in failures]
-    rest = f"; {', '.join(listed)} is listed, but its libraries are not here" if listed else ""
-    return ok(f"onnxruntime {answer.get('version')} runs a model on {', '.join(names)}{rest}")
+    rest = f"; {', '.join(listed)} is listed, but its libraries are missing" if listed else ""
+    return ok(f"onnxruntime {result.get('version')} runs a model on {', '.join(names)}{rest}")
 
 
 def _opencv_missing(setup: Setup) -> Finding | None:
-    if setup.answer("opencv").get("found") is not False:
+    if setup.result("opencv").get("found") is not False:
         return None
     system = setup.in_system("cv2")
     if system:
         return advice(
-            f"the system's OpenCV in {system} is hidden from this Python", setup.to_see_system()
+            f"the system's OpenCV in {system} is not visible to this Python", setup.to_see_system()
         )
     return absent(
-        "OpenCV is not installed: no cameras, no films",
+        "OpenCV is not installed: no cameras, no videos",
         _system_opencv(setup) if setup.is_jetson else f"{setup.pip} install 'plr-edge[video]'",
     )
 
 
 def _system_opencv(setup: Setup) -> str:
-    """Return the command for an OpenCV with GStreamer; JetPack's own up to 6, Ubuntu's from 7."""
-    ours = setup.jetpack is not None and setup.jetpack.name < "7"
-    return f"sudo apt-get install {'libopencv-python' if ours else 'python3-opencv'}"
+    """Return the command that installs an OpenCV with GStreamer: JetPack's, or Ubuntu's from 7."""
+    old = setup.jetpack is not None and setup.jetpack.name < "7"
+    return f"sudo apt-get install {'libopencv-python' if old else 'python3-opencv'}"
 
 
 def _opencv_fails(setup: Setup) -> Finding | None:
@@ -198,28 +198,28 @@ def _opencv_fails(setup: Setup) -> Finding | None:
     return failed(setup, "opencv", f"{setup.pip} install --force-reinstall {headless[0]}")
 
 
-def _opencv_hides_that_of_the_system(setup: Setup) -> Finding | None:
-    answer, system = setup.answer("opencv"), setup.in_system("cv2")
-    if answer.get("gstreamer") or system is None or setup.is_of_system("opencv"):
+def _opencv_hides_the_systems(setup: Setup) -> Finding | None:
+    result, system = setup.result("opencv"), setup.in_system("cv2")
+    if result.get("gstreamer") or system is None or setup.is_from_system("opencv"):
         return None
-    mend = setup.uninstall(*_OPENCVS)
+    fix = setup.uninstall(*_OPENCVS)
     if not setup.sees_system:
-        mend = f"{mend} && {setup.to_see_system()}"
+        fix = f"{fix} && {setup.to_see_system()}"
     return advice(
-        f"OpenCV {answer.get('version')} of pip, without GStreamer, hides that of the system in "
-        f"{system}: no CSI camera, no pipeline",
-        mend,
+        f"OpenCV {result.get('version')} from pip, without GStreamer, hides the system's in "
+        f"{system}: no CSI cameras, no pipelines",
+        fix,
     )
 
 
 def _opencv_without_gstreamer(setup: Setup) -> Finding | None:
-    answer = setup.answer("opencv")
-    if answer.get("gstreamer") or not setup.is_jetson:
+    result = setup.result("opencv")
+    if result.get("gstreamer") or not setup.is_jetson:
         return None
     installed = setup.installed(*_OPENCVS)
     remove = f"{setup.uninstall(*_OPENCVS)} && " if installed else ""
     return advice(
-        f"OpenCV {answer.get('version')} was built without GStreamer: no CSI camera, no pipeline",
+        f"OpenCV {result.get('version')} was built without GStreamer: no CSI cameras, no pipelines",
         f"{remove}{_system_opencv(setup)}",
     )
 
@@ -229,21 +229,21 @@ def _opencv_twice(setup: Setup) -> Finding | None:
     if len(several) < 2:
         return None
     return advice(
-        f"{' and '.join(several)} are installed, and overwrite each other's files",
+        f"{' and '.join(several)} are installed and overwrite each other's files",
         f"{setup.uninstall(*several)} && {setup.pip} install opencv-python-headless",
     )
 
 
 def _opencv(setup: Setup) -> Finding | None:
-    answer = setup.answer("opencv")
-    kind = "with" if answer.get("gstreamer") else "without"
-    whose = "the system's" if setup.is_of_system("opencv") else "pip's"
-    return ok(f"OpenCV {answer.get('version')}, {whose}, {kind} GStreamer")
+    result = setup.result("opencv")
+    with_or_without = "with" if result.get("gstreamer") else "without"
+    source = "the system" if setup.is_from_system("opencv") else "pip"
+    return ok(f"OpenCV {result.get('version')} from {source}, {with_or_without} GStreamer")
 
 
 def _extras(setup: Setup) -> Finding | None:
-    """Say which extras are there; those of torch, a GPU and cameras have checks of their own."""
-    known = setup.answer("python").get("extras", {})
+    """Report the installed extras; those for torch, GPUs and cameras have their own checks."""
+    known = setup.result("python").get("extras", {})
     extras = {name: there for name, there in known.items() if name not in _OWN_CHECK}
     if not extras:
         return None
@@ -260,7 +260,7 @@ def _extras(setup: Setup) -> Finding | None:
 _OWN_CHECK = {"gpu", "tensorrt", "train", "video"}
 
 CHECKS: dict[str, tuple[Rule, ...]] = {
-    "NumPy": (_numpy_fails, _numpy_of_another_abi, _numpy),
+    "NumPy": (_numpy_fails, _built_for_another_numpy, _numpy),
     "ONNX Runtime": (
         _onnxruntime_missing,
         _onnxruntime_twice,
@@ -271,7 +271,7 @@ CHECKS: dict[str, tuple[Rule, ...]] = {
     "OpenCV": (
         _opencv_missing,
         _opencv_fails,
-        _opencv_hides_that_of_the_system,
+        _opencv_hides_the_systems,
         _opencv_without_gstreamer,
         _opencv_twice,
         _opencv,

@@ -1,4 +1,4 @@
-"""Rules about what runs out: memory, swap, the desktop that takes it, the disk."""
+"""Rules about what runs out: memory, swap and disk; and about a desktop that takes memory."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from plr_edge.meters.cgroup import memory_left_bytes
 
 # docs/reliability.md: perception 122 MB; torch, engines and 100,000 labels 816 MB
 _TO_ANSWER_BYTES, _TO_LEARN_BYTES = 150_000_000, 1_000_000_000
-# a state is capped at some 100 MB; a TensorRT plan and its timings are tens
+# a state is capped at some 100 MB; a TensorRT plan and its timings take tens of MB
 _TO_KEEP_BYTES, _COMFORTABLE_BYTES = 100_000_000, 1_000_000_000
 _SWAP_BYTES = 4 * GIB
 _SWAP_FILE = (
@@ -31,17 +31,17 @@ def _memory_low(setup: Setup) -> Finding | None:
     if left is None or left >= _TO_LEARN_BYTES:
         return None
     hogs = _largest(setup)
-    mend = f"stop what takes most: {hogs}" if hogs else "stop what else runs"
+    fix = f"stop the largest processes: {hogs}" if hogs else "stop other processes"
     if left < _TO_ANSWER_BYTES:
-        return broken(f"{size(left)} free; answering alone takes {size(_TO_ANSWER_BYTES)}", mend)
+        return broken(f"{size(left)} free; answering alone takes {size(_TO_ANSWER_BYTES)}", fix)
     return advice(
         f"{size(left)} free; enough to answer, but learning takes up to {size(_TO_LEARN_BYTES)}",
-        mend,
+        fix,
     )
 
 
 def _left_bytes(setup: Setup) -> int | None:
-    """Return what the kernel calls available, or what a cgroup leaves of it."""
+    """Return the available memory, or what a cgroup leaves of it; None if unknown."""
     found = re.search(r"^MemAvailable:\s*(\d+) kB", setup.text("proc/meminfo"), re.M)
     quota = memory_left_bytes(setup.root / "proc", setup.root / "sys")
     left = [n for n in (int(found[1]) * 1024 if found else None, quota) if n is not None]
@@ -49,7 +49,7 @@ def _left_bytes(setup: Setup) -> int | None:
 
 
 def _processes(setup: Setup) -> list[tuple[int, str]]:
-    """Return resident bytes and name of every process that is seen, the largest first."""
+    """Return resident bytes and name of every visible process, the largest first."""
     found = []
     for status in setup.root.glob("proc/[0-9]*/status"):
         text = read_text(status) or ""
@@ -70,7 +70,7 @@ def _memory(setup: Setup) -> Finding | None:
 
 
 def _swaps(setup: Setup) -> tuple[int, int]:
-    """Return the bytes of compressed memory, and of a disk, that memory is swapped to."""
+    """Return the bytes of swap in compressed memory (ZRAM) and on a disk."""
     zram = disk = 0
     for line in setup.text("proc/swaps").splitlines()[1:]:
         name, _, kilobytes = [*line.split(), "", "", ""][:3]
@@ -83,16 +83,18 @@ def _swaps(setup: Setup) -> tuple[int, int]:
 
 
 def _swap_missing(setup: Setup) -> Finding | None:
-    """Small boards run out of memory while an engine is built, or another library is loaded."""
+    """Find a small board without swap, which may run out of memory when an engine is built."""
     zram, disk = _swaps(setup)
     if not setup.is_small or disk or not setup.text("proc/swaps"):
         return None
     if not zram:
-        return advice("no swap: building an engine may be killed for memory", _SWAP_FILE)
+        return advice(
+            "no swap: the build of an engine may be killed when memory runs out", _SWAP_FILE
+        )
     service = "sudo systemctl disable --now nvzramconfig && " if setup.is_jetson else ""
     return advice(
-        f"{size(zram)} of ZRAM, which is memory itself, and no swap on a disk: building an engine "
-        "may be killed for memory",
+        f"{size(zram)} of ZRAM, which is memory too, and no swap on a disk: the build of an engine "
+        "may be killed when memory runs out",
         f"{service}{_SWAP_FILE}",
     )
 
@@ -105,14 +107,14 @@ def _swap(setup: Setup) -> Finding | None:
 
 def _desktop_runs(setup: Setup) -> Finding | None:
     running = [(n_bytes, name) for n_bytes, name in _processes(setup) if name in _DESKTOPS]
-    if not running or not setup.is_small or not setup.facts.get("board_model"):
+    if not running or not setup.is_small or not setup.machine.get("board_model"):
         return None
     names = ", ".join(dict.fromkeys(name for _, name in running))
     total = sum(n_bytes for n_bytes, _ in running)
     return advice(
-        f"a desktop runs ({names}) and takes {size(total)}",
+        f"a desktop ({names}) takes {size(total)}",
         "sudo systemctl set-default multi-user.target && "
-        "sudo systemctl isolate multi-user.target  # graphical.target brings it back",
+        "sudo systemctl isolate multi-user.target  # graphical.target starts it again",
     )
 
 
@@ -131,10 +133,10 @@ def _disk_full(setup: Setup) -> Finding | None:
     if place is None or free >= _COMFORTABLE_BYTES:
         return None
     disk = next(path for path in (place, *place.parents) if os.path.ismount(path))
-    mend = f"sudo du -xh --max-depth=3 {disk} | sort -h | tail  # says what to delete"
+    fix = f"sudo du -xh --max-depth=3 {disk} | sort -h | tail  # shows what to delete"
     if free < _TO_KEEP_BYTES:
-        return broken(f"{size(free)} free for {place}: what is learned cannot be kept", mend)
-    return advice(f"{size(free)} free for {place}", mend)
+        return broken(f"{size(free)} free for {place}: what is learned cannot be saved", fix)
+    return advice(f"{size(free)} free for {place}", fix)
 
 
 def _tightest(setup: Setup) -> tuple[Path | None, int]:

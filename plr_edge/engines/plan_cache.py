@@ -66,9 +66,10 @@ def load_tensorrt_engine(
 
     Args:
         bundle: the bundle.
-        max_batch: see `open_plan`; by default as in the cached plan, else as in `DEFAULTS`.
-        workspace_bytes: likewise.
-        optimization_level: likewise.
+        max_batch: largest batch of one run. This and the following default to the values of the
+            cached plan, or to `DEFAULTS` if there is none.
+        workspace_bytes: scratch memory that a layer may take; see `open_plan`.
+        optimization_level: 0 builds fastest, 5 searches longest.
 
     Raises:
         EngineError: TensorRT or the GPU cannot be used, or the build fails.

@@ -16,7 +16,7 @@ class MlpClassifier(nn.Module):
     Attributes:
         blocks: block i maps level i (n, widths[i]) to level i + 1.
         weights: rows of the output layer, one (k, D) parameter per call of `grow`.
-        biases: likewise (k,).
+        biases: biases of the output layer, one (k,) parameter per call of `grow`.
     """
 
     def __init__(self, widths: Sequence[int]) -> None:

@@ -19,8 +19,8 @@ class PriorModes(nn.Module):
     Shapes: n samples, K classes, z code width.
 
     Attributes:
-        means: one (k, z) parameter per call of `grow`.
-        log_vars: likewise, the log-variances.
+        means: means, one (k, z) parameter per call of `grow`.
+        log_vars: log-variances, one (k, z) parameter per call of `grow`.
         masses: (K,) recent samples of each class, for fitted modes.
     """
 

@@ -29,7 +29,7 @@ def make_generator(widths: Sequence[int], config: GenerativeConfig) -> Any:
 
     Args:
         widths: width of the latent and of each hidden layer.
-        config: which generator, and its settings.
+        config: the generator and its settings.
 
     Returns:
         A `LatentGenerator` or a `GaussianGenerator`.

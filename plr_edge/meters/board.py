@@ -158,12 +158,12 @@ def _throttled_by(root: Path) -> str | None:
     """Return what currently lowers the clocks: active cooling devices and alarms of the rails."""
     acting = []
     for device in sorted((root / "sys/class/thermal").glob("cooling_device*")):
-        kind = read_text(device / "type") or device.name
+        name = read_text(device / "type") or device.name
         if (
-            not re.search("fan|TCC Offset", kind, re.IGNORECASE)
+            not re.search("fan|TCC Offset", name, re.IGNORECASE)
             and (read_int(device / "cur_state") or 0) > 0
         ):
-            acting.append(kind)
+            acting.append(name)
     for alarm in sorted((root / "sys/class/hwmon").glob("*/*_alarm")):
         if read_text(alarm.parent / "name") not in ALARMING:
             continue

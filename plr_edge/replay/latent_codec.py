@@ -141,7 +141,7 @@ class LinearCodec:
                 f"latents have shape {latents.shape[1:]}; this codec needs {self.shape}"
             )
         if not np.isfinite(latents).all():
-            raise ConfigError("a latent has a value that is not finite; drop its frame")
+            raise ConfigError("a latent contains NaN or infinity; drop its frame")
         n = len(latents)
         n_each = math.prod(self.stored_shape) // self._n_channels
         values = self._pooled(latents.astype(np.float32)).reshape(n, self._n_channels, n_each)

@@ -211,7 +211,7 @@ def test_compressed_images_and_a_label_without_a_stamp(world, node, demo_frames)
         ({"duty": "much"}, "'much' is not an amount"),
         ({"cpus": "x"}, "cpus is 'x'; write numbers"),
         ({"cpus": "4095"}, "cpus is '4095'; this process may use"),
-        ({"engine": "coral"}, "no engine 'coral'"),
+        ({"engine": "coral"}, "unknown engine 'coral'"),
         ({"schedule": "sometimes"}, "sometimes"),
         ({"trust": "/no.pem"}, "is not signed"),
     ],

@@ -1,7 +1,7 @@
-"""Every broken set-up is named with what mends it, and nothing else is said of it.
+"""Every broken setup is reported with its fix, and nothing else is.
 
-Each case breaks a machine of which there was nothing to say: board, how it is broken, and for each
-check that must now speak its status, words of the finding, words of the mend.
+Each case breaks a healthy machine: the board, how it is broken, and for each check that must react
+its status, words of the finding, words of the fix.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ def without_runtime(m: Machine) -> None:
 def newer_numpy(m: Machine) -> None:
     """Recorded: opencv-python-headless 4.9.0.80 and onnxruntime 1.17.3 with NumPy 2.2.6."""
     m.tell("numpy", version="2.2.6")
-    m.tell_only("opencv", found=True, file=f"{SITE}/cv2/__init__.py", said=NUMPY_1,
+    m.tell_only("opencv", found=True, file=f"{SITE}/cv2/__init__.py", output=NUMPY_1,
                 error="ImportError: numpy.core.multiarray failed to import")  # fmt: skip
     m.tell("torch", numpy_error="RuntimeError: Numpy is not available")
 
@@ -165,7 +165,7 @@ def runtime_without_cuda(m: Machine) -> None:
     why = "RuntimeError: it could not be started"
     cuda, tensorrt = "CUDAExecutionProvider", "TensorrtExecutionProvider"
     m.tell("onnxruntime", version="1.31.1", providers=[tensorrt, cuda, "CPUExecutionProvider"],
-           failed={cuda: why, tensorrt: why}, said=f"{NOT_LOADED}with error: libcublasLt.so.13: "
+           failed={cuda: why, tensorrt: why}, output=f"{NOT_LOADED}with error: libcublasLt.so.13: "
            "cannot open shared object file: No such file or directory\n")  # fmt: skip
 
 
@@ -192,23 +192,23 @@ def writes(path: str, text: str) -> Callable[[Machine], None]:
 
 
 ORIN, PC, GPU_PC = "orin-nano-8gb", "desktop", "PC with a GPU"
-SEGV = "it crashed (SIGSEGV) when asked to import it"
+SEGV = "it crashed (SIGSEGV) when trying to import it"
 CASES: dict[str, Case] = {
     "TensorRT of pip on JetPack 6": (ORIN, pip_tensorrt, {"TensorRT": (
-        BROKEN, "10.7.0 of pip is made for servers and knows no Jetson",
+        BROKEN, "10.7.0 from pip is for servers and does not support Jetsons",
         f"{PIP} uninstall -y tensorrt tensorrt-cu12 tensorrt-cu12-bindings tensorrt-cu12-libs")}),
     "a virtual environment that hides JetPack's packages": (ORIN, isolated_venv, {
         "Python": (OK, "does not see the system's packages", ""),
-        "TensorRT": (BROKEN, f"TensorRT in {DIST} is hidden", SEES),
-        "OpenCV": (ADVICE, f"OpenCV in {DIST} is hidden", SEES),
+        "TensorRT": (BROKEN, f"TensorRT in {DIST} is not visible", SEES),
+        "OpenCV": (ADVICE, f"OpenCV in {DIST} is not visible", SEES),
         "CUDA for Python": (ABSENT, "not needed", "")}),
     "OpenCV of pip hides the system's": (ORIN, pip_opencv, {"OpenCV": (
-        ADVICE, "5.0.0 of pip, without GStreamer, hides", f"{PIP} uninstall -y opencv-python")}),
+        ADVICE, "5.0.0 from pip, without GStreamer, hides", f"{PIP} uninstall -y opencv-python")}),
     "no OpenCV with GStreamer": (ORIN, opencv_without_any_gstreamer, {"OpenCV": (
         ADVICE, "without GStreamer", "apt-get install libopencv-python")}),
     "torch for processors on a Jetson": (
         ORIN, tells("torch", cuda=None, reachable=None, version="2.13.0+cpu"), {"torch": (
-            ADVICE, "built for processors", f"torch {INDEX}")}),
+            ADVICE, "built for CPUs", f"torch {INDEX}")}),
     "torch without kernels for the GPU": (ORIN, no_kernels, {"torch": (
         BROKEN, "no kernels for Orin (sm_87), only for sm_80, sm_90", f"torch {INDEX}")}),
     "torch replaced by pip": (ORIN, replaced_torch, {"torch": (
@@ -226,12 +226,12 @@ CASES: dict[str, Case] = {
         "extras": (ABSENT, "installed: none; not: serve, export", "plr-edge[serve,export]")}),
     "JetPack 5 on an Orin": (ORIN, jetpack_5, {
         "JetPack": (ADVICE, "JetPack 5.1 (L4T 35.4.1): its TensorRT 8.5.2", "flash JetPack 7.2"),
-        "TensorRT": (ABSENT, "none for Python 3.10 on JetPack 5.1", ""),
-        "torch": (OK, "processors only", ""),
+        "TensorRT": (ABSENT, "not available for Python 3.10 on JetPack 5.1", ""),
+        "torch": (OK, "CPU only", ""),
         "CUDA for Python": (ABSENT, "not needed", "")}),
     "a Python that is not JetPack's": (ORIN, python_3_12, {
         "Python": (ADVICE, "Python 3.12, but JetPack 6.1 to 6.2.2", "/usr/bin/python3 -m venv"),
-        "TensorRT": (BROKEN, "hidden", "/usr/bin/python3 -m venv --system-site-packages"),
+        "TensorRT": (BROKEN, "not visible", "/usr/bin/python3 -m venv --system-site-packages"),
         "CUDA for Python": (ABSENT, "not needed", "")}),
     "an L4T that nobody knows": (ORIN, writes(
         "etc/nv_tegra_release", "# R41 (release), REVISION: 1.0, GCID: 1"), {
@@ -245,7 +245,7 @@ CASES: dict[str, Case] = {
         ADVICE, "the device tree cannot be read", "--security-opt systempaths=unconfined")}),
     "a container without NVIDIA's runtime": (ORIN, without_runtime, {
         "board": (OK, "in a container", ""),
-        "devices": (BROKEN, "no device file of the GPU", "--runtime nvidia"),
+        "devices": (BROKEN, "no device file of the Jetson's GPU", "--runtime nvidia"),
         **{name: (BROKEN, "cannot be used: CUDA driver version is insufficient", "--runtime nvidia")
            for name in ("torch", "TensorRT", "CUDA for Python")}}),
     "TensorRT without its library": (ORIN, tensorrt_without_library, {"TensorRT": (
@@ -253,7 +253,7 @@ CASES: dict[str, Case] = {
     "no cuda-bindings": (ORIN, lacks("cuda-python"), {"CUDA for Python": (
         ADVICE, "not installed", "'cuda-bindings==12.*'")}),
     "cuda-bindings of another CUDA": (ORIN, tells("cuda-python", version="13.5.0"), {
-        "CUDA for Python": (BROKEN, "13.5.0 is for another CUDA than JetPack's 12.6",
+        "CUDA for Python": (BROKEN, "13.5.0 does not match JetPack's CUDA 12.6",
                             "'cuda-bindings==12.*'")}),
     "no INA3221": (ORIN, no_chip, {"power rails": (
         BROKEN, "has VDD_IN, VDD_CPU_GPU_CV, VDD_SOC, but no INA3221", "modprobe ina3221")}),
@@ -262,8 +262,8 @@ CASES: dict[str, Case] = {
     "a Thor without its carrier's chip": (
         "agx-thor", lambda m: m.unreadable(
             "sys/devices/platform/i2c/2-0044/hwmon/hwmon2/power1_input"), {"power rails": (
-                BROKEN, "VIN cannot be read, of VDD_GPU, VDD_CPU_SOC_MSS, VIN_SYS_5V0; without it "
-                "there is no total", "modprobe")}),
+                BROKEN, "VIN cannot be read, only VDD_GPU, VDD_CPU_SOC_MSS, VIN_SYS_5V0; without "
+                "it there is no total", "modprobe")}),
     "RAPL for root only": (PC, no_rapl, {"RAPL": (
         ADVICE, "only root may read it", "60-powercap.rules")}),
     "a GPU without NVML's bindings": (GPU_PC, lacks("nvml"), {"NVML": (
@@ -274,13 +274,13 @@ CASES: dict[str, Case] = {
         {"NVML": (BROKEN, "NVML Shared Library Not Found", "nvidia-smi")}),
     "a driver older than torch": (
         GPU_PC, tells("torch", reachable=False, cuda_error="driver on your system is too old"),
-        {"torch": (BROKEN, "reaches no GPU: driver on your system is too old", "nvidia-smi")}),
+        {"torch": (BROKEN, "cannot use the GPU: driver on your system is too old", "nvidia-smi")}),
     "ZRAM and no swap": (ORIN, zram, {"swap": (
         ADVICE, "3.9 GB of ZRAM", "disable --now nvzramconfig && sudo fallocate -l 4G /swapfile")}),
     "no swap": (ORIN, writes("proc/swaps", "Filename Type Size Used Priority"), {"swap": (
         ADVICE, "no swap", "sudo fallocate -l 4G /swapfile")}),
     "a desktop on 8 GB": (ORIN, desktop, {"desktop": (
-        ADVICE, "(gnome-shell, Xorg) and takes 410 MB", "set-default multi-user.target")}),
+        ADVICE, "(gnome-shell, Xorg) takes 410 MB", "set-default multi-user.target")}),
     "memory too small to learn": (ORIN, memory(600_000), {"memory": (
         ADVICE, "614 MB free", "ollama (4.1 GB)")}),
     "memory too small to answer": (ORIN, memory(100_000), {"memory": (
@@ -290,7 +290,9 @@ CASES: dict[str, Case] = {
     "a low power mode": (ORIN, writes(
         "etc/nvpmodel.conf", "< POWER_MODEL ID=0 NAME=7W >\n< POWER_MODEL ID=1 NAME=15W >\n"
         "< POWER_MODEL ID=2 NAME=MAXN_SUPER >"),
-        {"power mode": (ADVICE, "mode 7W, below the 15 W", "sudo nvpmodel -m 1")}),
+        {"power mode": (
+            ADVICE, "mode 7W is below the default budget of this board, 15 W",
+            "sudo nvpmodel -m 1")}),
     "clocks that are lowered": (ORIN, writes("sys/class/thermal/cooling_device1/cur_state", "2"), {
         "throttling": (ADVICE, "gpu-throttle-alert", "cooling")}),
     "onnxruntime twice": (ORIN, both_runtimes, {"ONNX Runtime": (
@@ -306,7 +308,7 @@ CASES: dict[str, Case] = {
     "onnxruntime for a GPU that is not here": (PC, runtime_without_cuda, {"ONNX Runtime": (
         ADVICE, "no NVIDIA GPU here either", f"&& {PIP} install onnxruntime")}),
     "packages built for NumPy 1": (ORIN, newer_numpy, {
-        "NumPy": (BROKEN, "another NumPy than 2.2.6, so that no array can be handed over: "
+        "NumPy": (BROKEN, "another NumPy than 2.2.6, so arrays cannot be passed: "
                   "torch 2.5.0a0+872d972e41.nv24.08, opencv", f"{PIP} install 'numpy<2'"),
         "OpenCV": (BROKEN, "numpy.core.multiarray failed", f"{PIP} install 'numpy<2'")}),
     "a package built for a newer NumPy": (
@@ -315,7 +317,7 @@ CASES: dict[str, Case] = {
     "two NumPys": (ORIN, two_numpys, {
         name: (BROKEN, "", f"{PIP} install 'numpy<2'") for name in ("NumPy", "OpenCV")}),
     "NumPy that hangs": (
-        PC, crash("numpy", "no answer within 120 s when asked to import it"),
+        PC, crash("numpy", "no answer within 120 s when trying to import it"),
         {"NumPy": (BROKEN, "no answer within 120 s", "--force-reinstall --no-cache-dir numpy")}),
     "OpenCV without OpenGL": (
         PC, crash("opencv", "ImportError: libGL.so.1: cannot open shared object file"),
@@ -347,11 +349,11 @@ def test_healthy_machine_has_nothing_broken(tmp_path: Path, name: str) -> None:
     advice = {check for check, one in findings.items() if one.status == ADVICE}
     old = name in ("jetson-nano", "jetson-nano-2gb", "xavier-nx", "agx-xavier")
     assert advice == ({"JetPack", "OpenCV"} if old else set()), findings
-    assert all("\n" not in f"{one.found}{one.mend}" for one in findings.values())
+    assert all("\n" not in f"{one.found}{one.fix}" for one in findings.values())
 
 
 @pytest.mark.parametrize("name", CASES)
-def test_fault_and_mend_are_named_and_nothing_else_is_said(tmp_path: Path, name: str) -> None:
+def test_the_fault_and_its_fix_are_named_and_nothing_else(tmp_path: Path, name: str) -> None:
     board, breaks, expected = CASES[name]
     sound = machine(board, tmp_path / "sound").examine()
     broken = machine(board, tmp_path / "broken")
@@ -361,13 +363,13 @@ def test_fault_and_mend_are_named_and_nothing_else_is_said(tmp_path: Path, name:
         check for check in sound.keys() | findings.keys() if sound.get(check) != findings.get(check)
     }
     assert changed == set(expected)
-    for check, (status, found, mend) in expected.items():
+    for check, (status, found, fix) in expected.items():
         assert findings[check].status == status
         assert found in findings[check].found
-        assert mend in (findings[check].mend or "")
-        assert findings[check].mend or status in (OK, ABSENT)
-        if (findings[check].mend or "").startswith(("sudo ", "sed ", "export ", EXECUTABLE)):
-            assert subprocess.run(["sh", "-n", "-c", str(findings[check].mend)]).returncode == 0
+        assert fix in (findings[check].fix or "")
+        assert findings[check].fix or status in (OK, ABSENT)
+        if (findings[check].fix or "").startswith(("sudo ", "sed ", "export ", EXECUTABLE)):
+            assert subprocess.run(["sh", "-n", "-c", str(findings[check].fix)]).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -382,8 +384,8 @@ def test_disk_that_is_full_names_the_place(
     found = m.examine(state=tmp_path / "not" / "there")
     assert found["disk"].status == status and str(tmp_path) in found["disk"].found
     assert found["state"].status == ABSENT
-    assert (found["disk"].mend is None) == (status == OK)
-    assert status == OK or "sudo du -xh --max-depth=3 /" in str(found["disk"].mend)
+    assert (found["disk"].fix is None) == (status == OK)
+    assert status == OK or "sudo du -xh --max-depth=3 /" in str(found["disk"].fix)
 
 
 def test_devices_and_places_that_this_user_may_not_use(
@@ -399,11 +401,11 @@ def test_devices_and_places_that_this_user_may_not_use(
     )
     m.answers["state"] = {"error": "x holds no state; make one"}
     found = m.examine(state=tmp_path / "learned")
-    assert found["devices"].status == BROKEN and found["devices"].mend is not None
+    assert found["devices"].status == BROKEN and found["devices"].fix is not None
     assert "/dev/nvmap, /dev/video0, so CUDA cannot start" in found["devices"].found
-    assert found["devices"].mend.startswith('sudo usermod -aG video,render "$USER"')
+    assert found["devices"].fix.startswith('sudo usermod -aG video,render "$USER"')
     assert found["disk"].status == BROKEN and f'chown -R "$USER" {tmp_path}/learned' in str(
-        found["disk"].mend
+        found["disk"].fix
     )
     m.remove("dev/nvmap")
     assert m.examine()["devices"].status == ADVICE  # a camera alone
@@ -415,10 +417,10 @@ def test_board_that_nobody_knows(tmp_path: Path) -> None:
     m.write("proc/device-tree/compatible", "radxa,rock-5b\0")
     finding = m.examine()["board"]
     assert finding.status == ADVICE and "Radxa ROCK 5B" in finding.found
-    assert finding.mend is not None and "--duty" in finding.mend
+    assert finding.fix is not None and "--duty" in finding.fix
 
 
-def test_mended_virtual_environment_sees_the_systems_packages(tmp_path: Path) -> None:
+def test_fixed_virtual_environment_sees_the_systems_packages(tmp_path: Path) -> None:
     venv.create(tmp_path / "v", with_pip=False)
     m = healthy("orin-nx", tmp_path / "m")
     isolated_venv(m)
@@ -432,5 +434,5 @@ def test_mended_virtual_environment_sees_the_systems_packages(tmp_path: Path) ->
         return site.getsitepackages([sys.base_prefix])[0] in folder
 
     assert not sees_system()
-    subprocess.run(["sh", "-c", str(m.examine()["TensorRT"].mend)], check=True)
+    subprocess.run(["sh", "-c", str(m.examine()["TensorRT"].fix)], check=True)
     assert sees_system()

@@ -13,13 +13,13 @@ import pytest
 
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.doctor import examine as examination
-from plr_edge.doctor.ask import ask
+from plr_edge.doctor.probing import run_probe
 from plr_edge.store import LEARNED, Label, Store
 
 
 def only(*probes: str):
     """Ask these probes for real, and let the rest be whole."""
-    return lambda name, *given: ask(name, *given) if name in probes else {"version": "2.3"}
+    return lambda name, *given: run_probe(name, *given) if name in probes else {"version": "2.3"}
 
 
 @pytest.fixture
@@ -38,14 +38,14 @@ def learned(bundle_path: Path, tmp_path: Path) -> Path:
 
 
 def findings(bundle: Path | None, state: Path | None = None) -> dict:
-    found = examination.examine(bundle, state, ask=only("bundle", "state"))
+    found = examination.examine(bundle, state, probe=only("bundle", "state"))
     return {one.name: one for one in found}
 
 
 def test_bundle_and_state_that_are_whole_run_here(bundle_path: Path, learned: Path) -> None:
     found = findings(bundle_path, learned)
     assert found["bundle"].status == "ok"
-    assert found["bundle"].found == "mobilenet_v2 cut before block14 (fp32) is whole and runs"
+    assert found["bundle"].found == "mobilenet_v2 cut before block14 (fp32) is intact and runs"
     assert found["state"].status == "ok" and "2 labels, 1 generations" in found["state"].found
 
 
@@ -57,7 +57,7 @@ def test_flipped_byte_of_a_bundle_is_named(bundle_path: Path, tmp_path: Path) ->
     (copy / "frozen.onnx").write_bytes(data)
     found = findings(copy)["bundle"]
     assert found.status == "broken" and "frozen.onnx does not match its sha256" in found.found
-    assert found.mend == "copy or export the bundle again"
+    assert found.fix == "copy or export the bundle again"
 
 
 def test_damaged_state_is_named(learned: Path) -> None:
@@ -65,15 +65,15 @@ def test_damaged_state_is_named(learned: Path) -> None:
     file.write_bytes(file.read_bytes()[:-1])
     found = findings(None, learned)["state"]
     assert found.status == "broken" and "damaged" in found.found
-    assert found.mend == f"plr-edge repair {learned}"
+    assert found.fix == f"plr-edge repair {learned}"
 
 
 def test_state_of_another_frozen_part_is_named(bundle_path: Path, learned: Path) -> None:
-    def told(name: str, *given: str) -> dict:
+    def probe(name: str, *given: str) -> dict:
         answer = only("bundle", "state")(name, *given)
         return answer | ({"frozen_sha256": "of another"} if name == "bundle" else {})
 
-    found = {one.name: one for one in examination.examine(bundle_path, learned, ask=told)}
+    found = {one.name: one for one in examination.examine(bundle_path, learned, probe=probe)}
     assert found["state"].status == "broken" and "another frozen part" in found["state"].found
 
 
@@ -85,7 +85,9 @@ def test_state_in_use_is_left_alone(learned: Path) -> None:
 
 def test_exit_code_and_json(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, plr_edge) -> None:
     examine = examination.examine
-    monkeypatch.setattr(examination, "examine", lambda *given: examine(*given, ask=only("bundle")))
+    monkeypatch.setattr(
+        examination, "examine", lambda *given: examine(*given, probe=only("bundle"))
+    )
     result = plr_edge("doctor", str(tmp_path / "none"), "--json")
     facts = json.loads(result.output)
     assert result.exit_code == 1 and facts["n_broken"] >= 1

@@ -15,7 +15,7 @@ def test_an_engine_that_is_not_there_is_named(bundle_path):
         make_frozen_engine(bundle, "coral")
     with pytest.raises(ConfigError, match="cpu, cuda, tensorrt"):
         make_frozen_engine(bundle, "onnx", ["npu"])
-    with pytest.raises(ConfigError, match="leave them out"):
+    with pytest.raises(ConfigError, match="leave --providers out"):
         make_frozen_engine(bundle, "tensorrt", ["cuda"])
 
 
@@ -46,6 +46,6 @@ def test_verify_passes_an_engine_that_agrees_and_fails_one_that_does_not(
     done = plr_edge("verify", str(bundle_path), "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["cosine"] > 0.9999
-    monkeypatch.setattr(verify, "LEAST_COSINE", 1.1)
+    monkeypatch.setattr(verify, "MIN_COSINE", 1.1)
     assert plr_edge("verify", str(bundle_path)).exit_code == 1
     assert plr_edge("verify", str(bundle_path), "--stream", "/nowhere").exit_code == 2

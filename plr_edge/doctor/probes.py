@@ -1,7 +1,7 @@
-"""Try one thing in a process of its own, which may crash or hang in doing so: `ask` starts it.
+"""Probes: each tries one library or file in a child process, which may crash or hang.
 
-What is learned is told as lines of JSON, each before the next step is tried, so that it survives
-what comes after. What libraries print goes to standard error.
+`probing.run_probe` starts them. A probe reports values as lines of JSON, always before the next
+step, so that they survive a crash. What libraries print goes to standard error.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from typing import Any, TextIO
 
 from plr_edge.errors import PlrEdgeError
 
-# ONNX, opset 13: float32 (1,) -> its double
+# an ONNX model, opset 13: doubles a float32 (1,)
 _DOUBLE = bytes.fromhex(
     "08083a350a0e0a01780a017812017922034164641201675a0f0a0178120a0a08080112040a020801620f0a0179120a"
     "0a08080112040a02080142040a00100d"
@@ -32,38 +32,38 @@ _PACKAGES = (
     "tensorrt-cu13", "tensorrt-cu13-bindings", "tensorrt-cu13-libs",
 )  # fmt: skip
 _TRIED_PROVIDERS = ("CPUExecutionProvider", "CUDAExecutionProvider", "TensorrtExecutionProvider")
-_UNTRIED_EXTRAS = {"bench", "dev", "docs", "test"}  # of no use on a board
+_IGNORED_EXTRAS = {"bench", "dev", "docs", "test"}  # not needed on a board
 
-_told: TextIO = sys.stdout
+_reports: TextIO = sys.stdout
 
 
 class _MissingError(Exception):
-    """The thing to try is not installed."""
+    """The library is not installed."""
 
 
-def _tell(**facts: Any) -> None:
-    print(json.dumps(facts), file=_told, flush=True)
+def _report(**values: Any) -> None:
+    print(json.dumps(values), file=_reports, flush=True)
 
 
 def _load(name: str) -> Any:
-    """Import a module, and tell where it lies and which version it is."""
+    """Import a module, and report its file and its version."""
     try:
         spec = importlib.util.find_spec(name)
-    except ModuleNotFoundError:  # its parent is not there
+    except ModuleNotFoundError:  # its parent package is missing
         spec = None
-    if spec is None or spec.origin is None:  # an empty folder is left where pip removed a package
-        _tell(found=False)
+    if spec is None or spec.origin is None:  # pip leaves an empty folder behind
+        _report(found=False)
         raise _MissingError
-    file = os.path.realpath(spec.origin)  # some link JetPack's packages into their environment
-    _tell(found=True, file=file, trying="to import it")
+    file = os.path.realpath(spec.origin)  # JetPack's packages may be linked into an environment
+    _report(found=True, file=file, trying="to import it")
     module = importlib.import_module(name)
     version = getattr(module, "__version__", None)
-    _tell(version=None if version is None else str(version))
+    _report(version=None if version is None else str(version))
     return module
 
 
 def _python() -> None:
-    """Tell which interpreter this is, what it sees, and what is installed."""
+    """Report the interpreter, its import path and the installed packages."""
     dist_packages = re.compile(r"/usr/lib/python3[\d.]*/dist-packages")
     try:
         requirements = importlib.metadata.requires("plr-edge") or []
@@ -72,9 +72,9 @@ def _python() -> None:
     extras: dict[str, bool] = {}
     for line in requirements:
         found = re.match(r"([\w.-]+).*extra == ['\"]([\w-]+)['\"]", line)
-        if found and found[2] not in _UNTRIED_EXTRAS:
+        if found and found[2] not in _IGNORED_EXTRAS:
             extras[found[2]] = extras.get(found[2], True) and bool(_installed(found[1]))
-    _tell(
+    _report(
         version=platform.python_version(),
         executable=sys.executable,
         prefix=sys.prefix,
@@ -86,7 +86,7 @@ def _python() -> None:
 
 
 def _installed(name: str) -> list[list[str]]:
-    """Return version and folder of every copy on the path, that which is imported first."""
+    """Return version and folder of every copy on the path, the one that is imported first."""
     copies = []
     for one in importlib.metadata.distributions(name=name):
         copy = [one.version, str(one.locate_file(""))]
@@ -97,7 +97,7 @@ def _installed(name: str) -> list[list[str]]:
 
 def _numpy() -> None:
     numpy = _load("numpy")
-    _tell(trying="to multiply two matrices")
+    _report(trying="to multiply two matrices")
     ones = numpy.ones((8, 8), numpy.float32)
     if float((ones @ ones).sum()) != 512:
         raise ArithmeticError("8 x 8 ones times 8 x 8 ones do not add up to 512")
@@ -105,21 +105,21 @@ def _numpy() -> None:
 
 def _torch() -> None:
     torch = _load("torch")
-    _tell(cuda=torch.version.cuda, trying="to share memory with NumPy")
+    _report(cuda=torch.version.cuda, trying="to share memory with NumPy")
     try:
         torch.zeros(1).numpy()
     except RuntimeError as error:
-        _tell(numpy_error=_one_line(error))
+        _report(numpy_error=_one_line(error))
     if torch.version.cuda is None:
         return
-    _tell(trying="to reach the GPU")
+    _report(trying="to reach the GPU")
     try:
         torch.cuda.init()
     except (RuntimeError, AssertionError) as error:
-        _tell(reachable=False, cuda_error=_one_line(error))
+        _report(reachable=False, cuda_error=_one_line(error))
         return
     major, minor = torch.cuda.get_device_capability()
-    _tell(
+    _report(
         reachable=True,
         gpu=torch.cuda.get_device_name(),
         capability=f"{major}.{minor}",
@@ -132,16 +132,16 @@ def _torch() -> None:
 
 
 def _onnxruntime() -> None:
-    """Run a model of one node on each provider, for it may be listed and yet not start."""
+    """Run a tiny model on each provider, because a listed provider may fail to start."""
     runtime = _load("onnxruntime")
     import numpy as np
 
-    # Azure's is listed by the plain wheel; it is none of ours
+    # the CPU wheel also lists the Azure provider, which is not used here
     listed = [p for p in runtime.get_available_providers() if not p.startswith("Azure")]
-    _tell(providers=listed)
+    _report(providers=listed)
     failed: dict[str, str] = {}
     for provider in sorted(set(listed) & set(_TRIED_PROVIDERS)):
-        _tell(trying=f"to run a model with {provider}")
+        _report(trying=f"to run a model with {provider}")
         try:
             session = runtime.InferenceSession(_DOUBLE, providers=[provider])
             if provider not in session.get_providers():
@@ -149,29 +149,29 @@ def _onnxruntime() -> None:
             (result,) = session.run(None, {"x": np.array([3], np.float32)})
             if result.tolist() != [6]:
                 raise RuntimeError(f"it returns {result.tolist()} for 3 + 3")
-        except Exception as error:  # its exceptions share no base of their own
+        except Exception as error:  # its exceptions have no common base class
             failed[provider] = _one_line(error)
-    _tell(failed=failed)
+    _report(failed=failed)
 
 
 def _opencv() -> None:
     cv2 = _load("cv2")
     built = re.search(r"GStreamer:\s+(\w+)", cv2.getBuildInformation())
-    _tell(gstreamer=built is not None and built[1] == "YES")
+    _report(gstreamer=built is not None and built[1] == "YES")
 
 
 def _tensorrt() -> None:
     trt = _load("tensorrt")
-    _tell(trying="to make a runtime")
-    trt.Runtime(trt.Logger(trt.Logger.ERROR))  # a TypeError where CUDA does not start
+    _report(trying="to make a runtime")
+    trt.Runtime(trt.Logger(trt.Logger.ERROR))  # raises a TypeError if CUDA does not start
 
 
 def _cuda_python() -> None:
     _load("cuda.bindings")
     runtime = importlib.import_module("cuda.bindings.runtime")
-    _tell(trying="to count the GPUs")
+    _report(trying="to count the GPUs")
     status, n_gpus = runtime.cudaGetDeviceCount()
-    _tell(status=status.name, n_gpus=n_gpus)
+    _report(status=status.name, n_gpus=n_gpus)
 
 
 def _nvml() -> None:
@@ -179,37 +179,37 @@ def _nvml() -> None:
     from plr_edge.meters.base import PowerMeter
     from plr_edge.meters.nvml import find_nvml
 
-    _tell(trying="to ask each GPU for its power")
+    _report(trying="to read the power of each GPU")
     meter = find_nvml(threaded=False)
     if isinstance(meter, PowerMeter):
-        _tell(rails=meter.rails)
+        _report(rails=meter.rails)
     else:
-        _tell(reason=meter.removeprefix("nvml: "))
+        _report(reason=meter.removeprefix("nvml: "))
 
 
 def _bundle(path: str) -> None:
     from plr_edge.bundle.reading import open_bundle
     from plr_edge.engines.trial import try_bundle
 
-    _tell(trying="to read it")
+    _report(trying="to read it")
     bundle = open_bundle(path)
-    _tell(
+    _report(
         bundle=bundle.name,
         precision=bundle.precision,
         frozen_sha256=bundle.frozen_sha256,
         trying="to run it",
     )
     try_bundle(bundle, again=True)
-    _tell(ran=True)
+    _report(ran=True)
 
 
 def _state(path: str) -> None:
     from plr_edge.store import opened_for_reading
 
-    _tell(trying="to read it")
+    _report(trying="to read it")
     with opened_for_reading(Path(path), check_latents=True) as store:
         identity, labels = store.facts.get("identity") or {}, list(store.labels)
-        _tell(
+        _report(
             damage=list(store.generations.damage().values()),
             bundle=identity.get("bundle"),
             frozen_sha256=identity.get("frozen_sha256"),
@@ -239,17 +239,17 @@ def _one_line(error: Exception) -> str:
 
 
 def main(name: str, *arguments: str) -> None:
-    """Try what `PROBES` calls `name`, and leave without tearing anything down."""
-    global _told
-    _told = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)  # what libraries print is no answer
-    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # hundreds of MB less
+    """Run a probe by its name in `PROBES`, and exit without any cleanup."""
+    global _reports
+    _reports = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)  # what libraries print must not mix with the reports
+    os.environ.setdefault("CUDA_MODULE_LOADING", "LAZY")  # saves hundreds of MB
     try:
         PROBES[name](*arguments)
     except _MissingError:
         pass
     except Exception as error:
-        _tell(error=_one_line(error))
-    _tell(trying=None)
+        _report(error=_one_line(error))
+    _report(trying=None)
     sys.stderr.flush()
     os._exit(0)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from fake_boards import write
 
-from plr_edge.doctor.ask import ask
+from plr_edge.doctor.probing import run_probe
 
 STDLIB_AND_US = [folder for folder in sys.path if "site-packages" not in folder]
 CUDA = """
@@ -33,19 +33,19 @@ cuda, version, zeros, ones = _Gpu, _Version, lambda n: _Zeros, lambda *s, device
 def tried(folder: Path, module: str, code: str, probe: str, timeout_s: float = 120) -> dict:
     """Ask a probe about a package that is this code."""
     write(folder / f"{module}/__init__.py", code)
-    return ask(probe, path=[str(folder), *STDLIB_AND_US], timeout_s=timeout_s)
+    return run_probe(probe, path=[str(folder), *STDLIB_AND_US], timeout_s=timeout_s)
 
 
 @pytest.mark.parametrize(
     ("code", "error"),
     [
         ("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)",
-         "it crashed (SIGSEGV) when asked to import it"),
+         "it crashed (SIGSEGV) when trying to import it"),
         ("import os, signal; os.kill(os.getpid(), signal.SIGKILL)",
-         "it was killed, most likely because memory ran out, when asked to import it"),
+         "it was killed, most likely because memory ran out, when trying to import it"),
         ("import os, sys; print('libx says no', file=sys.stderr); sys.stderr.flush(); os._exit(3)",
-         "it ended (libx says no) when asked to import it"),
-        ("raise SystemExit('go away')", "it ended (go away) when asked to import it"),
+         "it ended (libx says no) when trying to import it"),
+        ("raise SystemExit('go away')", "it ended (go away) when trying to import it"),
         ("raise OSError('libnvinfer.so.10: no such file')",
          "OSError: libnvinfer.so.10: no such file"),
         ("import nothing_of_this_name",
@@ -70,7 +70,7 @@ def test_what_a_package_prints_is_no_answer(tmp_path: Path) -> None:
     )
     answer = tried(tmp_path, "cv2", code, "opencv")
     assert (answer["found"], answer["version"], answer["gstreamer"]) == (True, "4.8.0", True)
-    assert "lies" in answer["said"]
+    assert "lies" in answer["output"]
 
 
 @pytest.mark.parametrize(
@@ -90,7 +90,7 @@ def test_cuda_is_believed_when_an_operation_came_out_right(tmp_path: Path, total
 
 def test_empty_folder_that_pip_left_is_no_package(tmp_path: Path) -> None:
     (tmp_path / "tensorrt").mkdir()
-    answer = ask("tensorrt", path=[str(tmp_path), *STDLIB_AND_US])
+    answer = run_probe("tensorrt", path=[str(tmp_path), *STDLIB_AND_US])
     assert answer["found"] is False and "error" not in answer
 
 
@@ -100,14 +100,14 @@ def test_packages_are_told_with_every_copy_that_is_on_the_path(tmp_path: Path) -
         metadata = tmp_path / folder / f"{name}-{version}.dist-info/METADATA"
         write(metadata, f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}")
     path = [str(tmp_path / "a"), str(tmp_path / "b"), *STDLIB_AND_US]
-    packages = ask("python", path=path)["packages"]
+    packages = run_probe("python", path=path)["packages"]
     assert set(packages) == {"numpy", "onnxruntime", "onnxruntime-gpu"}
     assert [version for version, _ in packages["numpy"]] == ["2.2.6", "1.21.5"]
 
 
 @pytest.mark.parametrize("probe", ["numpy", "onnxruntime", "torch"])
 def test_packages_of_this_machine_are_found_and_work(probe: str) -> None:
-    answer = ask(probe)
+    answer = run_probe(probe)
     assert answer["found"] and answer["version"] and "error" not in answer
     if probe == "onnxruntime":
         assert "CPUExecutionProvider" in answer["providers"]
@@ -116,7 +116,7 @@ def test_packages_of_this_machine_are_found_and_work(probe: str) -> None:
 
 
 def test_interpreter_of_this_machine_is_told() -> None:
-    answer = ask("python")
+    answer = run_probe("python")
     assert answer["version"].startswith(".".join(map(str, sys.version_info[:2])))
     assert answer["executable"] == sys.executable
     assert {"numpy", "torch", "onnxruntime"} <= set(answer["packages"])
@@ -125,6 +125,6 @@ def test_interpreter_of_this_machine_is_told() -> None:
 def test_model_that_is_run_is_a_valid_one() -> None:
     import onnx
 
-    from plr_edge.doctor.child import _DOUBLE
+    from plr_edge.doctor.probes import _DOUBLE
 
     onnx.checker.check_model(onnx.load_from_string(_DOUBLE), full_check=True)
