@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import math
-import mmap
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -53,7 +52,7 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
     return arrays
 
 
-def view_tensors(data: bytes | mmap.mmap) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+def view_tensors(data: bytes | memoryview) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read arrays without copying: they are read-only views of `data`.
 
     Args:
@@ -101,12 +100,12 @@ def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"tensor {name!r} holds a value that is not finite")
 
 
-def _check_header(data: bytes | mmap.mmap) -> dict[str, Any]:
+def _check_header(data: bytes | memoryview) -> dict[str, Any]:
     n_bytes = int.from_bytes(data[:8], "little")
     if len(data) < 8 or n_bytes > min(_MAX_HEADER_BYTES, len(data) - 8):
         raise ValueError(f"the header is longer than the file, or than {_MAX_HEADER_BYTES} bytes")
     try:
-        header = json.loads(data[8 : 8 + n_bytes].decode(), object_pairs_hook=unique_keys)
+        header = json.loads(bytes(data[8 : 8 + n_bytes]).decode(), object_pairs_hook=unique_keys)
     except RecursionError:
         raise ValueError("the header is nested too deeply") from None
     if not isinstance(header, dict) or len(header) > _MAX_TENSORS:

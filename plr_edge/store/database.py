@@ -3,9 +3,9 @@
 The only module that imports sqlite3. When `transaction` ends, what was written in it survives any
 crash or power cut, as far as the device keeps its word about flushes.
 
-Why these settings: EXCLUSIVE keeps the index of the log in memory, without which a database on a
-full disk cannot be opened again; FULL syncs at every commit; one connection cannot meet SQLite's
-WAL-reset bug (before 3.51.3); no mmap, as an I/O error under a map kills the process.
+Why these settings: EXCLUSIVE keeps the index of the log in memory, so that a database on a full
+disk can be opened again; FULL syncs at every commit; one connection cannot meet SQLite's WAL-reset
+bug (before 3.51.3); no mmap, as an I/O error under a map kills the process.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class Transaction:
 
 
 class Database:
-    """One connection, opened anew after any error.
+    """One connection, opened again after any error.
 
     Attributes:
         file: the database file.
@@ -92,8 +92,7 @@ class Database:
         """Open the database of a folder, or create it.
 
         Raises:
-            StateError: it cannot be opened, or belongs to another program or a newer version.
-            DamagedError: it is no longer a database.
+            StateError: it is damaged, unreadable, another program's or a newer version's.
         """
         self.file = folder / name
         self.lock = threading.RLock()  # a generation may be written while labels come in
@@ -109,10 +108,10 @@ class Database:
         """Fold the log into the database, and close for good; other threads can read no more."""
         with self.lock:  # SQLite crashes if a connection is closed while a thread is in it
             self._closed = True
-            if self._connection is not None:
-                with suppress(sqlite3.Error):
-                    self._connection.close()
-                self._connection = None
+            connection, self._connection = self._connection, None
+            with suppress(sqlite3.Error):
+                if connection is not None:
+                    connection.close()
 
     def rows(self, table: str, where: str = "", values: Sequence[Any] = ()) -> Iterator[Row]:
         """Read rows in the order of their keys, without their checksums, which are verified.
@@ -143,8 +142,8 @@ class Database:
     def transaction(self) -> Iterator[Transaction]:
         """Group writes: all of them are durable when the block ends, or none ever happened.
 
-        One thread at a time is inside. A commit that fails may have reached the disk all the same:
-        its writes are in doubt until the next transaction, whose `on_begin` can undo them.
+        One thread at a time is inside. A commit that fails may have reached the disk: its writes
+        are in doubt until the next transaction, whose `on_begin` can undo them.
 
         Raises:
             StateError: nothing may be written, or the disk refuses.
@@ -154,8 +153,8 @@ class Database:
         with self.lock:
             try:
                 connection = self._open()
-                connection.execute("BEGIN IMMEDIATE")
                 transaction = Transaction(connection)
+                connection.execute("BEGIN IMMEDIATE")
                 self._add_missing(connection, transaction)
                 self.on_begin(transaction, self._in_doubt)
                 self._in_doubt = True
@@ -181,7 +180,7 @@ class Database:
         """Fold the log into the database and empty it, so that no deleted row is left in it.
 
         Returns:
-            Whether that succeeded; if not, closing the database does it.
+            Whether it succeeded; if not, it is done when the database is closed.
         """
         with self.lock, suppress(sqlite3.Error):
             busy = self._open().execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]
@@ -239,16 +238,14 @@ class Database:
             return True
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
-        if application not in (0, _APPLICATION) and not have & set(TABLES):
+        ours, missing = have & set(TABLES), set(TABLES) - have
+        if not ours and application != _APPLICATION:
             raise StateError(f"{self.file} is another program's; choose another --state")
         if version > SCHEMA:
             refuse_newer(self.file, version, _fact(connection, "schema"))
-        missing = set(TABLES) - have
-        added = _fact(connection, "schema_minor") != str(MINOR)
-        if missing - ADDED or (missing and not added):
-            if have & set(TABLES):
-                raise self.damaged(f"{self.file} is damaged (tables are missing)")
-            raise StateError(f"{self.file} is another program's; choose another --state")
+        is_older = _fact(connection, "schema_minor") != str(MINOR)
+        if missing - ADDED or (missing and not is_older):
+            raise self.damaged(f"{self.file} is damaged (tables are missing)")
         self.missing = missing
         return False
 
@@ -257,7 +254,7 @@ class Database:
             for table in self.missing:
                 _make_table(connection, table)
             transaction.put("meta", meta({"schema_minor": MINOR}))
-            self.missing = set()  # found anew by `_connect` if this transaction fails
+            self.missing = set()  # `_connect` finds them again if this transaction fails
 
     def _abandon(self) -> None:
         """Give up a connection after an error: nothing is assumed about what it left behind."""

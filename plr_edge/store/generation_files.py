@@ -6,8 +6,9 @@ Knows bytes, digests and folders; the database knows which of them count.
 from __future__ import annotations
 
 import hashlib
+import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -97,25 +98,28 @@ def entries_of_files(path: Path) -> dict[int, dict[str, dict[str, Any]]]:
     return found
 
 
-def remove_files(path: Path, kept: set[str]) -> list[Path]:
-    """Delete files of generations that no row names any more, and nothing else.
+def generation_files(path: Path) -> list[Path]:
+    """Return the files that are named like those of a generation."""
+    return [file for file, _ in _files(path)]
 
-    Returns:
-        Those that could not be deleted.
-    """
+
+def remove_files(files: Iterable[Path]) -> list[Path]:
+    """Delete files; returns those that could not be deleted."""
     left = []
-    for file, _ in _files(path):
-        if file.name not in kept:
-            try:
-                file.unlink()
-            except OSError:
-                left.append(file)
+    for file in files:
+        try:
+            file.unlink()
+        except OSError:
+            left.append(file)
     return left
 
 
-def any_file(path: Path) -> bool:
-    """Return whether there is a file of any generation."""
-    return bool(_files(path))
+def holds(file: Path, name: str) -> bool:
+    """Return whether a file holds a class name, as text or in JSON."""
+    with suppress(OSError):
+        data = read_regular(file)
+        return name.encode() in data or json.dumps(name).encode() in data
+    return False
 
 
 def _files(path: Path) -> list[tuple[Path, tuple[str, ...]]]:

@@ -5,13 +5,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plr_edge.errors import StateError
-from plr_edge.files import read_regular
 from plr_edge.store.database import Database, Transaction
 from plr_edge.store.events import Events
 from plr_edge.store.facts import Facts, WriteCounter
@@ -19,6 +17,8 @@ from plr_edge.store.generation_files import (
     FOLDER,
     Arrays,
     State,
+    generation_files,
+    holds,
     read_group,
     remove_files,
     write_files,
@@ -161,14 +161,24 @@ class Generations:
             tx.delete("generations", numbers)
             self._events.add(tx, "dropped", f"generation {ranges(numbers)}: {reason}")
 
-    def naming(self, text: str) -> list[int]:
-        """Return the generations whose facts hold a text as a JSON string, even if damaged."""
-        found, quoted = [], json.dumps(text).encode()
+    def knowing(self, name: str) -> list[int]:
+        """Return the generations that list a class, and damaged ones that hold its name."""
+        found = []
         for info in self:
-            with suppress(OSError, KeyError):
-                if quoted in read_regular(self._path / FOLDER / info.entries["facts"]["name"]):
-                    found.append(info.number)
+            try:
+                facts = read_group(self._path, info.entries["facts"])["json"].tobytes()
+                knows = name in json.loads(facts).get("classes", ())
+            except (Damage, KeyError, ValueError):
+                files = [self._path / FOLDER / str(e["name"]) for e in info.entries.values()]
+                knows = any(holds(file, name) for file in files)
+            if knows:
+                found.append(info.number)
         return found
+
+    def stray(self) -> list[Path]:
+        """Return files that no row names."""
+        kept = {entry["name"] for info in self for entry in info.entries.values()}
+        return [file for file in generation_files(self._path) if file.name not in kept]
 
     def tidy(self) -> list[Path]:
         """Delete files that no row names; only after the rows are durable.
@@ -176,5 +186,4 @@ class Generations:
         Returns:
             Files that could not be deleted.
         """
-        kept = {entry["name"] for info in self for entry in info.entries.values()}
-        return remove_files(self._path, kept)
+        return remove_files(self.stray())

@@ -10,7 +10,7 @@ from pathlib import Path
 from plr_edge.errors import StateError
 from plr_edge.files import sync_folder
 from plr_edge.store.database import FILE, LOG
-from plr_edge.store.generation_files import any_file
+from plr_edge.store.generation_files import generation_files
 
 BUILDING, REPAIRED = "repairing.db", "repaired.db"
 
@@ -55,25 +55,10 @@ def damaged_databases(path: Path) -> list[Path]:
 
 def has_lost_database(path: Path) -> bool:
     """Return whether a directory has parts of a state, but no database."""
-    return not (path / FILE).exists() and (any_file(path) or bool(damaged_databases(path)))
+    return not (path / FILE).exists() and bool(generation_files(path) or damaged_databases(path))
 
 
-def holding(path: Path, name: str) -> bool:
-    """Return whether a database that was replaced, or never finished, holds a class name."""
-    return any(name.encode() in file.read_bytes() for file in _expendable(path))
-
-
-def remove_damaged(path: Path) -> list[Path]:
-    """Delete databases that were replaced, or never finished; returns those that remain."""
-    left = []
-    for file in _expendable(path):
-        try:
-            file.unlink()
-        except OSError:
-            left.append(file)
-    return left
-
-
-def _expendable(path: Path) -> list[Path]:
+def expendable(path: Path) -> list[Path]:
+    """Return the files of databases that were replaced, or never finished."""
     files = [*path.glob("damaged-*.db*"), *path.glob(f"{BUILDING}*")]
     return [file for file in files if file.is_file()]

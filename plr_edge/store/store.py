@@ -18,11 +18,11 @@ from plr_edge.store.database import FILE, LOG, Database, Transaction
 from plr_edge.store.events import Events
 from plr_edge.store.facts import Facts, WriteCounter
 from plr_edge.store.folder import locked, make_folder, warn_of_place
-from plr_edge.store.generation_files import FOLDER, Arrays
+from plr_edge.store.generation_files import FOLDER, Arrays, holds, remove_files
 from plr_edge.store.generations import Generations
 from plr_edge.store.label_log import LabelLog
 from plr_edge.store.labels import LEARNED, QUARANTINED, UNDONE, Label
-from plr_edge.store.replacing import finish_repair, holding, remove_damaged
+from plr_edge.store.replacing import expendable, finish_repair
 from plr_edge.store.requests import RequestLog, TeachRequest
 from plr_edge.store.rows import meta, ranges
 from plr_edge.store.verifying import refuse_unusable, verify
@@ -258,7 +258,7 @@ class Store:
         """
         own = [x.seq for x in self.labels if x.name == name]
         late = {info.number for info in self.generations if own and info.upto >= own[0]}
-        late |= set(self.generations.naming(name))
+        late |= set(self.generations.knowing(name))
         with self._database.transaction() as tx:
             self.requests.move_old(tx)
             self.labels.delete(tx, own)
@@ -268,9 +268,10 @@ class Store:
             self.generations.delete(tx, sorted(late), "a class was forgotten")
             if n_traces:
                 self.events.add(tx, "forget", f"{len(own)} labels of one class deleted")
-        if not n_traces and not holding(self.path, name):
+        files = [*self.generations.stray(), *expendable(self.path)]
+        if not n_traces and not any(holds(file, name) for file in files):
             return None
-        left = [*self.generations.tidy(), *remove_damaged(self.path)]
+        left = remove_files(files)
         if not self._database.checkpoint():
             left.append(self.path / f"{FILE}{LOG}")
         if left:

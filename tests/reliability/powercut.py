@@ -245,7 +245,7 @@ def _unlink_first() -> None:
     real = generations.write_files
 
     def write(path: Path, number: int, arrays: object) -> object:
-        generations.remove_files(path, set())
+        generations.remove_files(generations.generation_files(path))
         return real(path, number, arrays)
 
     generations.write_files = write

@@ -1,5 +1,7 @@
 """What is taken back is gone, and what was learned from it too."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from store.stores import commit, label
@@ -85,6 +87,39 @@ def test_forgetting_leaves_no_byte_of_a_class_anywhere(tmp_path):
         assert len(list(store.labels)) == others
     files = [file for file in (tmp_path / "s").rglob("*") if file.is_file()]
     assert [file.name for file in files if b"secret" in file.read_bytes()] == []
+
+
+def test_a_class_that_only_its_generations_know_is_forgotten_and_no_other(tmp_path):
+    """Its labels were evicted; the names of facts are not those of classes."""
+    with Store(tmp_path / "s") as store:
+        store.teach([label(1), label(2)])
+        commit(store, classes=["a", "secret"])
+        for name in ("classes", "codec", "adaptive", "nobody"):
+            assert store.forget(name) is None
+        assert len(store.generations) == 1
+        assert store.forget("secret") == 0
+        assert len(store.generations) == 0 and store.last_seq == 2
+    files = [file for file in (tmp_path / "s").rglob("*") if file.is_file()]
+    assert [file.name for file in files if b"secret" in file.read_bytes()] == []
+
+
+def test_a_file_that_cannot_be_deleted_is_named_and_deleted_next_time(tmp_path, monkeypatch):
+    path = tmp_path / "s"
+    with Store(path) as store:
+        store.teach([label(1), label(2, "secret")])
+        (path / "damaged-1.db").write_bytes(b"secret")
+        with monkeypatch.context() as patch:
+            patch.setattr(Path, "unlink", refuse_to_unlink)
+            with pytest.raises(StateError, match=r"damaged-1\.db"):
+                store.forget("secret")
+        assert [x.name for x in store.labels] == ["a"]
+        assert store.forget("secret") == 0
+        assert store.forget("secret") is None
+    assert not (path / "damaged-1.db").exists()
+
+
+def refuse_to_unlink(file, missing_ok=False):
+    raise PermissionError(13, "Permission denied")
 
 
 def test_a_quarantined_label_without_a_latent_is_not_confirmed(tmp_path):
