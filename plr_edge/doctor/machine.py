@@ -125,9 +125,8 @@ def _python(setup: Setup) -> Finding | None:
     if python.get("venv"):
         sees = "sees" if setup.sees_system else "does not see"
         environment = f"; the virtual environment {sees} the system's packages"
-    return ok(
-        f"Python {python.get('version', 'unknown')}, {python.get('executable', '')}{environment}"
-    )
+    version, executable = python.get("version", "unknown"), python.get("executable", "")
+    return ok(f"Python {version}, {executable}{environment}")
 
 
 def _no_gpu_in_container(setup: Setup) -> Finding | None:
