@@ -1,7 +1,7 @@
 #!/bin/sh
-# Export every recipe beside this script into DIRECTORY/NAME: sh export/bundles.sh bundles
+# Export each recipe in this folder to DIRECTORY/NAME: sh export/bundles.sh DIRECTORY
 set -eu
-output=${1:?give the directory to write bundles to}
+output=${1:?give a directory for the bundles}
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 for recipe in "$here"/*.toml; do
     name=$(basename "$recipe" .toml)

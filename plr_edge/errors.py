@@ -1,18 +1,18 @@
 """The exceptions that plr-edge raises, and the check that an optional library is installed.
 
-Each message says what is wrong and what to do about it.
+Each message says what is wrong and how to fix it.
 
 PlrEdgeError
-├── ConfigError        an option, a recipe or a value that is not allowed
-├── BackboneError      no such backbone, or weights that do not fit it
-├── CutError           no such block, or a cut inside one
-├── ScheduleError      no such schedule, or shares that are none
-├── BundleError        a bundle that is not whole, not ours, or failed its parity check
-├── StateError         learned state that is not whole, not writable, or of another frozen part
-├── StreamError        a source that cannot be read
-│   └── LabelError     a class name that cannot be used
-├── EngineError        an engine that cannot be built or run
-└── MissingExtraError  an optional library that is not installed, or that does not load
+├── ConfigError        an option, a recipe or a value is not allowed
+├── BackboneError      a backbone is unknown, or weights do not fit it
+├── CutError           a cut is not between two blocks
+├── ScheduleError      a schedule is unknown, or its shares are invalid
+├── BundleError        a bundle is damaged, untrusted, or failed its parity check
+├── StateError         learned state is damaged, not writable, or belongs to another frozen part
+├── StreamError        a source of frames cannot be read
+│   └── LabelError     a class name cannot be used
+├── EngineError        an engine cannot be built or run
+└── MissingExtraError  an optional library is not installed, or does not load
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import sys
 from importlib.util import find_spec
 from typing import Any
 
-# modules that make an extra usable; the distributions that bring them stand in pyproject.toml
+# modules of each extra; pyproject.toml lists the packages that provide them
 EXTRAS = {
     "train": ("torch",),
     "export": ("torch", "onnx", "onnxscript"),
@@ -35,7 +35,7 @@ EXTRAS = {
 
 
 class PlrEdgeError(Exception):
-    """Base of everything that a user, a file or a board can cause."""
+    """Base class of all errors that a user, a file or a board can cause."""
 
 
 class ConfigError(PlrEdgeError):
@@ -47,19 +47,19 @@ class BackboneError(PlrEdgeError):
 
 
 class CutError(PlrEdgeError):
-    """A cut names no block, or lies inside one."""
+    """A cut does not name a block, or lies inside one."""
 
 
 class ScheduleError(PlrEdgeError):
-    """A schedule is unknown, or its shares are none."""
+    """A schedule is unknown, or its shares are invalid."""
 
 
 class BundleError(PlrEdgeError):
-    """A bundle is not whole, not ours, or failed its parity check."""
+    """A bundle is damaged, untrusted, or failed its parity check."""
 
 
 class StateError(PlrEdgeError):
-    """Learned state is not whole, not writable, or belongs to another frozen part."""
+    """Learned state is damaged, not writable, or belongs to another frozen part."""
 
 
 class StreamError(PlrEdgeError):
@@ -82,8 +82,8 @@ def require(*extras: str, why: str) -> None:
     """Check that extras are installed, without importing them.
 
     Args:
-        extras: names from `EXTRAS`.
-        why: what needs them; begins the message.
+        extras: names in `EXTRAS`.
+        why: what needs them; the beginning of the error message.
 
     Raises:
         MissingExtraError: a module is missing; the message names it and the extra.
@@ -101,8 +101,13 @@ def require(*extras: str, why: str) -> None:
 def load(module: str, extra: str, *, why: str) -> Any:
     """Import a module of an extra.
 
+    Args:
+        module: name of the module.
+        extra: name in `EXTRAS`.
+        why: what needs it; the beginning of the error message.
+
     Raises:
-        MissingExtraError: it is not installed, or does not load.
+        MissingExtraError: the module is not installed, or does not load.
     """
     require(extra, why=why)
     try:
@@ -111,7 +116,7 @@ def load(module: str, extra: str, *, why: str) -> Any:
         reason = " ".join(str(error).split())[:200]
         raise MissingExtraError(
             f"{why} needs {module}, which is installed but does not load ({reason}); "
-            "`plr-edge doctor` looks for the cause"
+            "run `plr-edge doctor` to find the cause"
         ) from error
 
 

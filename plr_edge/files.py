@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, and reading those that nobody vouches for."""
+"""Writing files atomically and durably; reading untrusted files, and those of /sys and /proc."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _MAX_FILE_BYTES = 4 << 30
 
 
 def write_synced(path: Path, data: bytes) -> None:
-    """Write a new file and wait until the device has it."""
+    """Write a file and wait until it is on the device."""
     with open(path, "wb") as file:
         file.write(data)
         file.flush()
@@ -21,10 +21,10 @@ def write_synced(path: Path, data: bytes) -> None:
 
 
 def replace_file(path: Path, data: bytes) -> None:
-    """Replace a file as a whole: a reader sees the old one or the new one.
+    """Replace a file atomically: a reader sees either the old or the new content.
 
     Raises:
-        ConfigError: it cannot be written.
+        ConfigError: the file cannot be written.
     """
     partial = path.with_name(f".{path.name}.partial")
     try:
@@ -33,11 +33,11 @@ def replace_file(path: Path, data: bytes) -> None:
         os.replace(partial, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another place") from None
+        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another path") from None
 
 
 def sync_folder(path: Path) -> None:
-    """Wait until the device has a folder's entries."""
+    """Wait until the entries of a folder are on the device."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -45,27 +45,52 @@ def sync_folder(path: Path) -> None:
         os.close(descriptor)
 
 
-def read_regular(file: Path, most_bytes: int = _MAX_FILE_BYTES) -> bytes:
-    """Read a regular file that is no link, and no larger than allowed.
+def read_regular(file: Path, max_bytes: int = _MAX_FILE_BYTES) -> bytes:
+    """Read a regular file, but no symbolic link, device or file above a size.
+
+    Args:
+        file: its path.
+        max_bytes: largest size that is read.
 
     Raises:
-        OSError: it is something else.
+        OSError: the file is refused or cannot be read.
     """
     descriptor = os.open(file, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     try:
-        facts = os.fstat(descriptor)
-        if not stat.S_ISREG(facts.st_mode):
-            raise OSError(0, "is no regular file")
-        if facts.st_size > most_bytes:
-            raise OSError(0, f"is larger than {most_bytes} bytes")
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(0, "is not a regular file")
+        if status.st_size > max_bytes:
+            raise OSError(0, f"is larger than {max_bytes} bytes")
         with os.fdopen(descriptor, "rb", closefd=False) as opened:
-            return opened.read(facts.st_size)  # a larger number would be reserved whole
+            return opened.read(status.st_size)  # a larger number would allocate that much
     finally:
         os.close(descriptor)
 
 
+def read_text(path: Path) -> str | None:
+    """Return the text of a small file without surrounding blanks and NULs; None if unreadable."""
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").strip("\0 \n\t")
+    except OSError:
+        return None
+
+
+def read_int(path: Path) -> int | None:
+    """Return the integer in a small file; None if it is unreadable or not an integer."""
+    text = read_text(path)
+    try:
+        return None if text is None else int(text)
+    except ValueError:
+        return None
+
+
 def device_bytes_written(io: Path = Path("/proc/self/io")) -> int | None:
-    """Return bytes that this process has caused to be written to devices; None if nobody counts."""
+    """Return the bytes that this process has written to devices; None if the kernel does not count.
+
+    Args:
+        io: the kernel's counters.
+    """
     with suppress(OSError, ValueError, IndexError):
         for line in io.read_text().splitlines():
             if line.startswith("write_bytes:"):
@@ -74,12 +99,17 @@ def device_bytes_written(io: Path = Path("/proc/self/io")) -> int | None:
 
 
 def write_new(file: Path, data: bytes) -> None:
-    """Write a file that is not there yet, and wait until the device has its bytes."""
+    """Create a file and wait until its bytes are on the device.
+
+    Raises:
+        FileExistsError: the file exists.
+        OSError: it cannot be written.
+    """
     flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(file, flags, 0o600)
     try:
         view = memoryview(data)
-        while view:  # a full disk or a signal may take only part
+        while view:  # a full disk or a signal may cause a short write
             view = view[os.write(descriptor, view) :]
         os.fsync(descriptor)
     finally:

@@ -1,4 +1,4 @@
-"""Accuracy matrix, forgetting and backward transfer; Pareto fronts. NumPy only.
+"""Accuracy, forgetting, backward transfer and Pareto fronts. NumPy only.
 
 Source: Lopez-Paz and Ranzato, "Gradient Episodic Memory", NeurIPS 2017, section 2, for the matrix
 and backward transfer; Chaudhry et al., "Riemannian Walk", ECCV 2018, section 3, for forgetting.
@@ -12,7 +12,12 @@ import numpy as np
 
 
 def accuracy_of(labels: list[str], predicted: list[str]) -> float:
-    """Return the share of equal entries; NaN where there are none."""
+    """Return the share of equal entries; NaN if there are none.
+
+    Example:
+        >>> accuracy_of(["cup", "pen"], ["cup", "cup"])
+        0.5
+    """
     right = [float(a == b) for a, b in zip(labels, predicted, strict=True)]
     return float(np.mean(right or [np.nan]))
 
@@ -26,14 +31,19 @@ def per_class_accuracy(labels: list[str], predicted: list[str]) -> dict[str, flo
 
 
 def forgetting(matrix: np.ndarray) -> float:
-    """Return the mean fall from each experience's best accuracy to its last one.
+    """Return the mean drop from each experience's best accuracy to its last one.
 
     Args:
-        matrix: (n, n); row i holds accuracies after experience i, column j those on experience j;
-            NaN above the diagonal, and in the column of an experience that nothing is tested of.
+        matrix: (n, n) accuracies; row i after experience i, column j on experience j. NaN above
+            the diagonal, and in the column of an experience without test data.
 
     Returns:
-        0 where nothing was forgotten; NaN for a single experience.
+        0 if nothing was forgotten; NaN for a single experience.
+
+    Example:
+        >>> nan = float("nan")
+        >>> round(forgetting(np.array([[0.9, nan], [0.6, 0.8]])), 3)
+        0.3
     """
     tested = _tested(matrix)
     if not len(tested):
@@ -43,7 +53,14 @@ def forgetting(matrix: np.ndarray) -> float:
 
 
 def backward_transfer(matrix: np.ndarray) -> float:
-    """Return the mean change from just after each experience to the end; below 0 is forgetting."""
+    """Return the mean change of accuracy from just after each experience to the end.
+
+    Args:
+        matrix: see `forgetting`.
+
+    Returns:
+        Below 0 if experiences were forgotten; NaN for a single experience.
+    """
     tested = _tested(matrix)
     if not len(tested):
         return float("nan")
@@ -51,14 +68,23 @@ def backward_transfer(matrix: np.ndarray) -> float:
 
 
 def _tested(matrix: np.ndarray) -> np.ndarray:
-    """Return the experiences before the last that accuracies are known of."""
+    """Return the indices (m,) of the experiences before the last with known accuracies."""
     return np.flatnonzero(~np.isnan(matrix[-1, :-1]))
 
 
 def running_accuracy(
     labels: Sequence[int], predicted: Sequence[int], window: int = 50
 ) -> np.ndarray:
-    """Return prequential accuracy over the last `window` frames at each frame, (n,) float64."""
+    """Return the prequential accuracy over the last `window` frames, at each frame.
+
+    Args:
+        labels: (n,) class indices.
+        predicted: (n,) predicted class indices.
+        window: number of frames to average over.
+
+    Returns:
+        (n,) float64.
+    """
     right = np.equal(labels, predicted).astype(float)
     total = np.concatenate([[0.0], np.cumsum(right)])
     stops = np.arange(1, len(right) + 1)
@@ -67,7 +93,14 @@ def running_accuracy(
 
 
 def pareto(points: list[tuple[float, float]]) -> list[bool]:
-    """Say of each (cost, accuracy) that no other is as cheap and better, or cheaper, as good."""
+    """Return for each (cost, accuracy) whether it is on the Pareto front.
+
+    A point is on it if no other is better at no higher cost, or cheaper at no lower accuracy.
+
+    Example:
+        >>> pareto([(1.0, 0.5), (2.0, 0.9), (3.0, 0.8)])
+        [True, True, False]
+    """
     return [
         not any((c <= cost and a > accuracy) or (c < cost and a >= accuracy) for c, a in points)
         for cost, accuracy in points

@@ -1,13 +1,13 @@
-"""Safetensors from bytes that nobody vouches for: limits first, then the parser, then the values.
+"""Reading untrusted safetensors: limits first, then the parser, then the values.
 
-Never opens a file by name and never maps one: a file that shrinks under a map kills the process.
+Opens no files. A memory-mapped file that shrinks would kill the process, so `view_tensors`
+is for memory whose size is sealed.
 """
 
 from __future__ import annotations
 
 import json
 import math
-import mmap
 import re
 from collections.abc import Mapping
 from typing import Any
@@ -27,16 +27,21 @@ _DTYPES = {"F32": "<f4", "F16": "<f2", "I64": "<i8", "I32": "<i4", "U8": "|u1", 
 def write_tensors(
     arrays: Mapping[str, np.ndarray], metadata: Mapping[str, str] | None = None
 ) -> bytes:
-    """Return arrays as safetensors, with metadata in the header."""
+    """Return arrays as the bytes of a safetensors file, with metadata in its header."""
     contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     return save(contiguous, None if metadata is None else dict(metadata))
 
 
 def read_tensors(data: bytes) -> dict[str, np.ndarray]:
-    """Read safetensors.
+    """Read arrays from the bytes of a safetensors file.
 
     Raises:
-        ValueError: they are damaged, beyond the limits, or hold a value that is not finite.
+        ValueError: the file is damaged, exceeds a limit, or holds a value that is not finite.
+
+    Example:
+        >>> data = write_tensors({"x": np.arange(3, dtype=np.float32)})
+        >>> read_tensors(data)["x"].tolist()
+        [0.0, 1.0, 2.0]
     """
     _check_header(data)
     try:
@@ -47,14 +52,18 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
     return arrays
 
 
-def view_tensors(data: bytes | mmap.mmap) -> tuple[dict[str, np.ndarray], dict[str, str]]:
-    """Read safetensors without copying: the arrays are read-only views of `data`.
+def view_tensors(data: bytes | memoryview) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Read arrays without copying: they are read-only views of `data`.
+
+    Args:
+        data: the bytes of a safetensors file.
 
     Returns:
-        The arrays and the metadata of the header.
+        arrays: arrays by name.
+        metadata: metadata of the header.
 
     Raises:
-        ValueError: as for `read_tensors`.
+        ValueError: the file is damaged, exceeds a limit, or holds a value that is not finite.
     """
     header = _check_header(data)
     metadata = header.pop("__metadata__", {})
@@ -69,11 +78,11 @@ def view_tensors(data: bytes | mmap.mmap) -> tuple[dict[str, np.ndarray], dict[s
             raise ValueError(f"tensor {name!r} has no valid shape")
         n_bytes = math.prod(shape) * dtype.itemsize
         if first != end or last != first + n_bytes or start + last > len(data):
-            raise ValueError(f"tensor {name!r} does not lie where its shape says")
+            raise ValueError(f"the offsets of tensor {name!r} do not match its shape")
         arrays[name] = np.frombuffer(data, dtype, math.prod(shape), start + first).reshape(shape)
         end = last
     if start + end != len(data):
-        raise ValueError("bytes belong to no tensor")
+        raise ValueError("the file has bytes that belong to no tensor")
     _check_finite(arrays)
     return arrays, metadata
 
@@ -91,35 +100,35 @@ def _check_finite(arrays: Mapping[str, np.ndarray]) -> None:
             raise ValueError(f"tensor {name!r} holds a value that is not finite")
 
 
-def _check_header(data: bytes | mmap.mmap) -> dict[str, Any]:
+def _check_header(data: bytes | memoryview) -> dict[str, Any]:
     n_bytes = int.from_bytes(data[:8], "little")
     if len(data) < 8 or n_bytes > min(_MAX_HEADER_BYTES, len(data) - 8):
-        raise ValueError("the header is longer than the file, or than any of ours")
+        raise ValueError(f"the header is longer than the file, or than {_MAX_HEADER_BYTES} bytes")
     try:
-        header = json.loads(data[8 : 8 + n_bytes].decode(), object_pairs_hook=unique_keys)
+        header = json.loads(bytes(data[8 : 8 + n_bytes]).decode(), object_pairs_hook=unique_keys)
     except RecursionError:
-        raise ValueError("the header is nested too deep") from None
+        raise ValueError("the header is nested too deeply") from None
     if not isinstance(header, dict) or len(header) > _MAX_TENSORS:
-        raise ValueError(f"the header is no table of at most {_MAX_TENSORS} tensors")
+        raise ValueError(f"the header is not a table of at most {_MAX_TENSORS} tensors")
     for name, entry in header.items():
         if name == "__metadata__":
             continue
         if not _NAME.fullmatch(name):
-            raise ValueError(f"a tensor is called {name[:40]!r}")
+            raise ValueError(f"a tensor has the name {name[:40]!r}")
         if not isinstance(entry, dict) or entry.get("dtype") not in _DTYPES:
-            raise ValueError(f"tensor {name!r} is of no type that is allowed: {tuple(_DTYPES)}")
+            raise ValueError(f"tensor {name!r} has a type that is not one of {', '.join(_DTYPES)}")
         if not isinstance(entry.get("shape"), list) or len(entry["shape"]) > _MAX_DIMENSIONS:
-            raise ValueError(f"tensor {name!r} has no shape")
+            raise ValueError(f"tensor {name!r} has no valid shape")
     return header
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Build a JSON object, refusing a key that stands twice.
+    """Build a JSON object, but refuse duplicate keys; an `object_pairs_hook` for `json.loads`.
 
     Raises:
-        ValueError: one does.
+        ValueError: a key appears twice.
     """
     table = dict(pairs)
     if len(table) != len(pairs):
-        raise ValueError("a key stands twice")
+        raise ValueError("a key appears twice")
     return table

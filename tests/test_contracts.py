@@ -131,7 +131,7 @@ VARIANTS = list(codecs())
 
 
 def test_a_codec_is_named_where_one_is_unknown():
-    with pytest.raises(ConfigError, match="no codec 'nonsense'; there are linear"):
+    with pytest.raises(ConfigError, match="unknown codec 'nonsense'; choose one of linear"):
         make_codec("nonsense", (7,))
 
 

@@ -8,29 +8,30 @@ from pathlib import Path
 import click
 import pytest
 
+from benchmarks.cli import command as benchmarks
 from plr_edge.cli import _COMMANDS, cli
 
 ROOT = Path(__file__).parents[1]
-ROOMS = (  # files and folders that are checked for wording
-    "plr_edge/cli/__init__.py", "plr_edge/cli/adapt_command.py",
-    "plr_edge/cli/build_engine_command.py", "plr_edge/cli/client.py",
-    "plr_edge/cli/demo_command.py", "plr_edge/cli/doctor_command.py",
-    "plr_edge/cli/export_command.py", "plr_edge/cli/options.py", "plr_edge/cli/plan_command.py",
-    "plr_edge/cli/plan_text.py", "plr_edge/cli/predict_command.py",
-    "plr_edge/cli/profile_command.py", "plr_edge/cli/progress.py", "plr_edge/cli/run_command.py",
-    "plr_edge/cli/schedule_command.py", "plr_edge/cli/status_command.py",
-    "plr_edge/cli/teach_command.py", "plr_edge/cli/verify_command.py",
-    "plr_edge/cli/watch_command.py",
-    "plr_edge/demo.py", "plr_edge/planning", "plr_edge/profiling", "plr_edge/report",
-    "plr_edge/robot", "plr_edge/ros", "plr_edge/runtime",
-    "plr_edge/serve", "plr_edge/stream", "deploy",
-)  # fmt: skip
-NOT_YET = (
+ROOMS = ("README.md", "deploy", "docs", "plr_edge")  # files and folders that are checked
+SUFFIXES = (
+    ".py",
+    ".md",
+    ".html",
+    ".sh",
+    ".toml",
+    ".yaml",
+    ".service",
+    ".env",
+    ".rules",
+    ".jp6",
+    ".jp7",
+)
+NOT_YET = (  # still to be rewritten: delete a line when its texts are plain
+    "plr_edge/backbones/", "plr_edge/boards/", "plr_edge/bundle/", "plr_edge/classifiers/",
+    "plr_edge/doctor/", "plr_edge/engines/", "plr_edge/export/", "plr_edge/generative/",
+    "plr_edge/meters/", "plr_edge/errors.py", "plr_edge/files.py", "plr_edge/tensors.py",
     "plr_edge/robot/protocol.py",
-    "plr_edge/serve/limits.py", "plr_edge/serve/metrics.py", "plr_edge/stream/archive.py",
-    "plr_edge/stream/pack_kinds.py", "plr_edge/stream/packs.py",
 )  # fmt: skip
-LONG_SUMMARY = ("inspect", "log", "undo", "rollback", "forget", "repair")  # to be shortened
 PHRASES = (
     r"let(s|ting)? go\b", r"set(s|ting)? aside", r"vouch(es|ed)?", r"(?<![.\w])mend(s|ed|ing)?",
     r"(?<!there )(?<!where )(is|are|was|were) no (?!longer|more|less|way|need)",
@@ -43,8 +44,12 @@ TAIL = re.compile(r"^(Of|Such|That|Which|To which|From which|For which|Where it|
 
 
 def options():
-    """Return (command, option) for every option of the command line."""
-    commands = [cli.get_command(click.Context(cli), name) for name in _COMMANDS]
+    """Return (command, option) for every option of the command line and of the benchmarks."""
+    commands = [
+        group.get_command(click.Context(group), name)
+        for group in (cli, benchmarks)
+        for name in group.list_commands(click.Context(group))
+    ]
     return [(c, p) for c in commands for p in c.params if isinstance(p, click.Option)]
 
 
@@ -52,7 +57,7 @@ def is_sentence(text: str | None) -> bool:
     return bool(text) and (text[0].isupper() or text[0] in "`-") and text.endswith(".")
 
 
-@pytest.mark.parametrize("name", [name for name in _COMMANDS if name not in LONG_SUMMARY])
+@pytest.mark.parametrize("name", _COMMANDS)
 def test_help_of_a_command_starts_with_a_short_sentence(name):
     command = cli.get_command(click.Context(cli), name)
     first = command.help.split("\n\n")[0].replace("\n", " ")
@@ -79,8 +84,8 @@ def checked_files() -> list[Path]:
         path = ROOT / room
         assert path.exists(), room
         files = [path] if path.is_file() else sorted(f for f in path.rglob("*") if f.is_file())
-        found += [f for f in files if f.suffix not in (".pyc", ".png")]
-    return [f for f in found if str(f.relative_to(ROOT)) not in NOT_YET]
+        found += [f for f in files if f.suffix in SUFFIXES]
+    return [f for f in found if not str(f.relative_to(ROOT)).startswith(NOT_YET)]
 
 
 @pytest.mark.parametrize("file", checked_files(), ids=lambda f: str(f.relative_to(ROOT)))

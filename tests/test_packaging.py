@@ -157,3 +157,30 @@ def test_an_editable_install_exposes_the_package_alone(tmp_path):
         cwd=tmp_path, check=True, capture_output=True, text=True,
     )  # fmt: skip
     assert done.stdout.strip() == f"{PACKAGE / '__init__.py'} []"
+
+
+def long_functions(source: str) -> list[str]:
+    """Return the functions of more than 60 lines, docstring aside."""
+    found = []
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef)):
+            continue
+        docstring = node.body[0] if ast.get_docstring(node) else None
+        n_lines = node.end_lineno - node.lineno + 1
+        n_lines -= docstring.end_lineno - docstring.lineno + 1 if docstring else 0
+        found += [node.name] if n_lines > 60 else []
+    return found
+
+
+@pytest.mark.parametrize("package", [PACKAGE, ROOT / "benchmarks"], ids=lambda path: path.name)
+def test_no_function_has_more_than_60_lines_and_no_file_more_than_300(package):
+    texts = {file.relative_to(ROOT): file.read_text() for file in package.rglob("*.py")}
+    assert len(texts) > 20
+    assert {file: names for file, text in texts.items() if (names := long_functions(text))} == {}
+    assert {file: n for file, text in texts.items() if (n := text.count("\n")) > 300} == {}
+
+
+def test_a_long_function_is_found():
+    lines = "    x = 1\n" * 60
+    assert long_functions(f"def f():\n{lines}") == ["f"]
+    assert long_functions(f"async def f():\n    '''Do.\n\n    It.\n    '''\n{lines[:-10]}") == []

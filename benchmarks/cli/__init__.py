@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.options import with_new_names
 from plr_edge.errors import PlrEdgeError
 
 _GRIDS = ("compare", "streams", "generated")
@@ -46,7 +47,7 @@ class _Benchmarks(click.Group):
         if args[0] in _RENAMED:
             click.echo(f"`{args[0]}` is now `{_RENAMED[args[0]]}`", err=True)
             args = [*_RENAMED[args[0]].split(), *args[1:]]
-        return super().resolve_command(ctx, args)
+        return super().resolve_command(ctx, with_new_names(args, {"--memory": "--latent-memory"}))
 
     def invoke(self, ctx: click.Context) -> Any:
         try:

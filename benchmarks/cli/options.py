@@ -26,7 +26,11 @@ jobs_option = click.option(
     help="Number of processes. More than there are free cores spoils the times.",
 )  # fmt: skip
 memory_option = click.option(
-    "--memory", default="8MB", show_default=True, help="Size of the latent memory."
+    "--latent-memory",
+    "memory",
+    default="8MB",
+    show_default=True,
+    help="Bytes for stored latents to rehearse from.",
 )
 bundle_option = click.option(
     "--bundle", type=click.Path(path_type=Path),

@@ -184,14 +184,14 @@ class GeneratedRehearsal(Gathering):
 
     def costs(self) -> dict[str, float]:
         """Return costs, including those of the ridge; see `Method`."""
-        macs, kept = sum(self.learner.macs.values()), self.learner.generator.n_bytes
+        macs, kept = sum(self.learner.costs.macs.values()), self.learner.generator.n_bytes
         if self._fast:
             macs, kept = macs + self._fast.macs, kept + self._fast.n_bytes
         return {"macs": float(macs), "memory_bytes": float(kept)}
 
     def details(self) -> dict[str, Any]:
         """Return milliseconds of a step and of what in it rehearses; see `Method`."""
-        seconds, n = self.learner.seconds, max(1, self.learner.n_steps)
+        seconds, n = self.learner.costs.seconds, max(1, self.learner.n_steps)
         rehearsing = sum(seconds[part] for part in _REHEARSING)
         return {"step_ms": 1e3 * sum(seconds.values()) / n, "rehearsal_ms": 1e3 * rehearsing / n}
 

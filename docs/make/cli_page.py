@@ -93,8 +93,8 @@ def _meaning(option: click.Option) -> str:
         text += " One of " + ", ".join(f"`{choice}`" for choice in kind.choices) + "."
     if isinstance(kind, (click.IntRange, click.FloatRange)):
         limits = [("at least", kind.min), ("at most", kind.max)]
-        said = ", ".join(f"{word} {n:g}" for word, n in limits if n is not None)
-        text += f" {said.capitalize()}."
+        text_of_limits = ", ".join(f"{word} {n:g}" for word, n in limits if n is not None)
+        text += f" {text_of_limits.capitalize()}."
     if isinstance(option.show_default, str):
         text += f" Default: {option.show_default}."
     elif option.show_default and not option.is_flag:

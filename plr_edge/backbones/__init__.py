@@ -1,4 +1,7 @@
-"""Backbones by name, built in or a user's own, with weights from safetensors files."""
+"""Backbones by name, built-in or a user's own, with weights from safetensors files.
+
+`BACKBONES` maps names to backbones; add a new one there.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +35,14 @@ _log = logging.getLogger(__name__)
 
 @dataclass(frozen=True)
 class BackboneSpec:
-    """How to build a backbone, and how its weights files name their tensors."""
+    """How to build a backbone.
+
+    Attributes:
+        build: returns the backbone; takes `size`, the height and width of the input.
+        rename: maps the name of a tensor in a weights file to the name in the backbone.
+        weights: embedded weights, if there are any.
+        size: default input size; that of `build` by default.
+    """
 
     build: Callable[..., Backbone]
     rename: Callable[[str], str]
@@ -61,15 +71,15 @@ def load_backbone(
     """Build a backbone and load its weights.
 
     Args:
-        name: one of `BACKBONES`, or `package.module:function`, which returns a `Backbone` or an
-            `nn.Sequential` (then ImageNet preprocessing at 224 is assumed).
-        weights: a safetensors file; without it MobileNetV2 takes the embedded weights, a user's
-            own network keeps what the function gave it, and any other gets random ones.
-        input_size: height and width of the input, the backbone's usual one by default.
-        seed: of random weights.
+        name: one of `BACKBONES`, or `package.module:function`. The function returns a `Backbone`,
+            or an `nn.Sequential` that expects ImageNet preprocessing at 224 pixels.
+        weights: a safetensors file. By default MobileNetV2 takes its embedded weights, a user's
+            own network keeps the weights it comes with, and any other gets random ones.
+        input_size: height and width of the input in pixels; the backbone's own by default.
+        seed: random seed of random weights.
 
     Raises:
-        BackboneError: there is no such backbone, or the weights do not fit it.
+        BackboneError: the backbone is unknown or cannot be imported, or the weights do not fit.
         ConfigError: the input size is not allowed.
     """
     with torch.random.fork_rng(devices=[]):
@@ -90,8 +100,8 @@ def _build(name: str, input_size: int | None) -> tuple[Backbone, BackboneSpec | 
         near = difflib.get_close_matches(name, BACKBONES, n=1)
         hint = f"did you mean {near[0]!r}? " if near else ""
         raise BackboneError(
-            f"no backbone {name[:60]!r}; {hint}there are {', '.join(BACKBONES)}, "
-            "or your own as package.module:function"
+            f"unknown backbone {name[:60]!r}; {hint}choose one of {', '.join(BACKBONES)}, "
+            "or give your own as package.module:function"
         )
     spec = BACKBONES[name]
     size = input_size or spec.size
@@ -104,7 +114,7 @@ def _users_own(name: str, input_size: int | None) -> Backbone:
         sys.path.insert(0, os.getcwd())
     try:
         made = getattr(importlib.import_module(module_name), function)()
-    except Exception as error:  # whatever a user's code raises is the user's to read, in one line
+    except Exception as error:  # the user's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BackboneError(f"cannot get a backbone from {name!r} ({reason})") from error
     if isinstance(made, Backbone):
@@ -112,7 +122,7 @@ def _users_own(name: str, input_size: int | None) -> Backbone:
         return made
     if not isinstance(made, nn.Sequential) or not len(made):
         raise BackboneError(
-            f"{name!r} returned {type(made).__name__}; return a Backbone or an nn.Sequential"
+            f"{name!r} returned a {type(made).__name__}; return a Backbone or an nn.Sequential"
         )
     return _from_sequential(name, made, input_size or 224)
 
@@ -128,7 +138,8 @@ def _from_sequential(name: str, network: nn.Sequential, size: int) -> Backbone:
             output = network.eval()(torch.zeros(1, 3, size, size))
         except RuntimeError as error:
             raise BackboneError(
-                f"{name!r} cannot take an input of {size} x {size} ({str(error)[:150]})"
+                f"{name!r} does not accept an input of {size} x {size} pixels "
+                f"({str(error)[:150]}); give another --input-size"
             ) from None
     if output.ndim == 4:
         children["pool"] = SpatialMean()
@@ -144,14 +155,14 @@ def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) 
     own = {n: t for n, t in own.items() if not n.endswith("num_batches_tracked")}
     odd = sorted(set(tensors) ^ set(own))
     if odd:
-        where = "only in the file" if odd[0] in tensors else "missing from it"
+        where = "only in the file" if odd[0] in tensors else "missing from the file"
         raise BackboneError(
             f"{path} does not fit {backbone.name}: {odd[0]!r} is {where} ({len(odd)} such tensors)"
         )
     for name, tensor in own.items():
         if tuple(tensor.shape) != tensors[name].shape:
             raise BackboneError(
-                f"{path} does not fit {backbone.name}: {name!r} is {tensors[name].shape}, "
+                f"{path} does not fit {backbone.name}: {name!r} has shape {tensors[name].shape}, "
                 f"not {tuple(tensor.shape)}"
             )
         with torch.no_grad():
@@ -159,15 +170,17 @@ def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) 
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
-    """Read a safetensors file; int8 weights come back multiplied by their scales."""
+    """Read a safetensors file, and multiply int8 weights by their scales."""
     if path.suffix != ".safetensors":
-        raise BackboneError(f"{path} is not read: weights come as .safetensors, never pickled")
+        raise BackboneError(
+            f"{path} is not a .safetensors file; convert the weights, pickles are refused"
+        )
     try:
         tensors = load_safetensors(path.read_bytes())
     except OSError as error:
         raise BackboneError(f"cannot read {path}: {error.strerror}") from None
     except SafetensorError as error:
-        raise BackboneError(f"{path} is no whole safetensors file ({error})") from None
+        raise BackboneError(f"{path} is not a valid safetensors file ({error})") from None
     for name in [n for n in tensors if n.endswith(".weight_q")]:
         stem = name.removesuffix("_q")
         quantised = tensors.pop(name).astype(np.float32)

@@ -1,4 +1,4 @@
-"""Backbone: a network as ordered, named blocks with its preprocessing. Knows torch, no files."""
+"""Backbone: a network as ordered, named blocks, with its preprocessing. Needs torch."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from plr_edge.bundle.preprocessing import Preprocessing
 
 @dataclass
 class Backbone:
-    """A network that can be cut before any of its blocks but the first.
+    """A network that can be cut before any of its blocks except the first.
 
     Attributes:
-        name: what `--backbone` takes.
-        blocks: named children in order; maps (B, 3, H, W) float32 to the feature (B, D).
-        preprocessing: what turns an image into its input.
-        classifier: the pretraining classifier (B, D) -> (B, n), used only to verify an export.
-        taps: (block, grid): outputs of these blocks, average-pooled to grid x grid, are what the
-            fast classifier reads beside the latent, where the block lies before the cut.
+        name: name that `--backbone` takes.
+        blocks: named children in order; map (B, 3, H, W) float32 to the feature (B, D).
+        preprocessing: how an image becomes the input.
+        classifier: the pretraining classifier, (B, D) -> (B, n); used only to verify an export.
+        taps: block names and grid sizes. The fast classifier reads the outputs of these blocks,
+            average-pooled to grid x grid, if they lie before the cut.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Backbone:
 
     @property
     def block_names(self) -> tuple[str, ...]:
-        """Names of the blocks in order."""
+        """Names of the blocks, in order."""
         return tuple(name for name, _ in self.blocks.named_children())
 
 
@@ -48,7 +48,10 @@ class SameConv2d(nn.Conv2d):
     """A convolution with TensorFlow's SAME padding, which differs from torch's at stride 2."""
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """Pad so that the output has ceil(n / stride) rows and columns, the odd one at the end."""
+        """Map (B, C, H, W) to (B, C', ceil(H / stride), ceil(W / stride)).
+
+        An odd row or column of padding goes to the end.
+        """
         top, bottom = self._padding(int(x.shape[2]), 0)
         left, right = self._padding(int(x.shape[3]), 1)
         if top == bottom == left == right:
@@ -72,10 +75,10 @@ class SpatialMean(nn.Module):
 
 
 def fold_batch_norm(module: nn.Sequential) -> nn.Sequential:
-    """Return a copy in which BatchNorm that directly follows a convolution is folded into it.
+    """Return a copy with every BatchNorm folded into the convolution or linear layer before it.
 
-    "Follows" is read off the order in which a module registered its children; the parity check of
-    an export refuses a network where that is not the order in which they run.
+    "Before" refers to the order in which a module registered its children. If they run in another
+    order, the parity check of an export refuses the network.
     """
     folded = copy.deepcopy(module).eval()
     for parent in list(folded.modules()):

@@ -15,12 +15,12 @@ from plr_edge.backbones.base import Backbone
 from plr_edge.bundle.preprocessing import Preprocessing
 
 _CHANNELS = (3, 16, 32, 64, 128, 256)
-_MEAN = (0.5071 * 255, 0.4865 * 255, 0.4409 * 255)  # of CIFAR-100, the data it meets
+_MEAN = (0.5071 * 255, 0.4865 * 255, 0.4409 * 255)  # of CIFAR-100
 _STD = (0.2673 * 255, 0.2564 * 255, 0.2761 * 255)
 
 
 class ConvLayer(nn.Module):
-    """Convolution, BatchNorm, ReLU; the last layer is linear and flattens."""
+    """Convolution, BatchNorm and ReLU; the last layer is linear and flattens its output."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, last: bool) -> None:
         super().__init__()
@@ -35,7 +35,7 @@ class ConvLayer(nn.Module):
 
 
 def bir_c3(size: int = 32) -> Backbone:
-    """BI-R's C3-5x16: `conv1` .. `conv5`; feature of 1,024 at 32 pixels."""
+    """Return BI-R's C3-5x16 with blocks `conv1` .. `conv5`; 1,024 features at 32 pixels."""
     blocks: OrderedDict[str, nn.Module] = OrderedDict()
     for i in range(1, len(_CHANNELS)):
         last = i == len(_CHANNELS) - 1
@@ -48,5 +48,5 @@ def bir_c3(size: int = 32) -> Backbone:
 
 
 def rename(name: str) -> str:
-    """Map a tensor's name in a weights file to ours."""
+    """Map the name of a tensor in a weights file to the name in the backbone."""
     return re.sub(r"^convLayer(\d)\.", r"conv\1.", name)

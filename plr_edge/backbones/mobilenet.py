@@ -1,4 +1,4 @@
-"""MobileNetV1 and V2 with TensorFlow's padding; BatchNorm is folded in the weights we read.
+"""MobileNetV1 and V2 with TensorFlow's padding, for weights with BatchNorm already folded.
 
 Sources: Howard et al., "MobileNets", 2017, table 1; Sandler et al., "MobileNetV2", CVPR 2018,
 table 2.
@@ -45,7 +45,7 @@ class Stem(nn.Module):
 
 
 class InvertedResidual(nn.Module):
-    """Expand, filter by channel, project; added to its input where the shapes agree."""
+    """Expand, filter each channel, project; the input is added if the shapes agree."""
 
     def __init__(self, c_in: int, c_out: int, expansion: int, stride: int) -> None:
         super().__init__()
@@ -64,7 +64,7 @@ class InvertedResidual(nn.Module):
 
 
 class SeparableConv(nn.Module):
-    """Filter by channel, then mix channels."""
+    """Filter each channel, then mix the channels."""
 
     def __init__(self, c_in: int, c_out: int, stride: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class SeparableConv(nn.Module):
 
 
 class Head(nn.Module):
-    """The last convolution and the mean over space."""
+    """The last convolution, and the mean over height and width."""
 
     def __init__(self, c_in: int, c_out: int) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Head(nn.Module):
 
 
 def mobilenet_v2(size: int = 128) -> Backbone:
-    """MobileNetV2 1.0: `stem`, `block0` .. `block16`, `head`; feature of 1,280."""
+    """Return MobileNetV2 1.0 with blocks `stem`, `block0` .. `block16`, `head`; 1,280 features."""
     blocks: OrderedDict[str, nn.Module] = OrderedDict(stem=Stem(32))
     c_in = 32
     for expansion, channels, repeats, stride in _V2_STAGES:
@@ -111,7 +111,12 @@ def mobilenet_v2(size: int = 128) -> Backbone:
 
 
 def mobilenet_v1(width: float, size: int) -> Backbone:
-    """MobileNetV1: `stem`, `block0` .. `block12`, `pool`; feature of 1,024 x width."""
+    """Return MobileNetV1 with blocks `stem`, `block0` .. `block12`, `pool`; 1,024 x width features.
+
+    Args:
+        width: width multiplier of the channels.
+        size: height and width of the input in pixels.
+    """
     c_in = int(32 * width)
     blocks: OrderedDict[str, nn.Module] = OrderedDict(stem=Stem(c_in))
     for channels, stride in _V1_STAGES:
@@ -128,7 +133,7 @@ def mobilenet_v1(width: float, size: int) -> Backbone:
 
 
 def rename(name: str) -> str:
-    """Map a tensor's name in a weights file to ours."""
+    """Map the name of a tensor in a weights file to the name in the backbone."""
     return re.sub(r"^blocks\.(\d+)\.(\w+)\.conv\.", r"block\1.\2.", name)
 
 

@@ -1,7 +1,7 @@
-"""The CIFAR ResNets of 20 and 56 layers, and ResNet-18.
+"""The CIFAR ResNets with 20 and 56 layers, and ResNet-18.
 
-Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016, section 4.2 for the
-CIFAR ones (shortcuts without parameters, option A) and table 1 for ResNet-18.
+Source: He et al., "Deep Residual Learning for Image Recognition", CVPR 2016; section 4.2 for the
+CIFAR ResNets (shortcuts without parameters, option A), table 1 for ResNet-18.
 """
 
 from __future__ import annotations
@@ -36,10 +36,18 @@ class Stem(nn.Module):
 
 
 class BasicBlock(nn.Module):
-    """Two convolutions beside a shortcut."""
+    """Two convolutions and a shortcut."""
 
     def __init__(self, c_in: int, c_out: int, stride: int, projects: bool) -> None:
-        """Take a projection as shortcut, or a parameter-free one that pads channels with zeros."""
+        """Make a block.
+
+        Args:
+            c_in: channels of the input.
+            c_out: channels of the output.
+            stride: stride of the first convolution.
+            projects: the shortcut is a projection if needed. Otherwise it has no parameters and
+                pads the channels with zeros.
+        """
         super().__init__()
         self.conv1 = nn.Conv2d(c_in, c_out, 3, stride, 1, bias=False)
         self.bn1 = nn.BatchNorm2d(c_out)
@@ -80,7 +88,7 @@ def _stages(
 
 
 def resnet_cifar(layers: int, size: int = 32) -> Backbone:
-    """The CIFAR ResNet: `stem`, `layer1_0` .. `layer3_N`, `pool`; feature of 64."""
+    """Return a CIFAR ResNet with blocks `stem`, `layer1_0` .. `layer3_N`, `pool`; 64 features."""
     depth = (layers - 2) // 6
     blocks: OrderedDict[str, nn.Module] = OrderedDict(stem=Stem(16, 3, 1, max_pool=False))
     blocks.update(_stages(16, (16, 32, 64), depth, projects=False))
@@ -94,7 +102,10 @@ def resnet_cifar(layers: int, size: int = 32) -> Backbone:
 
 
 def resnet18(size: int = 224) -> Backbone:
-    """ResNet-18, structure only: `stem`, `layer1_0` .. `layer4_1`, `pool`; feature of 512."""
+    """Return ResNet-18 with blocks `stem`, `layer1_0` .. `layer4_1`, `pool`; 512 features.
+
+    Only the structure; weights are not embedded.
+    """
     blocks: OrderedDict[str, nn.Module] = OrderedDict(stem=Stem(64, 7, 2, max_pool=True))
     blocks.update(_stages(64, (64, 128, 256, 512), 2, projects=True))
     return Backbone(
@@ -107,7 +118,7 @@ def resnet18(size: int = 224) -> Backbone:
 
 
 def rename(name: str) -> str:
-    """Map a tensor's name in a weights file to ours."""
+    """Map the name of a tensor in a weights file to the name in the backbone."""
     name = name.removeprefix("module.")
     name = re.sub(r"^(conv|bn)1\.", r"stem.\1.", name)
     name = re.sub(r"^(?:linear|fc)\.", "classifier.", name)

@@ -1,7 +1,7 @@
-"""Facts about known boards, a TOML file each, and which of them this machine is.
+"""Known boards, described in one TOML file each, and which of them this machine is.
 
-A board is recognised by what its device tree says, never guessed: where two boards share a name,
-the size of the memory decides, and where nothing does, the board is not known.
+A board is identified by its device tree and never guessed. If two boards share a name, the size of
+the memory decides. If that does not decide either, the board is unknown.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ __all__ = [
 _HERE = Path(__file__).parent
 _JETPACKS = _HERE / "jetpacks.toml"
 _OLDEST_PYTHON = (3, 10)
-_FREE_SHARE = 0.7  # the kernel and the firmware keep up to so much less than is soldered on
+_FREE_SHARE = 0.7  # usable memory is at least this share of what is soldered on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,12 +42,12 @@ class JetPack:
     """A release of NVIDIA's software for Jetson.
 
     Attributes:
-        name: such as `6.2`.
-        l4t: beginnings of the L4T releases that belong to it, such as `36.4`.
-        python: of the system, and so of its TensorRT.
-        cuda: version.
-        tensorrt: version that it brings.
-        last: name of the last release that is the same in all of this; empty where it is the only.
+        name: version, e.g. `6.2`.
+        l4t: prefixes of the L4T releases that belong to it, e.g. `36.4`.
+        python: version of the system's Python, which its TensorRT is built for.
+        cuda: version of CUDA.
+        tensorrt: version of TensorRT.
+        last: the last release with the same versions; empty if there is no other.
     """
 
     name: str
@@ -59,25 +59,25 @@ class JetPack:
 
     @property
     def title(self) -> str:
-        """For people: `6.1 to 6.2.2`."""
+        """Human-readable versions, e.g. `6.1 to 6.2.2`."""
         return f"{self.name} to {self.last}" if self.last else self.name
 
     @property
     def runs_tensorrt(self) -> bool:
-        """Whether its TensorRT can be called from a Python that plr-edge runs on."""
+        """Whether its TensorRT supports a Python version that plr-edge runs on."""
         return tuple(int(part) for part in self.python.split(".")) >= _OLDEST_PYTHON
 
 
 @dataclass(frozen=True, kw_only=True)
 class BoardBudget:
-    """What a board may spend where nothing else is asked for; None is no limit, or no meter.
+    """Default budget of a board. None is no limit.
 
     Attributes:
-        power_w: of the whole board, as its meter sees it.
-        memory_bytes: of the trainer's data.
-        duty_share: of one core's time, for training.
-        deadline_ms: of a frame, 99th percentile.
-        max_temp_c: of the hottest sensor.
+        power_w: power of the whole board, as its meter measures it.
+        memory_bytes: memory of the trainer process.
+        duty_share: share of one core's time for training.
+        deadline_ms: latency of a frame, 99th percentile.
+        max_temp_c: temperature of the hottest sensor.
     """
 
     power_w: float | None = None
@@ -89,23 +89,23 @@ class BoardBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class Board:
-    """What is known of one kind of board.
+    """Description of one type of board.
 
     Attributes:
-        name: slug, the name of its file.
-        title: for people.
-        modules: part numbers that the device tree's `compatible` names.
-        models: parts of the device tree's `model`.
-        cpu_vendors: of `/proc/cpuinfo`, for machines without a device tree.
-        memory_sizes_bytes: that it is sold with.
-        rails: that its chips label, in no order.
-        total_rails: those that add up to the board; empty where nothing does.
-        power_note: what a reader of the watts has to know.
-        jetpacks: releases that run on it.
+        name: short name, which is the name of its file.
+        title: human-readable name.
+        modules: part numbers in the `compatible` entry of the device tree.
+        models: substrings of the `model` entry of the device tree.
+        cpu_vendors: vendors in `/proc/cpuinfo`, for machines without a device tree.
+        memory_sizes_bytes: memory sizes that it is sold with.
+        rails: labels of its power rails, in no particular order.
+        total_rails: rails that add up to the whole board; empty if none do.
+        power_note: what a reader of the watts should know.
+        jetpacks: JetPack releases that run on it.
         engine: default engine, `onnx` or `tensorrt`.
-        providers: of ONNX Runtime, best first: `tensorrt`, `cuda`, `cpu`.
-        budget: what may be spent where nothing else is asked for.
-        notes: one line each.
+        providers: execution providers of ONNX Runtime, best first: `tensorrt`, `cuda`, `cpu`.
+        budget: default budget.
+        notes: further notes, one line each.
     """
 
     name: str
@@ -125,28 +125,35 @@ class Board:
 
     @property
     def memory_bytes(self) -> int | None:
-        """The smallest memory that it is sold with; None where it can have any."""
+        """The smallest memory that it is sold with; None if unknown."""
         return min(self.memory_sizes_bytes, default=None)
 
     @property
     def runs_tensorrt(self) -> bool:
-        """Whether some JetPack gives it TensorRT with Python 3.10 or newer."""
+        """Whether a JetPack for it has TensorRT for Python 3.10 or newer."""
         return any(release.runs_tensorrt for release in self.jetpacks)
 
     def has_memory(self, total_bytes: int) -> bool:
-        """Whether a machine with so much usable memory can be this board."""
+        """Return whether a machine with this much usable memory can be this board."""
         return any(_FREE_SHARE * size < total_bytes <= size for size in self.memory_sizes_bytes)
 
 
 @cache
 def jetpacks() -> tuple[JetPack, ...]:
-    """Return the releases of JetPack, oldest first."""
-    facts = tomllib.loads(_JETPACKS.read_text(encoding="utf-8"))
-    return tuple(JetPack(**{**f, "l4t": tuple(f["l4t"])}) for f in facts["jetpack"])
+    """Return all releases of JetPack, oldest first."""
+    table = tomllib.loads(_JETPACKS.read_text(encoding="utf-8"))
+    return tuple(JetPack(**{**row, "l4t": tuple(row["l4t"])}) for row in table["jetpack"])
 
 
 def find_jetpack(l4t_release: str) -> JetPack | None:
-    """Return the JetPack of a release of L4T, such as `36.4.3`; None where it is not known."""
+    """Return the JetPack of an L4T release, e.g. `36.4.3`; None if it is unknown.
+
+    Example:
+        >>> find_jetpack("36.4.3").title
+        '6.1 to 6.2.2'
+        >>> find_jetpack("1.0") is None
+        True
+    """
     for release in jetpacks():
         if any(f"{l4t_release}.".startswith(f"{start}.") for start in release.l4t):
             return release
@@ -155,35 +162,35 @@ def find_jetpack(l4t_release: str) -> JetPack | None:
 
 @cache
 def boards() -> tuple[Board, ...]:
-    """Return every known board, by name."""
+    """Return all known boards, sorted by name."""
     paths = sorted(path for path in _HERE.glob("*.toml") if path != _JETPACKS)
     return tuple(_read(path) for path in paths)
 
 
 def load_board(name: str) -> Board:
-    """Return the board of a name.
+    """Return a board by its name.
 
     Raises:
-        ConfigError: there is none; names those that there are.
+        ConfigError: the board is unknown; the message lists the known ones.
     """
     for board in boards():
         if board.name == name:
             return board
     names = ", ".join(board.name for board in boards())
-    raise ConfigError(f"no board {name[:40]!r} is known; there are {names}")
+    raise ConfigError(f"unknown board {name[:40]!r}; choose one of {names}")
 
 
 def detect_board(root: Path = Path("/")) -> Board | None:
-    """Return the board that this machine says it is; None where it does not say, or not enough.
+    """Return the board of this machine; None if it cannot be identified.
 
     Args:
-        root: where /proc lies.
+        root: folder that contains /proc.
     """
     model = _read_text(root / "proc/device-tree/model")
     compatible = _read_text(root / "proc/device-tree/compatible")
     if model or compatible:
         found = [b for b in boards() if any(module in compatible for module in b.modules)]
-        found = found or _most_exact(model)
+        found = found or _best_matches(model)
     else:
         vendor = re.search(r"^vendor_id\s*:\s*(\S+)", _read_text(root / "proc/cpuinfo"), re.M)
         found = [board for board in boards() if vendor and vendor[1] in board.cpu_vendors]
@@ -193,8 +200,8 @@ def detect_board(root: Path = Path("/")) -> Board | None:
     return found[0] if len(found) == 1 else None
 
 
-def _most_exact(model: str) -> list[Board]:
-    """Return the boards whose longest part of a name is in `model`: `Nano 2GB` beats `Nano`."""
+def _best_matches(model: str) -> list[Board]:
+    """Return the boards with the longest match in `model`: `Nano 2GB` beats `Nano`."""
     lengths = {
         board.name: max((len(part) for part in board.models if part in model), default=0)
         for board in boards()
@@ -204,14 +211,14 @@ def _most_exact(model: str) -> list[Board]:
 
 
 def _read(path: Path) -> Board:
-    facts: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
-    sizes = tuple(size << 30 for size in facts.pop("memory_gib", ()))
-    names = facts.pop("jetpacks", [])
+    values: dict[str, Any] = tomllib.loads(path.read_text(encoding="utf-8"))
+    sizes = tuple(size << 30 for size in values.pop("memory_gib", ()))
+    names = values.pop("jetpacks", [])
     releases = tuple(release for release in jetpacks() if release.name in names)
     assert len(releases) == len(names), f"{path.name} names a JetPack that jetpacks.toml lacks"
-    facts.pop("documented", None)  # for people; tests/test_boards.py holds budgets against it
-    budget = BoardBudget(**facts.pop("budget", {}))
-    rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in facts.items()}
+    values.pop("documented", None)  # for readers; tests/test_boards.py compares budgets with it
+    budget = BoardBudget(**values.pop("budget", {}))
+    rest: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
     return Board(name=path.stem, memory_sizes_bytes=sizes, jetpacks=releases, budget=budget, **rest)
 
 

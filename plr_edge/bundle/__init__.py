@@ -1,1 +1,1 @@
-"""The exported directory that a board needs: opened, checked, written and signed."""
+"""Bundles: the exported directory that a board needs. Opened, checked, written and signed here."""

@@ -1,13 +1,16 @@
-"""A bundle: the exported directory that a board needs, with a digest of every file.
+"""Bundle: the exported directory that a board needs, with a digest of every file.
 
-`reading` opens and verifies bundles, `write` makes them. Knows files, digests and the manifest,
-nothing of torch or onnx.
+`reading` opens and verifies bundles, `write` makes them. Neither needs torch or onnx.
 
     manifest.json         schema, backbone, cut, levels, preprocessing, parity, sha256 of each file
                           and of itself
-    frozen.onnx           image (B, 3, H, W) -> latent, taps (B, T): pooled outputs of frozen blocks
-    adaptive.onnx         latent -> feature; a template, `Bundle.splice` puts other weights in
+    frozen.onnx           image (B, 3, H, W) -> latent (B, C, H', W') and taps (B, T)
+    adaptive.onnx         latent -> feature (B, D); a template for other weights, see
+                          `Bundle.splice`
     adaptive.safetensors  the weights of the adaptive part as exported
+
+Taps are intermediate features: the outputs of some frozen blocks, average-pooled and concatenated.
+The fast classifier reads them beside the latent.
 """
 
 from __future__ import annotations
@@ -20,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.bundle.bundle_files import read_verified
+from plr_edge.bundle.manifest import read_member
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BundleError
 from plr_edge.replay.latent_codec import LatentCodec, make_codec
@@ -32,9 +35,9 @@ class Bundle:
     """A verified bundle.
 
     Attributes:
-        path: its directory.
-        manifest: the parsed manifest.json.
-        trusted: its signature was checked against a key that the user trusts.
+        path: directory of the bundle.
+        manifest: parsed manifest.json.
+        trusted: whether its signature was checked against a key that the user trusts.
     """
 
     path: Path
@@ -43,77 +46,86 @@ class Bundle:
 
     @property
     def name(self) -> str:
-        """Backbone and cut, for people."""
+        """Human-readable name: backbone and cut."""
         return f"{self.manifest['backbone']} cut before {self.manifest['cut']}"
 
     @property
     def precision(self) -> str:
-        """Of the frozen part: fp32, fp16 or int8; int8 with its profile, as in `int8 u8s8`."""
+        """Precision of the frozen part: fp32, fp16, or int8 with its profile, e.g. `int8 u8s8`."""
         profile = self.manifest.get("int8_profile")
         precision = str(self.manifest.get("precision", "fp32"))
         return f"{precision} {profile}" if profile else precision
 
     @property
     def release(self) -> int:
-        """Number that only grows from one signed bundle of a kind to the next."""
+        """Release number, which grows from one signed bundle to the next; 0 if unsigned."""
         return int(self.manifest.get("release", 0))
 
     @cached_property
     def preprocessing(self) -> Preprocessing:
-        """What turns an image into the frozen part's input."""
+        """How an image becomes the input of the frozen part."""
         return Preprocessing.from_dict(self.manifest["preprocessing"])
 
     @cached_property
     def levels(self) -> tuple[Level, ...]:
-        """Levels of the adaptive part, the classifier's input last."""
+        """Levels of the adaptive part, the input of the classifier last."""
         return tuple(
             Level(**{**level, "shape": tuple(level["shape"])}) for level in self.manifest["levels"]
         )
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """(C, H, W) or (D,) of one latent."""
+        """Shape of one latent, (C, H, W) or (D,)."""
         return self.levels[0].shape
 
     @property
     def feature_width(self) -> int:
-        """D, the width of the adaptive part's output."""
+        """D, the length of the adaptive part's output."""
         return self.levels[-1].width
 
     @property
     def taps_width(self) -> int:
-        """T, the width of what the frozen part returns beside the latent."""
+        """T, the length of the taps that the frozen part returns beside the latent."""
         return int(self.manifest["taps_width"])
 
     @property
     def frozen_sha256(self) -> str:
-        """Digest of the frozen part: latents of different digests must never be mixed."""
+        """Digest of the frozen part. Latents of different frozen parts must never be mixed."""
         return str(self.manifest["files"]["frozen.onnx"]["sha256"])
 
     def codec(self, bits: int = 8, pool: int | None = None, *, name: str = "linear") -> LatentCodec:
-        """Return a codec for this bundle's latents; `name` is one of `CODECS`."""
+        """Return a codec for this bundle's latents.
+
+        Args:
+            bits: bits per value, 8 or 4.
+            pool: side to which maps are pooled before storing; not pooled by default.
+            name: name of the codec in `CODECS`.
+
+        Raises:
+            ConfigError: the name, bits or pool is not allowed.
+        """
         signed = bool(self.manifest["latent_signed"])
         return make_codec(name, self.latent_shape, bits=bits, pool=pool, signed=signed)
 
     def read(self, name: str) -> bytes:
-        """Return the bytes of a member, verified again.
+        """Return the bytes of a member, and verify them again.
 
         Raises:
-            BundleError: it is no longer what the manifest says.
+            BundleError: the file has changed since the bundle was opened.
         """
-        return read_verified(self.path / name, self.manifest["files"].get(name))
+        return read_member(self.path / name, self.manifest["files"].get(name))
 
     def splice(self, weights: Mapping[str, np.ndarray]) -> bytes:
-        """Return adaptive.onnx with other weights in it.
+        """Return adaptive.onnx with other weights.
 
-        The manifest says at which byte of the template each tensor lies, so neither onnx nor torch
-        is needed on the board, and the cost is that of a copy.
+        The manifest holds the byte offset of each tensor in the template. The board therefore
+        needs neither onnx nor torch, and the cost is that of a copy.
 
         Args:
-            weights: float32 arrays by state_dict name; all of them.
+            weights: all weights, float32 by state_dict name.
 
         Raises:
-            BundleError: a name or shape is not that of the template.
+            BundleError: a name or a shape does not match the template.
         """
         return splice(self.read("adaptive.onnx"), self.manifest["adaptive_slots"], weights)
 
@@ -121,22 +133,31 @@ class Bundle:
 def splice(
     template: bytes, slots: Mapping[str, Sequence[Any]], weights: Mapping[str, np.ndarray]
 ) -> bytes:
-    """Put weights into a serialised model; see `Bundle.splice`.
+    """Return a serialised model with other weights; see `Bundle.splice`.
 
     Args:
-        template: the model.
-        slots: (byte offset, shape) of each weight in it.
+        template: the serialised model.
+        slots: byte offset and shape of each weight in it, by name.
         weights: float32 arrays by name.
+
+    Raises:
+        BundleError: a name or a shape does not match the template.
     """
     if set(weights) != set(slots):
         odd = sorted(set(weights) ^ set(slots))
-        raise BundleError(f"weights do not fit the template: {odd[0]!r} is in only one of them")
+        raise BundleError(
+            f"weights do not fit the template: {odd[0]!r} is in only one of them; use the bundle "
+            "that they were learned with"
+        )
     pieces: list[Any] = []
     view, at = memoryview(template), 0
     for name, (offset, shape) in sorted(slots.items(), key=lambda slot: slot[1][0]):
         array = np.ascontiguousarray(weights[name], dtype="<f4")
         if list(array.shape) != list(shape):
-            raise BundleError(f"weight {name!r} is {array.shape}; the template has {shape}")
+            raise BundleError(
+                f"weight {name!r} has shape {array.shape}; the template needs {tuple(shape)}; use "
+                "the bundle that it was learned with"
+            )
         pieces += [view[at:offset], array.data.cast("B")]
         at = offset + array.nbytes
     return b"".join([*pieces, view[at:]])

@@ -1,7 +1,7 @@
-"""Limits on a serialised ONNX model that nobody vouches for, before any runtime sees it.
+"""Limits on an untrusted ONNX model, checked before any runtime sees it.
 
-Reads the protobuf wire format itself: a board has no onnx package. What it does not know it leaves
-to the runtime, which runs in a child process the first time.
+Reads the protobuf wire format itself, because a board has no onnx package. Fields that it does not
+know are left to the runtime, whose first run takes place in a child process.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ _MAX_TENSORS = 20_000
 _MAX_ELEMENTS = 1 << 28
 _DOMAINS = ("", "ai.onnx", "com.microsoft")
 _CONTROL_FLOW = ("Loop", "Scan", "If", "SequenceMap", "Optional")
-_COMPILED = "EPContext"  # an engine in native code, which TensorRT would run
+_COMPILED = "EPContext"  # native code of a compiled engine, which TensorRT would run
 # field numbers of onnx.proto
 _GRAPH, _TRAINING, _FUNCTIONS = 7, 20, 25
 _NODE, _INITIALIZER, _SPARSE = 1, 5, 15
@@ -23,22 +23,25 @@ _DIMS, _EXTERNAL_DATA, _DATA_LOCATION = 1, 13, 14
 
 
 def check_onnx(data: bytes) -> None:
-    """Refuse external data, control flow, functions, compiled parts and giant tensors.
+    """Refuse a model with external data, control flow, functions, compiled parts or huge tensors.
+
+    Args:
+        data: the serialised model.
 
     Raises:
-        ValueError: the model has one of these, or is damaged.
+        ValueError: it has one of these, or is damaged.
     """
     graphs = 0
     for field, value in _fields(data):
         if field == _FUNCTIONS:
-            raise ValueError("it holds functions of its own")
+            raise ValueError("it defines functions of its own")
         if field == _TRAINING:
-            raise ValueError("it holds graphs for training")
+            raise ValueError("it contains training graphs")
         if field == _GRAPH:
             graphs += 1
             _check_graph(_message(value))
     if graphs != 1:
-        raise ValueError(f"it holds {graphs} graphs instead of one")
+        raise ValueError(f"it contains {graphs} graphs; there must be one")
 
 
 def _check_graph(data: bytes) -> None:
@@ -51,9 +54,12 @@ def _check_graph(data: bytes) -> None:
             n_tensors += 1
             _check_tensor(_message(value))
         elif field == _SPARSE:
-            raise ValueError("it holds sparse tensors")
+            raise ValueError("it contains sparse tensors")
     if n_nodes > _MAX_NODES or n_tensors > _MAX_TENSORS:
-        raise ValueError(f"it holds {n_nodes} nodes and {n_tensors} tensors, more than any of ours")
+        raise ValueError(
+            f"it contains {n_nodes} nodes and {n_tensors} tensors; the limits are {_MAX_NODES} and "
+            f"{_MAX_TENSORS}"
+        )
 
 
 def _check_node(data: bytes) -> None:
@@ -61,19 +67,19 @@ def _check_node(data: bytes) -> None:
         if field == _OP_TYPE:
             name = _message(value).decode(errors="replace")
             if name.startswith(_CONTROL_FLOW):
-                raise ValueError(f"it holds control flow ({name[:40]})")
+                raise ValueError(f"it contains control flow ({name[:40]})")
             if name.startswith(_COMPILED):
-                raise ValueError("it holds a part that was compiled elsewhere")
+                raise ValueError("it contains a compiled part")
         elif field == _DOMAIN:
             domain = _message(value).decode(errors="replace")
             if domain not in _DOMAINS:
-                raise ValueError(f"it holds operators of a domain {domain[:40]!r}")
+                raise ValueError(f"it contains operators of the domain {domain[:40]!r}")
         elif field == _ATTRIBUTE:
             for inner, part in _fields(_message(value)):
                 if inner in _ATTRIBUTE_GRAPHS:
-                    raise ValueError("it holds control flow (a graph inside a node)")
+                    raise ValueError("it contains control flow (a graph inside a node)")
                 if inner in _ATTRIBUTE_SPARSE:
-                    raise ValueError("it holds sparse tensors")
+                    raise ValueError("it contains sparse tensors")
                 if inner in _ATTRIBUTE_TENSORS:
                     _check_tensor(_message(part))
 
@@ -88,17 +94,17 @@ def _check_tensor(data: bytes) -> None:
             for n in dims:
                 n_elements *= n
             if n_elements > _MAX_ELEMENTS:
-                raise ValueError("it holds a tensor larger than any of ours")
+                raise ValueError(f"it contains a tensor larger than {_MAX_ELEMENTS} values")
 
 
 def _message(value: int | bytes) -> bytes:
     if isinstance(value, int):
-        raise ValueError("a field is of another type")
+        raise ValueError("it is damaged: a field has the wrong type")
     return value
 
 
 def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield field numbers and values of a message: numbers, or bytes where they have a length."""
+    """Yield the number and the value of each field: an integer, or bytes if it has a length."""
     at = 0
     while at < len(data):
         key, at = _varint(data, at)
@@ -112,7 +118,7 @@ def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
         elif kind in (1, 5):
             size = 8 if kind == 1 else 4
         else:
-            raise ValueError("it is damaged: a field has no such type")
+            raise ValueError("it is damaged: a field has an unknown wire type")
         if at + size > len(data):
             raise ValueError("it is damaged: a field ends beyond its message")
         yield key >> 3, data[at : at + size]
@@ -129,7 +135,7 @@ def _varint(data: bytes, at: int) -> tuple[int, int]:
         value |= (byte & 0x7F) << shift
         if byte < 0x80:
             return value, at
-    raise ValueError("it is damaged: a number has no end")
+    raise ValueError("it is damaged: a number does not end")
 
 
 def _varints(data: bytes) -> list[int]:

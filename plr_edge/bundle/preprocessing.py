@@ -1,4 +1,4 @@
-"""Preprocessing: images to the input of a frozen part. NumPy and Pillow; never torch."""
+"""Preprocessing: images to the input of the frozen part. NumPy and Pillow only."""
 
 from __future__ import annotations
 
@@ -13,17 +13,28 @@ from PIL import Image
 from plr_edge.errors import ConfigError, StreamError
 
 _MAX_SIZE = 4096
-_MAX_PIXELS = 89_478_485  # as many as Pillow decodes
+_MAX_PIXELS = 89_478_485  # the limit of Pillow's decoders
 
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocessing:
-    """Centre square, bilinear to `size`, then (pixel - mean) / std by channel.
+    """Crop the centre square, resize it bilinearly, and normalise each channel.
+
+    A value becomes (pixel - mean) / std.
 
     Attributes:
-        size: height and width of the network's input.
-        mean: of red, green and blue, in pixel units 0..255.
-        std: likewise.
+        size: height and width of the network's input, in pixels.
+        mean: mean of red, green and blue, in pixel units 0..255.
+        std: standard deviation of red, green and blue, in the same units.
+
+    Raises:
+        ConfigError: a value is not allowed.
+
+    Example:
+        >>> prepare = Preprocessing(size=8, mean=(0.0, 0.0, 0.0), std=(255.0, 255.0, 255.0))
+        >>> x = prepare([np.full((20, 10, 3), 255, np.uint8)])
+        >>> x.shape, float(x.max())
+        ((1, 3, 8, 8), 1.0)
     """
 
     size: int
@@ -35,22 +46,22 @@ class Preprocessing:
             raise ConfigError(f"input size is {self.size}; it must lie in 8..{_MAX_SIZE}")
         if len(self.mean) != 3 or len(self.std) != 3 or not all(s > 0 for s in self.std):
             raise ConfigError(
-                f"mean {self.mean} and std {self.std} must be three numbers, std above 0"
+                f"mean is {self.mean} and std is {self.std}; each must be 3 numbers, std above 0"
             )
         if not all(map(math.isfinite, (*self.mean, *self.std))):
-            raise ConfigError(f"mean {self.mean} and std {self.std} must be finite")
+            raise ConfigError(f"mean is {self.mean} and std is {self.std}; they must be finite")
 
     def __call__(self, images: Sequence[np.ndarray]) -> np.ndarray:
         """Prepare a batch.
 
         Args:
-            images: (H, W, 3) uint8 RGB each, of any sizes.
+            images: (H, W, 3) uint8 RGB each; sizes may differ.
 
         Returns:
             (B, 3, size, size) float32.
 
         Raises:
-            StreamError: one of them is something else.
+            StreamError: an image has another shape or dtype, or too many pixels.
         """
         batch = np.stack([self._resized(image) for image in images])  # (B, size, size, 3) uint8
         factor = np.array([1.0 / s for s in self.std], np.float32)
@@ -62,25 +73,27 @@ class Preprocessing:
         return x
 
     def to_dict(self) -> dict[str, Any]:
-        """Return what `from_dict` takes; fits JSON."""
+        """Return a JSON-serialisable dict for `from_dict`."""
         return {"size": self.size, "mean": list(self.mean), "std": list(self.std)}
 
     @classmethod
-    def from_dict(cls, facts: Mapping[str, Any]) -> Preprocessing:
-        """Rebuild from `to_dict`.
+    def from_dict(cls, values: Mapping[str, Any]) -> Preprocessing:
+        """Rebuild from the result of `to_dict`.
 
         Raises:
             ConfigError: a value is missing or not allowed.
         """
         try:
-            mean = tuple(float(x) for x in facts["mean"])
-            std = tuple(float(x) for x in facts["std"])
-            return cls(size=int(facts["size"]), mean=mean, std=std)  # type: ignore[arg-type]
+            mean = tuple(float(x) for x in values["mean"])
+            std = tuple(float(x) for x in values["std"])
+            return cls(size=int(values["size"]), mean=mean, std=std)  # type: ignore[arg-type]
         except (KeyError, TypeError, ValueError) as error:
-            raise ConfigError(f"preprocessing is not whole ({error!r})") from None
+            raise ConfigError(
+                f"preprocessing is incomplete ({error!r}); export the bundle again"
+            ) from None
 
     def _resized(self, image: np.ndarray) -> np.ndarray:
-        check_image(image)
+        _check(image)
         height, width = image.shape[:2]
         side = min(height, width)
         top, left = (height - side) // 2, (width - side) // 2
@@ -91,19 +104,22 @@ class Preprocessing:
         return np.asarray(resized)
 
 
-def check_image(image: object) -> None:
-    """Refuse what is no picture, before anything is computed from it.
+def _check(image: object) -> None:
+    """Refuse anything but an image, before it takes memory.
 
     Raises:
-        StreamError: it is not (H, W, 3) uint8, is empty, or has more pixels than a picture.
+        StreamError: it is not (H, W, 3) uint8, is empty, or has too many pixels.
     """
     if not isinstance(image, np.ndarray):
         raise StreamError(
-            f"a frame is a {type(image).__name__}; give an array (H, W, 3) uint8, RGB"
+            f"a frame is a {type(image).__name__}; give an array of shape (H, W, 3), uint8 RGB"
         )
     if image.ndim != 3 or image.shape[2] != 3 or image.dtype != np.uint8:
         raise StreamError(
-            f"a frame is {image.shape} {str(image.dtype)[:20]}; give (H, W, 3) uint8, RGB"
+            f"a frame has shape {image.shape} and dtype {str(image.dtype)[:20]}; give (H, W, 3), "
+            "uint8 RGB"
         )
     if not 0 < image.shape[0] * image.shape[1] <= _MAX_PIXELS:
-        raise StreamError(f"a frame has {image.shape[0]} x {image.shape[1]} pixels; drop it")
+        raise StreamError(
+            f"a frame has {image.shape[0]} x {image.shape[1]} pixels; give 1 to {_MAX_PIXELS}"
+        )

@@ -1,33 +1,35 @@
-"""Opening a bundle: every byte is verified before anything is built from it."""
+"""Opening a bundle: bytes, then values, then models are checked before anything is built."""
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.bundle.bundle_files import verified
-from plr_edge.bundle.check import check_facts
+from plr_edge.bundle.manifest import read_verified
 from plr_edge.bundle.onnx_check import check_onnx
 from plr_edge.errors import BundleError, ConfigError
 from plr_edge.tensors import read_tensors
+
+_MAX_LEVELS, _MAX_WIDTH, _MAX_SIDE = 64, 1 << 24, 4096
 
 
 def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
     """Open a bundle and verify every byte of it.
 
     Args:
-        path: its directory.
+        path: directory of the bundle.
         trust: public key (PEM) that must have signed the manifest.
 
     Raises:
         BundleError: a file is missing, too large, does not match its sha256, is not signed by the
-            key, or holds what no bundle of ours does.
+            key, or exceeds a limit on what a bundle may hold.
     """
     path = Path(path)
-    manifest, files = verified(path, trust)
+    manifest, members = read_verified(path, trust)
     bundle = Bundle(path, manifest, trusted=trust is not None)
     try:
-        check_facts(bundle, len(files["adaptive.onnx"]))
+        check_manifest(bundle, len(members["adaptive.onnx"]))
     except (
         LookupError,
         TypeError,
@@ -37,12 +39,45 @@ def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
         OverflowError,
     ) as error:
         reason = str(error)[:200]
-        raise BundleError(
-            f"{path}/manifest.json is not whole ({reason}); export it again"
-        ) from None
-    for name, data in files.items():
+        raise BundleError(f"{path}/manifest.json is invalid ({reason}); export it again") from None
+    for name, data in members.items():
         try:
             check_onnx(data) if name.endswith(".onnx") else read_tensors(data)
         except ValueError as error:
             raise BundleError(f"{path / name} is refused: {error}") from None
     return bundle
+
+
+def check_manifest(bundle: Bundle, template_bytes: int) -> None:
+    """Check types, sizes and counts of an untrusted manifest.
+
+    Args:
+        bundle: the bundle; nothing but its manifest is read.
+        template_bytes: size of adaptive.onnx.
+
+    Raises:
+        ValueError, LookupError, TypeError, AttributeError, OverflowError, ConfigError: a value is
+            missing, or is not allowed.
+    """
+    manifest = bundle.manifest
+    shapes = [level.shape for level in bundle.levels]
+    n_names = len({level.name for level in bundle.levels})
+    if not 1 <= len(shapes) <= _MAX_LEVELS or n_names < len(shapes):
+        raise ValueError(f"it has {len(shapes)} levels with {n_names} names")
+    for shape in shapes:
+        if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
+            raise ValueError(f"a level has shape {shape}")
+    widths = [*(math.prod(shape) for shape in shapes), bundle.taps_width + 1]
+    if max(widths) > _MAX_WIDTH or min(widths) < 1 or bundle.release < 0:
+        raise ValueError(f"the widest level has {max(widths)} values, release is {bundle.release}")
+    if not 8 <= bundle.preprocessing.size <= _MAX_SIDE:
+        raise ValueError(f"the input size is {bundle.preprocessing.size} pixels")
+    if type(manifest["frozen_macs"]) is not int or not isinstance(manifest["backbone"], str):
+        raise ValueError("frozen_macs is not an integer, or backbone is not a string")
+    at = 0
+    for _, (offset, shape) in sorted(manifest["adaptive_slots"].items(), key=lambda s: s[1][0]):
+        if type(offset) is not int or offset < at or not all(type(n) is int for n in shape):
+            raise ValueError("weights in adaptive.onnx overlap")
+        at = offset + 4 * math.prod(shape)
+    if at > template_bytes:
+        raise ValueError("a weight lies beyond the end of adaptive.onnx")

@@ -1,4 +1,4 @@
-"""Ed25519 signatures of bundles. The only module that imports cryptography, an extra."""
+"""Ed25519 signatures of bundles. The only module that imports cryptography (extra `sign`)."""
 
 from __future__ import annotations
 
@@ -11,30 +11,44 @@ SIGNATURE = "manifest.sig"
 
 
 def sign(payload: bytes, key: Path) -> bytes:
-    """Sign the bytes of a manifest with a private key (PEM, not encrypted).
+    """Sign the bytes of a manifest.
+
+    Args:
+        payload: the bytes of manifest.json.
+        key: private Ed25519 key (PEM, not encrypted).
+
+    Returns:
+        The signature, 64 bytes.
 
     Raises:
-        ConfigError: the file holds no such key.
+        ConfigError: the file is not such a key.
+        MissingExtraError: cryptography is not installed.
     """
     ed25519, serialization = _library()
     try:
         private = serialization.load_pem_private_key(key.read_bytes(), None)
     except (OSError, ValueError, TypeError) as error:
         raise ConfigError(
-            f"{key} is no private key ({error}); make one with "
+            f"{key} is not a private key ({error}); make one with "
             f"`openssl genpkey -algorithm ed25519 -out {key}`"
         ) from None
     if not isinstance(private, ed25519.Ed25519PrivateKey):
-        raise ConfigError(f"{key} is of another kind than Ed25519")
+        raise ConfigError(f"{key} holds another kind of key; give an Ed25519 key")
     return bytes(private.sign(payload))
 
 
 def verify(payload: bytes, signature: bytes, trusted: Path) -> None:
-    """Check a signature against a trusted public key (PEM).
+    """Check the signature of a manifest.
+
+    Args:
+        payload: the bytes of manifest.json.
+        signature: its signature.
+        trusted: trusted public Ed25519 key (PEM).
 
     Raises:
-        BundleError: the signature is not of this key, or of other bytes.
-        ConfigError: the file holds no public key.
+        BundleError: the signature was made with another key, or for other bytes.
+        ConfigError: the file is not such a key.
+        MissingExtraError: cryptography is not installed.
     """
     ed25519, serialization = _library()
     from cryptography.exceptions import InvalidSignature
@@ -43,11 +57,11 @@ def verify(payload: bytes, signature: bytes, trusted: Path) -> None:
         public = serialization.load_pem_public_key(trusted.read_bytes())
     except (OSError, ValueError) as error:
         raise ConfigError(
-            f"{trusted} is no public key ({error}); make one with "
+            f"{trusted} is not a public key ({error}); make one with "
             f"`openssl pkey -in KEY -pubout -out {trusted}`"
         ) from None
     if not isinstance(public, ed25519.Ed25519PublicKey):
-        raise ConfigError(f"{trusted} is of another kind than Ed25519")
+        raise ConfigError(f"{trusted} holds another kind of key; give an Ed25519 key")
     try:
         public.verify(signature, payload)
     except InvalidSignature:

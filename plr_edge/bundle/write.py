@@ -1,4 +1,4 @@
-"""Writing a bundle, so that at any instant it is there whole or not at all."""
+"""Writing a bundle atomically: at any instant it exists as a whole or not at all."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.bundle.bundle_files import SCHEMA, file_facts, manifest_digest
+from plr_edge.bundle.manifest import SCHEMA, manifest_digest, member_entry
 from plr_edge.errors import BundleError
 from plr_edge.files import sync_folder, write_synced
 
@@ -27,20 +27,21 @@ def write_bundle(
     """Write a bundle.
 
     Args:
-        path: the directory to make.
-        files: bytes of each of `FILES`.
-        manifest: facts; digests are added here.
-        force: replace a bundle that is there.
-        key: private key (PEM) to sign the manifest with.
+        path: directory to create.
+        files: bytes of each member in `FILES`, by name.
+        manifest: entries of the manifest; schema and digests are added here.
+        force: replace an existing bundle.
+        key: private key (PEM) to sign the manifest with; unsigned by default.
 
     Raises:
-        BundleError: something is in the way, or the disk refuses.
+        BundleError: the path exists, or the disk refuses.
+        ConfigError: the file is not a private key.
     """
     if path.exists() and not force:
         raise BundleError(f"{path} exists; choose another -o, or add --force to replace it")
     if path.exists() and not (path / "manifest.json").is_file():
-        raise BundleError(f"{path} exists and is no bundle; choose another -o")
-    digests = {name: file_facts(data) for name, data in files.items()}
+        raise BundleError(f"{path} exists and is not a bundle; choose another -o")
+    digests = {name: member_entry(data) for name, data in files.items()}
     manifest = {"schema": SCHEMA, **manifest, "files": digests}
     manifest["sha256"] = manifest_digest(manifest)
     payload = json.dumps(manifest, indent=1).encode()
@@ -52,12 +53,12 @@ def write_bundle(
     try:
         _put(path, members)
     except OSError as error:
-        raise BundleError(f"cannot write {path}: {error.strerror}; nothing was kept") from None
+        raise BundleError(f"cannot write {path}: {error.strerror}; nothing was written") from None
     return Bundle(path, manifest)
 
 
 def _put(path: Path, members: Mapping[str, bytes]) -> None:
-    """Write members beside the place, make them durable, then let them take it."""
+    """Write the members to a temporary folder, sync it, and rename it to `path`."""
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     old = partial.with_name(f"{partial.name}.old")
@@ -66,7 +67,7 @@ def _put(path: Path, members: Mapping[str, bytes]) -> None:
             write_synced(partial / name, data)
         partial.chmod(0o755)
         sync_folder(partial)
-        if path.exists():  # what is deleted in place could be met half there
+        if path.exists():  # deleting it in place would leave half a bundle for a moment
             os.replace(path, old)
         os.replace(partial, path)
         sync_folder(path.parent)

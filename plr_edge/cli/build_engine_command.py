@@ -64,7 +64,7 @@ def command(
         optimization_level=optimization_level,
         why="--force was given" if force else None,
     )
-    engine = TensorRTEngine(plan.data, outputs=plan.facts["outputs"])
+    engine = TensorRTEngine(plan.data, outputs=plan.metadata["outputs"])
     size = opened.preprocessing.size
     engine.run(np.zeros((1, 3, size, size), np.float32))
     summary = {
@@ -73,7 +73,7 @@ def command(
         "reason": plan.reason or "the existing plan matches",
         "scratch_bytes": engine.scratch_bytes,
         "took_s": round(time.monotonic() - start, 1),
-        **plan.facts,
+        **plan.metadata,
     }
     if as_json:
         click.echo(json.dumps(summary))

@@ -27,9 +27,9 @@ from plr_edge.cli.options import (
 def command(
     bundle: Path, name: str, state: Path, threads: int, trust: Path | None, allow_code: bool
 ) -> None:
-    """Delete every trace of CLASS, and learn again without it.
+    """Delete every trace of a class.
 
-    Deleted data is overwritten; the flash itself may keep remnants.
+    Learns again without CLASS. Deleted data is overwritten, but the flash memory may keep remnants.
     """
     from plr_edge.bundle.reading import open_bundle
     from plr_edge.runtime.corrections import forget

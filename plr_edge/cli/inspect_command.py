@@ -12,7 +12,10 @@ import click
 @click.argument("path", type=click.Path(path_type=Path))
 @click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 def command(path: Path, as_json: bool) -> None:
-    """Print what the bundle or state at PATH contains, and verify every byte of it."""
+    """Show the contents of a bundle or a state.
+
+    Prints what PATH contains, and verifies every byte of it.
+    """
     import json
 
     from plr_edge.bundle.reading import open_bundle

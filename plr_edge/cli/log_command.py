@@ -23,7 +23,10 @@ from plr_edge.cli.options import printable
 @click.option("--events", "only_events", is_flag=True, help="Show only events, e.g. generations.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object per line.")
 def command(state: Path, last: int, quarantined: bool, only_events: bool, as_json: bool) -> None:
-    """List the labels of STATE with their time and source, and its generations."""
+    """List the labels and generations of a state.
+
+    Prints each label of STATE with its time and source.
+    """
     import json
     from datetime import datetime
 

@@ -14,6 +14,24 @@ from plr_edge.errors import require
 F = TypeVar("F", bound=Callable[..., Any])
 
 
+def with_new_names(args: list[str], renamed: Mapping[str, str]) -> list[str]:
+    """Replace old option names in a command line, and warn about each on stderr.
+
+    Args:
+        args: arguments of a command. What follows `--` is not an option.
+        renamed: new option names by old ones, e.g. {"--latents": "--latent-memory"}.
+    """
+    n_options = args.index("--") if "--" in args else len(args)
+    replaced = []
+    for argument in args[:n_options]:
+        name, equals, value = argument.partition("=")
+        new = renamed.get(name, name)
+        if new != name:
+            click.echo(f"{name} is now called {new}; the old name will be removed", err=True)
+        replaced.append(new + equals + value)
+    return replaced + args[n_options:]
+
+
 class RenamingCommand(click.Command):
     """A command that still accepts the old names of some options, with a warning on stderr."""
 
@@ -30,18 +48,11 @@ class RenamingCommand(click.Command):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Replace old names, then parse."""
-        n_options = args.index("--") if "--" in args else len(args)
-        for i, argument in enumerate(args[:n_options]):
-            name, equals, value = argument.partition("=")
-            if name in self.renamed:
-                new = self.renamed[name]
-                click.echo(f"{name} is now called {new}; the old name will be removed", err=True)
-                args[i] = new + equals + value
-        return super().parse_args(ctx, args)
+        return super().parse_args(ctx, with_new_names(args, self.renamed))
 
 
 def needs_extras(*extras: str) -> Callable[[F], F]:
-    """Refuse to run a command while an extra is missing; stands right above the function."""
+    """Refuse to run a command while an extra is missing. Apply it as the innermost decorator."""
 
     def checked(command: F) -> F:
         @wraps(command)

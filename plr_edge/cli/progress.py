@@ -8,7 +8,7 @@ import time
 from types import TracebackType
 from typing import Any
 
-_EVERY_S = 10.0  # between two lines where standard error is no terminal
+_EVERY_S = 10.0  # between two lines if standard error is not a terminal
 _TERMINAL_S = 0.1  # between two updates of the line on a terminal
 
 
@@ -19,7 +19,7 @@ class AdaptProgress:
     """
 
     def __init__(self, n_frames: int | None) -> None:
-        """Show nothing yet. `n_frames` is None if only the end of the stream will tell."""
+        """Prepare. `n_frames` is None if it is known only at the end of the stream."""
         self._of = "" if n_frames is None else f" of {n_frames}"
         self._terminal = sys.stderr.isatty()
         self._printed_at = time.monotonic() if not self._terminal else 0.0

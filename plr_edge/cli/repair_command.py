@@ -10,9 +10,10 @@ import click
 @click.command("repair")
 @click.argument("state", type=click.Path(path_type=Path))
 def command(state: Path) -> None:
-    """Rebuild the database of STATE from the rows and files that are whole.
+    """Rebuild the database of a damaged state.
 
-    A state without damage is left as it is. The damaged database is kept beside the new one.
+    The new database has the rows and files of STATE that are intact. A state without damage is not
+    changed. The damaged database is kept beside the new one.
     """
     from plr_edge.store import repair
 

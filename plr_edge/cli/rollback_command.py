@@ -10,7 +10,11 @@ import click
 @click.command("rollback")
 @click.argument("state", type=click.Path(path_type=Path))
 def command(state: Path) -> None:
-    """Go back to the generation of STATE before the newest; labels after it are undone."""
+    """Go back one generation.
+
+    The generation of STATE before the newest becomes the current one. Labels taught after it are
+    undone.
+    """
     from plr_edge.store import opened_for_reading
 
     with opened_for_reading(state) as store:

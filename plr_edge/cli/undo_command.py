@@ -42,7 +42,9 @@ def command(
     until: datetime | None,
     **filters: Any,
 ) -> None:
-    """Undo labels of --state, and learn again from the last generation before them.
+    """Undo labels, and learn again without them.
+
+    Learning starts again from the last generation of --state before these labels.
 
     Only labels that pass every given filter are undone.
     """

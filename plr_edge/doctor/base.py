@@ -14,7 +14,7 @@ from pathlib import Path
 
 from plr_edge.boards import Board, JetPack
 from plr_edge.doctor.ask import Answer
-from plr_edge.meters._files import read_text
+from plr_edge.files import read_text
 
 OK, ADVICE, BROKEN, ABSENT = "ok", "advice", "broken", "absent"
 GIB = 1 << 30

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from plr_edge.doctor.base import Finding, Rule, Setup, absent, advice, broken, ok
+from plr_edge.files import read_text
 from plr_edge.meters import read_temperatures_c
-from plr_edge.meters._files import read_text
 from plr_edge.meters.base import PowerMeter
 from plr_edge.meters.hwmon import DRIVERS, find_ina3221
 from plr_edge.meters.rapl import HOW_TO_ALLOW, UDEV_RULE, find_rapl

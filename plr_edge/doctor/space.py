@@ -7,7 +7,7 @@ import re
 from pathlib import Path
 
 from plr_edge.doctor.base import GIB, Finding, Rule, Setup, advice, broken, ok, size
-from plr_edge.meters._files import read_text
+from plr_edge.files import read_text
 from plr_edge.meters.cgroup import memory_left_bytes
 
 # docs/reliability.md: perception 122 MB; torch, engines and 100,000 labels 816 MB

@@ -1,4 +1,4 @@
-"""Engines: compiled parts that run, NumPy at the border."""
+"""Engines: compiled parts of a bundle that run on NumPy arrays."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 
 class Engine(Protocol):
-    """A compiled part that maps a batch to a batch."""
+    """A compiled part of a bundle."""
 
     def run(self, batch: np.ndarray) -> tuple[np.ndarray, ...]:
         """Run one batch.
@@ -17,6 +17,9 @@ class Engine(Protocol):
             batch: (B, ...) float32.
 
         Returns:
-            One (B, ...) float32 array for each output of the part.
+            One array (B, ...) float32 per output of the part.
+
+        Raises:
+            EngineError: the batch has a wrong shape, or the run fails.
         """
         ...

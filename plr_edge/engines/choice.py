@@ -1,4 +1,8 @@
-"""Which engine runs the frozen part: a registry; what is special is imported when it is chosen."""
+"""Engines of the frozen part by name.
+
+`ENGINES` maps names to engines; add a new one there. Special libraries are imported only when an
+engine that needs them is chosen.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +14,11 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.engines import Engine
 from plr_edge.errors import ConfigError
 
-_SLICE = 4  # images at once on a processor: larger early maps leave its cache, 1.2 times slower
+_SLICE = 4  # images at once on a CPU; more overflow its cache and are 1.2 times slower
 
 
-class _InSlices:
-    """Run a batch a few images at a time."""
+class _SlicedEngine:
+    """Runs a batch a few images at a time."""
 
     def __init__(self, engine: Engine) -> None:
         self._engine = engine
@@ -30,14 +34,16 @@ def _onnx(bundle: Bundle, providers: Sequence[str], n_threads: int) -> Engine:
     from plr_edge.engines.onnx_engine import OnnxEngine, provider_names
 
     made = OnnxEngine(bundle.read("frozen.onnx"), n_threads, provider_names(providers))
-    return made if set(providers) - {"cpu"} else _InSlices(made)
+    return made if set(providers) - {"cpu"} else _SlicedEngine(made)
 
 
 def _tensorrt(bundle: Bundle, providers: Sequence[str], n_threads: int) -> Engine:
     from plr_edge.engines.plan_cache import load_tensorrt_engine
 
     if providers:
-        raise ConfigError("providers are those of ONNX Runtime; leave them out with tensorrt")
+        raise ConfigError(
+            f"providers are {', '.join(providers)}, but TensorRT has none; leave --providers out"
+        )
     return load_tensorrt_engine(bundle)
 
 
@@ -53,15 +59,16 @@ def make_frozen_engine(
     """Build the engine of a bundle's frozen part.
 
     Args:
-        bundle: whose frozen part it is.
-        engine: `onnx` for ONNX Runtime, `tensorrt` for a plan that is built where none fits.
-        providers: of ONNX Runtime, best first: `cpu`, `cuda`, `tensorrt`; the processor if none.
-        n_threads: of ONNX Runtime on the processor.
+        bundle: the bundle.
+        engine: `onnx` for ONNX Runtime, or `tensorrt`, which builds a plan if none fits.
+        providers: execution providers of ONNX Runtime, best first: `cpu`, `cuda`, `tensorrt`. The
+            default is the CPU.
+        n_threads: threads of ONNX Runtime on the CPU.
 
     Raises:
-        ConfigError: there is no such engine or provider.
-        EngineError: it is not installed, or cannot run the part.
+        ConfigError: the engine or a provider is unknown.
+        EngineError: the engine is not installed, or cannot run the part.
     """
     if engine not in ENGINES:
-        raise ConfigError(f"no engine {engine!r}; there are {', '.join(ENGINES)}")
+        raise ConfigError(f"unknown engine {engine!r}; choose one of {', '.join(ENGINES)}")
     return ENGINES[engine](bundle, providers, n_threads)

@@ -1,7 +1,8 @@
-"""Device memory, one stream of its own, CUDA graphs: all that TensorRT needs of CUDA.
+"""The part of CUDA that TensorRT needs: device memory, a stream, and CUDA graphs.
 
-Two implementations of one small protocol: `cuda_torch` where the process has torch already, so that
-its allocator sees what is taken, else `cuda_python`, so that perception stays without torch.
+There are two implementations of the protocol `Cuda`. A process that has torch already uses
+`cuda_torch`, so that torch's allocator accounts for the memory. Any other uses `cuda_python`, so
+that perception does not need torch.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from plr_edge.engines.cuda_base import Cuda, Device
 
 
 def open_cuda() -> Cuda:
-    """Return the implementation for this process.
+    """Return the CUDA implementation for this process.
 
     Raises:
-        EngineError: there is no GPU, no driver, or nothing to reach them with.
+        EngineError: there is no GPU, no driver, or no library to access them.
     """
     torch = _torch()
     if torch is not None:
@@ -29,10 +30,10 @@ def open_cuda() -> Cuda:
 
 
 def describe_device() -> Device:
-    """Return the facts of the GPU in use.
+    """Return the properties of the GPU in use.
 
     Raises:
-        EngineError: there is no GPU, no driver, or nothing to reach them with.
+        EngineError: there is no GPU, no driver, or no library to access them.
     """
     torch = _torch()
     if torch is not None:
@@ -45,6 +46,6 @@ def describe_device() -> Device:
 
 
 def _torch() -> Any:
-    """Return torch where this process has it with a GPU; never import it."""
+    """Return torch if this process has imported it and it has a GPU; never import it."""
     torch: Any = sys.modules.get("torch")
     return torch if torch is not None and torch.cuda.is_available() else None

@@ -1,4 +1,4 @@
-"""What the two ways to CUDA have in common: the protocol, and what is known of a device."""
+"""The CUDA protocol that both implementations follow, and the properties of a device."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ class Device:
     """The GPU in use.
 
     Attributes:
-        name: as the driver says it.
-        compute_capability: such as `8.7`.
-        total_bytes: its memory; on a Jetson that of the board.
-        free_bytes: what a build may count on; on a Jetson what the kernel calls available.
-        integrated: it shares the processor's memory.
+        name: name as reported by the driver.
+        compute_capability: compute capability, e.g. `8.7`.
+        total_bytes: total memory; on a Jetson that of the board.
+        free_bytes: memory that a build may use; on a Jetson the memory available on the board.
+        integrated: whether it shares memory with the CPU.
     """
 
     name: str
@@ -32,57 +32,64 @@ class Device:
 
 
 class Memory(Protocol):
-    """A block of device memory, freed with the object."""
+    """A block of device memory, freed together with this object."""
 
     @property
     def address(self) -> int:
-        """Where it lies on the device."""
+        """Address on the device."""
         ...
 
 
 class Cuda(Protocol):
-    """What the engine asks of CUDA; copies are ordered on `stream` and end at `synchronize`."""
+    """The CUDA calls of the engine. Copies are ordered on `stream` and end at `synchronize`."""
 
     @property
     def stream(self) -> int:
-        """Handle of a stream of its own, never 0: the default one synchronises the device."""
+        """Handle of a separate stream, never 0: the default stream synchronises the device."""
         ...
 
     def allocate(self, n_bytes: int) -> Memory:
-        """Reserve device memory."""
+        """Allocate device memory.
+
+        Raises:
+            EngineError: there is not enough.
+        """
         ...
 
     def upload(self, memory: Any, array: np.ndarray) -> None:
-        """Copy a contiguous, writable array, which must live until `synchronize`."""
+        """Copy a contiguous, writable array to the device; keep it until `synchronize`."""
         ...
 
     def download(self, memory: Any, array: np.ndarray) -> None:
-        """Fill a contiguous array, which may be read after `synchronize`."""
+        """Copy from the device to a contiguous array; read it after `synchronize`."""
         ...
 
     def synchronize(self) -> None:
-        """Wait until the stream has done everything."""
+        """Wait until all work on the stream is done."""
         ...
 
     def capture(self, enqueue: Callable[[], None]) -> Callable[[], None]:
-        """Record what `enqueue` puts on the stream; return what puts it there again.
+        """Record the work that `enqueue` puts on the stream.
+
+        Returns:
+            A function that puts the same work on the stream again.
 
         Raises:
-            EngineError: it cannot be recorded.
+            EngineError: the work cannot be captured.
         """
         ...
 
 
 def free_board_bytes() -> int:
-    """Return the free memory of a board whose GPU has none of its own.
+    """Return the available memory of a board whose GPU shares it with the CPU.
 
-    CUDA would leave out what the page cache gives back, and make a context of some 300 MB to say
-    it, just before a build needs them.
+    CUDA's figure does not count what the page cache could give back. Asking for it also creates a
+    context of some 300 MB, just before a build needs the memory.
 
     Raises:
-        EngineError: the kernel does not say.
+        EngineError: /proc/meminfo cannot be read.
     """
     available = available_bytes()
     if available is None:
-        raise EngineError("cannot read MemAvailable from /proc/meminfo; is /proc mounted?")
+        raise EngineError("cannot read MemAvailable from /proc/meminfo; mount /proc")
     return available

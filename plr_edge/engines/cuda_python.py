@@ -1,4 +1,4 @@
-"""CUDA through cuda-python, for processes without torch; see `cuda.Cuda`."""
+"""CUDA through cuda-python, for processes without torch; see `cuda_base.Cuda`."""
 
 from __future__ import annotations
 
@@ -25,31 +25,35 @@ def _runtime() -> Any:
 
 
 def python_device() -> Device:
-    """Return the facts of the GPU in use."""
+    """Return the properties of the GPU in use; see `cuda.describe_device`."""
     runtime = _runtime()
     (index,) = _checked(runtime.cudaGetDevice())
-    (facts,) = _checked(runtime.cudaGetDeviceProperties(index))
-    if facts.integrated:
+    (properties,) = _checked(runtime.cudaGetDeviceProperties(index))
+    if properties.integrated:
         free = free_board_bytes()
     else:
         free, _ = _checked(runtime.cudaMemGetInfo())
-    name = facts.name.decode("utf-8", "replace").strip("\0")
-    capability = f"{facts.major}.{facts.minor}"
-    return Device(name, capability, facts.totalGlobalMem, free, bool(facts.integrated))
+    name = properties.name.decode("utf-8", "replace").strip("\0")
+    capability = f"{properties.major}.{properties.minor}"
+    return Device(name, capability, properties.totalGlobalMem, free, bool(properties.integrated))
 
 
 def _checked(result: tuple[Any, ...]) -> tuple[Any, ...]:
-    """Return what a CUDA call returns beside its status."""
+    """Return the values of a CUDA call without its status.
+
+    Raises:
+        EngineError: the status is an error.
+    """
     status, *values = result
     if int(status) != 0:
         raise EngineError(
-            f"CUDA says {status.name}; `nvidia-smi` and `dmesg` may say why, or use --engine onnx"
+            f"CUDA reports {status.name}; look at `nvidia-smi` and `dmesg`, or use --engine onnx"
         )
     return tuple(values)
 
 
 class _Block:
-    """Device memory of cuda-python."""
+    """Device memory allocated by cuda-python."""
 
     def __init__(self, runtime: Any, n_bytes: int) -> None:
         (self.address,) = map(int, _checked(runtime.cudaMalloc(n_bytes)))
@@ -57,7 +61,7 @@ class _Block:
 
 
 class _Graph:
-    """A captured graph of cuda-python."""
+    """A captured CUDA graph."""
 
     def __init__(self, runtime: Any, graph: Any, stream: Any) -> None:
         (executable,) = _checked(runtime.cudaGraphInstantiate(graph, 0))
@@ -72,7 +76,7 @@ class PythonCuda:
     """CUDA through cuda-python; see `Cuda`."""
 
     def __init__(self) -> None:
-        """Make the stream.
+        """Create the stream.
 
         Raises:
             EngineError: cuda-python is not installed, or finds no GPU.

@@ -1,4 +1,4 @@
-"""CUDA through torch, for processes that have it; see `cuda.Cuda`. Never imports it."""
+"""CUDA through torch, for processes that have imported it; see `cuda_base.Cuda`."""
 
 from __future__ import annotations
 
@@ -12,15 +12,15 @@ from plr_edge.errors import EngineError
 
 
 def torch_device(torch: Any) -> Device:
-    """Return the facts of the GPU in use."""
-    facts = torch.cuda.get_device_properties(torch.cuda.current_device())
-    free = free_board_bytes() if facts.is_integrated else int(torch.cuda.mem_get_info()[0])
-    capability, total = f"{facts.major}.{facts.minor}", int(facts.total_memory)
-    return Device(str(facts.name), capability, total, free, bool(facts.is_integrated))
+    """Return the properties of the GPU in use; see `cuda.describe_device`."""
+    properties = torch.cuda.get_device_properties(torch.cuda.current_device())
+    free = free_board_bytes() if properties.is_integrated else int(torch.cuda.mem_get_info()[0])
+    capability, total = f"{properties.major}.{properties.minor}", int(properties.total_memory)
+    return Device(str(properties.name), capability, total, free, bool(properties.is_integrated))
 
 
 class _Tensor:
-    """Device memory of torch."""
+    """Device memory allocated by torch."""
 
     def __init__(self, tensor: Any) -> None:
         self.tensor = tensor
@@ -34,10 +34,10 @@ class TorchCuda:
     """CUDA through torch; see `Cuda`."""
 
     def __init__(self, torch: Any) -> None:
-        """Make the stream.
+        """Create the stream.
 
         Args:
-            torch: the module.
+            torch: the module; it is never imported here.
         """
         self._torch, self._stream = torch, torch.cuda.Stream()
 
@@ -54,7 +54,8 @@ class TorchCuda:
                 return _Tensor(torch.empty(n_bytes, dtype=torch.uint8, device="cuda"))
         except RuntimeError as error:
             raise EngineError(
-                f"torch cannot reserve {n_bytes} bytes on the GPU ({error})"
+                f"torch cannot allocate {n_bytes} bytes of GPU memory ({error}); "
+                "stop other programs on the GPU"
             ) from None
 
     def upload(self, memory: Any, array: np.ndarray) -> None:

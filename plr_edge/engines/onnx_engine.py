@@ -1,4 +1,4 @@
-"""OnnxEngine: a part run by ONNX Runtime; the only module that imports it."""
+"""OnnxEngine: runs a part with ONNX Runtime. The only module that imports it."""
 
 from __future__ import annotations
 
@@ -17,15 +17,16 @@ _PROVIDERS = {
 
 
 class OnnxEngine:
-    """Run a part with ONNX Runtime, given as bytes, never as a path."""
+    """Run a part with ONNX Runtime. The model is given as bytes, never as a path."""
 
     def __init__(self, model: bytes, n_threads: int = 1, providers: tuple[str, ...] = ()) -> None:
         """Build the engine.
 
         Args:
-            model: a serialised ONNX model without external data.
-            n_threads: threads inside an operator; more than free cores makes it slower.
-            providers: of ONNX Runtime, best first; the CPU one by default.
+            model: serialised ONNX model without external data.
+            n_threads: threads within an operator; more than there are free cores slow it down.
+            providers: execution providers by their name in ONNX Runtime, best first; the CPU by
+                default.
 
         Raises:
             EngineError: the model is damaged, or ONNX Runtime cannot run it.
@@ -39,15 +40,15 @@ class OnnxEngine:
             self._session = onnxruntime.InferenceSession(
                 model, options, providers=list(providers) or ["CPUExecutionProvider"]
             )
-        except Exception as error:  # ONNX Runtime's own exceptions share no base of their own
+        except Exception as error:  # the exceptions of ONNX Runtime have no common base class
             raise EngineError(
                 f"ONNX Runtime cannot load this part ({_one_line(error)}); export the bundle again"
             ) from None
         missing = [name for name in providers if name not in self._session.get_providers()]
-        if missing:  # ONNX Runtime falls back without a word that reaches Python
+        if missing:  # ONNX Runtime falls back silently
             raise EngineError(
-                f"ONNX Runtime could not start {missing[0]}; its libraries do not fit this "
-                "machine's; choose --providers cpu, or install what fits"
+                f"ONNX Runtime could not start {missing[0]}; install the libraries that it was "
+                "built for, or use --providers cpu"
             )
         self._input = self._session.get_inputs()[0].name
 
@@ -55,7 +56,7 @@ class OnnxEngine:
         """Run one batch; see `Engine.run`.
 
         Raises:
-            EngineError: the batch has a shape that the part does not take.
+            EngineError: the batch has a wrong shape, or the run fails.
         """
         try:
             return tuple(self._session.run(None, {self._input: batch}))
@@ -66,21 +67,28 @@ class OnnxEngine:
 
 
 def provider_names(names: Sequence[str]) -> tuple[str, ...]:
-    """Return ONNX Runtime's names of providers given as `cpu`, `cuda` or `tensorrt`.
+    """Return the names of execution providers in ONNX Runtime.
+
+    Args:
+        names: `cpu`, `cuda` or `tensorrt` each.
 
     Raises:
-        ConfigError: there is no such provider.
+        ConfigError: a provider is unknown.
         EngineError: the installed ONNX Runtime was built without it.
+
+    Example:
+        >>> provider_names(["cpu"])
+        ('CPUExecutionProvider',)
     """
     available = set(onnxruntime.get_available_providers()) & set(_PROVIDERS.values())
     for name in names:
         if name not in _PROVIDERS:
-            raise ConfigError(f"no provider {name!r}; there are {', '.join(_PROVIDERS)}")
+            raise ConfigError(f"unknown provider {name!r}; choose one of {', '.join(_PROVIDERS)}")
         if _PROVIDERS[name] not in available:
             held = ", ".join(sorted(key for key, value in _PROVIDERS.items() if value in available))
             raise EngineError(
-                f"this ONNX Runtime has no provider {name}, only {held}; on JetPack 7 "
-                "`pip install onnxruntime-gpu` in place of onnxruntime brings it"
+                f"this ONNX Runtime has no provider {name}, only {held}; on JetPack 7, "
+                "`pip install onnxruntime-gpu` instead of onnxruntime provides it"
             )
     return tuple(_PROVIDERS[name] for name in names)
 

@@ -1,7 +1,7 @@
-"""Build one TensorRT plan; run as a child process, since a build takes gigabytes and may be killed.
+"""Building a TensorRT plan in a child process, since a build takes gigabytes and may be killed.
 
-`python -m plr_edge.engines.plan_build JOB`: reads the model, writes the plan, prints one line of
-JSON. Neither torch nor onnx is needed. Whether to build at all is `plan_cache`'s business.
+`python -m plr_edge.engines.plan_build JOB` reads the model, writes the plan and prints a line of
+JSON. It needs neither torch nor onnx. `plan_cache` decides whether a plan must be built.
 """
 
 from __future__ import annotations
@@ -18,31 +18,32 @@ from typing import Any
 
 from plr_edge.engines.tensorrt_versions import (
     load_tensorrt,
-    log_of,
+    logger_of,
     network_flags,
     precision_flags,
 )
 from plr_edge.errors import ConfigError, EngineError
 from plr_edge.files import replace_file, write_synced
 
-_MOST_PARSER_ERRORS = 5
+_MAX_PARSER_ERRORS = 5
 _SIGKILL = 9
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True)
 class BuildJob:
-    """What a build is told.
+    """Input of a build.
 
     Attributes:
-        onnx: the model, a file; its first dimension is the batch.
-        onnx_sha256: of it.
-        plan: where to write.
-        timing_cache: what builds of before measured; made where it is missing.
-        precision: of the graph: fp32, fp16 or int8; only TensorRT 8 must be told.
-        max_batch: of the optimisation profile, whose min and opt are 1, the batch of a stream.
-        workspace_bytes: scratch that a layer may take.
-        tactic_dram_bytes: memory that trying out a layer may take; None leaves it to TensorRT.
+        onnx: path of the model, whose first dimension is the batch.
+        onnx_sha256: digest of the model.
+        plan: path of the plan to write.
+        timing_cache: path of the timings of earlier builds; created if it is missing.
+        precision: precision of the graph: fp32, fp16 or int8. Only TensorRT 8 needs it.
+        max_batch: largest batch of the optimisation profile. Its smallest and its optimal batch
+            are 1, as in a live stream.
+        workspace_bytes: scratch memory that a layer may take.
+        tactic_dram_bytes: memory that TensorRT may take to time a layer; its own default if None.
         optimization_level: 0 builds fastest, 5 searches longest.
     """
 
@@ -57,36 +58,37 @@ class BuildJob:
     optimization_level: int
 
     def to_json(self) -> str:
-        """Return what `main` takes."""
+        """Return the argument of `main`."""
         return json.dumps(asdict(self))
 
 
 def build(job: BuildJob) -> dict[str, Any]:
-    """Build and write the plan, and write the timing cache back.
+    """Build and write the plan, and update the timing cache.
 
     Returns:
-        outputs: names of the model's outputs, in its order.
-        build_s: seconds that TensorRT took.
+        A dict of `outputs`, the names of the model's outputs in its order, and `build_s`, the
+        seconds that TensorRT took.
 
     Raises:
-        EngineError: the parser does not take the model, TensorRT builds nothing, or the disk
-            refuses.
+        EngineError: TensorRT cannot parse the model or build a plan, or the disk refuses.
     """
     trt = load_tensorrt()
-    log = log_of(trt)
+    log = logger_of(trt)
     log.errors = []
     try:
         builder = trt.Builder(log)
     except (TypeError, RuntimeError) as error:
-        raise EngineError(f"TensorRT finds no GPU to build for ({error})") from None
+        raise EngineError(
+            f"TensorRT finds no GPU to build for ({error}); use --engine onnx"
+        ) from None
     network = builder.create_network(network_flags(trt))
     _parse(trt, network, log, _model(job))
     config = _configured(trt, builder, network, job)
     start = time.monotonic()
     plan = builder.build_serialized_network(network, config)
-    if plan is None:  # this is how TensorRT says that it failed
+    if plan is None:  # TensorRT reports failure this way
         raise EngineError(
-            f"TensorRT built no plan ({log.why()}); try a smaller --workspace or --max-batch, "
+            f"TensorRT built no plan ({log.reason()}); try a smaller --workspace or --max-batch, "
             "a lower --optimization-level, or --engine onnx"
         )
     build_s = time.monotonic() - start
@@ -110,22 +112,30 @@ def _model(job: BuildJob) -> bytes:
 
 
 def _parse(trt: Any, network: Any, log: Any, model: bytes) -> None:
-    """Fill the network; every complaint of the parser goes into one error."""
+    """Fill the network from a serialised model.
+
+    Raises:
+        EngineError: the parser fails; the message lists its errors.
+    """
     parser = trt.OnnxParser(network, log)
     if parser.parse(model):
         return
-    complaints = [parser.get_error(i) for i in range(parser.num_errors)]
-    said = [f"node {one.node()}: {' '.join(one.desc().split())}" for one in complaints]
-    more = f" and {len(said) - _MOST_PARSER_ERRORS} more" if len(said) > _MOST_PARSER_ERRORS else ""
+    errors = [parser.get_error(i) for i in range(parser.num_errors)]
+    texts = [f"node {one.node()}: {' '.join(one.desc().split())}" for one in errors]
+    n_more = len(texts) - _MAX_PARSER_ERRORS
+    more = f" and {n_more} more" if n_more > 0 else ""
     raise EngineError(
         f"TensorRT {trt.__version__} cannot parse this part "
-        f"({'; '.join(said[:_MOST_PARSER_ERRORS]) or log.why()}{more}); use --engine onnx"
+        f"({'; '.join(texts[:_MAX_PARSER_ERRORS]) or log.reason()}{more}); use --engine onnx"
     )
 
 
 def _configured(trt: Any, builder: Any, network: Any, job: BuildJob) -> Any:
+    """Return the builder configuration of a job."""
     if network.num_inputs != 1:
-        raise EngineError(f"the part has {network.num_inputs} inputs; one is needed; export again")
+        raise EngineError(
+            f"the part has {network.num_inputs} inputs; it needs one; export the bundle again"
+        )
     config = builder.create_builder_config()
     config.set_memory_pool_limit(trt.MemoryPoolType.WORKSPACE, job.workspace_bytes)
     if job.tactic_dram_bytes is not None:
@@ -139,7 +149,7 @@ def _configured(trt: Any, builder: Any, network: Any, job: BuildJob) -> Any:
     profile.set_shape(tensor.name, (1, *item_shape), (1, *item_shape), (job.max_batch, *item_shape))
     if config.add_optimization_profile(profile) < 0:
         raise EngineError(
-            f"TensorRT takes no batch of 1 to {job.max_batch} for an input of "
+            f"TensorRT refuses batches of 1 to {job.max_batch} for an input of shape "
             f"{tuple(tensor.shape)}; export the bundle again"
         )
     _use_timings(config, Path(job.timing_cache))
@@ -147,26 +157,26 @@ def _configured(trt: Any, builder: Any, network: Any, job: BuildJob) -> Any:
 
 
 def _use_timings(config: Any, file: Path) -> None:
-    """Start from the timings of before; damaged ones, or those of another GPU, are no loss."""
+    """Load the timings of earlier builds; start without if they are damaged or of another GPU."""
     try:
         kept = file.read_bytes()
     except OSError:
         kept = b""
     cache = config.create_timing_cache(kept)
     if cache is None or not config.set_timing_cache(cache, False):
-        _logger.info("timings in %s are of no use here; starting anew", file)
+        _logger.info("timings in %s cannot be used here; starting without", file)
         config.set_timing_cache(config.create_timing_cache(b""), False)
 
 
 def _keep_timings(config: Any, file: Path) -> None:
     try:
         replace_file(file, bytes(config.get_timing_cache().serialize()))
-    except ConfigError as error:  # the next build is slow, no more
+    except ConfigError as error:  # only makes the next build slower
         _logger.warning("%s", error)
 
 
 def build_in_child(job: BuildJob) -> dict[str, Any]:
-    """Build in a child process; see `build`, which this process never needs the memory for.
+    """Build in a child process; see `build`.
 
     Raises:
         EngineError: the build fails, is killed, or crashes.
@@ -180,21 +190,21 @@ def build_in_child(job: BuildJob) -> dict[str, Any]:
     )
     if child.returncode == -_SIGKILL:
         raise EngineError(
-            "the build was killed, most likely because memory ran out; give it less with "
-            f"--workspace (it was {job.workspace_bytes // 2**20} MiB) or --optimization-level 0, "
-            "add swap, and stop the desktop while it builds"
+            "the build was killed, most likely because memory ran out; reduce --workspace "
+            f"(it was {job.workspace_bytes // 2**20} MiB), use --optimization-level 0, add swap, "
+            "or stop the desktop during the build"
         )
-    last = (child.stderr.strip().splitlines() or ["it says nothing"])[-1]
+    last = (child.stderr.strip().splitlines() or ["no message"])[-1]
     if child.returncode < 0:
         raise EngineError(f"the build crashed with signal {-child.returncode} ({last[:200]})")
     if child.returncode != 0:
         raise EngineError(last)
-    facts: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
-    return facts
+    result: dict[str, Any] = json.loads(child.stdout.splitlines()[-1])
+    return result
 
 
 def main(job: str) -> None:
-    """Build, and print what `build` returns on the last line."""
+    """Build, and print the result of `build` as the last line."""
     print(json.dumps(build(BuildJob(**json.loads(job)))))
 
 

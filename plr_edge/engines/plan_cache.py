@@ -1,7 +1,8 @@
-"""Plans by model, in the user's cache: opened where they fit this machine, else built, with reason.
+"""TensorRT plans by model, in the user's cache.
 
-A plan fits one TensorRT build on one GPU. Beside each lies a sidecar of what it was built for and
-its digest; one difference, and the plan is built anew.
+A plan fits one version of TensorRT on one GPU. Next to it lies a metadata file (sidecar) with its
+digest and what it was built for. If anything there differs from this machine or from the request,
+the plan is rebuilt, and the reason is logged.
 """
 
 from __future__ import annotations
@@ -31,26 +32,26 @@ from plr_edge.files import read_regular, replace_file, sync_folder
 from plr_edge.meters.board import l4t_release
 
 DEFAULTS = {"max_batch": 16, "workspace_bytes": None, "optimization_level": 3}
-_RECIPE = 1  # raised when plan_build sets something else
-_SHARE_OF_FREE = 4  # a workspace takes at most 1/4 of the free memory
+_BUILDER_VERSION = 1  # increased whenever `plan_build` changes its settings
+_FREE_PER_WORKSPACE = 4  # a workspace takes at most 1/4 of the free memory
 _SMALL_BOARD_BYTES = 8 << 30
 _logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Plan:
+class CachedPlan:
     """A plan that fits this machine.
 
     Attributes:
         data: the serialised engine.
-        path: where it is kept.
-        facts: its sidecar.
-        reason: why it was built just now; None where it was there.
+        path: path in the cache.
+        metadata: content of its sidecar.
+        reason: why it was just built; None if it was found in the cache.
     """
 
     data: bytes
     path: Path
-    facts: dict[str, Any]
+    metadata: dict[str, Any]
     reason: str | None
 
 
@@ -61,13 +62,17 @@ def load_tensorrt_engine(
     workspace_bytes: int | None = None,
     optimization_level: int | None = None,
 ) -> TensorRTEngine:
-    """Return the bundle's frozen part as a TensorRT engine, building its plan where none fits.
+    """Return the bundle's frozen part as a TensorRT engine, building its plan if none fits.
 
-    What is not given is as in the plan that is there, else as in `DEFAULTS`.
+    Args:
+        bundle: the bundle.
+        max_batch: see `open_plan`; by default as in the cached plan, else as in `DEFAULTS`.
+        workspace_bytes: likewise.
+        optimization_level: likewise.
 
     Raises:
         EngineError: TensorRT or the GPU cannot be used, or the build fails.
-        BundleError: frozen.onnx is no longer what the manifest says.
+        BundleError: frozen.onnx changed since the bundle was opened.
     """
     given: dict[str, Any] = {
         "max_batch": max_batch,
@@ -76,12 +81,12 @@ def load_tensorrt_engine(
     }
     plan = open_plan(bundle, **given)
     try:
-        return TensorRTEngine(plan.data, outputs=plan.facts["outputs"])
+        return TensorRTEngine(plan.data, outputs=plan.metadata["outputs"])
     except PlanRefusedError as error:
-        if plan.reason is not None:  # it was built a moment ago
+        if plan.reason is not None:  # it was just built
             raise
         plan = open_plan(bundle, **given, why=str(error))
-        return TensorRTEngine(plan.data, outputs=plan.facts["outputs"])
+        return TensorRTEngine(plan.data, outputs=plan.metadata["outputs"])
 
 
 def open_plan(
@@ -93,34 +98,34 @@ def open_plan(
     why: str | None = None,
     folder: Path | None = None,
     root: Path = Path("/"),
-) -> Plan:
-    """Return the plan of the bundle's frozen part that fits this machine, building it if need be.
+) -> CachedPlan:
+    """Return the plan of the bundle's frozen part for this machine, building it if necessary.
 
     Args:
-        bundle: whose frozen.onnx is meant.
-        max_batch: largest batch of one run; a larger one is run in pieces.
-        workspace_bytes: scratch that a layer may take, at most a quarter of the free memory, which
-            is the default.
+        bundle: the bundle.
+        max_batch: largest batch of one run; larger batches are run in pieces.
+        workspace_bytes: scratch memory that a layer may take. The default and the limit are a
+            quarter of the free memory.
         optimization_level: 0 builds fastest, 5 searches longest.
-        why: build even if one fits, for this reason.
-        folder: of the plans; below the user's cache by default.
-        root: where /etc lies.
+        why: reason for a rebuild, even if the cached plan fits.
+        folder: folder of the plans; in the user's cache by default.
+        root: folder that contains /etc.
 
     Raises:
-        EngineError: TensorRT or the GPU cannot be used, the build fails, or the part is int8 of a
-            kind that TensorRT does not take.
-        BundleError: frozen.onnx is no longer what the manifest says.
+        EngineError: TensorRT or the GPU cannot be used, the build fails, or the part is int8 with
+            unsigned activations, which TensorRT does not support.
+        BundleError: frozen.onnx changed since the bundle was opened.
     """
     if bundle.manifest.get("int8_profile") == "u8s8":  # TensorRT has no unsigned activations
         raise EngineError(
-            f"{bundle.path} is int8 for x86 processors (u8s8); TensorRT needs signed activations: "
+            f"{bundle.path} is int8 for x86 processors (u8s8); TensorRT needs signed activations; "
             "export with --int8-profile s8s8"
         )
     trt, device = load_tensorrt(), describe_device()
     l4t = l4t_release(root)
-    bundle.read("frozen.onnx")  # verified again
+    bundle.read("frozen.onnx")  # verifies it again
     machine = {
-        "recipe": _RECIPE,
+        "recipe": _BUILDER_VERSION,
         "onnx_sha256": bundle.frozen_sha256,
         "precision": str(bundle.manifest.get("precision", "fp32")),
         "tensorrt": str(trt.__version__),
@@ -136,25 +141,29 @@ def open_plan(
     given = {name: value for name, value in given.items() if value is not None}
     folder = folder or user_cache_path("plr-edge") / "engines"
     path = folder / f"{bundle.frozen_sha256[:32]}.plan"
-    with _alone(path):
+    with _locked(path):
         kept, problem = _read_sidecar(path)
         reason = why or problem or _difference(kept, {**machine, **given})
         if reason is None:
             data, reason = _read_plan(path, kept)
             if data is not None:
-                return Plan(data, path, kept, None)
+                return CachedPlan(data, path, kept, None)
         wanted = {**machine, **_settings(kept), **given}
         _logger.warning("building a TensorRT plan, which takes minutes: %s", reason)
-        facts = _built(bundle, path, wanted, device)
-        data, damage = _read_plan(path, facts)
+        metadata = _built(bundle, path, wanted, device)
+        data, damage = _read_plan(path, metadata)
         if data is None:
-            raise EngineError(f"the plan just built cannot be used: {damage}; is the disk sound?")
-        return Plan(data, path, facts, reason)
+            raise EngineError(f"the plan just built cannot be used: {damage}; check the disk")
+        return CachedPlan(data, path, metadata, reason)
 
 
 @contextmanager
-def _alone(path: Path) -> Iterator[None]:
-    """Let one process at a time look at a plan, so that two never build it side by side."""
+def _locked(path: Path) -> Iterator[None]:
+    """Lock a plan, so that two processes do not build it at the same time.
+
+    Raises:
+        EngineError: the cache cannot be written.
+    """
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(
@@ -162,8 +171,7 @@ def _alone(path: Path) -> Iterator[None]:
         )
     except OSError as error:
         raise EngineError(
-            f"cannot write {path.parent}: {error.strerror}; set XDG_CACHE_HOME to a place that can "
-            "be written"
+            f"cannot write {path.parent}: {error.strerror}; set XDG_CACHE_HOME to a writable folder"
         ) from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
@@ -177,20 +185,20 @@ def _sidecar(path: Path) -> Path:
 
 
 def _read_sidecar(path: Path) -> tuple[dict[str, Any], str | None]:
-    """Return what a plan was built for, or nothing and the reason."""
+    """Return the metadata of a plan, and None or why there is none."""
     try:
-        facts = json.loads(read_regular(_sidecar(path)))
+        metadata = json.loads(read_regular(_sidecar(path)))
     except FileNotFoundError:
-        return {}, "there is no plan of this frozen part yet"
+        return {}, "there is no plan for this frozen part yet"
     except (OSError, ValueError, RecursionError):
-        facts = None
-    if not isinstance(facts, dict) or not isinstance(facts.get("outputs"), list):
-        return {}, "the plan's sidecar is damaged"
-    return facts, None
+        metadata = None
+    if not isinstance(metadata, dict) or not isinstance(metadata.get("outputs"), list):
+        return {}, "cached plan metadata is corrupt"
+    return metadata, None
 
 
 def _difference(kept: dict[str, Any], wanted: dict[str, Any]) -> str | None:
-    """Say in what a plan differs from what is wanted; None where in nothing."""
+    """Return how the metadata of a plan differs from what is wanted; None if it does not."""
     changed = [
         f"{name} was {kept.get(name)!r}, now {value!r}"
         for name, value in wanted.items()
@@ -200,7 +208,7 @@ def _difference(kept: dict[str, Any], wanted: dict[str, Any]) -> str | None:
 
 
 def _settings(kept: dict[str, Any]) -> dict[str, Any]:
-    """Return the settings of a plan of before: what its owner found right goes on."""
+    """Return the settings of an earlier plan, which stay in force unless others are given."""
     known = {
         name: kept[name]
         for name in DEFAULTS
@@ -209,23 +217,23 @@ def _settings(kept: dict[str, Any]) -> dict[str, Any]:
     return {**DEFAULTS, **known}
 
 
-def _read_plan(path: Path, facts: dict[str, Any]) -> tuple[bytes | None, str | None]:
-    """Return a plan, or the reason why it is not the one of its sidecar."""
+def _read_plan(path: Path, metadata: dict[str, Any]) -> tuple[bytes | None, str | None]:
+    """Return a plan, or None and why it does not match its metadata."""
     try:
         data = read_regular(path)
     except OSError as error:
         return None, f"the plan cannot be read ({error.strerror})"
-    if hashlib.sha256(data).hexdigest() != facts.get("plan_sha256"):
-        return None, "the plan is not the one of its sidecar: sha256 differs"
+    if hashlib.sha256(data).hexdigest() != metadata.get("plan_sha256"):
+        return None, "the plan does not match its metadata: sha256 differs"
     return data, None
 
 
 def _built(bundle: Bundle, path: Path, wanted: dict[str, Any], device: Device) -> dict[str, Any]:
-    """Build in a child process, put the plan in its place, and its sidecar after it."""
+    """Build in a child process, then move the plan into the cache, and its metadata after it."""
     partial = path.with_suffix(".partial")
     machine = f"{wanted['tensorrt']}-{device.name}-{device.compute_capability}"
     timings = path.with_name(f"timing-{re.sub(r'[^A-Za-z0-9.]+', '-', machine)}.cache")
-    share = device.free_bytes // _SHARE_OF_FREE
+    share = device.free_bytes // _FREE_PER_WORKSPACE
     small = device.integrated and device.total_bytes <= _SMALL_BOARD_BYTES
     job = BuildJob(
         onnx=str(bundle.path / "frozen.onnx"),
@@ -239,22 +247,22 @@ def _built(bundle: Bundle, path: Path, wanted: dict[str, Any], device: Device) -
         optimization_level=wanted["optimization_level"],
     )
     try:
-        said = build_in_child(job)
+        result = build_in_child(job)
         data = read_regular(partial)
-        _sidecar(path).unlink(missing_ok=True)  # a plan without one is never trusted
+        _sidecar(path).unlink(missing_ok=True)  # a plan without metadata is never used
         os.replace(partial, path)
         sync_folder(path.parent)
-        facts = {
+        metadata = {
             **wanted,
-            **said,
+            **result,
             "workspace_used_bytes": job.workspace_bytes,
             "plan_sha256": hashlib.sha256(data).hexdigest(),
             "plan_bytes": len(data),
         }
-        replace_file(_sidecar(path), json.dumps(facts, indent=1).encode())
+        replace_file(_sidecar(path), json.dumps(metadata, indent=1).encode())
     except OSError as error:
         raise EngineError(f"cannot write {path}: {error.strerror}") from None
     finally:
         with suppress(OSError):
             partial.unlink()
-    return facts
+    return metadata

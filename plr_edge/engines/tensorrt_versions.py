@@ -1,4 +1,4 @@
-"""Where TensorRT is imported, and where 8.6, 10.x and 11.x differ; nothing else looks at a version.
+"""Imports TensorRT, and hides the differences between 8.6, 10.x and 11.x.
 
                    8.x                     10.x                    11.x
 network flag       EXPLICIT_BATCH          STRONGLY_TYPED          none, always strongly typed
@@ -16,12 +16,12 @@ from typing import Any
 from plr_edge.errors import EngineError
 
 _OLDEST = (8, 6)
-_MOST_ERRORS, _MOST_CHARACTERS = 50, 400
+_MAX_ERRORS, _MAX_CHARACTERS = 50, 400
 _logger = logging.getLogger(__name__)
 
 
 def load_tensorrt() -> Any:
-    """Return the module.
+    """Return the module tensorrt.
 
     Raises:
         EngineError: it is not installed, cannot be loaded, or is too old.
@@ -35,12 +35,12 @@ def load_tensorrt() -> Any:
         ) from error
     except ImportError as error:
         raise EngineError(
-            f"TensorRT is there but cannot be loaded ({error}); on a Jetson use the one of "
-            "JetPack, not that of pip, or use --engine onnx"
+            f"TensorRT is installed but cannot be loaded ({error}); on a Jetson, use the one from "
+            "JetPack instead of pip, or use --engine onnx"
         ) from error
     if _version(tensorrt) < _OLDEST:
         raise EngineError(
-            f"TensorRT is {tensorrt.__version__}; 8.6 or newer is needed, which JetPack 6 brings; "
+            f"TensorRT is {tensorrt.__version__}; 8.6 or newer is needed, as in JetPack 6; "
             "use --engine onnx"
         )
     return tensorrt
@@ -51,7 +51,7 @@ def _version(trt: Any) -> tuple[int, ...]:
 
 
 def network_flags(trt: Any) -> int:
-    """Return the flags of a network whose precision is that of its graph, as far as possible."""
+    """Return the flags for a network whose precision follows its graph, as far as possible."""
     major = _version(trt)[0]
     if major >= 11:
         return 0
@@ -61,25 +61,25 @@ def network_flags(trt: Any) -> int:
 
 
 def precision_flags(trt: Any, precision: str) -> list[Any]:
-    """Return the builder flags without which the graph's precision would not be used."""
+    """Return the builder flags that the precision of the graph needs."""
     if _version(trt)[0] >= 10 or precision == "fp32":
         return []
     return [trt.BuilderFlag.INT8 if precision == "int8" else trt.BuilderFlag.FP16]
 
 
 def scratch_bytes(trt: Any, engine: Any) -> int:
-    """Return the device memory that one execution context of an engine takes."""
+    """Return the device memory in bytes that one execution context of an engine takes."""
     if _version(trt) >= (10, 1):
         return int(engine.device_memory_size_v2)
     return int(engine.device_memory_size)
 
 
-@cache  # TensorRT keeps the first logger of a process, whatever it is given later
-def log_of(trt: Any) -> Any:
-    """Return the process's TensorRT logger.
+@cache  # TensorRT keeps the first logger of a process and ignores later ones
+def logger_of(trt: Any) -> Any:
+    """Return the TensorRT logger of this process.
 
-    Its `errors` are what TensorRT complained of since they were last cleared, its words go to
-    `logging`; `why()` is the errors in one line.
+    It passes messages on to `logging`. Its attribute `errors` collects errors until it is cleared,
+    and `reason()` joins them in one line.
     """
 
     class Log(trt.ILogger):  # type: ignore[misc]
@@ -90,11 +90,11 @@ def log_of(trt: Any) -> Any:
         def log(self, severity: Any, msg: str) -> None:
             severities = trt.ILogger.Severity
             if severity in (severities.INTERNAL_ERROR, severities.ERROR):
-                self.errors = [*self.errors, " ".join(msg.split())][-_MOST_ERRORS:]
+                self.errors = [*self.errors, " ".join(msg.split())][-_MAX_ERRORS:]
             level = logging.INFO if severity == severities.WARNING else logging.DEBUG
             _logger.log(level, "%s", msg)
 
-        def why(self) -> str:
-            return "; ".join(self.errors)[:_MOST_CHARACTERS] or "it gives no reason"
+        def reason(self) -> str:
+            return "; ".join(self.errors)[:_MAX_CHARACTERS] or "no reason given"
 
     return Log()

@@ -1,7 +1,7 @@
-"""Trial: the first run of a bundle's parts happens in a child process with limits.
+"""Trial run: the first run of a bundle's parts takes place in a child process with limits.
 
-A model that asks for all memory, never ends or crashes the runtime takes the child with it, not the
-robot. What passed is remembered by digest in the user's cache.
+If a model takes all memory, never ends or crashes the runtime, only the child dies. Parts that
+passed are remembered by digest in the user's cache.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ _FILES = 256
 
 
 def try_bundle(bundle: Bundle, *, again: bool = False) -> None:
-    """Run both parts once on zeros, unless these very bytes have passed before.
+    """Run both parts once on zeros, unless the same bytes have passed before.
 
     Args:
-        bundle: to try.
-        again: run them even so.
+        bundle: the bundle.
+        again: run them even if they have passed before.
 
     Raises:
-        BundleError: they crash, never end, want too much memory, or return something else.
+        BundleError: a part crashes, does not end, takes too much memory, or returns wrong shapes.
     """
     parts = [
         ("frozen.onnx", (1, 3, bundle.preprocessing.size, bundle.preprocessing.size)),
@@ -56,14 +56,18 @@ def try_bundle(bundle: Bundle, *, again: bool = False) -> None:
             text=True,
         )
     except subprocess.TimeoutExpired:
-        raise BundleError(f"{bundle.path} never ends a trial run; do not use it") from None
+        raise BundleError(
+            f"{bundle.path} did not finish its trial run in {_WALL_S} s; do not use it"
+        ) from None
     if child.returncode != 0:
         reason = (child.stderr.strip().splitlines() or [f"signal {-child.returncode}"])[-1]
         raise BundleError(f"{bundle.path} failed its trial run ({reason[:160]}); do not use it")
-    shapes = json.loads(child.stdout.splitlines()[-1])  # the runtime may have said something too
+    shapes = json.loads(
+        child.stdout.splitlines()[-1]
+    )  # the runtime may have printed something before
     if shapes != expected:
         raise BundleError(
-            f"{bundle.path} returns {shapes} but promises {expected}; export it again"
+            f"{bundle.path} returns shapes {shapes}; its manifest says {expected}; export it again"
         )
     with suppress(OSError):
         passed.parent.mkdir(parents=True, exist_ok=True)
@@ -71,7 +75,7 @@ def try_bundle(bundle: Bundle, *, again: bool = False) -> None:
 
 
 def main(job: str) -> None:
-    """Run parts on zeros below the limits, and print the shapes of what they return."""
+    """Run parts on zeros within the limits, and print the shapes of their outputs."""
     from plr_edge.engines.onnx_engine import OnnxEngine
 
     resource.setrlimit(resource.RLIMIT_AS, (_MEMORY_BYTES, _MEMORY_BYTES))

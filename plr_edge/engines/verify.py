@@ -1,4 +1,4 @@
-"""Verify: an engine of the frozen part held against ONNX Runtime on the processor."""
+"""Comparing an engine of the frozen part with ONNX Runtime on the CPU."""
 
 from __future__ import annotations
 
@@ -11,24 +11,28 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.engines.choice import make_frozen_engine
 from plr_edge.engines.onnx_engine import OnnxEngine
 
-LEAST_COSINE, LEAST_AGREEMENT = 0.999, 0.95
+MIN_COSINE, MIN_AGREEMENT = 0.999, 0.95
 _BATCH = 8
 
 
 def verify_engine(
     bundle: Bundle, images: Sequence[np.ndarray], engine: str, providers: Sequence[str] = ()
 ) -> dict[str, Any]:
-    """Compare an engine's latents with those of ONNX Runtime on the processor.
+    """Compare an engine's latents with those of ONNX Runtime on the CPU.
 
     Args:
-        bundle: whose frozen part runs.
-        images: (H, W, 3) uint8.
+        bundle: the bundle.
+        images: (H, W, 3) uint8 RGB images.
         engine: see `make_frozen_engine`.
         providers: see `make_frozen_engine`.
 
     Returns:
-        Facts that fit JSON: smallest cosine of an image's latents, largest absolute difference,
-        share of images whose adaptive feature has the same largest value, and whether these pass.
+        A JSON-serialisable dict. `cosine` is the smallest cosine similarity of an image's latents,
+        `max_abs` their largest absolute difference, `top1_agreement` the share of images whose
+        adaptive feature is largest at the same index, and `passed` whether these are good enough.
+
+    Raises:
+        ConfigError, EngineError: the engine cannot be made; see `make_frozen_engine`.
     """
     x = bundle.preprocessing(list(images))
     latents = [
@@ -50,6 +54,6 @@ def verify_engine(
         "cosine": cosine,
         "max_abs": float(np.abs(flat[0] - flat[1]).max()),
         "top1_agreement": agreement,
-        "passed": cosine >= LEAST_COSINE and agreement >= LEAST_AGREEMENT,
+        "passed": cosine >= MIN_COSINE and agreement >= MIN_AGREEMENT,
         "export_parity": bundle.manifest["parity"],
     }

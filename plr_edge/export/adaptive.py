@@ -1,4 +1,4 @@
-"""The adaptive part of a bundle as PyTorch modules. Torch only."""
+"""The adaptive part of a bundle as PyTorch modules. Needs torch, not onnx."""
 
 from __future__ import annotations
 
@@ -15,10 +15,17 @@ from plr_edge.tensors import read_tensors
 
 
 def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequential:
-    """Build the adaptive part of a bundle with the weights it was exported with.
+    """Build the adaptive part of a bundle, with the weights it was exported with.
+
+    Args:
+        bundle: the bundle.
+        allow_code: import the code that an unsigned bundle names as its backbone.
+
+    Returns:
+        The blocks above the cut, with BatchNorm folded.
 
     Raises:
-        BundleError: that takes code that the bundle only names, and nobody vouches for it.
+        BundleError: the backbone is a user's own code, and the bundle is not trusted.
     """
     check_code(bundle, allow_code)
     import torch
@@ -37,14 +44,18 @@ def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequentia
 
 
 def check_code(bundle: Bundle, allow_code: bool = False) -> None:
-    """Refuse a bundle whose backbone is code that nobody vouches for.
+    """Refuse an untrusted bundle whose backbone is code that would be imported.
+
+    Args:
+        bundle: the bundle.
+        allow_code: accept it even if it is not signed.
 
     Raises:
-        BundleError: it is.
+        BundleError: the bundle names code, and is neither trusted nor allowed.
     """
     name = bundle.manifest["backbone"]
     if name not in BACKBONES and not (allow_code or bundle.trusted):
         raise BundleError(
-            f"{bundle.path} names code to import ({name[:60]}); if you trust it, add --allow-code, "
+            f"{bundle.path} wants to import code ({name[:60]}); if you trust it, add --allow-code, "
             "or sign it and add --trust"
         )

@@ -1,6 +1,6 @@
-"""Export a backbone to a bundle, checked against PyTorch on real images before it is written.
+"""Export a backbone to a bundle, and compare it with PyTorch on real images before writing it.
 
-Knows the split, ONNX, and how to compare; a bundle that fails the comparison is never written.
+A bundle that fails the comparison is never written.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from plr_edge.bundle.write import write_bundle
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.errors import BundleError, ConfigError
 from plr_edge.export.precision import (
-    LIMITS,
+    PARITY_LIMITS,
     PRECISIONS,
     HalfPart,
     cosines,
@@ -37,25 +37,25 @@ _MAX_PARITY_IMAGES = 64
 _MAX_CALIBRATION = 96
 _ADVICE = {
     "fp32": "look for layers that depend on the batch or on training mode",
-    "fp16": "values may be beyond what float16 holds; export in fp32",
-    "int8": "calibrate on images like those of the robot (--calibrate), or export in fp16",
+    "fp16": "values may exceed the range of float16; export with --precision fp32",
+    "int8": "calibrate on images like those of the robot (--calibrate), or use --precision fp16",
 }
 _PARITY_BATCH = 8
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExportReport:
-    """How far the exported parts are from PyTorch, on real images.
+    """How much the exported parts differ from PyTorch on real images.
 
     Attributes:
-        n_images: images compared.
-        latent_max_abs: largest absolute difference of a latent's value.
-        latent_max_value: largest absolute value of a latent, to read the former against.
-        latent_cosine: smallest cosine between the two latents of an image.
+        n_images: number of images compared.
+        latent_max_abs: largest absolute difference between two values of a latent.
+        latent_max_value: largest absolute value of a latent, for comparison.
+        latent_cosine: cosine similarity of the two latents of an image, minimum over images.
         mean_cosine: the same, mean over images.
-        feature_max_abs: the same difference after frozen and adaptive part.
-        top1_agreement: share of images on which both give the same top-1 class: the pretraining
-            classifier's where the backbone has one, else the largest value of the feature.
+        feature_max_abs: largest absolute difference between two values of a feature.
+        top1_agreement: share of images with the same top-1 class, 0..1. Without a pretraining
+            classifier, the index of the feature's largest value counts as the class.
     """
 
     n_images: int
@@ -81,30 +81,34 @@ def export_bundle(
     calibration: Sequence[np.ndarray] = (),
     int8_profile: str | None = None,
 ) -> tuple[Bundle, ExportReport]:
-    """Split a backbone, export both parts, compare them with PyTorch, write the bundle.
+    """Split a backbone, export both parts, compare them with PyTorch, and write the bundle.
 
     Args:
-        backbone: what to export; it is not changed.
-        cut: the block that becomes the first adaptive one.
+        backbone: the network to export; it is not changed.
+        cut: name of the block that becomes the first adaptive one.
         path: directory to write.
-        images: (H, W, 3) uint8 to compare on; those of the embedded stream by default.
-        force: replace a bundle that is there.
-        key: private key (PEM) to sign it with.
-        release: number that only grows; a state refuses to go back to a lower one.
-        static_feature: let the fast classifier read the feature of the network as exported too.
-        precision: of the frozen part: fp32, fp16 or int8; the adaptive part stays in fp32.
-        calibration: (H, W, 3) uint8 to choose the scales of int8 by, other ones than `images`;
-            those of the embedded stream by default.
-        int8_profile: see `default_int8_profile`, which is the default.
+        images: (H, W, 3) uint8 RGB images to compare on; embedded ones by default.
+        force: replace an existing bundle.
+        key: private key (PEM) to sign the bundle with; unsigned by default.
+        release: release number. A state refuses a bundle with a lower one than it has seen.
+        static_feature: let the fast classifier also read the feature of the unadapted network.
+        precision: precision of the frozen part: fp32, fp16 or int8. The adaptive part is fp32.
+        calibration: (H, W, 3) uint8 RGB images that int8 is calibrated on, different from
+            `images`; embedded ones by default.
+        int8_profile: `u8s8` or `s8s8`; `default_int8_profile()` by default.
+
+    Returns:
+        bundle: the bundle as written.
+        report: its differences from PyTorch.
 
     Raises:
         CutError: the cut is not legal.
-        BundleError: the exported parts differ from PyTorch, or the disk refuses.
-        ConfigError: there is no such precision.
+        BundleError: the exported parts differ too much from PyTorch, or the disk refuses.
+        ConfigError: the precision or the profile is unknown.
     """
     if precision not in PRECISIONS:
-        raise ConfigError(f"no precision {precision!r}; there are {', '.join(PRECISIONS)}")
-    split(backbone, cut)  # refuse an illegal cut before any work
+        raise ConfigError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    split(backbone, cut)  # an illegal cut fails before any work
     folded = Backbone(
         name=backbone.name,
         blocks=fold_batch_norm(backbone.blocks),
@@ -123,7 +127,7 @@ def export_bundle(
     files["adaptive.onnx"], slots = _adaptive_template(adaptive, levels[0].shape, weights)
     files["adaptive.safetensors"] = save_safetensors(weights)
     report, latents = _compare(backbone, cut, files, x)
-    _refuse_if_far(report, precision)
+    _check_parity(report, precision)
     manifest = {
         "backbone": backbone.name,
         "cut": cut,
@@ -140,19 +144,24 @@ def export_bundle(
         "adaptive_slots": slots,
         "release": release,
         "parity": asdict(report),
-        "made_with": {
-            "torch": torch.__version__,
-            "onnx": onnx.__version__,
-            "python": platform.python_version(),
-        },
+        "made_with": _versions(),
     }
     return write_bundle(Path(path), files, manifest, force=force, key=key), report
+
+
+def _versions() -> dict[str, str]:
+    return {
+        "torch": torch.__version__,
+        "onnx": onnx.__version__,
+        "python": platform.python_version(),
+    }
 
 
 def _frozen_model(
     part: FrozenPart, backbone: Backbone, precision: str, calibration: Sequence[np.ndarray],
     profile: str | None,
 ) -> tuple[bytes, int]:  # fmt: skip
+    """Return the serialised frozen part, and how many of its convolutions stayed in float."""
     size = backbone.preprocessing.size
     with torch.no_grad():
         part.taps_width = part(torch.zeros(1, 3, size, size))[1].shape[1]
@@ -167,9 +176,14 @@ def _frozen_model(
 def _adaptive_template(
     adaptive: nn.Sequential, latent_shape: tuple[int, ...], weights: dict[str, np.ndarray]
 ) -> tuple[bytes, dict[str, tuple[int, list[int]]]]:
-    """Export the adaptive part with weights that no optimiser can merge or drop, then splice.
+    """Export the adaptive part as a template with a slot for each weight.
 
-    Exported as they are, equal weights would be stored once and zero biases not at all.
+    The exporter stores equal tensors once and drops biases of zero. The export therefore uses
+    random weights, and the real ones are spliced in afterwards.
+
+    Returns:
+        model: the serialised model with the real weights.
+        slots: byte offset and shape of each weight in it, by name.
     """
     stand_in: nn.Module = copy.deepcopy(adaptive) if len(adaptive) else nn.Identity()
     generator = torch.Generator().manual_seed(0)
@@ -199,7 +213,12 @@ def _embedded_images(split: str, n: int = _MAX_PARITY_IMAGES) -> list[np.ndarray
 def _compare(
     backbone: Backbone, cut: str, files: dict[str, bytes], x: np.ndarray
 ) -> tuple[ExportReport, np.ndarray]:
-    """Run both parts as a board would, and the unfolded, undivided network beside them."""
+    """Compare the exported parts, run as on a board, with the original network in PyTorch.
+
+    Returns:
+        report: the differences.
+        latents: (n, *latent shape) float32 of PyTorch.
+    """
     frozen, _ = split(backbone, cut)
     with torch.no_grad():
         latents = frozen(torch.from_numpy(x)).numpy()
@@ -229,11 +248,12 @@ def _top1(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
         return scores.argmax(1)
 
 
-def _refuse_if_far(report: ExportReport, precision: str) -> None:
-    limits = LIMITS[precision]
+def _check_parity(report: ExportReport, precision: str) -> None:
+    """Raise a BundleError if the exported parts differ too much from PyTorch."""
+    limits = PARITY_LIMITS[precision]
     limit = limits.relative_error * max(report.latent_max_value, 1e-6)
     checks = {
-        f"latent differs by up to {report.latent_max_abs:.2g}": report.latent_max_abs <= limit,
+        f"latents differ by up to {report.latent_max_abs:.2g}": report.latent_max_abs <= limit,
         f"latent cosine is {report.latent_cosine:.6f}": report.latent_cosine >= limits.cosine,
         f"top-1 agrees on {report.top1_agreement:.1%}": (
             report.top1_agreement >= limits.top1_agreement

@@ -1,7 +1,7 @@
 """Precision of the frozen part: float32, float16, or int8 calibrated on real images.
 
-Precision is in the graph itself: half weights between two casts, or QuantizeLinear and
-DequantizeLinear nodes, which ONNX Runtime and every TensorRT from 8.6 on read alike.
+The precision is part of the graph: float16 weights between two casts, or QuantizeLinear and
+DequantizeLinear nodes. ONNX Runtime and TensorRT from 8.6 on read both.
 """
 
 from __future__ import annotations
@@ -24,21 +24,21 @@ from plr_edge.errors import BundleError, ConfigError
 
 PRECISIONS = ("fp32", "fp16", "int8")
 INT8_PROFILES = ("u8s8", "s8s8")
-# Relu and Clip, so that what they limit is quantised once, behind them, and they vanish into the
-# scale; the taps' pooling is a small product: left in float
+# With Relu and Clip in the list, their input is quantised once, behind them, and they disappear
+# into the scale. The pooling of the taps is a small product and stays in float.
 _QUANTISED = ["Conv", "Gemm", "Add", "Relu", "Clip"]
 _DOMAINS = ("", "ai.onnx")
 _BATCH = 8
 
 
 @dataclass(frozen=True)
-class Limits:
-    """How far a frozen part may be from PyTorch in float32, on images it was not calibrated on.
+class ParityLimits:
+    """How much a frozen part may differ from float32 PyTorch, on images it was not calibrated on.
 
     Attributes:
-        relative_error: largest difference of a latent's value, as a share of the largest value.
-        cosine: smallest cosine of an image's latents.
-        top1_agreement: share of images with the same top-1 answer after the adaptive part.
+        relative_error: largest difference of a value of a latent, as a share of the largest value.
+        cosine: smallest cosine similarity between the two latents of an image.
+        top1_agreement: smallest share of images with the same top-1 class, 0..1.
     """
 
     relative_error: float
@@ -48,79 +48,85 @@ class Limits:
 
 # measured with MobileNetV2 at 96 to 224 pixels on frames of the embedded film: `precisions` in
 # benchmarks/results.md
-LIMITS = {
-    "fp32": Limits(1e-3, 0.9999, 0.99),
-    "fp16": Limits(0.05, 0.999, 0.95),
-    "int8": Limits(1.0, 0.95, 0.70),
+PARITY_LIMITS = {
+    "fp32": ParityLimits(1e-3, 0.9999, 0.99),
+    "fp16": ParityLimits(0.05, 0.999, 0.95),
+    "int8": ParityLimits(1.0, 0.95, 0.70),
 }
-# convolutions at the input that stay in float, tried in this order until the latent is near enough:
-# the first ones of MobileNetV2 have few channels of very different ranges
+# Number of convolutions at the input that stay in float, tried in this order until the latent is
+# close enough. The first ones of MobileNetV2 have few channels with very different ranges.
 _FLOAT_CONVOLUTIONS = (0, 1, 3, 5, 8)
-_NEAR_ENOUGH = 0.985  # smallest cosine on the images calibrated on
+_CLOSE_ENOUGH = 0.985  # smallest cosine similarity on the calibration images
 
 
 def default_int8_profile() -> str:
-    """Return what suits this machine's processor: unsigned activations on x86, signed elsewhere.
+    """Return the profile for this machine's processor: `u8s8` on x86, `s8s8` elsewhere.
 
-    On x86 signed activations are 2.4 times slower; TensorRT and Arm want them signed.
+    On x86, signed activations are 2.4 times slower. TensorRT and Arm need them signed.
     """
     return "u8s8" if platform.machine().lower() in ("x86_64", "amd64") else "s8s8"
 
 
 class HalfPart(nn.Module):
-    """A part that computes in float16 between float32 edges."""
+    """A part that computes in float16, with float32 inputs and outputs."""
 
     def __init__(self, part: nn.Module) -> None:
         super().__init__()
         self.part = copy.deepcopy(part).half()
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, ...]:
-        """Map (B, ...) float32 to what the part returns, float32."""
+        """Map (B, ...) float32 to the outputs of the part, float32."""
         return tuple(output.float() for output in self.part(x.half()))
 
 
 def quantised(model: bytes, images: np.ndarray, profile: str) -> tuple[bytes, int]:
-    """Quantise a model to int8 with scales from real images, but for its first convolutions.
+    """Quantise a model to int8, with scales from real images.
 
-    As few of these stay in float as keep the latent near that in float, on the same images.
+    The first convolutions stay in float: as few of them as keep the latents of the calibration
+    images close to those in float.
 
     Args:
-        model: float32, serialised.
-        images: (n, 3, H, W) float32, preprocessed.
-        profile: `u8s8` or `s8s8`, the types of activations and weights.
+        model: serialised float32 model.
+        images: (n, 3, H, W) float32 preprocessed images to calibrate on.
+        profile: types of activations and weights, `u8s8` or `s8s8`.
 
     Returns:
-        model: with QuantizeLinear and DequantizeLinear nodes; inputs and outputs stay float32.
-        n_float: convolutions left in float.
+        model: the serialised model with QuantizeLinear and DequantizeLinear nodes. Inputs and
+            outputs stay float32.
+        n_float: number of convolutions left in float.
 
     Raises:
-        BundleError: ONNX Runtime cannot quantise it.
-        ConfigError: there is no such profile, or no image.
+        BundleError: ONNX Runtime cannot quantise the model.
+        ConfigError: the profile is unknown, or there are no images.
     """
     if profile not in INT8_PROFILES:
-        raise ConfigError(f"no int8 profile {profile!r}; there are {', '.join(INT8_PROFILES)}")
+        raise ConfigError(
+            f"unknown int8 profile {profile!r}; choose one of {', '.join(INT8_PROFILES)}"
+        )
     if not len(images):
-        raise ConfigError("int8 needs images to calibrate on; give a stream with --calibrate")
+        raise ConfigError(
+            "there are no images to calibrate int8 on; give a stream with --calibrate"
+        )
     expected = latents_of(model, images)
     best = (-1.0, b"", 0)
     for n_float in _FLOAT_CONVOLUTIONS:
         made = _quantised(model, images, profile == "s8s8", n_float)
         cosine = float(cosines(latents_of(made, images), expected).min())
         best = max(best, (cosine, made, n_float), key=lambda one: one[0])
-        if cosine >= _NEAR_ENOUGH:
+        if cosine >= _CLOSE_ENOUGH:
             break
     return best[1], best[2]
 
 
 def latents_of(model: bytes, images: np.ndarray) -> np.ndarray:
-    """Return the first output (n, ...) of a serialised model."""
+    """Return the first output (n, ...) of a serialised model for images (n, 3, H, W)."""
     engine = OnnxEngine(model)
     batches = range(0, len(images), _BATCH)
     return np.concatenate([engine.run(images[i : i + _BATCH])[0] for i in batches])
 
 
 def cosines(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return the cosine of each pair of rows, (n,) float64, of arrays (n, ...)."""
+    """Return the cosine similarity of each pair of rows of arrays (n, ...), (n,) float64."""
     a, b = a.reshape(len(a), -1).astype(np.float64), b.reshape(len(b), -1).astype(np.float64)
     norms = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return np.asarray((a * b).sum(1) / np.maximum(norms, 1e-30))
@@ -142,9 +148,7 @@ def _quantised(model: bytes, images: np.ndarray, signed: bool, n_float: int) -> 
     source = onnx.load_from_string(model)
     convolutions = [node.name for node in source.graph.node if node.op_type == "Conv"]
     level = logging.getLogger().level
-    logging.getLogger().setLevel(
-        logging.ERROR
-    )  # the quantiser warns of what it is given on purpose
+    logging.getLogger().setLevel(logging.ERROR)  # the quantiser warns about intended settings
     try:
         with tempfile.TemporaryDirectory() as folder:
             file, target = Path(folder) / "float.onnx", Path(folder) / "int8.onnx"
@@ -165,7 +169,7 @@ def _quantised(model: bytes, images: np.ndarray, signed: bool, n_float: int) -> 
 
 
 def _tidied(model: onnx.ModelProto, source: onnx.ModelProto) -> bytes:
-    """Keep the source's versions, and drop the domains that the quantiser adds and nothing uses."""
+    """Restore the versions of the source, and drop unused domains that the quantiser added."""
     used = {node.domain for node in model.graph.node}
     kept = [opset for opset in model.opset_import if opset.domain in (*_DOMAINS, *used)]
     del model.opset_import[:]

@@ -1,7 +1,4 @@
-"""Divide a backbone at a cut, and say what every legal cut costs.
-
-Knows torch modules; writes nothing.
-"""
+"""Splitting a backbone at a cut, and the cost of every legal cut."""
 
 from __future__ import annotations
 
@@ -18,21 +15,21 @@ from plr_edge.backbones.base import Backbone
 from plr_edge.errors import BackboneError, CutError
 from plr_edge.replay.schedule import Level
 
-CLASSIFIER = "classifier"  # the cut that leaves nothing but the classifier to train
+CLASSIFIER = "classifier"  # the cut that leaves only the classifier to train
 
 
 @dataclass(frozen=True, kw_only=True)
 class Cut:
-    """What a cut before one block means, per sample.
+    """Cost per sample of a cut before one block.
 
     Attributes:
-        name: the block that becomes the first adaptive one.
-        latent_shape: (C, H, W) or (D,).
-        latent_bytes: of a float32 latent.
-        frozen_share: of the backbone's multiply-adds that lie in the frozen part.
-        train_macs: multiply-adds of one training sample entered at level 1: a forward pass and
-            twice that for the backward one.
-        saved_bytes: what autograd keeps for the backward pass.
+        name: name of the block that becomes the first adaptive one.
+        latent_shape: shape of a latent, (C, H, W) or (D,).
+        latent_bytes: size of a float32 latent.
+        frozen_share: share of the backbone's multiply-adds in the frozen part, 0..1.
+        train_macs: multiply-adds of one training sample that enters at level 1: one forward pass,
+            and twice as many for the backward pass.
+        saved_bytes: memory that autograd keeps for the backward pass.
     """
 
     name: str
@@ -65,19 +62,23 @@ def list_cuts(backbone: Backbone) -> list[Cut]:
 
 
 def legal_cuts(backbone: Backbone) -> tuple[str, ...]:
-    """Return the names that `split` takes."""
+    """Return the names that `split` accepts as a cut, earliest first."""
     return (*backbone.block_names[1:], CLASSIFIER)
 
 
 def split(backbone: Backbone, cut: str) -> tuple[nn.Sequential, nn.Sequential]:
-    """Divide the blocks of a backbone before block `cut`.
+    """Split the blocks of a backbone before the block `cut`.
+
+    Args:
+        backbone: the backbone; both parts share its weights.
+        cut: name of a block, or `classifier`.
 
     Returns:
-        frozen: the blocks before the cut, sharing weights with the backbone.
+        frozen: the blocks before the cut.
         adaptive: the blocks from the cut up; empty for the cut `classifier`.
 
     Raises:
-        CutError: there is no such block, it is the first one, or the name lies inside a block.
+        CutError: the block is unknown, is the first one, or the name lies inside a block.
     """
     names = backbone.block_names
     if cut not in legal_cuts(backbone):
@@ -88,7 +89,7 @@ def split(backbone: Backbone, cut: str) -> tuple[nn.Sequential, nn.Sequential]:
 
 
 def levels_of(backbone: Backbone, cut: str) -> tuple[Level, ...]:
-    """Return the levels above a cut, the classifier's input last (its cost: one output)."""
+    """Return the levels above a cut. The last one, `classifier`, counts the cost of one class."""
     macs, shapes = block_costs(backbone)
     _, adaptive = split(backbone, cut)
     levels = [
@@ -105,14 +106,14 @@ def levels_of(backbone: Backbone, cut: str) -> tuple[Level, ...]:
 
 
 def block_costs(backbone: Backbone) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
-    """Count one forward pass.
+    """Measure the cost of one forward pass.
 
     Returns:
         macs: multiply-adds by block.
-        shapes: shape of each block's input, and of the classifier's under that name.
+        shapes: shape of the input of each block, and of the input of `classifier`.
 
     Raises:
-        BackboneError: a block returns something other than one tensor, or the last no feature.
+        BackboneError: a block does not return one tensor, or the last one not a vector.
     """
     macs: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
@@ -126,20 +127,21 @@ def block_costs(backbone: Backbone) -> tuple[dict[str, int], dict[str, tuple[int
                 x = block(x)
             if not isinstance(x, torch.Tensor):
                 raise BackboneError(
-                    f"block {name!r} of {backbone.name} returns {type(x).__name__}; "
+                    f"block {name!r} of {backbone.name} returns a {type(x).__name__}; "
                     "a block must return one tensor"
                 )
             macs[name] = counter.get_total_flops() // 2
     if x.ndim != 2:
         raise BackboneError(
-            f"{backbone.name} ends in shape {tuple(x.shape)}; its last block must return (B, D)"
+            f"the last block of {backbone.name} returns shape {tuple(x.shape)}; it must return "
+            "(B, D)"
         )
     shapes[CLASSIFIER] = tuple(x.shape[1:])
     return macs, shapes
 
 
 def saved_bytes(adaptive: nn.Sequential, latent_shape: tuple[int, ...]) -> int:
-    """Count the bytes that autograd keeps for one sample's backward pass, weights excluded."""
+    """Return the bytes that autograd keeps for one sample's backward pass, without weights."""
     kept: dict[int, int] = {}
     own = {p.untyped_storage().data_ptr() for p in adaptive.parameters()}
 
@@ -157,6 +159,7 @@ def saved_bytes(adaptive: nn.Sequential, latent_shape: tuple[int, ...]) -> int:
 
 
 def _explain(backbone: Backbone, cut: str) -> str:
+    """Return why a cut is illegal, and the nearest legal ones."""
     names = backbone.block_names
     block = cut.split(".")[0]
     if cut == names[0]:
@@ -166,20 +169,19 @@ def _explain(backbone: Backbone, cut: str) -> str:
         after = (*names, CLASSIFIER)[names.index(block) + 1]
         near = [repr(name) for name in (block, after) if name in legal]
         return (
-            f"{cut!r} lies inside a block of {backbone.name}, where more than one tensor may "
-            "cross; "
-            f"the nearest legal cuts are {' and '.join(near)}"
+            f"{cut!r} lies inside a block of {backbone.name}, where several tensors may cross the "
+            f"cut; the nearest legal cuts are {' and '.join(near)}"
         )
     near_names = difflib.get_close_matches(cut, legal_cuts(backbone), n=2)
     hint = f"did you mean {' or '.join(map(repr, near_names))}? " if near_names else ""
     return (
-        f"no block {cut[:60]!r} in {backbone.name}; {hint}legal cuts are "
-        f"{', '.join(legal_cuts(backbone))}; `plr-edge export --list-cuts` shows what each costs"
+        f"{backbone.name} has no block {cut[:60]!r}; {hint}legal cuts are "
+        f"{', '.join(legal_cuts(backbone))}; `plr-edge export --list-cuts` lists their costs"
     )
 
 
 def default_cut(backbone: Backbone) -> str:
-    """Return the cut used when none is named: after five sixths of the blocks.
+    """Return the default cut, which lies after five sixths of the blocks.
 
     For MobileNetV2 this is `block14`, where a latent is smallest (160x4x4 at 128 pixels).
     """

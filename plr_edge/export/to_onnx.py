@@ -1,6 +1,6 @@
-"""Modules to ONNX bytes: opset 18, IR 10, named batch axis, no trace of the exporting machine.
+"""Converting modules to ONNX bytes: opset 18, IR 10, dynamic batch axis.
 
-Knows torch and onnx; writes no file.
+The bytes hold no paths, names or versions of the exporting machine.
 """
 
 from __future__ import annotations
@@ -24,40 +24,43 @@ from plr_edge.export.split import block_costs, split
 from plr_edge.replay.latent_codec import pool_matrix
 
 OPSET = 18  # read by TensorRT 8.6 to 11 and by ONNX Runtime from 1.14
-_LATENT_TAP = 1024  # most values of the latent that the fast classifier reads
+_MAX_LATENT_TAP = 1024  # values of the pooled latent that the fast classifier reads
 IR_VERSION = 10  # ONNX Runtime for Python 3.10 refuses 12 and above
 
 
 class FrozenPart(nn.Module):
-    """The frozen blocks, and pooled copies of some of their outputs beside the latent."""
+    """The frozen blocks, which return the latent and the taps.
+
+    Taps are intermediate features: pooled outputs of some blocks, concatenated.
+    """
 
     def __init__(self, backbone: Backbone, cut: str, *, static_feature: bool = False) -> None:
-        """Keep those taps of `backbone` that lie before the cut, and add one of the latent.
+        """Keep the taps of `backbone` that lie before the cut, and add the pooled latent.
 
         Args:
-            backbone: what is split.
-            cut: its first adaptive block.
-            static_feature: also tap the feature of the whole network as it is exported, which a
-                second copy of the adaptive part computes and which never moves.
+            backbone: the network to split.
+            cut: name of the first adaptive block.
+            static_feature: also tap the feature of the network as exported. A second, frozen copy
+                of the adaptive part computes it.
         """
         super().__init__()
         self.blocks, rest = split(backbone, cut)
         self.rest = copy.deepcopy(rest) if static_feature else None
-        self.taps_width = 0  # told when it is exported
+        self.taps_width = 0  # set when it is exported
         names = [name for name, _ in self.blocks.named_children()]
-        shapes = list(block_costs(backbone)[1].values())[1:]  # of each block's output
+        shapes = list(block_costs(backbone)[1].values())[1:]  # output of each block
         self.taps = {name: grid for name, grid in backbone.taps if name in names}
         for name, shape in zip(names, shapes, strict=False):
             if name == names[-1]:
                 self.taps.setdefault(name, _latent_grid(shape))
             if name in self.taps and len(shape) == 3:
                 grid, (_, rows, columns) = self.taps[name], shape
-                # one product for both directions: a fifth of the time of one after the other
+                # one product for both axes takes a fifth of the time of two
                 cells = np.kron(pool_matrix(rows, grid), pool_matrix(columns, grid))
                 self.register_buffer(f"cells_{name}", torch.from_numpy(cells.T.copy()))
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Map images (B, 3, H, W) to latents and taps (B, T)."""
+        """Map images (B, 3, H, W) to latents (B, C, H', W') and taps (B, T)."""
         taps = []
         for name, block in self.blocks.named_children():
             x = block(x)
@@ -74,10 +77,12 @@ class FrozenPart(nn.Module):
 
 
 def _latent_grid(shape: tuple[int, ...]) -> int:
-    """Return the finest grid to pool a latent to that leaves few enough values."""
+    """Return the finest pooling grid that keeps a latent within `_MAX_LATENT_TAP`."""
     if len(shape) == 1:
         return 1
-    fitting = [grid for grid in (4, 2) if shape[0] * grid**2 <= _LATENT_TAP and grid <= shape[1]]
+    fitting = [
+        grid for grid in (4, 2) if shape[0] * grid**2 <= _MAX_LATENT_TAP and grid <= shape[1]
+    ]
     return fitting[0] if fitting else 1
 
 
@@ -87,16 +92,16 @@ def module_to_onnx(
     """Export a module with a dynamic batch axis.
 
     Args:
-        module: in eval mode.
-        example: (1, ...) float32.
-        input_name: of the graph's input.
-        output_names: of the graph's outputs.
+        module: the module, in eval mode.
+        example: (1, ...) float32 input.
+        input_name: name of the graph's input.
+        output_names: names of the graph's outputs.
 
     Returns:
-        The serialised model, equal for equal weights, code and library versions.
+        The serialised model. It is the same for the same weights, code and library versions.
 
     Raises:
-        BundleError: the exporter fails, or writes another opset than asked for.
+        BundleError: the exporter fails, or writes another opset.
     """
     try:
         model = _exported(module, example, input_name, output_names)
@@ -107,7 +112,9 @@ def module_to_onnx(
     _strip(model)
     opsets = {opset.domain: opset.version for opset in model.opset_import}
     if opsets.get("") != OPSET:
-        raise BundleError(f"the exporter wrote opset {opsets.get('')}, not {OPSET}; update torch")
+        raise BundleError(
+            f"the exporter wrote opset {opsets.get('')}; {OPSET} is needed; update torch"
+        )
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
 
@@ -132,7 +139,7 @@ def _exported(
             assert program is not None
             return program.model_proto
         buffer = io.BytesIO()
-        torch.onnx.export(  # Jetson's torch 2.3 to 2.5: the older exporter
+        torch.onnx.export(  # torch 2.3 to 2.5, as on Jetsons: the older exporter
             module,
             (example,),
             buffer,  # type: ignore[arg-type]
@@ -147,14 +154,18 @@ def _exported(
 def weight_slots(
     model: bytes, weights: Mapping[str, np.ndarray]
 ) -> dict[str, tuple[int, list[int]]]:
-    """Find where each weight lies in a serialised model.
+    """Locate each weight in a serialised model.
+
+    Args:
+        model: the serialised model.
+        weights: float32 arrays by state_dict name.
 
     Returns:
-        (byte offset, shape) by state_dict name.
+        Byte offset and shape of each weight, by name.
 
     Raises:
-        BundleError: the exporter renamed, folded or moved a weight, so that the model cannot serve
-            as a template.
+        BundleError: the exporter renamed, folded or merged a weight, so the model cannot be a
+            template.
     """
     graph = onnx.load_from_string(model).graph
     initializers = {tensor.name: tensor for tensor in graph.initializer}
@@ -163,13 +174,13 @@ def weight_slots(
         tensor = initializers.get(name)
         if tensor is None or not np.array_equal(numpy_helper.to_array(tensor), array):
             raise BundleError(
-                f"weight {name!r} did not survive the ONNX exporter under its own name; "
+                f"the ONNX exporter did not keep weight {name!r} under its name; "
                 "rewrite that layer with nn.Conv2d or nn.Linear, or cut after it"
             )
         raw = tensor.raw_data
         offset = model.find(raw) if raw else -1
         if offset < 0 or model.find(raw, offset + 1) >= 0:
-            raise BundleError(f"weight {name!r} cannot be located in adaptive.onnx")
+            raise BundleError(f"weight {name!r} cannot be located in adaptive.onnx; cut after it")
         slots[name] = (offset, list(array.shape))
     return slots
 
@@ -184,14 +195,14 @@ def _strip(model: onnx.ModelProto) -> None:
     del graph.metadata_props[:]
     for item in [*graph.node, *graph.initializer, *graph.value_info, *graph.input, *graph.output]:
         item.doc_string = ""
-        with contextlib.suppress(AttributeError):  # not every onnx release has it on every message
+        with contextlib.suppress(AttributeError):  # depends on the onnx release
             del item.metadata_props[:]
     del graph.value_info[:]
 
 
 @contextlib.contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep the exporter's progress and warnings off the terminal."""
+    """Silence the progress and the warnings of the exporter."""
     loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
     before = [logger.level for logger in loggers]
     for logger in loggers:

@@ -1,1 +1,1 @@
-"""Rehearsal from a generator instead of stored latents, as in the paper. Torch only."""
+"""Rehearsal from a generator instead of stored latents, as in the paper. Needs torch."""

@@ -18,39 +18,44 @@ _CHOICES = {
 
 @dataclass(frozen=True, kw_only=True)
 class GenerativeConfig:
-    """How to rehearse from a generator.
+    """How to rehearse from a generator. The defaults are the form of the paper's authors.
 
     Attributes:
         hidden: widths of the hidden layers of the classifier; the decoder mirrors them.
-        z_width: of the generator's code.
-        schedule: a name, or shares separated by commas.
-        form: `slices` divides each replay batch over the levels (the paper); `steps` draws one
-            level for each step, at which new data enters too.
-        truncate: decode only to the level needed; the authors decode to level 1 for every sample.
-        same_level_targets: the previous classifier answers at the level of entry; the authors
-            answer at level 1 for every sample.
-        recompute: generate at level 1 and run the blocks below the entry forward, instead of
-            entering what the previous generator takes for features of that level.
-        generator: `vae`, or `gaussian`: class means and a shared covariance, with `recompute`.
-        generator_every: steps from one training step of the generator to the next.
-        generator_levels: `all`, or `drawn`: with feedback and steps, train the stages from the
-            drawn level up only.
+        z_width: length of the generator's code.
+        schedule: name of a schedule, or comma-separated shares.
+        form: `slices` divides each replay batch over the levels, as in the paper. `steps` draws
+            one level per step, at which new data enters too.
+        truncate: decode only down to the level needed. The authors decode every sample to level 1.
+        same_level_targets: the previous classifier answers at the level of entry. The authors let
+            it answer at level 1.
+        recompute: generate at level 1 and run the blocks below the level of entry, instead of
+            entering the features that the generator decodes for that level.
+        generator: `vae`; or `gaussian`, class means and a shared covariance, with `recompute`.
+        generator_every: steps between training steps of the generator.
+        generator_levels: `all`; or `drawn`, which trains only the stages from the drawn level up
+            and needs `feedback` and the form `steps`.
         feedback: classifier and encoder share the trunk (replay through feedback).
-        gated_share: of the decoder's hidden units that each class switches off.
-        conditional_prior: one mode of the prior a class.
-        fitted_modes: the modes follow the moments of their class's codes, instead of gradients.
-        residual: samples carry noise of the covariance that the decoder leaves unexplained.
-        targets: of what is rehearsed: `distilled`, the previous classifier's answers at a
-            temperature; `labels`, the class it answers; `classes`, the class that was asked for,
-            which needs no pass of the previous classifier.
-        unbias: `none`; `gradient` weighs the rehearsal gradient of block l by 1 / u_l; `rate`
-            multiplies the learning rate of block l by u_l, and `inverse rate` divides it by u_l.
-        level_order: of the levels of entry in the form `steps`: `random`, or `ascending` within an
-            experience, which leaves blocks still once all above them are being trained.
+        gated_share: share of the decoder's hidden units that each class switches off, 0..1.
+        conditional_prior: one mode of the prior per class.
+        fitted_modes: modes follow the moments of their class's codes instead of gradients.
+        residual: samples carry noise with the covariance that the decoder leaves unexplained.
+        targets: targets of generated samples. `distilled`: the previous classifier's answers at a
+            temperature. `labels`: the class that it answers. `classes`: the class that was
+            requested, which needs no pass through the previous classifier.
+        unbias: `none`. `gradient`: divide the rehearsal gradient of block l by u_l. `rate`:
+            multiply the learning rate of block l by u_l. `inverse rate`: divide it by u_l.
+        level_order: order of the levels of entry in the form `steps`. `random`; or `ascending`
+            within an experience, so that a block rests once only blocks above it are trained.
         batch: new samples in a step.
         rehearsed: generated samples in a step.
-        lr: of Adam.
-        seed: of everything random.
+        lr: learning rate of Adam.
+        temperature: temperature of the distillation.
+        kl_weight: weight of the KL divergence in the generator's loss.
+        seed: random seed.
+
+    Raises:
+        ConfigError: a choice is unknown, or two settings exclude each other.
     """
 
     hidden: tuple[int, ...] = (2000, 2000)

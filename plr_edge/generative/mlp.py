@@ -1,4 +1,4 @@
-"""MlpClassifier: fully connected blocks and a last layer that classes are added to. Torch only."""
+"""MlpClassifier: fully connected blocks, and an output layer that classes can be added to."""
 
 from __future__ import annotations
 
@@ -11,42 +11,68 @@ from torch.nn import functional
 
 
 class MlpClassifier(nn.Module):
-    """Fully connected blocks with ReLU, and a last one to which classes are added."""
+    """Fully connected blocks with ReLU, and an output layer that classes can be added to.
+
+    Attributes:
+        blocks: block i maps level i (n, widths[i]) to level i + 1.
+        weights: rows of the output layer, one (k, D) parameter per call of `grow`.
+        biases: likewise (k,).
+    """
 
     def __init__(self, widths: Sequence[int]) -> None:
+        """Start without classes.
+
+        Args:
+            widths: width of the latent and of each hidden layer.
+        """
         super().__init__()
         self.blocks = nn.ModuleList(
             nn.Sequential(nn.Linear(a, b), nn.ReLU()) for a, b in pairwise(widths)
         )
-        self.rows, self.biases = nn.ParameterList(), nn.ParameterList()
-        self.width = widths[-1]
+        self.weights, self.biases = nn.ParameterList(), nn.ParameterList()
+        self.widths = tuple(widths)
 
     @property
     def n_classes(self) -> int:
-        """Classes that have a row."""
+        """Number of classes in the output layer."""
         return sum(len(bias) for bias in self.biases)
 
     def grow(self, n_classes: int) -> list[nn.Parameter]:
-        """Add rows until there are `n_classes`; returns the new parameters."""
+        """Add classes until there are `n_classes`; return the new parameters."""
         missing = n_classes - self.n_classes
         if missing <= 0:
             return []
-        layer = nn.Linear(self.width, missing)
-        self.rows.append(layer.weight)
+        layer = nn.Linear(self.widths[-1], missing)
+        self.weights.append(layer.weight)
         self.biases.append(layer.bias)
-        return [self.rows[-1], self.biases[-1]]
+        return [self.weights[-1], self.biases[-1]]
 
     def features(self, x: torch.Tensor, start: int = 0) -> list[torch.Tensor]:
-        """Return the inputs (n, D) of levels `start` .. L, given that of `start`."""
+        """Return the inputs (n, D) of all levels from `start` up, given x at level `start`."""
         features = [x]
         for block in list(self.blocks)[start:]:
             features.append(block(features[-1]))
         return features
 
     def logits(self, deepest: torch.Tensor) -> torch.Tensor:
-        """Return (n, K) logits for the deepest feature."""
-        return functional.linear(deepest, torch.cat(list(self.rows)), torch.cat(list(self.biases)))
+        """Return logits (n, K) for the deepest feature (n, D)."""
+        weight, bias = torch.cat(list(self.weights)), torch.cat(list(self.biases))
+        return functional.linear(deepest, weight, bias)
 
     def forward(self, x: torch.Tensor, level: int = 0) -> torch.Tensor:
-        """Return (n, K) logits for features of a level."""
+        """Return logits (n, K) for features x of a level."""
         return self.logits(self.features(x, level)[-1])
+
+    def block_macs(self, level: int) -> int:
+        """Return the multiply-adds of the block at a level for one sample."""
+        if level < len(self.blocks):
+            return self.widths[level] * self.widths[level + 1]
+        return self.widths[-1] * self.n_classes
+
+    def macs_from(self, level: int) -> int:
+        """Return the multiply-adds of one sample's forward pass from a level up."""
+        return sum(self.block_macs(i) for i in range(level, len(self.blocks) + 1))
+
+    def macs_below(self, level: int) -> int:
+        """Return the multiply-adds of one sample's forward pass up to a level."""
+        return sum(self.block_macs(i) for i in range(level))

@@ -1,6 +1,6 @@
-"""Meters: power rails, memory and time of a process, temperatures, facts about the machine.
+"""Meters: power rails, memory and CPU time of a process, temperatures, and the machine itself.
 
-A registry of finders; a new meter is a file and a line here.
+`METERS` maps names to functions that look for a power meter; add a new one there.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ __all__ = [
     "read_temperatures_c",
 ]
 
-# each returns a meter, or one line that says why there is none
+# each function returns a meter, or one line that says why there is none
 METERS: dict[str, Callable[[Path], PowerMeter | str]] = {
     "ina3221": find_ina3221,
     "rapl": find_rapl,
@@ -48,7 +48,15 @@ METERS: dict[str, Callable[[Path], PowerMeter | str]] = {
 
 
 def find_power_meters(sysfs: Path = Path("/sys")) -> tuple[list[PowerMeter], list[str]]:
-    """Return the meters that work here, and one line for each kind that does not."""
+    """Return the power meters of this machine.
+
+    Args:
+        sysfs: where /sys is.
+
+    Returns:
+        meters: the meters that work here.
+        reasons: one line for each kind that does not.
+    """
     found = [find(sysfs) for find in METERS.values()]
     meters = [meter for meter in found if isinstance(meter, PowerMeter)]
     return meters, [reason for reason in found if isinstance(reason, str)]

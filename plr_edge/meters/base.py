@@ -1,6 +1,6 @@
-"""What a power meter is: rails read between `start()` and `stop()`, and one reading of energy.
+"""PowerMeter: measures the energy of power rails between `start()` and `stop()`.
 
-A rail that cannot be read is absent from the reading, never zero. This module knows no sensor.
+A rail that cannot be read is absent from the reading, never zero. The sensors are in other modules.
 """
 
 from __future__ import annotations
@@ -12,38 +12,47 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 
-Clock = Callable[[], int]  # nanoseconds that never go back
+Clock = Callable[[], int]  # returns monotonic nanoseconds
 
 
 @dataclass(frozen=True, kw_only=True)
 class EnergyReading:
-    """The energy that one meter saw between `start()` and `stop()`."""
+    """The energy that one meter measured between `start()` and `stop()`.
 
-    source: str  # name of the meter
-    seconds: float  # from the first sample to the last
+    Attributes:
+        source: name of the meter.
+        seconds: time from the first sample to the last.
+        samples: number of samples.
+        rails_mj: energy of each rail in millijoules; only rails that were read throughout.
+        total_mj: energy of the total; None if a rail of the total was not read throughout.
+        notes: what a reader of the figures should know, one line each.
+    """
+
+    source: str
+    seconds: float
     samples: int
-    rails_mj: dict[str, float]  # only the rails that were read throughout
-    total_mj: float | None  # None where no rail, or not every rail, of the total was read
+    rails_mj: dict[str, float]
+    total_mj: float | None
     notes: tuple[str, ...] = ()
 
     @property
     def mean_w(self) -> float | None:
-        """Mean power of the total in watts; None where there is no total or no time passed."""
+        """Mean power of the total in watts; None if there is no total or no time has passed."""
         if self.total_mj is None or self.seconds <= 0:
             return None
         return self.total_mj / 1000 / self.seconds
 
 
 class PowerMeter(ABC):
-    """Rails sampled by a background thread, or by hand where `interval_s` is None.
+    """Power rails, sampled by a background thread or by calls of `sample()`.
 
     Args:
-        name: what the reading gives as its source.
+        name: name of the meter; the `source` of its readings.
         rails: every rail that the meter can read.
-        total_rails: the rails that add up to the total; empty where nothing does.
-        interval_s: time between samples; None starts no thread, and `sample()` is called by hand.
-        clock_ns: the clock, which tests replace.
-        notes: what a reader of the figures has to know.
+        total_rails: the rails that add up to the total; empty if none do.
+        interval_s: time between samples. None starts no thread; call `sample()` instead.
+        clock_ns: monotonic clock in nanoseconds; tests replace it.
+        notes: what a reader of the figures should know, one line each.
     """
 
     def __init__(
@@ -62,7 +71,7 @@ class PowerMeter(ABC):
         self.notes = tuple(notes)
         self.interval_s = interval_s
         self.clock_ns = clock_ns
-        self.reading: EnergyReading | None = None  # of the last `stop()`
+        self.reading: EnergyReading | None = None  # result of the last `stop()`
         self._lock = threading.Lock()
         self._stopping = threading.Event()
         self._thread: threading.Thread | None = None
@@ -70,23 +79,23 @@ class PowerMeter(ABC):
 
     @property
     def has_total(self) -> bool:
-        """Whether there are rails that add up to a total, and all of them can be read."""
+        """Whether there is a total, and all of its rails can be read."""
         return bool(self.total_rails) and set(self.total_rails) <= set(self.rails)
 
     @abstractmethod
     def _reset(self) -> None:
-        """Forget the measurement before."""
+        """Clear the previous measurement."""
 
     @abstractmethod
     def _take(self, now_ns: int) -> None:
-        """Read every rail once and add it up."""
+        """Read every rail once and accumulate it."""
 
     @abstractmethod
     def _energies_mj(self) -> tuple[dict[str, float], list[str]]:
-        """Return the rails that were read throughout, and a note on every other."""
+        """Return the energy of the rails that were read throughout, and a note on every other."""
 
     def start(self) -> None:
-        """Begin a measurement with a first sample."""
+        """Start a measurement and take the first sample."""
         assert not self._running, f"meter {self.name} is already running"
         self._reset()
         self._samples, self._first_ns, self._last_ns, self._longest_ns = 0, 0, 0, 0
@@ -103,7 +112,7 @@ class PowerMeter(ABC):
             self.sample()
 
     def sample(self) -> None:
-        """Read every rail once; the background thread does the same."""
+        """Take one sample; the background thread calls this too."""
         with self._lock:
             now_ns = self.clock_ns()
             if self._samples == 0:
@@ -115,7 +124,7 @@ class PowerMeter(ABC):
             self._samples += 1
 
     def stop(self) -> EnergyReading:
-        """End the measurement with a last sample, and return what it saw."""
+        """Take the last sample, end the measurement, and return the reading."""
         assert self._running, f"meter {self.name} was not started"
         if self._thread is not None:
             self._stopping.set()
@@ -140,7 +149,7 @@ class PowerMeter(ABC):
         return sum(rails_mj[rail] for rail in self.total_rails)
 
     def _gap_notes(self) -> list[str]:
-        """Say so where a busy machine kept the thread from sampling in time."""
+        """Return a note if a busy machine kept the thread from sampling in time."""
         if self.interval_s is None or self._longest_ns <= 10e9 * self.interval_s:
             return []
         return [f"longest gap between samples {self._longest_ns / 1e9:.2f} s"]

@@ -1,6 +1,6 @@
-"""Describe the machine under every report: processor, memory, board, release and power mode.
+"""Describes the machine for reports: processor, memory, board, release and power mode.
 
-Reads only, and never changes a mode. What is not known is absent.
+Only reads, and never changes a mode. Unknown values are absent.
 """
 
 from __future__ import annotations
@@ -13,19 +13,23 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from plr_edge.meters._files import read_int, read_text
+from plr_edge.files import read_int, read_text
 from plr_edge.meters.gpu import read_gpu
 
 NVPMODEL_TIMEOUT_S = 2.0
-ALARMING = ("ina3221", "rpi_volt")  # chips of desktops have alarms that nobody connected
+ALARMING = ("ina3221", "rpi_volt")  # desktop chips have unconnected alarm inputs
 
 
 def describe_machine(root: Path = Path("/")) -> dict[str, str | int]:
-    """Return what is known of: arch, python, cpu_model, n_cores, memory_bytes, board_model,
-    l4t_release, power_mode, cpu_governor, clocks, gpu_freq_hz, fan_pwm, fan_profile, throttled_by.
+    """Return what is known about this machine.
 
     Args:
-        root: where /proc, /sys, /etc and /var lie; nvpmodel is asked only below the real root.
+        root: folder that contains /proc, /sys, /etc and /var. nvpmodel runs only for the real root.
+
+    Returns:
+        Known values by name: arch, python, cpu_model, n_cores, memory_bytes, board_model,
+        l4t_release, power_mode, cpu_governor, clocks, gpu_freq_hz, fan_pwm, fan_profile and
+        throttled_by.
     """
     readers: dict[str, Callable[[Path], str | int | None]] = {
         "cpu_model": _cpu_model,
@@ -42,15 +46,15 @@ def describe_machine(root: Path = Path("/")) -> dict[str, str | int]:
         "throttled_by": _throttled_by,
     }
     # platform.processor() is empty on many Linux builds
-    facts: dict[str, str | int] = {
+    machine: dict[str, str | int] = {
         "arch": platform.machine(),
         "python": platform.python_version(),
     }
     for key, reader in readers.items():
         value = reader(root)
         if value is not None and value != "":
-            facts[key] = value
-    return facts
+            machine[key] = value
+    return machine
 
 
 def _cpu_model(root: Path) -> str | None:
@@ -80,18 +84,18 @@ def l4t_release(root: Path) -> str | None:
 
 
 def _cpu_governor(root: Path) -> str | None:
-    """Return the governor of the cores, all of them where they differ."""
+    """Return the frequency governor of the cores; all of them if they differ."""
     cpus = root / "sys/devices/system/cpu"
     texts = [read_text(path) for path in cpus.glob("cpu[0-9]*/cpufreq/scaling_governor")]
     return ", ".join(sorted({text for text in texts if text})) or None
 
 
 def _power_mode(root: Path) -> str | None:
-    """Ask `nvpmodel -q`; where it wants root, or is not there, read what it left behind."""
-    return (_asked_power_mode() if root == Path("/") else None) or _kept_power_mode(root)
+    """Return the power mode from `nvpmodel -q`, or from its state file if that fails."""
+    return (_reported_power_mode() if root == Path("/") else None) or _saved_power_mode(root)
 
 
-def _asked_power_mode() -> str | None:
+def _reported_power_mode() -> str | None:
     command = shutil.which("nvpmodel", path=f"{os.environ.get('PATH', '')}:/usr/sbin")
     if command is None:
         return None
@@ -108,21 +112,21 @@ def _asked_power_mode() -> str | None:
     return parse_nvpmodel(result.stdout) if result.returncode == 0 else None
 
 
-def _kept_power_mode(root: Path) -> str | None:
-    """Return the name of the mode whose number stands in nvpmodel's state."""
+def _saved_power_mode(root: Path) -> str | None:
+    """Return the name of the mode in the state file of nvpmodel."""
     number = re.search(r"pmode:(\d+)", read_text(root / "var/lib/nvpmodel/status") or "")
     return power_modes(root).get(int(number[1])) if number else None
 
 
 def power_modes(root: Path = Path("/")) -> dict[int, str]:
-    """Return the names of nvpmodel's modes by their number; empty where there are none."""
+    """Return the names of the modes of nvpmodel by their number; empty if there are none."""
     conf = read_text(root / "etc/nvpmodel.conf") or ""
     modes = re.findall(r"POWER_MODEL\s+ID=(\d+)\s+NAME=(?:MODE_)?(\S+)", conf)
     return {int(number): name for number, name in modes}
 
 
 def _clocks(root: Path) -> str | None:
-    """Say whether the clocks are held, as `jetson_clocks` does: lowest and highest are the same."""
+    """Return `held` if the clocks are fixed, as by `jetson_clocks`, or `free`; None if unknown."""
     cpus = root / "sys/devices/system/cpu"
     limits = [
         (read_int(folder / "scaling_min_freq"), read_int(folder / "scaling_max_freq"))
@@ -137,7 +141,7 @@ def _clocks(root: Path) -> str | None:
 
 
 def _fan_pwm(root: Path) -> int | None:
-    """Return how hard the fan is driven, 0..255."""
+    """Return the duty of the fan, 0..255."""
     for chip in sorted((root / "sys/class/hwmon").glob("*")):
         if (read_text(chip / "name") or "") in ("pwmfan", "tegra_pwmfan"):
             return read_int(chip / "pwm1")
@@ -151,7 +155,7 @@ def _fan_profile(root: Path) -> str | None:
 
 
 def _throttled_by(root: Path) -> str | None:
-    """Name what lowers the clocks now: cooling devices that act, and alarms of the rails."""
+    """Return what currently lowers the clocks: active cooling devices and alarms of the rails."""
     acting = []
     for device in sorted((root / "sys/class/thermal").glob("cooling_device*")):
         kind = read_text(device / "type") or device.name

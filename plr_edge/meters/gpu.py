@@ -1,4 +1,4 @@
-"""Load and clocks of a Jetson's GPU, from devfreq; needs no privilege."""
+"""Load and clocks of a Jetson's GPU from devfreq. Needs no privileges."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from plr_edge.meters._files import read_int
+from plr_edge.files import read_int
 
 # 57000000.gpu: Nano, 17000000.gv11b: Xavier, 17000000.ga10b and .gpu: Orin, gpu-gpc-0: Thor
 _GPU = re.compile(r"[0-9a-f]+\.(gpu|gp10b|gv11b|ga10b)|gpu-gpc-\d+")
@@ -14,13 +14,13 @@ _GPU = re.compile(r"[0-9a-f]+\.(gpu|gp10b|gv11b|ga10b)|gpu-gpc-\d+")
 
 @dataclass(frozen=True, kw_only=True)
 class GpuState:
-    """What devfreq says of the GPU; None is absent.
+    """State of the GPU as reported by devfreq; None is unknown.
 
     Attributes:
-        load_share: of the time it was busy, 0..1.
-        freq_hz: of its clock now.
-        min_freq_hz: that the clock may go down to.
-        max_freq_hz: that the clock may go up to.
+        load_share: share of the time that it was busy, 0..1.
+        freq_hz: current clock.
+        min_freq_hz: lowest clock allowed.
+        max_freq_hz: highest clock allowed.
     """
 
     load_share: float | None
@@ -30,7 +30,7 @@ class GpuState:
 
 
 def read_gpu(sysfs: Path = Path("/sys")) -> GpuState | None:
-    """Return the state of the first GPU in devfreq; None where there is none."""
+    """Return the state of the first GPU in devfreq; None if there is none."""
     for folder in sorted((sysfs / "class" / "devfreq").glob("*")):
         if _GPU.fullmatch(folder.name):
             load_permille = read_int(folder / "device" / "load")

@@ -1,4 +1,4 @@
-"""Gross, idle and net energy: what a piece of work took beyond what the machine takes anyway."""
+"""Net energy: what a piece of work took beyond the idle consumption of the machine."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ IDLE_S = 5.0
 
 @dataclass(frozen=True, kw_only=True)
 class NetEnergy:
-    """The energy of a piece of work, three ways; the samples say how well each is known.
+    """Gross, idle and net energy of a piece of work; the sample counts tell how reliable they are.
 
     Attributes:
         source: name of the meter.
-        gross_mj: all that the meter saw during the work.
-        idle_mj: what it would have seen in the same time without the work.
-        net_mj: gross less idle; may fall below 0 where the work is lost in the noise.
-        seconds: of the work.
-        samples: taken during the work.
-        idle_w: mean power before the work.
-        idle_seconds: for which the machine was left alone.
-        idle_samples: taken meanwhile.
+        gross_mj: energy measured during the work, in millijoules.
+        idle_mj: energy that the idle machine would have taken in the same time.
+        net_mj: gross minus idle; may be negative if the work is within the noise.
+        seconds: duration of the work.
+        samples: number of samples during the work.
+        idle_w: mean power in watts before the work.
+        idle_seconds: duration of the idle measurement.
+        idle_samples: number of samples during the idle measurement.
     """
 
     source: str
@@ -43,12 +43,12 @@ def measure_idle(
     seconds: float = IDLE_S,
     sleep: Callable[[float], object] = time.sleep,
 ) -> dict[str, EnergyReading]:
-    """Do nothing for a while, and return what each meter saw, by its name.
+    """Measure the idle machine, and return the reading of each meter by its name.
 
     Args:
-        meters: that are not running.
-        seconds: long enough for some hundred samples.
-        sleep: which tests replace.
+        meters: meters that are not running.
+        seconds: duration; long enough for some hundred samples.
+        sleep: waits for a number of seconds; tests replace it.
     """
     for meter in meters:
         meter.start()
@@ -57,13 +57,15 @@ def measure_idle(
 
 
 def net_energy(work: EnergyReading, idle: EnergyReading) -> NetEnergy | None:
-    """Subtract the idle baseline from a reading; None where either has no total.
+    """Subtract the idle baseline from a reading; None if either has no total.
 
     Args:
-        work: read during the work.
-        idle: of the same meter, from `measure_idle` before it.
+        work: reading during the work.
+        idle: reading of the same meter, from `measure_idle` before the work.
     """
-    assert work.source == idle.source, f"{work.source} measured the work, {idle.source} the rest"
+    assert work.source == idle.source, (
+        f"{work.source} measured the work, {idle.source} the idle machine"
+    )
     if work.total_mj is None or idle.mean_w is None:
         return None
     idle_mj = idle.mean_w * 1000 * work.seconds

@@ -1,7 +1,7 @@
-"""Energy of NVIDIA GPUs through NVML, where it answers.
+"""Energy of NVIDIA GPUs through NVML.
 
-On a Jetson NVML starts and finds a device, yet answers NOT_SUPPORTED to every call for power or
-energy (JetPack 6 and 7). Each metric is therefore tried before it is believed.
+On a Jetson, NVML starts and finds a device, but returns NOT_SUPPORTED for power and energy (JetPack
+6 and 7). Each metric is therefore tried before it is used.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 from plr_edge.meters.base import Clock, PowerMeter
 from plr_edge.meters.sampling import COUNT_EVERY_S, SAMPLE_EVERY_S, CountingMeter, IntegratingMeter
 
-NOTE = "GPU boards only, not the machine"
+NOTE = "graphics cards only, not the machine"
 
 
 def _load() -> Any | str:
@@ -29,7 +29,7 @@ def _load() -> Any | str:
 def _answers(
     nvml: Any, handles: dict[str, Any], call: Callable[[Any], int]
 ) -> tuple[dict[str, float], str]:
-    """Ask every GPU; return those that answer, and the last error."""
+    """Return the value of each GPU that supports a call, and the last error."""
     values: dict[str, float] = {}
     error_text = ""
     for rail, handle in handles.items():
@@ -41,7 +41,7 @@ def _answers(
 
 
 def _handles(nvml: Any) -> dict[str, Any] | str:
-    """Return the GPUs as `gpu0`, `gpu1`, ..., or why there are none."""
+    """Return the handles of the GPUs by name (`gpu0`, `gpu1`, ...), or why there are none."""
     try:
         nvml.nvmlInit()
         n_gpus = nvml.nvmlDeviceGetCount()
@@ -61,10 +61,10 @@ def find_nvml(
     """Return the meter, or one line that says why there is none.
 
     Args:
-        sysfs: not used; every finder takes it.
-        nvml: stands in for the module of nvidia-ml-py.
-        threaded: sample in the background, as often as suits the metric.
-        clock_ns: the clock, which tests replace.
+        sysfs: ignored; every function in `METERS` takes it.
+        nvml: replaces the module of nvidia-ml-py in tests.
+        threaded: sample in a background thread, at an interval that suits the metric.
+        clock_ns: monotonic clock in nanoseconds; tests replace it.
     """
     nvml = _load() if nvml is None else nvml
     if isinstance(nvml, str):
@@ -77,19 +77,19 @@ def find_nvml(
         (nvml.nvmlDeviceGetPowerUsage, IntegratingMeter, SAMPLE_EVERY_S),  # mW
     ]
     probes = [_answers(nvml, handles, call) for call, _, _ in metrics]
-    # the counter, unless only power is answered by more of the GPUs
+    # the energy counter, unless more GPUs support power
     best = max(range(2), key=lambda i: len(probes[i][0]))
     values, _ = probes[best]
     if not values:
-        return f"nvml: {len(handles)} GPU found, but power and energy answer: {probes[1][1]}"
-    call, kind, default_s = metrics[best]
-    meter: PowerMeter = kind(
+        return f"nvml: found {len(handles)} GPU, but power and energy return: {probes[1][1]}"
+    call, make, default_s = metrics[best]
+    meter: PowerMeter = make(
         "nvml",
         tuple(values),
         tuple(handles),
         lambda: _answers(nvml, handles, call)[0],
         interval_s=default_s if threaded else None,
         clock_ns=clock_ns,
-        notes=(NOTE, *(f"{rail} does not answer" for rail in handles if rail not in values)),
+        notes=(NOTE, *(f"{rail} cannot be read" for rail in handles if rail not in values)),
     )
     return meter

@@ -1,15 +1,15 @@
-"""Memory and processor time of one process, from /proc; works for any pid one may look at."""
+"""Memory and CPU time of a process from /proc."""
 
 from __future__ import annotations
 
 import os
 from pathlib import Path
 
-from plr_edge.meters._files import read_text
+from plr_edge.files import read_text
 
 
 def _fields_bytes(path: Path) -> dict[str, int]:
-    """Return every `Name:  123 kB` line of the file, in bytes."""
+    """Return the values of all `Name:  123 kB` lines of a file, in bytes."""
     fields: dict[str, int] = {}
     for line in (read_text(path) or "").splitlines():
         name, _, rest = line.partition(":")
@@ -22,17 +22,19 @@ def _fields_bytes(path: Path) -> dict[str, int]:
 def process_memory(
     pid: int | None = None, proc: Path = Path("/proc"), *, walk: bool = True
 ) -> dict[str, int]:
-    """Return rss_bytes, peak_rss_bytes, pss_bytes, uss_bytes and data_bytes; absent where
-    unreadable.
-
-    On a board whose memory the GPU shares, the proportional set (PSS) is the honest figure when
-    several processes map the same libraries. Data is what RLIMIT_DATA, and so
-    `plr-edge run --memory-limit`, limits: private memory that was asked for, touched or not.
+    """Return the memory of a process.
 
     Args:
-        pid: of the process; this one by default.
+        pid: process; this one by default.
         proc: where /proc is.
-        walk: also add up the pages (PSS and USS), which takes milliseconds.
+        walk: include `pss_bytes` and `uss_bytes`, which takes milliseconds.
+
+    Returns:
+        Bytes by name; unreadable values are absent. `rss_bytes` is the resident set and
+        `peak_rss_bytes` its maximum. `pss_bytes`, the proportional set, divides shared pages among
+        the processes that map them, and is the fairest figure for several processes with the same
+        libraries. `uss_bytes` counts private pages only. `data_bytes` is private memory that was
+        allocated, used or not. RLIMIT_DATA limits it, and so does `plr-edge run --memory-limit`.
     """
     folder = proc / ("self" if pid is None else str(pid))
     status = _fields_bytes(folder / "status")
@@ -53,14 +55,14 @@ def process_memory(
 
 
 def available_bytes(proc: Path = Path("/proc")) -> int | None:
-    """Return the memory that the machine could still give; None where it cannot be read."""
+    """Return the memory in bytes that is still available on the machine; None if unreadable."""
     return _fields_bytes(proc / "meminfo").get("MemAvailable")
 
 
 def cpu_seconds(pid: int | None = None, proc: Path = Path("/proc")) -> float | None:
-    """Return user and system time of all threads; None where it cannot be read."""
+    """Return user plus system time of all threads of a process, in seconds; None if unreadable."""
     text = read_text(proc / ("self" if pid is None else str(pid)) / "stat")
-    # the name stands in brackets and may hold blanks and brackets itself
+    # the name is in parentheses and may contain blanks and parentheses itself
     words = (text or "").rpartition(")")[2].split()
     if len(words) < 13:
         return None

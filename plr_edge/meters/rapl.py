@@ -1,7 +1,7 @@
-"""Energy of x86 processors from the powercap tree (RAPL, also on AMD).
+"""Energy of x86 processors from the powercap tree (RAPL, Intel and AMD).
 
-Since Linux 5.10 the counters belong to root (CVE-2020-8694). This module never changes a mode;
-it says how a group can be let in.
+Since Linux 5.10 only root may read the counters (CVE-2020-8694). This module does not change that,
+but its message says how to give a group access.
 """
 
 from __future__ import annotations
@@ -9,24 +9,24 @@ from __future__ import annotations
 import time
 from pathlib import Path
 
-from plr_edge.meters._files import read_int, read_text
+from plr_edge.files import read_int, read_text
 from plr_edge.meters.base import Clock, PowerMeter
 from plr_edge.meters.sampling import COUNT_EVERY_S, CountingMeter
 
-UNNAMED = "unnamed"  # a zone whose name cannot be read
+UNNAMED = "unnamed"  # prefix of a zone whose name cannot be read
 NOTE = "processor packages and their memory only, not the machine"
 UDEV_RULE = (
     'SUBSYSTEM=="powercap", ACTION=="add", '
     'RUN+="/bin/chgrp power %S%p/energy_uj", RUN+="/bin/chmod g+r %S%p/energy_uj"'
 )
 HOW_TO_ALLOW = (
-    "only root may read energy_uj; to let a group in, `groupadd -r power`, add the user to it and "
-    f"put this line into /etc/udev/rules.d/60-powercap.rules: {UDEV_RULE}"
+    "only root may read energy_uj; to give a group access, `groupadd -r power`, add the user to "
+    f"it and put this line into /etc/udev/rules.d/60-powercap.rules: {UDEV_RULE}"
 )
 
 
 def _zones(sysfs: Path) -> dict[str, Path]:
-    """Map rail names, a part below its package as `package-0/core`, to their folders."""
+    """Return the folder of each rail by name; a part of a package is e.g. `package-0/core`."""
     zones: dict[str, Path] = {}
     for path in sorted((sysfs / "class" / "powercap").glob("intel-rapl:*")):
         name = read_text(path / "name") or f"{UNNAMED} {path.name}"
@@ -38,9 +38,10 @@ def _zones(sysfs: Path) -> dict[str, Path]:
 
 
 def _total_rails(rails: dict[str, Path]) -> tuple[str, ...]:
-    """Packages and their memory; cores lie inside a package, psys around all of them.
+    """Return the rails of the total: packages and their memory.
 
-    Nothing adds up where a zone does not say what it is.
+    Cores are part of a package, and psys contains all packages. If a zone has no readable name,
+    there is no total.
     """
     packages = [r for r in rails if r.startswith("package") and "/" not in r]
     memory = [r for r in rails if r.partition("/")[2] == "dram"]
@@ -54,7 +55,13 @@ def find_rapl(
     interval_s: float | None = COUNT_EVERY_S,
     clock_ns: Clock = time.monotonic_ns,
 ) -> PowerMeter | str:
-    """Return the meter, or one line that says why there is none."""
+    """Return the meter, or one line that says why there is none.
+
+    Args:
+        sysfs: where /sys is.
+        interval_s: time between samples; None starts no thread.
+        clock_ns: monotonic clock in nanoseconds; tests replace it.
+    """
     zones = _zones(sysfs)
     if not zones:
         return "rapl: no intel-rapl zone in /sys/class/powercap"
@@ -67,7 +74,7 @@ def find_rapl(
         return {rail: value / 1000 for rail, value in values.items() if value is not None}
 
     ranges = {rail: read_int(path / "max_energy_range_uj") for rail, path in readable.items()}
-    # of all zones: if a package or its memory is unreadable, there is no total
+    # from all zones: if a package or its memory is unreadable, there is no total
     return CountingMeter(
         "rapl",
         tuple(readable),

@@ -1,6 +1,6 @@
-"""The two ways to energy: integrate power over time, or take the difference of a counter.
+"""The two ways to measure energy: integrate power over time, or take differences of a counter.
 
-Both are fed by a function that returns the rails it could read; a rail left out was unreadable.
+Both call a function that returns the values of all readable rails. A missing rail was unreadable.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 
 from plr_edge.meters.base import Clock, PowerMeter
 
-SAMPLE_EVERY_S = 0.05  # INA3221: below 10 ms is noise, 20..100 ms is sound
-COUNT_EVERY_S = 30.0  # a counter only needs a look before it wraps twice
+SAMPLE_EVERY_S = 0.05  # INA3221: below 10 ms there is only noise, 20..100 ms works well
+COUNT_EVERY_S = 30.0  # a counter must be read before it wraps around twice
 MISSED_SHARE = 0.1  # a rail that misses more of its samples than this is not reported
 
 Read = Callable[[], Mapping[str, float]]
@@ -20,33 +20,33 @@ Read = Callable[[], Mapping[str, float]]
 
 @dataclass
 class _Rail:
-    """What one rail has added up to."""
+    """Accumulated value of one rail."""
 
     sum: float = 0.0  # mW ns when integrating, mJ when counting
-    value: float = 0.0  # at `at`
-    at: int = -1  # number of the last good sample; -1 before the first
+    value: float = 0.0  # value of the last good sample
+    at: int = -1  # index of the last good sample; -1 before the first
     at_ns: int = 0
     first_at: int = -1
     missed: int = 0
-    broken: str = ""  # why the sum means nothing
+    broken: str = ""  # why the sum is invalid
 
 
 @dataclass
 class _Rails:
-    """The rails of one measurement, and how many samples were taken."""
+    """The rails of one measurement, and the number of samples."""
 
     n_samples: int = 0
     by_name: dict[str, _Rail] = field(default_factory=dict)
 
     def good(self, missed_share: float) -> tuple[dict[str, float], list[str]]:
-        """Return the sums of the rails read from the first to the last sample, and notes."""
+        """Return the sums of the rails that were read throughout, and notes on the others."""
         sums: dict[str, float] = {}
         notes: list[str] = []
         for name, rail in self.by_name.items():
             if rail.broken:
                 notes.append(f"{name} absent: {rail.broken}")
             elif rail.first_at != 0 or rail.at != self.n_samples - 1:
-                notes.append(f"{name} absent: not readable from the first sample to the last")
+                notes.append(f"{name} absent: not readable throughout")
             elif rail.missed > missed_share * self.n_samples:
                 notes.append(f"{name} absent: {rail.missed} of {self.n_samples} samples failed")
             else:
@@ -57,7 +57,7 @@ class _Rails:
 
 
 class _ReadingMeter(PowerMeter):
-    """A meter that asks one function for all rails."""
+    """A meter that reads all rails with one function."""
 
     missed_share = MISSED_SHARE
 
@@ -102,7 +102,7 @@ class _ReadingMeter(PowerMeter):
 
 
 class IntegratingMeter(_ReadingMeter):
-    """Energy as the trapezoid under power; `read` returns mW per rail."""
+    """Integrates power by the trapezoidal rule; `read` returns mW per rail."""
 
     def _add(self, name: str, rail: _Rail, value: float, now_ns: int) -> None:
         rail.sum += (rail.value + value) / 2 * (now_ns - rail.at_ns)
@@ -113,13 +113,14 @@ class IntegratingMeter(_ReadingMeter):
 
 
 class CountingMeter(_ReadingMeter):
-    """Energy as the difference of a counter; `read` returns mJ per rail.
+    """Takes differences of an energy counter; `read` returns mJ per rail.
 
     Args:
-        range_mj: where each counter starts again; a rail without one is dropped if it goes back.
+        range_mj: value at which each counter wraps around. A rail without it is dropped if its
+            counter decreases.
     """
 
-    missed_share = 1.0  # a counter goes on counting while nobody looks
+    missed_share = 1.0  # a counter goes on counting between samples
 
     def __init__(
         self,
@@ -143,5 +144,5 @@ class CountingMeter(_ReadingMeter):
         if change < 0:
             change += self.range_mj.get(name, 0.0)
         if change < 0:
-            rail.broken = "its counter went back"
+            rail.broken = "its counter decreased"
         rail.sum += change

@@ -1,7 +1,7 @@
-"""Power as NVIDIA's `tegrastats` prints it, where the sensors themselves cannot be read.
+"""Power as printed by NVIDIA's `tegrastats`, for boards whose sensors cannot be read directly.
 
-A fallback only: its lines come ten times a second at best, and their format changes between
-releases. Only the rails of a line are read, and of a rail only its present value.
+This is a fallback: it prints at most ten lines a second, and their format changes between releases.
+Only the current value of each rail is used.
 """
 
 from __future__ import annotations
@@ -27,21 +27,25 @@ _RAIL = re.compile(r"(?<!\S)([A-Z][A-Z0-9_]*) (\d+)(?:mW)?/\d+(?:mW)?(?!\S)")
 
 
 def parse_rails_mw(line: str) -> dict[str, float]:
-    """Return the power of each rail in a line, in mW; channels that are not connected are left out.
+    """Return the power of each connected rail in a line, in mW.
 
     Args:
-        line: one line of tegrastats, of any release.
+        line: one line of tegrastats, from any release.
+
+    Example:
+        >>> parse_rails_mw("RAM 2448/7772MB VDD_IN 4939mW/4939mW NC 0mW/0mW")
+        {'VDD_IN': 4939.0}
     """
     return {name: float(mw) for name, mw in _RAIL.findall(line) if name != "NC"}
 
 
 class _Child:
-    """A running tegrastats, and the newest line with rails in it."""
+    """A running tegrastats process, and the newest line that has rails."""
 
     def __init__(self, command: str, clock_ns: Clock) -> None:
         self._clock_ns = clock_ns
         self._newest: tuple[int, dict[str, float]] = (0, {})
-        self._spoke = threading.Event()
+        self._has_line = threading.Event()
         self._process = subprocess.Popen(
             [command, "--interval", str(INTERVAL_MS)],
             stdin=subprocess.DEVNULL,
@@ -59,21 +63,21 @@ class _Child:
             rails = parse_rails_mw(line)
             if rails:
                 self._newest = (self._clock_ns(), rails)
-                self._spoke.set()
-        self._spoke.set()  # it ended: nobody need wait any longer
+                self._has_line.set()
+        self._has_line.set()  # it ended: wake up those that wait
 
     def first(self, timeout_s: float) -> dict[str, float]:
-        """Wait for the first line with rails; empty where none came."""
-        self._spoke.wait(timeout_s)
+        """Wait for the first line with rails, and return them; empty if none came."""
+        self._has_line.wait(timeout_s)
         return self._newest[1]
 
     def read(self) -> Mapping[str, float]:
-        """Return the newest rails, in mW; nothing where they are old."""
+        """Return the newest rails in mW; empty if they are too old."""
         at_ns, rails = self._newest
         return rails if self._clock_ns() - at_ns <= _STALE_NS else {}
 
     def end(self) -> None:
-        """End the child, now or at exit."""
+        """Kill the process."""
         atexit.unregister(self.end)
         if self._process.poll() is None:
             self._process.kill()
@@ -90,13 +94,13 @@ def find_tegrastats(
     """Return the meter, or one line that says why there is none.
 
     Args:
-        sysfs: asked first; where a sensor answers, nothing is started.
-        command: the program, else the one on PATH.
+        sysfs: where /sys is. If the sensors can be read there, nothing is started.
+        command: path of tegrastats; the one on PATH by default.
         interval_s: time between samples.
-        clock_ns: the clock, which tests replace.
+        clock_ns: monotonic clock in nanoseconds; tests replace it.
     """
     if isinstance(find_ina3221(sysfs, interval_s=None), PowerMeter):
-        return "tegrastats: not needed, the sensors can be read"
+        return "tegrastats: not needed, the sensors can be read directly"
     command = command or shutil.which("tegrastats")
     if command is None:
         return "tegrastats: not installed; it comes with JetPack"
@@ -116,5 +120,5 @@ def find_tegrastats(
         child.read,
         interval_s=interval_s,
         clock_ns=clock_ns,
-        notes=[note, f"as printed every {INTERVAL_MS} ms"],
+        notes=[note, f"printed by tegrastats every {INTERVAL_MS} ms"],
     )

@@ -1,18 +1,24 @@
-"""Temperatures of the thermal zones; a sensor that is offline is absent."""
+"""Temperatures of the thermal zones."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
-from plr_edge.meters._files import read_int, read_text
+from plr_edge.files import read_int, read_text
 
-LOWEST_C = -55.0  # below it no sensor works; an offline Jetson zone may say -256
+LOWEST_C = -55.0  # no sensor works below it; an offline zone of a Jetson may report -256
 
 
 def read_temperatures_c(sysfs: Path = Path("/sys")) -> dict[str, float]:
-    """Return degrees Celsius by zone; zones of one type are told apart by their number.
+    """Return the temperature of each thermal zone, in degrees Celsius.
 
-    A zone that is powered down (Orin's CV zones, Thor's GPU) fails to read, and is left out.
+    A zone that is powered down (CV zones of an Orin, GPU of a Thor) cannot be read and is absent.
+
+    Args:
+        sysfs: where /sys is.
+
+    Returns:
+        Temperatures by type of the zone; further zones of the same type get their number appended.
     """
     temperatures_c: dict[str, float] = {}
     for zone in sorted((sysfs / "class" / "thermal").glob("thermal_zone*"), key=_number):

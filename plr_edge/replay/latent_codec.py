@@ -1,8 +1,7 @@
-"""Codecs: one latent to a few hundred bytes and back.
+"""Codecs: compress a latent to a few hundred bytes, and restore it. NumPy only.
 
-NumPy only. Knows shapes and bits, nothing of classes, networks or files. A new codec is a class
-with the methods of `LatentCodec` and a line in `CODECS`; tests/test_contracts.py tests it from
-there.
+`CODECS` maps names to codecs. A new one is a class with the methods of `LatentCodec` and a line
+there, from where tests/test_contracts.py tests it.
 """
 
 from __future__ import annotations
@@ -21,18 +20,18 @@ _ALLOWED_BITS = (4, 8)
 
 
 class LatentCodec(Protocol):
-    """Encodes latents as records of one size, and decodes them again.
+    """Encodes latents to records of one size, and decodes them.
 
     A record does not depend on the other latents of its batch.
     """
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of a latent: (C, H, W) or (D,)."""
+        """Shape of a latent, (C, H, W) or (D,)."""
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of one encoded latent."""
+        """Size of one record in bytes."""
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """Encode a batch.
@@ -48,7 +47,7 @@ class LatentCodec(Protocol):
         """Decode a batch.
 
         Args:
-            records: (n, record_bytes) uint8, from `encode` of an equal codec.
+            records: (n, record_bytes) uint8, as `encode` of an equal codec returned them.
 
         Returns:
             (n, *shape) float32.
@@ -57,19 +56,29 @@ class LatentCodec(Protocol):
 
 @dataclass(frozen=True, kw_only=True)
 class LinearCodec:
-    """Quantise latents to 8 or 4 bits with a scale per channel and record.
+    """Quantise latents to 8 or 4 bits, with a scale per record and channel.
 
-    A record is: one float32 (the largest channel scale), one byte a channel (how many sixteenths
-    of an octave below it the channel's own scale lies, rounded so that nothing is clipped), then
-    the values, two to a byte at 4 bits. A 160x4x4 latent takes 2,724 bytes at 8 bits, 1,444 at 4.
+    A record consists of one float32, the largest channel scale; one byte per channel, the distance
+    of the channel's scale below it in sixteenths of an octave, rounded so that nothing is clipped;
+    and the values, two per byte at 4 bits. A latent of 160x4x4 takes 2,724 bytes at 8 bits and
+    1,444 at 4 bits.
 
     Attributes:
-        shape: (C, H, W) or (D,) of a latent.
-        bits: 8 or 4.
-        pool: side to which maps are average-pooled before storing, None for as they are. Decoded
-            latents are enlarged again, so a learner must see new latents encoded and decoded too;
-            else it learns resolution instead of class.
-        signed: False for latents that are never negative, such as those behind a ReLU.
+        shape: shape of a latent, (C, H, W) or (D,).
+        bits: bits per value, 8 or 4.
+        pool: side to which maps are average-pooled before storing; None stores them as they are.
+            Decoded latents are enlarged again. New latents must therefore be encoded and decoded
+            before training, or the learner distinguishes them by resolution instead of class.
+        signed: False for latents that are never negative, e.g. outputs of a ReLU.
+
+    Raises:
+        ConfigError: a value is not allowed.
+
+    Example:
+        >>> codec = LinearCodec(shape=(2, 3, 3), bits=4)
+        >>> records = codec.encode(np.ones((5, 2, 3, 3), np.float32))
+        >>> records.shape, codec.decode(records).shape
+        ((5, 15), (5, 2, 3, 3))
     """
 
     shape: tuple[int, ...]
@@ -83,11 +92,13 @@ class LinearCodec:
         if len(self.shape) not in (1, 3) or min(self.shape) < 1:
             raise ConfigError(f"latent shape is {self.shape}; it must be (C, H, W) or (D,)")
         if self.pool is not None and not (len(self.shape) == 3 and 1 <= self.pool <= self.shape[1]):
-            raise ConfigError(f"pool is {self.pool}; for {self.shape} it must lie in 1..height")
+            raise ConfigError(
+                f"pool is {self.pool}; for latents of shape {self.shape} it must be 1..height"
+            )
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """Shape of what is quantised: (C, pool, pool), or the latent's own."""
+        """Shape of a latent as it is stored: (C, pool, pool), or `shape` without pooling."""
         return (self.shape[0], self.pool, self.pool) if self.pool else self.shape
 
     @property
@@ -100,7 +111,7 @@ class LinearCodec:
 
     @property
     def record_bytes(self) -> int:
-        """Bytes of one encoded latent."""
+        """Size of one record in bytes."""
         return 4 + self._n_channels + self._n_value_bytes
 
     @property
@@ -123,12 +134,14 @@ class LinearCodec:
             (n, record_bytes) uint8.
 
         Raises:
-            ConfigError: the shape is another, or a value is not finite.
+            ConfigError: the shape is wrong, or a value is not finite.
         """
         if latents.shape[1:] != self.shape:
-            raise ConfigError(f"latents are {latents.shape[1:]}; this codec takes {self.shape}")
+            raise ConfigError(
+                f"latents have shape {latents.shape[1:]}; this codec needs {self.shape}"
+            )
         if not np.isfinite(latents).all():
-            raise ConfigError("a latent holds NaN or infinity; drop the frame that it came from")
+            raise ConfigError("a latent has a value that is not finite; drop its frame")
         n = len(latents)
         n_each = math.prod(self.stored_shape) // self._n_channels
         values = self._pooled(latents.astype(np.float32)).reshape(n, self._n_channels, n_each)
@@ -147,16 +160,18 @@ class LinearCodec:
         """Decode a batch.
 
         Args:
-            records: (n, record_bytes) uint8, from `encode` of an equal codec.
+            records: (n, record_bytes) uint8, as `encode` of an equal codec returned them.
 
         Returns:
             (n, *shape) float32.
 
         Raises:
-            ConfigError: the records have another length.
+            ConfigError: the records have a wrong size.
         """
         if records.ndim != 2 or records.shape[1] != self.record_bytes:
-            raise ConfigError(f"records are {records.shape}; need (n, {self.record_bytes})")
+            raise ConfigError(
+                f"records have shape {records.shape}; this codec needs (n, {self.record_bytes})"
+            )
         n, n_channels = len(records), self._n_channels
         top = np.ascontiguousarray(records[:, :4]).view("<f4")  # (n, 1)
         scales = self._scales(top, records[:, 4 : 4 + n_channels])
@@ -166,10 +181,12 @@ class LinearCodec:
         return self._enlarged(decoded)
 
     def _scales(self, top: np.ndarray, codes: np.ndarray) -> np.ndarray:
+        """Return the channel scales (n, C) from the largest one (n, 1) and their codes (n, C)."""
         exponents = codes.astype(np.float32) * np.float32(-1.0 / _OCTAVE_STEPS)
         return (top * np.exp2(exponents)).astype(np.float32)
 
     def _pack(self, top: np.ndarray, codes: np.ndarray, values: np.ndarray) -> np.ndarray:
+        """Return records of scales (n, 1) and (n, C) and quantised values (n, m)."""
         stored = values.astype(np.int16)
         if self.bits == 4:
             stored = stored & 0xF
@@ -181,6 +198,7 @@ class LinearCodec:
         return np.concatenate([head, codes, payload], axis=1)
 
     def _unpack(self, payload: np.ndarray) -> np.ndarray:
+        """Return the quantised values (n, m) float32 of the last bytes of records."""
         if self.bits == 8:
             return payload.astype(np.int8 if self.signed else np.uint8).astype(np.float32)
         nibbles = np.empty((len(payload), payload.shape[1] * 2), np.int8)
@@ -206,15 +224,15 @@ class LinearCodec:
 
 
 class CodecFactory(Protocol):
-    """Makes a codec for latents of one shape."""
+    """Creates a codec for latents of one shape."""
 
     def __call__(
         self, *, shape: tuple[int, ...], bits: int, pool: int | None, signed: bool
     ) -> LatentCodec:
-        """Return the codec; the arguments are those of `LinearCodec`.
+        """Return the codec; for the arguments, see `LinearCodec`.
 
         Raises:
-            ConfigError: the codec cannot be made so.
+            ConfigError: a value is not allowed.
         """
 
 
@@ -229,13 +247,20 @@ def make_codec(
     pool: int | None = None,
     signed: bool = True,
 ) -> LatentCodec:
-    """Return the codec of a name.
+    """Return a codec by its name.
+
+    Args:
+        name: name in `CODECS`.
+        shape: shape of a latent, (C, H, W) or (D,).
+        bits: bits per value.
+        pool: side to which maps are pooled; None stores them as they are.
+        signed: whether latents can be negative.
 
     Raises:
-        ConfigError: there is none of this name, or it cannot be made so.
+        ConfigError: the name is unknown, or a value is not allowed.
     """
     if name not in CODECS:
-        raise ConfigError(f"no codec {name[:40]!r}; there are {', '.join(CODECS)}")
+        raise ConfigError(f"unknown codec {name[:40]!r}; choose one of {', '.join(CODECS)}")
     return CODECS[name](shape=shape, bits=bits, pool=pool, signed=signed)
 
 

@@ -44,8 +44,7 @@ from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-# a model, its adaptive part, and its training
-Recovered = tuple[LearnedModel, Engine, TrainerCheckpoint | None]
+Recovered = tuple[LearnedModel, Engine, TrainerCheckpoint | None]  # with its adaptive part
 
 
 class OnlineModel:

@@ -1,7 +1,7 @@
-"""Messages between perception and trainer: safetensors whose header holds kind and facts.
+"""Messages between perception and trainer: safetensors with kind and facts in the header.
 
-Plain arrays and JSON, never code. What is large, a candidate of megabytes, goes by shared memory:
-perception looks at it where the trainer wrote it, and nobody copies it.
+A message holds plain arrays and JSON, never code. A candidate has megabytes and goes through shared
+memory: perception reads it where the trainer wrote it, without a copy.
 """
 
 from __future__ import annotations
@@ -26,11 +26,11 @@ def pack(kind: str, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) 
     return write_tensors(arrays, {"kind": kind, "facts": json.dumps(facts)})
 
 
-def unpack(data: bytes | mmap.mmap) -> Message:
+def unpack(data: bytes | memoryview) -> Message:
     """Return kind, facts and arrays of a message; the arrays are views of `data`.
 
     Raises:
-        ValueError: it is not a message, or holds a value that is not finite.
+        ValueError: the bytes are not a message, or hold a value that is not finite.
     """
     arrays, metadata = view_tensors(data)
     try:
@@ -38,15 +38,15 @@ def unpack(data: bytes | mmap.mmap) -> Message:
     except (LookupError, RecursionError) as error:
         raise ValueError(f"not a message ({error})") from None
     if "kind" not in metadata or not isinstance(facts, dict):
-        raise ValueError("not a message: it lacks a kind, or its facts are no table")
+        raise ValueError("not a message: the kind is missing, or the facts are not a table")
     return metadata["kind"], facts, arrays
 
 
 class SharedMessage:
-    """A message in memory that another process of the same user can look into."""
+    """A message in memory that another process of the same user can open."""
 
     def __init__(self, message: bytes) -> None:
-        """Write it; from then on nobody can change it."""
+        """Write the message, and seal it so that nobody can change it."""
         self._file = os.memfd_create("message", os.MFD_ALLOW_SEALING | os.MFD_CLOEXEC)
         view = memoryview(message)
         while view:
@@ -55,29 +55,30 @@ class SharedMessage:
 
     @property
     def place(self) -> str:
-        """Where `opened` finds it, while this process lives."""
+        """Path for `opened`, valid until this process ends or closes the message."""
         return f"/proc/{os.getpid()}/fd/{self._file}"
 
     def close(self) -> None:
-        """Let go of it; who has opened it keeps it."""
+        """Release the message. A process that has opened it keeps it."""
         os.close(self._file)
 
 
 def opened(place: str) -> Message:
-    """Look into a parcel.
+    """Open a shared message. The arrays are views of the shared memory.
 
     Raises:
-        ValueError: it is gone, or no message.
+        ValueError: the message was released, or is not a message.
     """
     try:
         with open(place, "rb") as file:
-            return unpack(mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ))
+            mapped = mmap.mmap(file.fileno(), 0, mmap.MAP_PRIVATE, mmap.PROT_READ)
+            return unpack(memoryview(mapped))
     except OSError as error:
-        raise ValueError(f"a parcel is gone ({error.strerror})") from None
+        raise ValueError(f"the shared message is gone ({error.strerror})") from None
 
 
 def group(arrays: Mapping[str, np.ndarray], name: str) -> dict[str, np.ndarray]:
-    """Return the arrays whose names begin with `NAME.`, without that."""
+    """Return the arrays whose names begin with `NAME.`, without this prefix."""
     return {n[len(name) + 1 :]: a for n, a in arrays.items() if n.startswith(f"{name}.")}
 
 

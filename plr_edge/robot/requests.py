@@ -47,7 +47,7 @@ class Requests:
             recent: frames that can be taught.
             novelty: runs of frames that the operator was asked about.
             stats: counts the images answered.
-            emit: called with the kind and the facts of an event.
+            emit: called with the kind and the payload of an event.
         """
         self._model, self._recent, self._novelty = model, recent, novelty
         self._stats, self._emit = stats, emit

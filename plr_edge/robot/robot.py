@@ -53,7 +53,7 @@ class Robot:
         state: one of `STATES`.
         reason: why it is in this state, if a reason is due.
         latest: the newest frame that was answered, and the answer.
-        listeners: called with kind and facts of each event. They must not wait.
+        listeners: called with kind and payload of each event. They must not wait.
         stopping: set when the robot is asked to end.
         began_ns: wall clock when it was made.
     """
@@ -155,10 +155,10 @@ class Robot:
         self._end()
         self.sensors.stop()
 
-    def emit(self, kind: str, facts: dict[str, Any]) -> None:
+    def emit(self, kind: str, payload: dict[str, Any]) -> None:
         """Pass an event to the listeners."""
         for listener in list(self.listeners):
-            listener(kind, facts)
+            listener(kind, payload)
 
     def pause(self, paused: bool) -> dict[str, Any]:
         """Pause training or continue it, and return the health. Teaching is not affected."""
@@ -234,8 +234,8 @@ class Robot:
         self.stats.add(self._kind, unknown=unknown, latency_ms=latency_ms, age_ms=age_ms)
         self.latest = (frame, prediction)
         sequence = self.stats.n_frames
-        facts = {**prediction.to_dict(), "sequence": sequence, "age_ms": round(age_ms, 1)}
-        self.emit("prediction", facts)
+        payload = {**prediction.to_dict(), "sequence": sequence, "age_ms": round(age_ms, 1)}
+        self.emit("prediction", payload)
         self._remember(RecentFrame.of(sequence, encoded, features.features[0]), prediction)
 
     def _remember(self, recent: RecentFrame, prediction: Prediction) -> None:
@@ -244,14 +244,14 @@ class Robot:
         self.drift.add(unknown=unknown, confidence=confidence, now_s=time.monotonic())
         self.recent.add(recent)
         if self.novelty.update(recent, unknown=unknown):
-            facts = {
+            payload = {
                 "sequence": recent.sequence,
                 "stamp_ns": prediction.stamp_ns,
                 "source": prediction.source,
                 "frames": NoveltyDetector.RUN,
                 "thumbnail": f"/asked/{recent.sequence}.jpg",
             }
-            self.emit("what is this", facts)
+            self.emit("what is this", payload)
             self.model.note("unknown", f"a run of {NoveltyDetector.RUN} frames that look alike")
 
     def _tick(self) -> None:

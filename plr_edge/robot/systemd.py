@@ -11,7 +11,9 @@ def notify(message: str) -> None:
     """Send a message to systemd. Nothing happens if it does not listen.
 
     systemd passes the address of its socket in `$NOTIFY_SOCKET`. An address that starts with `@`
-    is in the abstract namespace. Errors are ignored, because a robot must run without systemd too.
+    is in the abstract namespace.
+
+    Errors are ignored, because a robot must run without systemd too.
 
     Args:
         message: one or more lines such as `READY=1`, see sd_notify(3).

@@ -210,7 +210,7 @@ class RosAdapter:
         self.robot.stop()
         self._failed(self.failure)
 
-    def _on_event(self, kind: str, facts: dict[str, Any]) -> None:
+    def _on_event(self, kind: str, payload: dict[str, Any]) -> None:
         if kind == "prediction" and self._active:
             self._send_answer()
         elif kind in ("taught", "undone"):

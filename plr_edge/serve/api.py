@@ -61,7 +61,9 @@ def make_app(robot: Robot, token: str) -> FastAPI:
     app.add_exception_handler(RequestValidationError, _wrong_field)  # type: ignore[arg-type]
     app.add_middleware(RequestLimits, auth=TokenCheck(token))
     posted, got = _PostHandlers(robot), _GetHandlers(robot)
-    described = [Depends(HTTPBearer(auto_error=False))]  # `TokenCheck` checks; this describes it
+    described = [
+        Depends(HTTPBearer(auto_error=False))
+    ]  # for the API description; `TokenCheck` checks the token
     posts: dict[str, Callable[..., Any]] = {
         "/teach": posted.teach, "/predict": posted.predict, "/undo": posted.undo,
         "/rollback": posted.rollback, "/save": posted.save, "/pause": posted.pause,
@@ -82,7 +84,7 @@ def make_app(robot: Robot, token: str) -> FastAPI:
 
 
 class _PostHandlers:
-    """What is posted: asked of the robot between two frames."""
+    """POST requests, which the robot executes between two frames."""
 
     def __init__(self, robot: Robot) -> None:
         self._robot = robot
@@ -162,7 +164,7 @@ class _PostHandlers:
 
 
 class _GetHandlers:
-    """What can be got: read from the robot at any time."""
+    """GET requests, which read from the robot at any time."""
 
     def __init__(self, robot: Robot) -> None:
         self._robot = robot

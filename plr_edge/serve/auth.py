@@ -1,6 +1,7 @@
-"""The token of a robot: where it is kept, which requests need it, and the check.
+"""The token of a robot: where it is stored, which requests need it, and the check.
 
-Knows the head of a request and no body: who lacks the token is refused before a byte is read.
+Knows the head of a request and not its body: a request without the token is refused before a byte
+of the body is read.
 """
 
 from __future__ import annotations
@@ -49,25 +50,25 @@ class TokenCheck:
         """Check against one token.
 
         Args:
-            token: what `Authorization: Bearer TOKEN` must give.
-            open_posts: paths that take a body from everybody.
-            token_posts: paths that take one from whoever has the token.
+            token: token that `Authorization: Bearer TOKEN` must carry.
+            open_posts: paths that accept a body from everybody.
+            token_posts: paths that accept a body only with the token.
         """
         self._token = token.encode()
         self._open, self._with_token = open_posts, token_posts
 
     def has_token(self, scope: MutableMapping[str, Any]) -> bool:
-        """Whether a request (an ASGI scope) carries the token; takes the same time for any."""
+        """Return whether a request (an ASGI scope) carries the token, in constant time."""
         given = b"".join(value for name, value in scope["headers"] if name == b"authorization")
         return hmac.compare_digest(given, b"Bearer " + self._token)
 
     def refusal(self, scope: MutableMapping[str, Any]) -> tuple[int, str] | None:
         """Return status and reason if a request with a body must be refused unread."""
         if scope["method"] != "POST":
-            return 405, "GET and POST are understood"
+            return 405, "only GET and POST are supported"
         if scope["path"] in self._with_token:
             if not self.has_token(scope):
-                return 401, "give the token: Authorization: Bearer TOKEN"
+                return 401, "the token is missing or wrong; send Authorization: Bearer TOKEN"
         elif scope["path"] not in self._open:
-            return 404, "there is nothing to post to here"
+            return 404, "this path does not accept POST"
         return None

@@ -11,17 +11,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from plr_edge.serve.auth import TokenCheck
+from plr_edge.tensors import unique_keys
 
 _MAX_BODY_BYTES = 4 << 20
-_MAX_OPEN_BODY_BYTES = 1 << 20  # of who has no token
+_MAX_OPEN_BODY_BYTES = 1 << 20  # without the token
 _MAX_JSON_DEPTH = 16
 _READ_S = 5.0
 _MAX_IN_FLIGHT = 16
 _MAX_READING_BYTES = 64 << 20
-_REST = 4.0  # pause after parsing a large body, in times of what it took
+_REST = 4.0  # pause after parsing a large body, as a multiple of the time it took
 _LARGE_BYTES = 64 << 10
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
-PARSED = "plr_edge.parsed"  # in the scope: the body, parsed, so that nobody does it again
+PARSED = "plr_edge.parsed"  # key of the parsed body in the scope
 Scope = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
@@ -29,31 +30,31 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 
 @dataclass(frozen=True)
 class Body:
-    """A body, and what was parsed of it."""
+    """A request body, and its parsed content."""
 
     data: bytes
     parsed: Any
 
 
 class RequestLimits:
-    """Refuse bodies that are large, slow, deep or encoded, and more requests than can be served.
+    """Refuses bodies that are large, slow, deep or compressed, and too many requests at once.
 
-    Whoever lacks the token is refused before a byte of the body is read; slow senders keep nobody
-    else out, as reading has limits of its own.
+    A request without the token is refused before a byte of its body is read. Reading has limits of
+    its own, so that slow senders block nobody else.
     """
 
     def __init__(
         self, app: Callable[[Scope, Receive, Send], Awaitable[None]], *, auth: TokenCheck
     ) -> None:
-        """Stand before an application.
+        """Wrap an application.
 
         Args:
             app: the application.
-            auth: decides who may send a body, and who may send a large one.
+            auth: decides which requests may send a body, and which a large one.
         """
         self._app, self._auth = app, auth
         self._in_flight = self._reading_bytes = 0
-        self._parsing = asyncio.Lock()  # of large bodies: one at a time
+        self._parsing = asyncio.Lock()  # large bodies are parsed one at a time
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Serve one request."""
@@ -67,7 +68,7 @@ class RequestLimits:
                 await _refuse(send, *read)
                 return
             body, scope[PARSED] = read.data, read.parsed
-        counted = scope["path"] != "/events"  # it has a limit of its own
+        counted = scope["path"] != "/events"  # events have a limit of their own
         if counted and self._in_flight >= _MAX_IN_FLIGHT:
             await _refuse(send, 503, "too many requests at once")
             return
@@ -78,12 +79,12 @@ class RequestLimits:
             self._in_flight -= counted
 
     async def _body(self, scope: Scope, receive: Receive) -> Body | tuple[int, str]:
-        """Read a body; returns a status and a reason where it is refused."""
+        """Read a body. Returns a status and a reason if it is refused."""
         headers = {name.lower(): value for name, value in scope["headers"]}
         most = _MAX_BODY_BYTES if self._auth.has_token(scope) else _MAX_OPEN_BODY_BYTES
-        too_large = (413, f"a body may have {most} bytes")
+        too_large = (413, f"a request body may have at most {most} bytes")
         if headers.get(b"content-encoding", b"identity") != b"identity":
-            return 415, "send bodies as they are"
+            return 415, "compressed request bodies are not supported"
         length = headers.get(b"content-length", b"0")
         if not length.isdigit() or int(length) > most:
             return too_large
@@ -98,18 +99,18 @@ class RequestLimits:
                 if len(body) > most:
                     return too_large
                 if self._reading_bytes > _MAX_READING_BYTES:
-                    return 503, "too many bodies at once"
+                    return 503, "too many request bodies at once"
         except (TimeoutError, asyncio.TimeoutError):
-            return 408, "the body came too slowly"
+            return 408, "the request body arrived too slowly"
         finally:
             self._reading_bytes -= len(body)
         try:
             return await self._parsed(bytes(body))
         except ValueError:
-            return 400, "no JSON that we take"
+            return 400, "request body is not valid JSON"
 
     async def _parsed(self, body: bytes) -> Body:
-        """Parse a body; large ones one after another, with rests in which others are served."""
+        """Parse a body. Large ones are parsed one after another, with pauses for other requests."""
         if not body:
             return Body(body, None)
         if len(body) < _LARGE_BYTES:
@@ -122,17 +123,17 @@ class RequestLimits:
 
 
 class Rate:
-    """So many a second in the long run, and a burst at once."""
+    """A token bucket: a rate in the long run, and a burst at once."""
 
     def __init__(
         self, per_s: float, burst: float, clock_s: Callable[[], float] = time.monotonic
     ) -> None:
-        """Start with a whole burst."""
+        """Start with a full burst."""
         self._per_s, self._burst, self._clock_s = per_s, burst, clock_s
         self._left, self._at = burst, clock_s()
 
     def take(self, n: float) -> bool:
-        """Take `n`, if there are so many."""
+        """Take `n` tokens if there are as many. Returns whether it did."""
         now = self._clock_s()
         self._left = min(self._burst, self._left + (now - self._at) * self._per_s)
         self._at = now
@@ -142,15 +143,15 @@ class Rate:
         return True
 
     def wait_s(self, n: float) -> int:
-        """Return after how many seconds `n` can be taken."""
+        """Return the seconds until `n` tokens can be taken."""
         return max(1, math.ceil((n - self._left) / self._per_s))
 
 
 def parse(body: bytes) -> Any:
-    """Return what a body holds.
+    """Parse a body as JSON.
 
     Raises:
-        ValueError: it is no JSON, too deep, or holds NaN or a key that stands twice.
+        ValueError: the body is not JSON, is too deep, or contains NaN or a duplicate key.
     """
     depth = 0
     for byte in body.translate(None, _NO_BRACKETS):
@@ -158,19 +159,13 @@ def parse(body: bytes) -> Any:
         if depth > _MAX_JSON_DEPTH:
             raise ValueError("too deep")
     try:
-        return json.loads(body, parse_constant=_refused, object_pairs_hook=_unique)
+        return json.loads(body, parse_constant=_refused, object_pairs_hook=unique_keys)
     except RecursionError:
         raise ValueError("too deep") from None
 
 
 def _refused(name: str) -> float:
     raise ValueError(name)
-
-
-def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("a key stands twice")
-    return dict(pairs)
 
 
 def _once(body: bytes, receive: Receive) -> Receive:

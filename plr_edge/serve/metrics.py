@@ -1,4 +1,4 @@
-"""A robot as Prometheus metrics. Absent figures are left out; no class, path or token appears."""
+"""A robot as Prometheus metrics. Absent values are omitted. No class, path or token appears."""
 
 from __future__ import annotations
 
@@ -31,10 +31,10 @@ def metrics_text(robot: Robot) -> str:
 
 
 class RobotCollector(Collector):
-    """Reads a robot's figures when Prometheus asks; it keeps none of its own."""
+    """Collects the metrics of a robot whenever Prometheus scrapes it."""
 
     def __init__(self, robot: Robot) -> None:
-        """Read from `robot`."""
+        """Collect from `robot`."""
         self._robot = robot
 
     def collect(self) -> Iterator[Metric]:

@@ -1,4 +1,4 @@
-"""What requests hold and what refusals say, as FastAPI describes them in /openapi.json."""
+"""Fields of requests and reasons of refusals, as FastAPI describes them in /openapi.json."""
 
 from collections.abc import Callable
 from typing import Any
@@ -25,7 +25,7 @@ _REASONS = {
 
 
 class Strict(BaseModel):
-    """A body whose fields are of the type that stands there, and no others."""
+    """A body with exactly the declared fields, of exactly the declared types."""
 
     model_config = ConfigDict(extra="forbid", strict=True)
 
@@ -78,7 +78,7 @@ class _ParsedRequest(Request):
 
 
 class ParsedRoute(APIRoute):
-    """Hands a handler the body that `RequestLimits` has parsed, so that nobody does it again."""
+    """Passes the body that `RequestLimits` has parsed to the handler."""
 
     def get_route_handler(self) -> Callable[[Request], Any]:
         """Return the handler of FastAPI, given the parsed body."""

@@ -78,7 +78,7 @@ class Transaction:
 
 
 class Database:
-    """One connection, opened anew after any error.
+    """One connection, opened again after any error.
 
     Attributes:
         file: the database file.
@@ -254,7 +254,7 @@ class Database:
             for table in self.missing:
                 _make_table(connection, table)
             transaction.put("meta", meta({"schema_minor": MINOR}))
-            self.missing = set()  # found anew by `_connect` if this transaction fails
+            self.missing = set()  # `_connect` finds them again if this transaction fails
 
     def _abandon(self) -> None:
         """Give up a connection after an error: nothing is assumed about what it left behind."""

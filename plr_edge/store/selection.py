@@ -21,12 +21,12 @@ def select(
 
     Args:
         labels: in the order of teaching.
-        last: only the last so many of those that pass the other filters.
-        name: of this class.
-        source: from a source that starts with this.
-        seqs: at one of these places.
-        since_s: taught at this Unix time or later.
-        until_s: taught before this Unix time.
+        last: number of newest labels to keep of those that pass the other filters.
+        name: class of the labels.
+        source: first characters of the source.
+        seqs: places of the labels.
+        since_s: earliest Unix time of teaching.
+        until_s: Unix time before which they were taught.
     """
     prefix = None if source is None else stored_source(source)
     found = [

@@ -6,7 +6,7 @@ import torch
 
 from benchmarks import grid_report, summary
 from benchmarks.data.encoded import Encoded, Images, Split
-from benchmarks.methods import mlp
+from benchmarks.methods import closed_forms, mlp
 from benchmarks.methods.codecs import FloatCodec
 from benchmarks.methods.gaussian_rehearsal import GaussianMemory
 from benchmarks.methods.registry import make_method
@@ -24,6 +24,7 @@ SCENARIO = Scenario(dataset="gaussians", encoder="pixels", n_experiences=3)
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
     monkeypatch.setitem(mlp.PROFILES, "quick", TINY)
+    monkeypatch.setattr(closed_forms, "_RANDOM_FEATURES", 200)
 
 
 @pytest.fixture(scope="module")

@@ -42,9 +42,9 @@ def test_a_signed_bundle_opens_with_its_key_and_no_other(signed, keys):
     assert not open_bundle(signed / "1").trusted
     with pytest.raises(BundleError, match="not signed by"):
         open_bundle(signed / "1", keys / "other.pub")
-    with pytest.raises(ConfigError, match="no public key"):
+    with pytest.raises(ConfigError, match="not a public key"):
         open_bundle(signed / "1", keys / "ours.pem")
-    with pytest.raises(ConfigError, match="no public key"):
+    with pytest.raises(ConfigError, match="not a public key"):
         open_bundle(signed / "1", keys / "missing.pub")
 
 

@@ -112,7 +112,7 @@ def test_an_unwritable_state_is_refused(bundle_path, frames, tmp_path, plr_edge)
         (["export", "--backbone", "mobilnet_v2"], ["did you mean 'mobilenet_v2'", "bir_c3"]),
         (["export", "--backbone", "no.such:thing"], ["ModuleNotFoundError"]),
         (["export", "--weights", "none.safetensors"], ["cannot read"]),
-        (["export", "--weights", "model.pth"], ["never pickled"]),
+        (["export", "--weights", "model.pth"], ["pickles are refused"]),
         (["inspect", "nowhere"], ["neither a bundle nor a state"]),
         (["predict", "nowhere", "x", "--state", "s"], ["plr-edge export"]),
     ],

@@ -69,4 +69,4 @@ def test_auto_takes_the_board_of_the_device_tree(tmp_path: Path) -> None:
 def test_unknown_board_is_one_line(plr_edge, tmp_path: Path) -> None:
     result = plr_edge("run", "bundle", "none", "--state", str(tmp_path / "s"), "--board", "tx2")
     assert result.exit_code == 2
-    assert "no board 'tx2' is known; there are agx-orin" in result.output
+    assert "unknown board 'tx2'; choose one of agx-orin" in result.output

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 import pytest
+from click.testing import CliRunner
 
 from plr_edge.cli import _COMMANDS, cli
 
@@ -39,6 +40,15 @@ def test_an_old_name_still_works_and_warns_on_stderr(name, old, new, capsys):
     assert capsys.readouterr().err == ""
 
 
+def test_the_benchmarks_call_it_the_same_and_take_the_old_name_with_a_warning():
+    from benchmarks.cli import command as benchmarks
+
+    for option in ("--latent-memory", "--memory"):
+        result = CliRunner().invoke(benchmarks, ["fleet", option, "much"])
+        assert result.exit_code == 2 and "size is 'much'" in result.output
+        assert ("--memory is now called --latent-memory" in result.output) == (option == "--memory")
+
+
 def test_an_old_name_of_another_command_is_unknown():
     with pytest.raises(click.NoSuchOption):
         parsed("adapt", "--latents", "8MB")
@@ -69,4 +79,4 @@ def test_values_reach_what_they_limit(plr_edge, bundle_path, tmp_path):
         result = plr_edge("plan", str(bundle_path), option, "much")
         assert result.exit_code == 2 and "size is 'much'" in result.output
     result = plr_edge("adapt", str(bundle_path), "demo", *state, "--latent-memory", "100B")
-    assert result.exit_code == 2 and "holds no latent" in result.output
+    assert result.exit_code == 2 and "cannot hold a latent" in result.output

@@ -207,7 +207,7 @@ def test_compressed_images_and_a_label_without_a_stamp(world, node, demo_frames)
             {"image_transport": "theora"},
             "image_transport is 'theora'; it must be one of raw, compressed",
         ),
-        ({"board": "tx2"}, "no board 'tx2' is known"),
+        ({"board": "tx2"}, "unknown board 'tx2'"),
         ({"duty": "much"}, "'much' is not an amount"),
         ({"cpus": "x"}, "cpus is 'x'; write numbers"),
         ({"cpus": "4095"}, "cpus is '4095'; this process may use"),

@@ -48,9 +48,9 @@ def test_a_plan_is_built_in_a_child_and_found_again(fake, bundle):
     for ours, reference in zip(engine.run(x), expected, strict=True):
         np.testing.assert_allclose(ours, reference, rtol=1e-4, atol=1e-4)
     plan = open_plan(bundle)
-    assert plan.reason is None and plan.facts["tensorrt"] == fake.version
-    assert plan.facts["outputs"] == ["latent", "taps"]
-    assert hashlib.sha256(plan.path.read_bytes()).hexdigest() == plan.facts["plan_sha256"]
+    assert plan.reason is None and plan.metadata["tensorrt"] == fake.version
+    assert plan.metadata["outputs"] == ["latent", "taps"]
+    assert hashlib.sha256(plan.path.read_bytes()).hexdigest() == plan.metadata["plan_sha256"]
     assert {file.suffix for file in plan.path.parent.iterdir()} == {
         ".plan", ".json", ".lock", ".cache",
     }  # fmt: skip
@@ -75,7 +75,7 @@ def test_an_int8_part_with_unsigned_activations_is_refused(fake10, bundle, in_pr
 
     with pytest.raises(EngineError, match="--int8-profile s8s8"):
         open_plan(variant("u8s8"))
-    assert open_plan(variant("s8s8")).facts["precision"] == "int8"
+    assert open_plan(variant("s8s8")).metadata["precision"] == "int8"
 
 
 def test_the_profile_goes_from_one_frame_to_the_largest_batch(fake10, bundle, in_process):
@@ -101,7 +101,7 @@ def test_memory_of_a_build_is_bounded(fake, bundle, in_process, gpu, asked, work
     plan = open_plan(bundle, workspace_bytes=asked)
     expected = {"WORKSPACE": workspace} | ({"TACTIC_DRAM": dram} if dram else {})
     assert how_it_was_built(plan)["pools"] == expected
-    assert plan.facts["workspace_used_bytes"] == workspace
+    assert plan.metadata["workspace_used_bytes"] == workspace
 
 
 def jetson(tmp_path, revision):
@@ -122,7 +122,7 @@ def test_a_plan_is_built_again_only_where_something_differs_and_the_reason_names
         assert open_plan(changed, root=root, **options).reason is None  # and not a third time
         return said
 
-    assert reason() == "there is no plan of this frozen part yet"
+    assert reason() == "there is no plan for this frozen part yet"
     assert reason(workspace_bytes=5) == "workspace_bytes was None, now 5"
     assert reason(max_batch=4) == "max_batch was 16, now 4"
     assert reason(optimization_level=0) == "optimization_level was 3, now 0"
@@ -137,28 +137,28 @@ def test_a_plan_is_built_again_only_where_something_differs_and_the_reason_names
     assert reason() == said
     half = dataclasses.replace(bundle, manifest={**bundle.manifest, "precision": "fp16"})
     assert reason(half) == "precision was 'fp32', now 'fp16'"
-    facts = open_plan(half, root=root).facts
+    facts = open_plan(half, root=root).metadata
     settings = ("max_batch", "workspace_bytes", "optimization_level")
     assert [facts[name] for name in settings] == [4, 5, 0]  # through all of this
     assert open_plan(half, root=root, why="--force was given").reason == "--force was given"
 
 
 def test_no_jetson_has_no_l4t_release(fake10, bundle, in_process, tmp_path):
-    assert open_plan(bundle, root=tmp_path).facts["l4t"] is None
+    assert open_plan(bundle, root=tmp_path).metadata["l4t"] is None
     (tmp_path / "etc").mkdir()
     (tmp_path / "etc" / "nv_tegra_release").write_text("something else")
-    assert open_plan(bundle, root=tmp_path).facts["l4t"] is None
+    assert open_plan(bundle, root=tmp_path).metadata["l4t"] is None
 
 
-def test_another_recipe_builds_anew(fake10, bundle, in_process, monkeypatch):
+def test_another_builder_version_builds_again(fake10, bundle, in_process, monkeypatch):
     open_plan(bundle)
-    monkeypatch.setattr(plan_cache, "_RECIPE", 99)
+    monkeypatch.setattr(plan_cache, "_BUILDER_VERSION", 99)
     assert open_plan(bundle).reason.endswith("now 99")
 
 
 def test_a_plan_of_another_model_is_never_taken(fake10, bundle, in_process):
     plan = open_plan(bundle)
-    facts = {**plan.facts, "onnx_sha256": "0" * 64}
+    facts = {**plan.metadata, "onnx_sha256": "0" * 64}
     plan.path.with_suffix(".json").write_text(json.dumps(facts))
     assert open_plan(bundle).reason.startswith("onnx_sha256 was '000")
 
@@ -170,10 +170,10 @@ def damages(plan):
     yield "sha256 differs", lambda: plan.path.write_bytes(data)
     yield "sha256 differs", lambda: plan.path.write_bytes(plan.data[:-1])
     yield "cannot be read", plan.path.unlink
-    yield "sidecar is damaged", lambda: sidecar.write_bytes(sidecar.read_bytes()[:-9])
-    yield "sidecar is damaged", lambda: sidecar.write_text("[]")
-    yield "sidecar is damaged", lambda: sidecar.write_text("[" * 100_000)
-    yield "sidecar is damaged", lambda: sidecar.write_text("{}")
+    yield "metadata is corrupt", lambda: sidecar.write_bytes(sidecar.read_bytes()[:-9])
+    yield "metadata is corrupt", lambda: sidecar.write_text("[]")
+    yield "metadata is corrupt", lambda: sidecar.write_text("[" * 100_000)
+    yield "metadata is corrupt", lambda: sidecar.write_text("{}")
     yield "no plan", sidecar.unlink
 
 
@@ -199,7 +199,7 @@ def test_power_that_fails_between_plan_and_sidecar_leaves_nothing_that_is_truste
         patch.setattr(plan_cache, "replace_file", dies)
         with pytest.raises(KeyboardInterrupt):
             open_plan(bundle, max_batch=3)
-    assert open_plan(bundle).reason == "there is no plan of this frozen part yet"
+    assert open_plan(bundle).reason == "there is no plan for this frozen part yet"
 
 
 def test_a_plan_that_tensorrt_refuses_is_built_anew_once(fake10, bundle, in_process, caplog):
@@ -232,7 +232,7 @@ def test_what_the_parser_finds_is_one_error(fake, bundle):
         ("crash", "crashed with signal 15"),
         ("no-gpu", "finds no GPU to build for"),
         ("two-inputs", "has 2 inputs"),
-        ("profile", "takes no batch of 1 to 16"),
+        ("profile", "refuses batches of 1 to 16"),
     ],
 )
 def test_a_build_that_fails_says_why_and_leaves_the_plan_of_before(fake10, bundle, fault, words):
@@ -253,7 +253,7 @@ def test_a_silent_failure_says_that_it_is_silent(fake10, bundle, in_process):
 
     tensorrt.OnnxParser.num_errors = 0
     assert open_parser is None
-    with pytest.raises(EngineError, match="it gives no reason"):
+    with pytest.raises(EngineError, match="no reason given"):
         open_plan(bundle)
 
 
@@ -340,7 +340,11 @@ def test_two_that_want_the_same_plan_build_it_once(fake10, bundle, in_process):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(map(str, reasons)) == ["None", "None", "there is no plan of this frozen part yet"]
+    assert sorted(map(str, reasons)) == [
+        "None",
+        "None",
+        "there is no plan for this frozen part yet",
+    ]
 
 
 def test_a_child_that_says_nothing_or_ends_badly_is_told_apart(monkeypatch):
@@ -356,7 +360,7 @@ def test_a_child_that_says_nothing_or_ends_badly_is_told_apart(monkeypatch):
             plan_build.build_in_child(job)
         return str(caught.value)
 
-    assert ended(-11, "") == "the build crashed with signal 11 (it says nothing)"
+    assert ended(-11, "") == "the build crashed with signal 11 (no message)"
     assert ended(1, "warning\nTensorRT finds no GPU\n") == "TensorRT finds no GPU"
 
 

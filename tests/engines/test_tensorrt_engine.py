@@ -207,8 +207,8 @@ def test_a_plan_with_other_outputs_is_refused(fake10, make_plan):
         ("no-context", "--max-batch"),
         ("half", "return float32"),
         ("infer", r"lacks the shapes of \['image'\]"),
-        ("address", "takes no address for 'image'"),
-        ("shape", r"takes no input of \(5, 3, 96, 96\) \(shape outside of the profile\)"),
+        ("address", "refuses the address of 'image'"),
+        ("shape", r"refuses an input of shape \(5, 3, 96, 96\) \(shape outside of the profile\)"),
     ],
 )
 def test_what_tensorrt_refuses_is_said(fake, make_plan, fault, words):

@@ -14,7 +14,7 @@ from torch import nn
 
 from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import Backbone, SpatialMean
-from plr_edge.bundle.bundle_files import manifest_digest
+from plr_edge.bundle.manifest import manifest_digest
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.engines.onnx_engine import OnnxEngine
@@ -112,7 +112,7 @@ def test_an_existing_bundle_is_replaced_only_when_asked(tmp_path):
     export_bundle(small(), "b", tmp_path / "b", force=True)
     assert open_bundle(tmp_path / "b").manifest["cut"] == "b"
     (tmp_path / "mine").mkdir()
-    with pytest.raises(BundleError, match="no bundle"):
+    with pytest.raises(BundleError, match="not a bundle"):
         export_bundle(small(), "b", tmp_path / "mine", force=True)
 
 
@@ -213,8 +213,8 @@ def test_a_precision_is_in_the_graph_and_edges_stay_float32(precision, tmp_path)
 def test_a_variant_that_is_too_far_off_is_not_written(tmp_path, monkeypatch):
     from plr_edge.export import precision
 
-    strict = precision.Limits(1.0, 0.9999999, 0.0)
-    monkeypatch.setitem(precision.LIMITS, "int8", strict)
+    strict = precision.ParityLimits(1.0, 0.9999999, 0.0)
+    monkeypatch.setitem(precision.PARITY_LIMITS, "int8", strict)
     with pytest.raises(BundleError, match=r"cosine is 0.*--calibrate"):
         export_bundle(small(), "c", tmp_path / "b", precision="int8")
     assert not (tmp_path / "b").exists()

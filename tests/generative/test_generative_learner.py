@@ -101,10 +101,10 @@ def test_multiply_adds_are_counted_for_every_part(features):
     x, y = features
     w1, w2, w3 = 1280 * 32, 32 * 24, 24 * 6
     learner = learn(replace(OURS, schedule="0,1,0", generator_every=10**9), x, y, steps=1)
-    before = dict(learner.macs)
+    before = dict(learner.costs.macs)
     ids = torch.nonzero(y >= 3).flatten()[:16]
     learner.step(x[ids], y[ids])
-    spent = {part: learner.macs[part] - before[part] for part in before}
+    spent = {part: learner.costs.macs[part] - before[part] for part in before}
     assert spent["decode"] == 20 * (8 * 24 + w2)
     assert spent["targets"] == 20 * (w2 + 24 * 3)
     assert spent["rehearsal"] == 20 * 3 * (w2 + w3)
@@ -117,7 +117,7 @@ def test_the_authors_form_decodes_and_answers_in_full_whatever_the_schedule(feat
     spent = []
     for schedule in ("internal", "total_weights"):
         learner = learn(replace(SMALL, schedule=schedule), x, y, steps=1)
-        spent.append((learner.macs["decode"], learner.macs["targets"]))
+        spent.append((learner.costs.macs["decode"], learner.costs.macs["targets"]))
     assert spent[0] == spent[1]
 
 

@@ -68,7 +68,7 @@ def test_gpu_that_does_not_answer_leaves_no_total() -> None:
     meter.start()
     reading = meter.stop()
     assert reading.rails_mj == {"gpu0": 0} and reading.total_mj is None
-    assert "gpu1 does not answer" in reading.notes
+    assert "gpu1 cannot be read" in reading.notes
 
 
 def test_orin_starts_nvml_but_answers_nothing() -> None:

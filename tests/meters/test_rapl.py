@@ -55,7 +55,7 @@ def test_counter_that_goes_back_without_a_range_is_absent(tmp_path: Path) -> Non
     (package / "energy_uj").write_text("100")
     reading = meter.stop()
     assert reading.rails_mj == {} and reading.total_mj is None
-    assert "package-0 absent: its counter went back" in reading.notes
+    assert "package-0 absent: its counter decreased" in reading.notes
 
 
 def test_total_is_packages_and_memory_but_neither_cores_nor_psys(tmp_path: Path) -> None:

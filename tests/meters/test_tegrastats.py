@@ -126,7 +126,7 @@ def test_program_without_rails_is_no_meter(tmp_path: Path, body: str) -> None:
 def test_nothing_is_started_where_the_sensors_answer(tmp_path: Path, fake_board) -> None:
     command = program(tmp_path, f"touch {tmp_path}/started")
     reason = find_tegrastats(fake_board("orin-nx").sysfs, command=command)
-    assert reason == "tegrastats: not needed, the sensors can be read"
+    assert reason == "tegrastats: not needed, the sensors can be read directly"
     assert not (tmp_path / "started").exists()
 
 

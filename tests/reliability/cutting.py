@@ -12,7 +12,7 @@ import powercut
 import scenario
 from children import ack, child, holds
 
-from plr_edge.bundle.bundle_files import FILES, verified
+from plr_edge.bundle.manifest import FILES, read_verified
 from plr_edge.bundle.write import write_bundle
 
 
@@ -144,7 +144,7 @@ def bundle_cuts(shim, root: Path, share: float, seed: int, broken: str = "") -> 
 
     def check(path: Path, done: bool) -> None:
         others = [p for p in path.parent.iterdir() if (p / "manifest.json").exists()]
-        cuts = [verified(p)[0]["cut"] for p in ([path] if path.exists() else others)]
+        cuts = [read_verified(p)[0]["cut"] for p in ([path] if path.exists() else others)]
         assert "True" in cuts if done else cuts, "neither the old one nor the new one is there"
 
     for model in ("posix", "ext4"):

@@ -22,14 +22,14 @@ import time
 from pathlib import Path
 
 import numpy as np
-from plr_edge.robot.live import Live
 from running import Running, frames_of, limit_processor, long_film
 
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.robot.governor import Budget, Governor
+from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
-from plr_edge.runtime.perception import return_memory_at_once
+from plr_edge.runtime.malloc import return_memory_at_once
 from plr_edge.store import LEARNED, TRAIN
 from plr_edge.stream.base import Frame
 
@@ -47,8 +47,8 @@ def main() -> None:
     return_memory_at_once()
     sys.setswitchinterval(5e-4)  # as `plr-edge run`
     bundle = open_bundle(sys.argv[1])
-    live = Live(bundle, state, LearningConfig())
-    robot = Robot(live, Governor(Budget(deadline_ms=DEADLINE_MS), live.schedule, [0.02] * 5))
+    model = OnlineModel(bundle, state, LearningConfig())
+    robot = Robot(model, Governor(Budget(deadline_ms=DEADLINE_MS), model.schedule, [0.02] * 5))
     if command == "teach":
         frames = frames_of(rest[0], int(rest[1]), 60)
     else:
@@ -75,7 +75,7 @@ def main() -> None:
     finally:
         robot.stop()
         loop.join()
-        live.close()
+        model.close()
     print(json.dumps(facts))
 
 
@@ -92,19 +92,19 @@ def taught(robot: Robot, frames: list[Frame]) -> None:
     names = dict.fromkeys(frame.label for frame in frames)
     for name in names:
         images = [f.image for f in frames if f.label == name]
-        robot.call(lambda n=name, i=images: robot.teach(n, images=i)).result(60)
+        robot.call(lambda n=name, i=images: robot.requests.teach(n, images=i)).result(60)
     end = time.monotonic() + 300
-    while robot.live.version == 0 and time.monotonic() < end:
+    while robot.model.learned.version == 0 and time.monotonic() < end:
         time.sleep(0.1)
 
 
 def keep_training(robot: Robot) -> None:
     """One label, so that the trainer has something to consolidate for 400 steps more."""
-    if robot.live.report.get("to_go", 0) > 150:
+    if robot.model.trainer.report.get("to_go", 0) > 150:
         return
     image = robot.latest[0].image
-    name = robot.live.classes[0]
-    robot.call(lambda: robot.teach(name, images=[image])).result(10)
+    name = robot.model.learned.classes[0]
+    robot.call(lambda: robot.requests.teach(name, images=[image])).result(10)
 
 
 def blocks(robot: Robot, seen: list, n: int, seconds: float) -> dict[str, object]:
@@ -115,9 +115,9 @@ def blocks(robot: Robot, seen: list, n: int, seconds: float) -> dict[str, object
         if on:
             keep_training(robot)
         time.sleep(0.5)
-        dropped, begun = robot.n_dropped, resource.getrusage(resource.RUSAGE_SELF)
+        dropped, begun = robot.stats.total("dropped"), resource.getrusage(resource.RUSAGE_SELF)
         seen.clear()
-        steps, versions = sum(robot.live.n_steps), robot.live.version
+        steps, versions = sum(robot.model.trainer.n_steps), robot.model.learned.version
         until = time.monotonic() + seconds
         while (left := until - time.monotonic()) > 0:
             time.sleep(min(left, 2.0))
@@ -125,15 +125,15 @@ def blocks(robot: Robot, seen: list, n: int, seconds: float) -> dict[str, object
                 keep_training(robot)
         latencies, ages = np.array(seen).T
         used = resource.getrusage(resource.RUSAGE_SELF)
-        lost = robot.n_dropped - dropped
+        lost = robot.stats.total("dropped") - dropped
         results[on].append(
             {
                 "p50_ms": float(np.percentile(latencies, 50)),
                 "p99_ms": float(np.percentile(latencies, 99)),
                 "missed": float((ages > DEADLINE_MS).sum() + lost) / (len(ages) + lost),
                 "frames": len(ages),
-                "steps": sum(robot.live.n_steps) - steps,
-                "versions": robot.live.version - versions,
+                "steps": sum(robot.model.trainer.n_steps) - steps,
+                "versions": robot.model.learned.version - versions,
                 "voluntary": used.ru_nvcsw - begun.ru_nvcsw,
                 "involuntary": used.ru_nivcsw - begun.ru_nivcsw,
             }
@@ -163,7 +163,7 @@ def teach(robot: Robot, frames: list[Frame]) -> dict[str, object]:
 
     The first question after it is the next frame of the same class.
     """
-    robot.counts.deadline_ms = DEADLINE_MS
+    robot.stats.deadline_ms = DEADLINE_MS
     by_class: dict[str, list[Frame]] = {}
     for frame in frames:
         by_class.setdefault(str(frame.label), []).append(frame)
@@ -173,30 +173,32 @@ def teach(robot: Robot, frames: list[Frame]) -> dict[str, object]:
         for frame in shown[:-1]:
             wait_for_frame(robot, frame)
         start = time.perf_counter()
-        robot.call(lambda n=name: robot.teach(n, last=20)).result(10)
-        (answer,) = robot.call(lambda f=shown[-1]: robot.predict([f.image])).result(10)
+        robot.call(lambda n=name: robot.requests.teach(n, last=20)).result(10)
+        (answer,) = robot.call(lambda f=shown[-1]: robot.requests.predict([f.image])).result(10)
         answered_ms.append((time.perf_counter() - start) * 1e3)
         right.append(answer["top"][0][0] == name)
-        robot.live.settle()  # until ridge has learned them
-        (answer,) = robot.call(lambda f=shown[-1]: robot.predict([f.image])).result(10)
+        robot.model.workers.settle()  # until ridge has learned them
+        (answer,) = robot.call(lambda f=shown[-1]: robot.requests.predict([f.image])).result(10)
         settled_ms.append((time.perf_counter() - start) * 1e3)
         right_then.append(answer["top"][0][0] == name)
     taught_at, first = time.monotonic(), None
-    last_train = max(x.seq for x in robot.live.store.labels if (x.status, x.use) == USED)
+    last_train = max(x.seq for x in robot.model.store.labels if (x.status, x.use) == USED)
     end = taught_at + 300
-    while robot.live.report.get("to_go") != 0 or first is None:
-        slow = robot.live.slow
-        if first is None and slow and slow.upto == last_train:
+    while robot.model.trainer.report.get("to_go") != 0 or first is None:
+        checkpoint = robot.model.checkpoint
+        if first is None and checkpoint and checkpoint.upto == last_train:
             first = time.monotonic() - taught_at
         if time.monotonic() > end:
             break
         time.sleep(0.02)
     late = [f for own in by_class.values() for f in own[1::2]]
-    answers = [robot.call(lambda f=f: robot.predict([f.image])).result(10)[0] for f in late]
+    answers = [
+        robot.call(lambda f=f: robot.requests.predict([f.image])).result(10)[0] for f in late
+    ]
     known = [a["top"][0][0] == f.label for a, f in zip(answers, late, strict=True)]
     return {
         "classes": len(by_class),
-        "labels": robot.live.store.last_seq,
+        "labels": robot.model.store.last_seq,
         "answer_ms_median": float(np.median(answered_ms)),
         "answer_ms_most": float(max(answered_ms)),
         "right_at_once": float(np.mean(right)),
@@ -204,16 +206,16 @@ def teach(robot: Robot, frames: list[Frame]) -> dict[str, object]:
         "settled_ms_most": float(max(settled_ms)),
         "right_when_settled": float(np.mean(right_then)),
         "version_with_all_s": first,
-        "versions": robot.live.version,
+        "versions": robot.model.learned.version,
         "right_after": float(np.mean(known)),
         "load": os.getloadavg()[0],
     }
 
 
 def wait_for_frame(robot: Robot, frame: Frame) -> None:
-    before = robot.n_frames
+    before = robot.stats.n_frames
     robot.put(Frame(frame.image, None, time.time_ns(), frame.source, 0))
-    while robot.n_frames == before:
+    while robot.stats.n_frames == before:
         time.sleep(0.001)
 
 
@@ -246,13 +248,13 @@ def starts(bundle: str, state: Path, n: int) -> dict[str, object]:
 def torment(robot: Robot, seen: list, n: int) -> dict[str, object]:
     rng, counts = random.Random(0), {"kill": 0, "stop": 0, "starve": 0}
     time.sleep(2)
-    quiet_from, dropped = robot.n_frames, robot.n_dropped
+    quiet_from, dropped = robot.stats.n_frames, robot.stats.total("dropped")
     time.sleep(10)
-    baseline = (robot.n_dropped - dropped) / max(robot.n_frames - quiet_from, 1)
-    start, dropped, done = robot.n_frames, robot.n_dropped, 0
+    baseline = (robot.stats.total("dropped") - dropped) / max(robot.stats.n_frames - quiet_from, 1)
+    start, dropped, done = robot.stats.n_frames, robot.stats.total("dropped"), 0
     began = time.monotonic()
     while done < n:
-        trainer = robot.live.trainer
+        trainer = robot.model.trainer.process
         trainer._deaths.clear()  # it deserves none of them
         trainer.given_up, trainer._again_at = False, 0.0
         time.sleep(rng.uniform(0, 1.0))
@@ -273,10 +275,10 @@ def torment(robot: Robot, seen: list, n: int) -> dict[str, object]:
             keep_training(robot)
         counts[kind] += 1
         done += 1
-    n_frames, lost = robot.n_frames - start, robot.n_dropped - dropped
+    n_frames, lost = robot.stats.n_frames - start, robot.stats.total("dropped") - dropped
     return {
         **counts,
-        "deaths": robot.live.trainer.n_deaths,
+        "deaths": robot.model.trainer.process.n_deaths,
         "frames": n_frames,
         "expected": round(RATE * (time.monotonic() - began)),
         "dropped": lost,

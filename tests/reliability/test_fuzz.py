@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 from reliability.mutations import mutated
 
-from plr_edge.bundle.bundle_files import FILES, file_facts, manifest_digest
+from plr_edge.bundle.manifest import FILES, manifest_digest, member_entry
 from plr_edge.bundle.onnx_check import check_onnx
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.errors import BundleError, PlrEdgeError
@@ -27,7 +27,7 @@ from plr_edge.tensors import read_tensors, write_tensors
 def with_digests(folder, name, data):
     """Put bytes into a bundle as a forger would: with the right digest."""
     manifest = json.loads((folder / "manifest.json").read_text())
-    manifest["files"][name] = file_facts(data)
+    manifest["files"][name] = member_entry(data)
     (folder / name).write_bytes(data)
     (folder / "manifest.json").write_bytes(sealed(manifest))
 
@@ -452,7 +452,7 @@ def test_a_manifest_leads_to_no_file_but_the_members(bundle_path, tmp_path):
         "\0",
         "%2e%2e/x",
     ):
-        manifest["files"][name] = file_facts(b"")
+        manifest["files"][name] = member_entry(b"")
     (folder / "manifest.json").write_bytes(sealed(manifest))
     open_bundle(folder)  # what it imports is imported
     opened = files_opened(lambda: open_bundle(folder))
