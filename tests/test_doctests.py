@@ -1,4 +1,4 @@
-"""The examples in the docstrings of the inner rooms run and print what they claim."""
+"""The examples in the docstrings run and print what they claim."""
 
 import doctest
 import importlib
@@ -9,12 +9,9 @@ import pytest
 import plr_edge
 
 PACKAGE = Path(plr_edge.__file__).parent
-ROOMS = ("backbones", "boards", "bundle", "classifiers", "doctor", "engines", "export",
-         "generative", "meters", "replay")  # fmt: skip
-FILES = [*PACKAGE.glob("*.py"), *(file for room in ROOMS for file in (PACKAGE / room).glob("*.py"))]
 WITH_EXAMPLES = sorted(
     ".".join(file.relative_to(PACKAGE.parent).with_suffix("").parts).removesuffix(".__init__")
-    for file in FILES
+    for file in PACKAGE.rglob("*.py")
     if ">>> " in file.read_text()
 )
 

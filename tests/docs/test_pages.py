@@ -19,9 +19,10 @@ BENCHES = [
 ]
 CALL = re.compile(r"\$ (?:sudo )?(?:-u \S+ )?(?:env \S+ )?(?:\S+/)?plr-edge (.*)$", re.MULTILINE)
 # options of other programs, and those that every command has
-OTHERS = {"--cpu-torch", "--help", "--index-url", "--now", "--once", "--packages-select",
-          "--predict-only",
-          "--runtime", "--system-site-packages", "--uninstall", "--version"}  # fmt: skip
+OTHERS = {
+    "--cpu-torch", "--help", "--index-url", "--now", "--once", "--packages-select",
+    "--predict-only", "--runtime", "--system-site-packages", "--uninstall", "--version",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", _COMMANDS)
