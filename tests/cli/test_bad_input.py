@@ -130,7 +130,7 @@ def test_schedules_streams_and_sizes_are_checked(bundle_path, frames, tmp_path, 
     refused(plr_edge(*start, "--schedule", "basics"), "cumulative_weights")
     refused(plr_edge(*start, "--schedule", "measured"), "plr-edge profile")
     refused(plr_edge(*start, "--latent-memory", "lots"), "8MB")
-    refused(plr_edge(*start, "--latent-memory", "100B"), "holds no latent")
+    refused(plr_edge(*start, "--latent-memory", "100B"), "cannot hold a latent")
     refused(
         plr_edge("adapt", str(bundle_path), "no/such", "--state", str(tmp_path / "s")),
         "a stream is",

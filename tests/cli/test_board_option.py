@@ -51,12 +51,12 @@ def test_power_budget_of_a_board_is_refused_where_nothing_measures_it(
 
 def test_limit_of_temperature_is_refused_without_a_sensor(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, hot=False)
-    with pytest.raises(ConfigError, match=r"limit of 75 C needs a sensor"):
+    with pytest.raises(ConfigError, match=r"limit of 75 C needs a temperature sensor"):
         make_budget(with_board(RobotOptions(board="raspberry-pi-5")))
 
 
 def test_auto_on_a_machine_that_does_not_say_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"does not say which board.*orin-nano-4gb"):
+    with pytest.raises(ConfigError, match=r"does not tell which board.*orin-nano-4gb"):
         with_board(RobotOptions(board="auto"), tmp_path)
 
 
