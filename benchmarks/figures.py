@@ -103,7 +103,7 @@ def _five_figures(output: Path) -> str:
     frame = " + ".join(f"{ms:.1f}" for ms in demo["frame_ms"].values())
     rows = [
         ("twelve look-alike fruits, shown once each: held-out frames right",
-         f"{100 * demo['accuracy']:.0f} %", "plr-edge demo"),
+         f"{100 * demo['accuracy']:.1f} %", "plr-edge demo"),
         ("CIFAR-100, one pass; best closed form on the last layer",
          f"{lines['plr']['accuracy %']:.1f} %; {closed:.1f} %", "python -m benchmarks streams"),
         ("learning, end to end, beside latent replay in eager PyTorch",
