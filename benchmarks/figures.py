@@ -95,14 +95,15 @@ def _compared(rows: list[Row]) -> str:
 
 def _five_figures(output: Path) -> str:
     """Return the README's table."""
-    demo, speed = read_results(output, "cost")[0][0], read_results(output, "pace")[0][0]
+    (demo,), about = read_results(output, "cost")
+    speed = read_results(output, "pace")[0][0]
     streams = read_results(output, "streams")[0]
     lines = {line["method"]: line for line in summary(streams, SUITES["streams"].full[0].name)}
     closed = max(lines[name]["accuracy %"] for name in _LAST_LAYER)
     frame = " + ".join(f"{ms:.1f}" for ms in demo["frame_ms"].values())
     rows = [
         ("twelve look-alike fruits, shown once each: held-out frames right",
-         f"{100 * demo['accuracy']:.0f} %", "plr-edge demo"),
+         f"{100 * demo['accuracy']:.1f} %", "plr-edge demo"),
         ("CIFAR-100, one pass; best closed form on the last layer",
          f"{lines['plr']['accuracy %']:.1f} %; {closed:.1f} %", "python -m benchmarks streams"),
         ("learning, end to end, beside latent replay in eager PyTorch",
@@ -112,7 +113,8 @@ def _five_figures(output: Path) -> str:
         ("peak memory of a process that answers", f"{demo['peak_rss_bytes'] / 1e6:.0f} MB",
          "plr-edge demo"),
     ]  # fmt: skip
-    keys = ("on 2 cores of an AMD EPYC, one thread", "figure", "command")
+    machine = f"{about.get('n_cores', '?')} cores of {about.get('cpu_model', 'a processor')}"
+    keys = (f"on {machine}, one thread", "figure", "command")
     return table([dict(zip(keys, (a, b, f"`{c}`"), strict=True)) for a, b, c in rows])
 
 
