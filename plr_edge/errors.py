@@ -91,9 +91,10 @@ def require(*extras: str, why: str) -> None:
     missing = {module: None for extra in extras for module in EXTRAS[extra] if _is_missing(module)}
     if missing:
         needed = [extra for extra in extras if missing.keys() & set(EXTRAS[extra])]
-        verb = "is" if len(missing) == 1 else "are"
+        *first, last = missing
+        names = f"{', '.join(first)} and {last}" if first else last
         raise MissingExtraError(
-            f"{why} needs {' and '.join(missing)}, which {verb} not installed: "
+            f"{why} needs {names}, which {'are' if first else 'is'} not installed: "
             f"pip install 'plr-edge[{','.join(needed)}]'"
         )
 

@@ -68,6 +68,15 @@ def test_help_and_predict_load_nothing_heavy():
     assert done.stderr.strip() == "[] False False"
 
 
+def test_training_loads_no_onnx():
+    code = (
+        "import sys, plr_edge.robot.trainer, plr_edge.runtime.session\n"
+        "print([m for m in ('torch', 'onnx', 'onnxscript') if m in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "['torch']\n"
+
+
 def unsafe(source: str) -> list[str]:
     """Return what in a source unpickles, maps or evaluates."""
     found = []

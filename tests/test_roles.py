@@ -61,7 +61,7 @@ def test_a_command_without_its_role_is_one_line_that_names_the_extra(
     monkeypatch.setitem(sys.modules, module, None)
     result = plr_edge(command, *arguments)
     assert result.exit_code == 2 and result.output.count("\n") == 1
-    assert f"plr-edge {command} needs {module}" in result.output
+    assert f"plr-edge {command} needs {module}," in result.output
     assert re.search(rf"pip install 'plr-edge\[.*\b{extra}\b.*\]'", result.output)
     assert list(tmp_path.iterdir()) == []
 
