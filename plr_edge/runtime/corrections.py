@@ -13,8 +13,6 @@ from typing import Any, Literal
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import EngineConfig
 from plr_edge.errors import ConfigError
-from plr_edge.export.adaptive import check_code
-from plr_edge.runtime.session import Session
 from plr_edge.runtime.undo import mark_undone
 from plr_edge.store import QUARANTINED, UNDONE, Store, opened_for_reading
 
@@ -67,6 +65,8 @@ def undo(
         ConfigError: no label matches.
         StateError: there is no state, or it cannot be changed.
     """
+    from plr_edge.export.adaptive import check_code  # needs torch
+
     check_code(bundle, allow_code)
     with opened_for_reading(path) as store:
         seqs = mark_undone(store, "undone by hand", **filters)
@@ -93,6 +93,8 @@ def forget(
         ConfigError: there is no such class.
         StateError: there is no state, or it cannot be changed.
     """
+    from plr_edge.export.adaptive import check_code  # needs torch
+
     check_code(bundle, allow_code)
     with opened_for_reading(path) as store:
         n_deleted = store.forget(name)
@@ -134,6 +136,8 @@ def _learn_again(
     bundle: Bundle, path: Path, n_changed: int, n_threads: int, allow_code: bool
 ) -> Correction:
     engines = EngineConfig(n_threads=n_threads, allow_code=allow_code)
+    from plr_edge.runtime.session import Session  # needs torch
+
     with Session.resume(bundle, path, engines) as session:
         session.finish()
         return Correction(n_changed, session.learned.n_taught, len(session.learned.classes))
