@@ -97,5 +97,7 @@ def test_the_log_says_why_generations_were_published_and_dropped(bundle, demo_fr
         events = [(kind, text) for _, kind, text in session.store.events]
     assert ("dropped", "a test") in events
     published = [text for kind, text in events if kind == "published"]
-    assert any("held-out labels lost" in text and text.startswith("version 1") for text in published)
+    assert any(
+        "held-out labels lost" in text and text.startswith("version 1") for text in published
+    )
     assert published[-1] == f"generation 1, labels to {len(demo_frames)} at the end"
