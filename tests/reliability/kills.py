@@ -20,7 +20,7 @@ import numpy as np
 
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
-from plr_edge.runtime.checkpoint import recover  # noqa: F401  (imported before the fork)
+from plr_edge.runtime.checkpoint import Recovery  # noqa: F401  (imported before the fork)
 from plr_edge.runtime.session import Session
 from plr_edge.store import Store
 from plr_edge.stream import open_stream
