@@ -87,8 +87,8 @@ def ours(session: Session, classes: list[str]) -> Side:
     def answers(seen: Features) -> np.ndarray:
         parts = [session.perception.features_of(x) for x in batches(seen.latents)]
         known = np.array([classes.index(name) for name in session.learned.classes])
-        scores, _ = session.learned.classifier.answer_many(seen.taps, np.concatenate(parts))
-        return np.asarray(known[scores.argmax(1)])
+        answers = session.learned.classifier.answer_many(seen.taps, np.concatenate(parts))
+        return np.asarray(known[answers.probabilities.argmax(1)])
 
     return Side(
         name="plr-edge",

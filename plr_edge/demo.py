@@ -32,7 +32,7 @@ from plr_edge.profiling.profile import profile_bundles
 from plr_edge.report import page as report
 from plr_edge.runtime.adapt import adapt
 from plr_edge.runtime.perception import Perception
-from plr_edge.runtime.prediction import Features, answer
+from plr_edge.runtime.prediction import answer
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame, Stream, open_stream
 from plr_edge.stream.base import Entry
@@ -151,8 +151,7 @@ def _held_out(perception: Perception, classes: list[str]) -> HeldOut:
 
 
 def _accuracies(perception: Perception, held_out: HeldOut, classes: list[str]) -> list[float]:
-    features = perception.features_of(held_out.latents)
-    outputs = Features(held_out.latents, held_out.taps, features)
+    outputs = perception.features(held_out.latents, held_out.taps)
     predictions = answer(perception.model, held_out.frames, outputs)
     by_class = per_class_accuracy(
         [str(frame.label) for frame in held_out.frames], [p.label for p in predictions]

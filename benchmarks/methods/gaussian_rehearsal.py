@@ -96,7 +96,7 @@ class GaussianRehearsal(Rehearsal):
         features = self.features_of(split)
         self._fast.solve()
         self._fast.rehearsed = self.learner.classifier()
-        both, _ = self._fast.answer_many(self._taps(split), features)
+        both = self._fast.answer_many(self._taps(split), features).probabilities
         return {"": both.argmax(1), ", no fast": self.learner.scores_many(features).argmax(1)}
 
     def costs(self) -> dict[str, float]:

@@ -49,8 +49,9 @@ class PlrEdge(Method):
         session = self.session
         known = np.array([self.benchmark.classes.index(name) for name in session.learned.classes])
         seen = self._seen(split)
-        scores, _ = session.learned.classifier.answer_many(seen.taps, seen.features)
-        result = {"": known[scores.argmax(1)]}
+        classifier = session.learned.classifier
+        answers = classifier.answer_many(seen.taps, seen.features, None, seen.as_exported)
+        result = {"": known[answers.probabilities.argmax(1)]}
         rows = session.learned.classifier.rehearsed
         if len(rows) and self.config.train_ratio > 0:
             alone = unit(seen.features) @ unit(rows).T
@@ -58,12 +59,14 @@ class PlrEdge(Method):
         return result
 
     def costs(self) -> dict[str, float]:
-        """Return costs: training, the ridge's updates, and the second pass of a static feature."""
-        width = self.session.learned.classifier.ridge.width + 1
+        """Return costs: training, all closed forms, and the second pass of a static feature."""
+        classifier = self.session.learned.classifier
+        width, both = classifier.ridge.width + 1, classifier.moments.width
         frozen = [b.manifest["frozen_macs"] for b in (self._bundle, self.benchmark.bundle)]
-        per_frame = 2 * width**2 + frozen[0] - frozen[1]
-        macs = self.session.learner.features.cost.macs + self.n_taught * per_frame
-        kept = self.session.training.memory.n_bytes + 4 * width**2
+        per_frame = 2 * width**2 + both**2 / 2 + frozen[0] - frozen[1]
+        trained = self.session.learner.features.cost.macs + classifier.fit_macs
+        macs = trained + self.n_taught * per_frame
+        kept = self.session.training.memory.n_bytes + 4 * width**2 + 2 * both**2
         return {"macs": float(macs), "memory_bytes": float(kept)}
 
     def _seen(self, split: Split) -> Features:
@@ -71,4 +74,5 @@ class PlrEdge(Method):
         features_of = self.session.perception.features_of
         features = np.concatenate([features_of(x) for x in batches(split.seen.latents)])
         taps = split.seen.taps[:, : self._bundle.taps_width]
-        return replace(split.seen, taps=taps, features=features)
+        exported = split.seen.features if self.session.learned.has_moved else None
+        return replace(split.seen, taps=taps, features=features, as_exported=exported)

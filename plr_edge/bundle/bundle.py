@@ -89,6 +89,11 @@ class Bundle:
         return int(self.manifest["taps_width"])
 
     @property
+    def tap_shapes(self) -> list[list[int]]:
+        """Shape of each tap, (C, rows, columns) or (C,). Empty for bundles of earlier releases."""
+        return [list(map(int, shape)) for shape in self.manifest.get("tap_shapes", [])]
+
+    @property
     def frozen_sha256(self) -> str:
         """Digest of the frozen part. Latents of different frozen parts must never be mixed."""
         return str(self.manifest["files"]["frozen.onnx"]["sha256"])

@@ -1,33 +1,54 @@
 """CombinedClassifier: the classifier that perception answers with. NumPy only.
 
-It adds up two classifiers that learn at different speeds:
+A label answers at once, and well after a while:
 
-- Fast: ridge over the *taps*. Taps are intermediate features: pooled outputs of frozen blocks that
-  the frozen part returns with the latent. The frozen part never changes, so they never go stale,
-  and ridge is exact and forgets nothing.
-- Slow: the cosine classifier that rehearsal trained, over the adapted feature.
+- At once: ridge over the *taps*, with class means over the adapted feature. Taps are intermediate
+  features: pooled outputs of frozen blocks that the frozen part returns with the latent. The frozen
+  part never changes, so they never go stale, and ridge is exact and forgets nothing.
+- After each fit: the *mix* of closed-form classifiers over taps and exported feature, whose weights
+  were fitted to held-out samples. It takes over for the classes that it knows.
 
-Class means over the adapted feature replace the score of a class that either of the two does not
-know well enough yet, and also contribute with a small weight of their own.
+The cosine classifier that rehearsal trained, over the adapted feature, is added to either with the
+weight that held-out labels give it.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
 
 import numpy as np
 
+from plr_edge.classifiers.blending import blend, has_enough, standardised_over, taken_over
 from plr_edge.classifiers.class_means import ClassMeans, unit
+from plr_edge.classifiers.mix import Mix, fit_mix
+from plr_edge.classifiers.mix_weights import standardised
+from plr_edge.classifiers.moments import Moments
 from plr_edge.classifiers.ridge import Ridge
+from plr_edge.classifiers.tail_samples import TailSamples
+from plr_edge.classifiers.unknown_threshold import is_unknown
+from plr_edge.classifiers.views import Mirror
 
 _MIN_SAMPLES = 24  # below this total, class means answer alone
-_MIN_CLASS_SAMPLES = 15  # ridge needs this many of a class ...
-_MIN_CLASS_SHARE = 0.75  # ... or this share of the average class size, if that is smaller
 _MAX_PENDING = 64  # samples that ridge may lag behind; class means never lag
 _REFIT_GROWTH = 1.25  # ridge is refitted once it has stored so many times more samples
 _MEANS_WEIGHT = 0.25  # weight of class means beside the fast and slow scores, which have 1
-_SHARPNESS = 2.0  # inverse temperature of the softmax; about right on the embedded stream
+_SHARPNESS = 2.0  # inverse temperature of the softmax before the first mix is fitted
+
+
+class Answers(NamedTuple):
+    """Answers to n frames.
+
+    Attributes:
+        probabilities: (n, K) float32. Rows sum to one, or to zero if no class is known.
+        similarity: (n,) float32, largest cosine similarity to a class mean.
+        unknown: (n,) bool, whether a frame resembles no class.
+    """
+
+    probabilities: np.ndarray
+    similarity: np.ndarray
+    unknown: np.ndarray
 
 
 class CombinedClassifier:
@@ -38,12 +59,26 @@ class CombinedClassifier:
         means: class means over adapted features (D,).
         rehearsed: (K, D) float32, weight of the rehearsed cosine classifier; a row of zeros marks
             a class that it does not know.
-        unknown_below: cosine similarity to the nearest mean below which a frame is unknown.
+        rehearsed_weight: weight of that classifier beside the mix.
+        unknown_below: cosine similarity to the nearest mean below which a frame is unknown, where
+            the mix does not decide.
         pending: batches of taps (n, T) and labels (n,) that ridge has not learned yet.
+        moments: what the mix is solved from.
+        tails: the newest samples of each class, which its weights are fitted to.
+        mix: the mix. None before the first fit.
+        mirror: pairs of the taps. None where they are not known.
+        false_unknown: share of the frames of known classes that may be called unknown, 0..1.
+        fit_macs: multiply-adds spent on fitting mixes so far.
     """
 
     def __init__(
-        self, taps_width: int, feature_width: int, ridge_strength: float | None = None
+        self,
+        taps_width: int,
+        feature_width: int,
+        ridge_strength: float | None = None,
+        *,
+        tap_shapes: Sequence[Sequence[int]] = (),
+        false_unknown: float = 0.01,
     ) -> None:
         """Start without classes.
 
@@ -51,8 +86,16 @@ class CombinedClassifier:
             taps_width: T, the length of the taps.
             feature_width: D, the length of an adapted feature.
             ridge_strength: regularisation of ridge; see `Ridge`.
+            tap_shapes: shape of each tap, (C, rows, columns) or (C,). Unknown by default.
+            false_unknown: share of the frames of known classes that may be called unknown, 0..1.
         """
         self.ridge = Ridge(taps_width, ridge_strength)
+        self.moments = Moments(taps_width, feature_width)
+        self.tails = TailSamples(taps_width + feature_width)
+        self.mix: Mix | None = None
+        self.mirror = Mirror(tap_shapes) if tap_shapes else None
+        self.false_unknown, self.rehearsed_weight = false_unknown, 0.0
+        self.fit_macs = 0.0
         self.means = ClassMeans(feature_width)
         self.rehearsed = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
@@ -69,6 +112,11 @@ class CombinedClassifier:
         self._is_rehearsed = np.abs(weight).sum(axis=1) > 0
 
     @property
+    def feature_width(self) -> int:
+        """D, the length of an adapted feature."""
+        return int(self.means.sums.shape[1])
+
+    @property
     def n_classes(self) -> int:
         """Number of classes that it can answer with."""
         return len(self.means.counts)
@@ -80,29 +128,67 @@ class CombinedClassifier:
         return other
 
     def copy(self) -> CombinedClassifier:
-        """Return an independent copy. Ridge must not be learning on another thread meanwhile."""
+        """Return an independent copy. Nothing may be learning on another thread meanwhile."""
         other = self.draft()
         other.ridge, other.pending = copy.deepcopy((self.ridge, self.pending))
+        other.moments, other.tails = self.moments.copy(), self.tails.copy()
         other.rehearsed = self.rehearsed.copy()
         return other
 
-    def learn_many(self, taps: np.ndarray, features: np.ndarray, labels: np.ndarray) -> None:
+    def learn_many(
+        self,
+        taps: np.ndarray,
+        features: np.ndarray,
+        labels: np.ndarray,
+        exported: np.ndarray | None = None,
+    ) -> None:
         """Learn a batch.
 
         Args:
             taps: (n, T) float32.
             features: (n, D) float32, adapted.
             labels: (n,) class indices.
+            exported: (n, D) float32 features of the network as exported. `features` by default.
         """
         self.means.learn_many(features, labels)
-        self.learn_ridge(taps, labels)
+        self.learn_statistics(taps, features if exported is None else exported, labels)
 
-    def learn_ridge(self, taps: np.ndarray, labels: np.ndarray) -> None:
-        """Queue a batch (n, T) for ridge, and refit ridge once enough samples are queued."""
+    def learn_statistics(self, taps: np.ndarray, exported: np.ndarray, labels: np.ndarray) -> None:
+        """Learn a batch but for the class means, and refit ridge once enough samples are queued.
+
+        Args:
+            taps: (n, T) float32.
+            exported: (n, D) float32 features of the network as exported.
+            labels: (n,) class indices.
+        """
+        samples = np.concatenate([taps, exported], axis=1, dtype=np.float32)
+        self.moments.learn_many(samples, labels)
+        self.tails.add_many(samples, labels)
         self.pending.append((taps, labels))
         n_pending = sum(len(y) for _, y in self.pending)
         if n_pending >= min(_MAX_PENDING, self.ridge.counts.sum() / 8):
             self.solve(_REFIT_GROWTH)
+
+    def is_fit_due(self, growth: float) -> bool:
+        """Return whether there are `growth` times the samples that the mix was fitted to.
+
+        Never, if a state of an earlier release holds ridge but not the moments of its samples.
+        """
+        n = self.moments.n
+        n_queued = sum(len(y) for _, y in self.pending)
+        if n != self.ridge.counts.sum() + n_queued:
+            return False
+        return (
+            n > 0
+            if self.mix is None
+            else n > self.mix.n_samples and n >= growth * self.mix.n_samples
+        )
+
+    def fitted_mix(self) -> Mix | None:
+        """Fit a mix to everything learned. Nothing may be learning on another thread meanwhile."""
+        mix = fit_mix(self.moments, self.tails, self.mirror, self.false_unknown)
+        self.fit_macs += 0.0 if mix is None else mix.fit_macs
+        return mix
 
     def solve(self, growth: float = 1.0) -> None:
         """Let ridge learn the queued batches and refit; see `Ridge.solve`."""
@@ -118,8 +204,12 @@ class CombinedClassifier:
         self.means, self.unknown_below = means, unknown_below
 
     def answer_many(
-        self, taps: np.ndarray, features: np.ndarray, cosines: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray]:
+        self,
+        taps: np.ndarray,
+        features: np.ndarray,
+        cosines: np.ndarray | None = None,
+        exported: np.ndarray | None = None,
+    ) -> Answers:
         """Classify a batch.
 
         Args:
@@ -127,34 +217,84 @@ class CombinedClassifier:
             features: (n, D) float32, adapted.
             cosines: (n, K) similarities to the class means at the time of each frame, -1 for a
                 class not seen by then. The default compares with the current means.
-
-        Returns:
-            probabilities: (n, K) float32; rows sum to one, or to zero if no class is known.
-            similarity: (n,) float32, largest cosine similarity to a class mean.
+            exported: (n, D) float32 features of the network as exported. `features` by default.
         """
         if cosines is None:
             cosines = self.means.scores_many(features)
         seen = cosines > -1.0  # (n, K)
-        total = by_means = _standardised(cosines, seen)  # (n, K)
-        if self.means.counts.sum() >= _MIN_SAMPLES:
-            ridge = self.ridge.fitted  # read once: another thread may replace it
-            fast = _blend(by_means, ridge.scores(taps), _has_enough(ridge.counts))  # (n, K)
-            rehearsed = unit(features) @ self._directions.T  # (n, K)
-            slow = _blend(by_means, rehearsed, self._is_rehearsed)  # (n, K)
-            total = fast + slow + _MEANS_WEIGHT * by_means
-        total = np.where(seen, _SHARPNESS * total, -np.inf)
+        similarity = cosines.max(axis=1, initial=-1.0)
+        unknown = is_unknown(similarity, self.unknown_below)
+        total = _SHARPNESS * self._at_once(taps, features, cosines, seen)
+        mix = self.mix  # read once: another thread may replace it
+        if mix is not None and cosines.shape[1] > mix.classes.max():
+            logits, strange = self._mixed(mix, taps, features, exported)
+            total = taken_over(total, logits, mix.classes)
+            if mix.unknown is not None:
+                own = np.isin(np.where(seen, total, -np.inf).argmax(axis=1), mix.classes)
+                unknown = np.where(own, strange, unknown)
+        total = np.where(seen, total, -np.inf)
         highest = total.max(axis=1, keepdims=True, initial=-np.inf)
         odds = np.exp(total - np.where(np.isfinite(highest), highest, 0.0))
         probabilities = odds / np.maximum(odds.sum(axis=1, keepdims=True), 1e-30)
-        return probabilities.astype(np.float32), cosines.max(axis=1, initial=-1.0)
+        return Answers(probabilities.astype(np.float32), similarity, np.asarray(unknown, bool))
+
+    def mix_and_rehearsed(
+        self, taps: np.ndarray, features: np.ndarray, exported: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits of the mix and standardised scores of the rehearsed classifier.
+
+        Args:
+            taps: (n, T) float32.
+            features: (n, D) float32, adapted.
+            exported: (n, D) float32.
+
+        Returns:
+            Both (n, k) for the classes of the mix.
+        """
+        assert self.mix is not None
+        logits, _ = self.mix.answer_many(taps, exported, self.mirror)
+        return logits, self._rehearsed_scores(self.mix, features)
+
+    def _mixed(
+        self, mix: Mix, taps: np.ndarray, features: np.ndarray, exported: np.ndarray | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Return logits (n, k) of the classes of the mix, and whether frames are unknown (n,)."""
+        logits, unknown = mix.answer_many(
+            taps, features if exported is None else exported, self.mirror
+        )
+        if self.rehearsed_weight > 0:
+            logits = logits + self.rehearsed_weight * self._rehearsed_scores(mix, features)
+        return logits, unknown
+
+    def _rehearsed_scores(self, mix: Mix, features: np.ndarray) -> np.ndarray:
+        """Return standardised scores (n, k) of the rehearsed classifier for classes of the mix."""
+        by_means = self.means.scores_many(features)  # (n, K)
+        by_means = standardised_over(by_means, by_means > -1.0)
+        known = np.pad(self._is_rehearsed, (0, by_means.shape[1] - len(self._is_rehearsed)))
+        scores = np.zeros_like(by_means)
+        scores[:, : len(self._directions)] = unit(features) @ self._directions.T
+        return standardised(blend(by_means, scores, known)[:, mix.classes])
+
+    def _at_once(
+        self, taps: np.ndarray, features: np.ndarray, cosines: np.ndarray, seen: np.ndarray
+    ) -> np.ndarray:
+        """Return the scores (n, K) of ridge, the rehearsed classifier and class means together."""
+        total = by_means = standardised_over(cosines, seen)  # (n, K)
+        if self.means.counts.sum() >= _MIN_SAMPLES:
+            ridge = self.ridge.fitted  # read once: another thread may replace it
+            fast = blend(by_means, ridge.scores(taps), has_enough(ridge.counts))  # (n, K)
+            rehearsed = unit(features) @ self._directions.T  # (n, K)
+            slow = blend(by_means, rehearsed, self._is_rehearsed)  # (n, K)
+            total = fast + slow + _MEANS_WEIGHT * by_means
+        return total
 
     def to_arrays(self) -> dict[str, np.ndarray]:
-        """Return the arrays that answering needs.
-
-        Learning also needs `ridge.learning_arrays`.
-        """
+        """Return the arrays that answering needs. Learning also needs `learning_arrays`."""
         self.solve()
+        mix = {} if self.mix is None else self.mix.to_arrays()
         return {
+            **{f"mix.{name}": array for name, array in mix.items()},
+            "rehearsed_weight": np.array([self.rehearsed_weight], np.float32),
             **{f"ridge.{name}": array for name, array in self.ridge.to_arrays().items()},
             "means.sums": self.means.sums,
             "means.counts": self.means.counts,
@@ -162,61 +302,42 @@ class CombinedClassifier:
             "unknown_below": np.array([self.unknown_below], np.float32),
         }
 
+    def learning_arrays(self) -> dict[str, np.ndarray]:
+        """Return the arrays that further learning needs in addition to `to_arrays`."""
+        groups = {
+            "ridge": self.ridge.learning_arrays(),
+            "moments": self.moments.to_arrays(),
+            "tails": self.tails.to_arrays(),
+        }
+        return {f"{g}.{name}": array for g, own in groups.items() for name, array in own.items()}
+
     def restore(
         self, arrays: Mapping[str, np.ndarray], learning: Mapping[str, np.ndarray] | None = None
     ) -> None:
         """Restore a saved classifier.
 
         Args:
-            arrays: the result of `to_arrays`.
-            learning: the result of `ridge.learning_arrays`. Without it ridge can only score.
+            arrays: the result of `to_arrays`. Earlier releases wrote no mix.
+            learning: the result of `learning_arrays`. Without it the classifier can only answer.
 
         Raises:
             StateError: the arrays do not fit these widths.
         """
         ridge = {name: arrays[f"ridge.{name}"] for name in ("weights", "mean", "scale", "counts")}
-        self.ridge.restore(ridge, learning)
+        self.ridge.restore(ridge, None if learning is None else _group("ridge", learning))
         self.means.sums, self.means.counts = arrays["means.sums"], arrays["means.counts"]
         self.rehearsed = arrays["rehearsed"]
         self.unknown_below = float(arrays["unknown_below"][0])
+        if "rehearsed_weight" in arrays:
+            self.rehearsed_weight = float(arrays["rehearsed_weight"][0])
+        mix = _group("mix", arrays)
+        self.mix = Mix.from_arrays(mix) if mix else None
+        if learning is not None and (moments := _group("moments", learning)):
+            self.moments.restore(moments)
+            self.tails.restore(_group("tails", learning))
 
 
-def _has_enough(counts: np.ndarray) -> np.ndarray:
-    """Return for each class (K,) whether ridge has seen enough of its samples to be fair to it.
-
-    The average class size counts too: if all classes are small, none is at a disadvantage.
-    """
-    share_of_average = _MIN_CLASS_SHARE * counts.sum() / max(len(counts), 1)
-    return counts >= max(1.0, min(_MIN_CLASS_SAMPLES, share_of_average))
-
-
-def _blend(scores: np.ndarray, better: np.ndarray, known: np.ndarray) -> np.ndarray:
-    """Replace `scores` by `better`, standardised, for the classes that `better` knows.
-
-    The other classes keep their score relative to the winner of `better`: such a class wins where
-    `scores` ranked it above that winner.
-
-    Args:
-        scores: (n, K) standardised.
-        better: (n, k), k <= K, not standardised.
-        known: (k,) bool, the classes that `better` knows.
-
-    Returns:
-        (n, K).
-    """
-    if known.sum() < 2:
-        return scores
-    mixed, at = scores.copy(), np.arange(len(scores))
-    better = _standardised(better, np.broadcast_to(known, better.shape))  # (n, k)
-    winner = np.where(known, better, -np.inf).argmax(axis=1)  # (n,)
-    mixed += (better[at, winner] - scores[at, winner])[:, None]
-    mixed[:, : len(known)][:, known] = better[:, known]
-    return mixed
-
-
-def _standardised(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:
-    """Shift and scale each row (n, K) by its mean and spread over the classes seen (n, K)."""
-    n_seen = np.maximum(seen.sum(axis=1, keepdims=True), 1)
-    centred = scores - (scores * seen).sum(axis=1, keepdims=True) / n_seen
-    spread = np.sqrt((centred**2 * seen).sum(axis=1, keepdims=True) / n_seen)
-    return np.asarray(centred / np.maximum(spread, 1e-6))
+def _group(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays whose names begin with `PREFIX.`, under the rest of their names."""
+    start = f"{prefix}."
+    return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}

@@ -1,6 +1,8 @@
 """Unknown threshold: the similarity below which a frame resembles no class. NumPy only.
 
-It is fitted to the latent memory with each candidate, and published with it.
+It decides where the mix does not: before the first fit, and for classes taught since the last. It
+is fitted to the latent memory with each candidate, and published with it. The rule of the mix is
+`UnknownRule` in `mix.py`.
 """
 
 from __future__ import annotations
@@ -10,14 +12,14 @@ import numpy as np
 from plr_edge.classifiers.class_means import ClassMeans, unit
 
 
-def is_unknown(similarity: float, unknown_below: float) -> bool:
-    """Return whether a frame is unknown.
+def is_unknown(similarity: np.ndarray, unknown_below: float) -> np.ndarray:
+    """Return whether frames are unknown, by class means alone: (n,) bool.
 
     Args:
-        similarity: its cosine similarity to the nearest class mean.
+        similarity: (n,) cosine similarities to the nearest class mean.
         unknown_below: the threshold.
     """
-    return similarity < unknown_below
+    return np.asarray(similarity < unknown_below)
 
 
 def fit_means(

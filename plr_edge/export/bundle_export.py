@@ -134,6 +134,7 @@ def export_bundle(
         "preprocessing": backbone.preprocessing.to_dict(),
         "levels": [asdict(level) for level in levels],
         "taps": [[name, grid] for name, grid in part.taps.items()],
+        "tap_shapes": part.tap_shapes,
         "taps_width": part.taps_width,
         "precision": precision,
         "int8_profile": profile,

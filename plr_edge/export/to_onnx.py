@@ -49,15 +49,21 @@ class FrozenPart(nn.Module):
         self.taps_width = 0  # set when it is exported
         names = [name for name, _ in self.blocks.named_children()]
         shapes = list(block_costs(backbone)[1].values())[1:]  # output of each block
+        self.tap_shapes: list[list[int]] = []
         self.taps = {name: grid for name, grid in backbone.taps if name in names}
         for name, shape in zip(names, shapes, strict=False):
             if name == names[-1]:
                 self.taps.setdefault(name, _latent_grid(shape))
+            if name in self.taps:
+                grid = self.taps[name]
+                self.tap_shapes.append([shape[0], *([grid] * 2 if len(shape) == 3 else [])])
             if name in self.taps and len(shape) == 3:
                 grid, (_, rows, columns) = self.taps[name], shape
                 # one product for both axes takes a fifth of the time of two
                 cells = np.kron(pool_matrix(rows, grid), pool_matrix(columns, grid))
                 self.register_buffer(f"cells_{name}", torch.from_numpy(cells.T.copy()))
+        if static_feature:
+            self.tap_shapes.append([shapes[-1][0]])
 
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map images (B, 3, H, W) to latents (B, C, H', W') and taps (B, T)."""

@@ -205,6 +205,7 @@ def candidate_of(message: Message, feature_width: int) -> Candidate:
         rehearsed=arrays["rows"],
         means=means,
         unknown_below=float(metadata["unknown_below"]),
+        has_moved=sum(metadata["cost"]["steps_per_level"][:-1]) > 0,
     )
 
 

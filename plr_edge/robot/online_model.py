@@ -37,7 +37,7 @@ from plr_edge.runtime.checkpoint import Recovery, TrainerCheckpoint
 from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.perception import Perception
-from plr_edge.runtime.prediction import Features, FrozenOutput
+from plr_edge.runtime.prediction import FrozenOutput
 from plr_edge.runtime.validation import Evaluation, evaluate
 from plr_edge.store import open_store
 from plr_edge.stream.base import Frame
@@ -164,11 +164,12 @@ class OnlineModel:
             What was learned, once it is durable and answers. Or a StateError if the disk refuses.
         """
         draft, engine = self.learned.draft(), self.perception.engine
+        features_with = self.perception.features_with
         latents = np.concatenate([each.latents for each in encoded])
         taps = np.concatenate([each.taps for each in encoded])
 
         def work() -> tuple[LabelledBatch | None, int]:
-            features = Features(latents, taps, engine.run(latents)[0])
+            features = features_with(engine, latents, taps, draft.has_moved)
             _, batch = acknowledge(draft, frames, features, self.store, metadata)
             return batch, self.store.last_seq
 
@@ -177,7 +178,7 @@ class OnlineModel:
             self.learned = self.perception.model = draft
             self.last_seq, self.disk_trouble = last_seq, ""
             if batch is not None and batch.labels:
-                draft.learn(batch, partial(self.workers.learn_ridge, draft.classifier))
+                draft.learn(batch, partial(self.workers.learn_statistics, draft.classifier))
                 self.trainer.learn(batch, with_features=draft.version == 0)
             return batch
 
@@ -221,8 +222,8 @@ class OnlineModel:
             model.relearn(
                 labels,
                 recovery.upto,
-                lambda latents: engine.run(latents)[0],
-                partial(self.workers.learn_ridge, model.classifier),
+                lambda x, taps: self.perception.features_with(engine, x, taps, model.has_moved),
+                partial(self.workers.learn_statistics, model.classifier),
             )
         recovery.finish()
         self.workers.settle()
@@ -241,7 +242,8 @@ class OnlineModel:
     def _evaluate(self, message: Message) -> None:
         """Evaluate a candidate on another thread, then publish or refuse it."""
         candidate = candidate_of(message, self.bundle.feature_width)
-        incumbent, epoch = self.learned.incumbent(self.perception.engine), self._epoch
+        epoch = self._epoch
+        incumbent = self.learned.incumbent(self.perception.engine, self.perception.exported_engine)
         # if time is limited, this takes the trainer's, not that of the frames
         self._evaluating = self.trainer.process.held = True
 

@@ -1,7 +1,7 @@
 """Worker threads beside the thread of the frames, which takes in their results by `poll`.
 
-One thread makes labels durable and takes them back, one fits ridge, and one evaluates candidates
-and writes generations. At most one change of what was taught is under way.
+One thread makes labels durable and takes them back, one fits the closed forms, and one evaluates
+candidates and writes generations. At most one change of what was taught is under way.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Workers:
 
     Attributes:
         disk: makes labels durable, takes them back, and logs events.
-        ridge: lets ridge learn.
+        ridge: lets ridge and the mix learn.
         aside: evaluates candidates and writes generations.
         changing: whether labels are being made durable or taken back.
         wake: called by a worker when `poll` has something to do.
@@ -99,26 +99,35 @@ class Workers:
         self.submit(self.disk, work, then)
         return outcome
 
-    def learn_ridge(
-        self, classifier: CombinedClassifier, taps: np.ndarray, labels: np.ndarray
+    def learn_statistics(
+        self,
+        classifier: CombinedClassifier,
+        taps: np.ndarray,
+        exported: np.ndarray,
+        labels: np.ndarray,
     ) -> None:
-        """Let ridge learn a batch beside the frames. Until then class means answer.
+        """Let the closed forms learn a batch beside the frames. Until then class means answer.
 
         Args:
-            classifier: classifier with the ridge.
+            classifier: what learns.
             taps: (n, T) float32.
+            exported: (n, D) float32 features of the network as exported.
             labels: (n,) class indices.
         """
         self._n_fits += 1
-        self.ridge.submit(self._learn_ridge, classifier, taps, labels)
+        self.ridge.submit(self._learn_statistics, classifier, taps, exported, labels)
 
-    def _learn_ridge(
-        self, classifier: CombinedClassifier, taps: np.ndarray, labels: np.ndarray
+    def _learn_statistics(
+        self,
+        classifier: CombinedClassifier,
+        taps: np.ndarray,
+        exported: np.ndarray,
+        labels: np.ndarray,
     ) -> None:
         start = time.monotonic()
         self._n_fits -= 1
         try:
-            classifier.learn_ridge(taps, labels)
+            classifier.learn_statistics(taps, exported, labels)
             if self._n_fits == 0:
                 classifier.solve()
         except Exception:

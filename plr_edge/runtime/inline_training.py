@@ -84,13 +84,15 @@ class InlineTraining:
     def candidate(self, n_taught: int) -> Candidate:
         """Return what was trained so far. The next candidate is due some labels later."""
         self._next_candidate = max(n_taught * self.config.publish_growth, _FIRST_CANDIDATE)
-        trained = sum(self.learner.features.cost.steps_per_level) > 0
+        n_steps = self.learner.features.cost.steps_per_level
+        trained = sum(n_steps) > 0
         means, unknown_below = self.learner.fitted_means()
         return Candidate(
             weights=self.learner.weights() if trained else None,
             rehearsed=self.learner.classifier(),
             means=means,
             unknown_below=unknown_below,
+            has_moved=sum(n_steps[:-1]) > 0,
         )
 
     def checkpoint(self, upto: int, model: LearnedModel) -> TrainerCheckpoint:

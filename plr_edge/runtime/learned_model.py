@@ -35,7 +35,8 @@ from plr_edge.runtime.quarantine import LabelFilter
 from plr_edge.runtime.validation import Evaluation, Incumbent
 from plr_edge.store import CANARY, TRAIN, Label
 
-LearnRidge = Callable[[np.ndarray, np.ndarray], None]
+LearnStatistics = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
+Extract = Callable[[np.ndarray, np.ndarray], Features]
 
 
 @dataclass(kw_only=True)
@@ -53,6 +54,7 @@ class LearnedModel:
         weights: weights of the adaptive part by name. Empty stands for those of the bundle. They
             are replaced and never modified.
         version: number of published candidates. At 0 the exported network answers.
+        has_moved: whether the weights of the adaptive part are others than those of the bundle.
         n_taught: number of labels learned.
         n_quarantined: number of labels quarantined since the start.
         history: what was answered to each label before it was learned. Rebuilt from the label log.
@@ -67,6 +69,7 @@ class LearnedModel:
     holdout: HoldoutSet = field(metadata=HOLDOUT)
     weights: Mapping[str, np.ndarray] = field(default_factory=dict, metadata=WEIGHTS)
     version: int = field(default=0, metadata=json_value("version"))
+    has_moved: bool = field(default=False, metadata=json_value("has_moved"))
     n_taught: int = field(default=0, metadata=json_value("n_taught"))
     n_quarantined: int = field(default=0, metadata=NOT_STORED)
     history: History = field(default_factory=History, metadata=NOT_STORED)
@@ -79,7 +82,11 @@ class LearnedModel:
         codec = bundle.codec(config.bits, config.pool)
         return cls(
             classifier=CombinedClassifier(
-                bundle.taps_width, bundle.feature_width, config.ridge_strength
+                bundle.taps_width,
+                bundle.feature_width,
+                config.ridge_strength,
+                tap_shapes=bundle.tap_shapes,
+                false_unknown=config.unknown_quantile,
             ),
             holdout=HoldoutSet(codec, bundle.taps_width, config.canary, config.seed),
         )
@@ -140,14 +147,14 @@ class LearnedModel:
         """Return the index of a class, -1 for one that is not known."""
         return self.classes.index(name) if name in self.classes else -1
 
-    def learn(self, batch: LabelledBatch, learn_ridge: LearnRidge | None = None) -> None:
+    def learn(self, batch: LabelledBatch, learn_statistics: LearnStatistics | None = None) -> None:
         """Learn acknowledged labels: hold some out, and let ridge learn the others.
 
         Class means and label filter have learned them before, see `acknowledge`.
 
         Args:
             batch: the labels.
-            learn_ridge: called with taps (n, T) and class indices (n,). It may learn them later,
+            learn_statistics: see `CombinedClassifier.learn_statistics`. It may learn them later,
                 in the order of the calls. The classifier does it at once by default.
         """
         for i, label in enumerate(batch.labels):
@@ -156,24 +163,25 @@ class LearnedModel:
                 self.holdout.add(batch.records[i], taps, label.seq, index)
         train = batch.to_train()
         if train.labels:
-            learn_ridge = learn_ridge or self.classifier.learn_ridge
-            learn_ridge(train.features.taps, train.indices)
+            learn_statistics = learn_statistics or self.classifier.learn_statistics
+            features = train.features
+            learn_statistics(features.taps, features.exported, train.indices)
         self.n_taught += len(batch.labels)
 
     def relearn(
         self,
         labels: Sequence[Label],
         after: int,
-        features_of: Callable[[np.ndarray], np.ndarray],
-        learn_ridge: LearnRidge | None = None,
+        extract: Extract,
+        learn_statistics: LearnStatistics | None = None,
     ) -> LabelledBatch:
         """Learn labels of the log again, from their latents.
 
         Args:
             labels: labels with latents, in the order of teaching.
             after: number in the label log up to which this model knows them already.
-            features_of: runs latents (n, *latent shape) through the adaptive part: (n, D).
-            learn_ridge: see `learn`.
+            extract: returns the features of latents (n, *latent shape) and taps (n, T).
+            learn_statistics: see `learn`.
 
         Returns:
             All of them, for training, which may lag behind.
@@ -181,7 +189,7 @@ class LearnedModel:
         records = np.stack([label.record for label in labels if label.record is not None])
         taps = np.stack([label.taps for label in labels if label.taps is not None])
         latents = self.holdout.codec.decode(records)
-        features = Features(latents, taps.astype(np.float32), features_of(latents))
+        features = extract(latents, taps.astype(np.float32))
         indices = np.array([self.index_of(label.name) for label in labels], np.int64)
         batch = LabelledBatch(features, records, indices, list(labels))
         new = batch.after(after)
@@ -193,17 +201,30 @@ class LearnedModel:
                 self.label_filter.update(means.scores_many(feature)[0], index)
                 means.learn_many(feature, new.indices[i : i + 1])
         if new.labels:
-            self.learn(new, learn_ridge)
+            self.learn(new, learn_statistics)
         return batch
 
     # publishing
 
-    def incumbent(self, engine: Engine) -> Incumbent:
-        """Return what candidates are compared with: this model, answering with an engine."""
+    def incumbent(self, engine: Engine, exported_engine: Callable[[], Engine]) -> Incumbent:
+        """Return what candidates are compared with: this model, answering with an engine.
+
+        Args:
+            engine: the adaptive part with the weights of this model.
+            exported_engine: returns it with the weights of the bundle.
+        """
         latents, taps = self.holdout.read()
         classifier = self.classifier.draft()
         classifier.ridge = copy.copy(classifier.ridge)
-        return Incumbent(classifier, engine, latents, taps, self.holdout.labels)
+        return Incumbent(
+            classifier=classifier,
+            engine=engine,
+            exported_engine=exported_engine,
+            has_moved=self.has_moved,
+            latents=latents,
+            taps=taps,
+            labels=self.holdout.labels,
+        )
 
     def publish(self, evaluation: Evaluation) -> None:
         """Answer with a candidate that passed; its engine must replace the one in use.
@@ -215,7 +236,8 @@ class LearnedModel:
         self.classifier.replace_means(candidate.means, candidate.unknown_below)
         if evaluation.engine is not None and candidate.weights is not None:
             self.classifier.rehearsed = candidate.rehearsed
-            self.weights = candidate.weights
+            self.classifier.rehearsed_weight = evaluation.rehearsed_weight
+            self.weights, self.has_moved = candidate.weights, candidate.has_moved
             self.version += 1
             self.fell_back = False
 

@@ -70,13 +70,11 @@ def json_value(name: str) -> dict[str, Stored]:
 
 def _write_classifier(classifier: CombinedClassifier) -> ModelState:
     answering = classifier.to_arrays()  # first: ridge catches up with its queue
-    learning = with_prefix("ridge", classifier.ridge.learning_arrays())
-    return ModelState({}, {"classifier": answering, "learning": learning})
+    return ModelState({}, {"classifier": answering, "learning": classifier.learning_arrays()})
 
 
 def _read_classifier(blank: CombinedClassifier, state: ModelState) -> CombinedClassifier:
-    learning = without_prefix("ridge", state.arrays["learning"])
-    blank.restore(state.arrays["classifier"], learning)
+    blank.restore(state.arrays["classifier"], state.arrays["learning"])
     return blank
 
 

@@ -43,6 +43,7 @@ class _StoredModel:
     classes: Sequence[str]
     classifier: CombinedClassifier
     version: int = 0
+    has_moved: bool = False
 
 
 class Perception:
@@ -83,6 +84,7 @@ class Perception:
         self.model: AnsweringModel = model or _StoredModel((), blank)
         self.prepare_s = self.frozen_s = self.adaptive_s = 0.0
         self._n_threads = engines.n_threads
+        self._exported: Engine | None = None
         try_bundle(bundle)
         self.engine = self.build_engine(weights or {})
         self._frozen = make_frozen_engine(
@@ -120,12 +122,15 @@ class Perception:
         with large_blocks_mapped():
             state = read_state(path, groups=("adaptive", "classifier"))
             check_state_fits(bundle, state.facts, Path(path))
-            classifier = CombinedClassifier(bundle.taps_width, bundle.feature_width)
+            classifier = CombinedClassifier(
+                bundle.taps_width, bundle.feature_width, tap_shapes=bundle.tap_shapes
+            )
             classifier.restore(state.arrays["classifier"])
             version = int(state.facts["version"])
+            has_moved = bool(state.facts.get("has_moved", False))
             return cls(
                 bundle,
-                _StoredModel(list(state.facts["classes"]), classifier, version),
+                _StoredModel(list(state.facts["classes"]), classifier, version, has_moved),
                 EngineConfig(engine=engine, providers=tuple(providers), n_threads=n_threads),
                 weights=state.arrays["adaptive"] if version else None,
                 unknown=unknown,
@@ -162,9 +167,33 @@ class Perception:
     def extract(self, encoded: FrozenOutput) -> Features:
         """Run the output of the frozen part through the adaptive part."""
         start = time.perf_counter()
-        features = self.features_of(encoded.latents)
+        features = self.features(encoded.latents, encoded.taps)
         self.adaptive_s += time.perf_counter() - start
-        return Features(encoded.latents, encoded.taps, features)
+        return features
+
+    def features(self, latents: np.ndarray, taps: np.ndarray) -> Features:
+        """Run latents (n, *latent shape) with their taps (n, T) through the adaptive part."""
+        return self.features_with(self.engine, latents, taps, self.model.has_moved)
+
+    def features_with(
+        self, engine: Engine, latents: np.ndarray, taps: np.ndarray, has_moved: bool
+    ) -> Features:
+        """Do as `features` with another engine. Any thread may do it.
+
+        Args:
+            engine: the adaptive part.
+            latents: (n, *latent shape) float32.
+            taps: (n, T) float32.
+            has_moved: whether its weights are others than those of the bundle.
+        """
+        exported = self.exported_engine().run(latents)[0] if has_moved else None
+        return Features(latents, taps, engine.run(latents)[0], exported)
+
+    def exported_engine(self) -> Engine:
+        """Return the adaptive part with the weights of the bundle, which the mix reads."""
+        if self._exported is None:
+            self._exported = self.build_engine({})
+        return self._exported
 
     def features_of(self, latents: np.ndarray) -> np.ndarray:
         """Run latents (n, *latent shape) through the adaptive part: (n, D) float32."""

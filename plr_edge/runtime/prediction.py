@@ -9,7 +9,6 @@ from typing import Any, Protocol
 import numpy as np
 
 from plr_edge.classifiers.combined import CombinedClassifier
-from plr_edge.classifiers.unknown_threshold import is_unknown
 from plr_edge.stream.base import Frame
 
 UNKNOWN = "unknown"
@@ -23,7 +22,7 @@ class Prediction:
     Attributes:
         source: source of the frame.
         label: the best class, or `unknown` if the frame resembles no class.
-        confidence: confidence of the best class, 0..1, not calibrated.
+        confidence: confidence of the best class, 0..1.
         top: the best classes with their confidences, best first, also for an unknown frame.
         similarity: largest cosine similarity to a class mean.
         stamp_ns: time stamp of the frame.
@@ -78,15 +77,24 @@ class Features:
         latents: (n, *latent shape) float32.
         taps: (n, T) float32 intermediate features: pooled outputs of frozen blocks.
         features: (n, D) float32, output of the adaptive part.
+        as_exported: (n, D) float32, output of the adaptive part with the weights of the bundle.
+            None if these are the weights in use.
     """
 
     latents: np.ndarray
     taps: np.ndarray
     features: np.ndarray
+    as_exported: np.ndarray | None = None
+
+    @property
+    def exported(self) -> np.ndarray:
+        """(n, D) float32, output of the adaptive part with the weights of the bundle."""
+        return self.features if self.as_exported is None else self.as_exported
 
     def take(self, rows: slice | Sequence[int] | np.ndarray) -> Features:
         """Return the given rows of each array."""
-        return Features(self.latents[rows], self.taps[rows], self.features[rows])
+        exported = None if self.as_exported is None else self.as_exported[rows]
+        return Features(self.latents[rows], self.taps[rows], self.features[rows], exported)
 
 
 class AnsweringModel(Protocol):
@@ -103,6 +111,10 @@ class AnsweringModel(Protocol):
     @property
     def version(self) -> int:
         """Number of published candidates. At 0 the exported network answers."""
+
+    @property
+    def has_moved(self) -> bool:
+        """Whether the weights of the adaptive part are others than those of the bundle."""
 
 
 def answer(
@@ -126,10 +138,12 @@ def answer(
     Returns:
         One prediction for each frame, with a latency of 0.
     """
-    parts = model.classifier.answer_many(features.taps, features.features, cosines)
+    answers = model.classifier.answer_many(
+        features.taps, features.features, cosines, features.as_exported
+    )
     return [
-        _prediction(model, frame, probabilities, float(similarity), unknown)
-        for frame, probabilities, similarity in zip(frames, *parts, strict=True)
+        _prediction(model, frame, probabilities, float(similarity), unknown and bool(strange))
+        for frame, probabilities, similarity, strange in zip(frames, *answers, strict=True)
     ]
 
 
@@ -138,11 +152,10 @@ def _prediction(
     frame: Frame,
     probabilities: np.ndarray,
     similarity: float,
-    unknown: bool,
+    strange: bool,
 ) -> Prediction:
     best = np.argsort(-probabilities, kind="stable")[:_TOP_K]
     top = tuple((model.classes[k], float(probabilities[k])) for k in best if probabilities[k] > 0)
-    strange = unknown and is_unknown(similarity, model.classifier.unknown_below)
     return Prediction(
         source=frame.source,
         label=top[0][0] if top and not strange else UNKNOWN,

@@ -33,6 +33,7 @@ from plr_edge.stream.base import Frame, check_label
 
 _log = logging.getLogger(__name__)
 _MANY = 64  # labels
+_FIT_GROWTH = 2.0  # the mix is fitted again once there are so many times its samples
 
 
 class Session:
@@ -198,17 +199,23 @@ class Session:
         if self.training.is_due(self.learned.n_taught):
             self.publish()
 
-    def publish(self) -> None:
-        """Make a candidate of what was trained, and answer with it if the publish gate agrees."""
+    def publish(self, *, final: bool = False) -> None:
+        """Fit the mix, and answer with what was trained if the publish gate agrees.
+
+        Args:
+            final: fit the mix even if only a few labels came since the last fit.
+        """
         learned = self.learned
         if not len(self.training.memory):
             return
         learned.classifier.solve()
+        if learned.classifier.is_fit_due(1.0 if final else _FIT_GROWTH):
+            learned.classifier.mix = learned.classifier.fitted_mix()
         candidate = self.training.candidate(learned.n_taught)
         if candidate.diverged:
             self.drop("training diverged: a value is not finite or too large")
             return
-        incumbent = learned.incumbent(self.perception.engine)
+        incumbent = learned.incumbent(self.perception.engine, self.perception.exported_engine)
         evaluation = evaluate(candidate, incumbent, self.perception.build_engine, lambda: 1.0)
         if not evaluation.verdict.passed:
             learned.verdict = evaluation.verdict
@@ -228,7 +235,7 @@ class Session:
         """Publish what was trained since the last version, and save."""
         start = time.perf_counter()
         if self.learned.n_taught:
-            self.publish()
+            self.publish(final=True)
         self.learn_s += time.perf_counter() - start
         self.save("at the end")
 
@@ -270,6 +277,6 @@ class Session:
         if recovery.checkpoint is not None:
             self.training.restore(recovery.checkpoint, store, model)
         for labels in recovery.batches():
-            batch = model.relearn(labels, recovery.upto, self.perception.features_of)
+            batch = model.relearn(labels, recovery.upto, self.perception.features)
             self.train_on(batch.after(recovery.trained_upto))
         return recovery.finish()

@@ -11,10 +11,12 @@ import numpy as np
 
 from plr_edge.classifiers.class_means import ClassMeans
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.classifiers.mix_weights import fit_extra_weight
 from plr_edge.engines import Engine
 from plr_edge.runtime.publish_gate import Verdict, decide
 
 _MAX_VALUE = 1e6  # of a weight; those of trained networks stay below a hundred
+_MIN_HELD = 8  # held-out labels that can tell what rehearsal is worth
 _BATCH = 8  # held-out latents at once: 5 ms of MobileNetV2's adaptive part
 
 
@@ -27,12 +29,14 @@ class Candidate:
         rehearsed: (K, D) float32 weight of the cosine classifier.
         means: class means of the latent memory, computed with these weights.
         unknown_below: cosine similarity to the nearest mean below which a frame is unknown.
+        has_moved: whether the weights are others than those of the bundle.
     """
 
     weights: Mapping[str, np.ndarray] | None
     rehearsed: np.ndarray
     means: ClassMeans
     unknown_below: float
+    has_moved: bool
 
     @property
     def diverged(self) -> bool:
@@ -47,6 +51,8 @@ class Incumbent:
     Attributes:
         classifier: a copy that later labels do not change.
         engine: the adaptive part.
+        exported_engine: returns the adaptive part with the weights of the bundle.
+        has_moved: whether the weights in use are others than those.
         latents: (n, *latent shape) float32 held-out latents.
         taps: (n, T) float32.
         labels: (n,) int64 class indices.
@@ -54,6 +60,8 @@ class Incumbent:
 
     classifier: CombinedClassifier
     engine: Engine
+    exported_engine: Callable[[], Engine]
+    has_moved: bool
     latents: np.ndarray
     taps: np.ndarray
     labels: np.ndarray
@@ -67,11 +75,13 @@ class Evaluation:
         candidate: what was evaluated.
         engine: the adaptive part with its weights. None if it has none.
         verdict: whether it may answer.
+        rehearsed_weight: weight of its rehearsed classifier beside the mix.
     """
 
     candidate: Candidate
     engine: Engine | None
     verdict: Verdict
+    rehearsed_weight: float
 
 
 def evaluate(
@@ -95,9 +105,25 @@ def evaluate(
         rest = _Rest(share)
         engine = build_engine(candidate.weights, rest)
         rest()
-    before = _answers(incumbent.classifier, incumbent.engine, incumbent, share)
-    verdict = decide(incumbent.labels, before, _answers(new, engine, incumbent, share))
-    return Evaluation(candidate, engine if candidate.weights is not None else None, verdict)
+    moved = incumbent.has_moved if candidate.weights is None else candidate.has_moved
+    before = _features(incumbent, incumbent.engine, share)
+    after = before if engine is incumbent.engine else _features(incumbent, engine, share)
+    exported = None
+    if moved or incumbent.has_moved:
+        exported = _features(incumbent, incumbent.exported_engine(), share)
+    old = incumbent.classifier.answer_many(
+        incumbent.taps, before, None, exported if incumbent.has_moved else None
+    )
+    if candidate.weights is not None:
+        new.rehearsed_weight = _rehearsed_weight(new, incumbent, after, exported if moved else None)
+    answers = new.answer_many(incumbent.taps, after, None, exported if moved else None)
+    verdict = decide(incumbent.labels, old.probabilities.argmax(1), answers.probabilities.argmax(1))
+    return Evaluation(
+        candidate,
+        engine if candidate.weights is not None else None,
+        verdict,
+        new.rehearsed_weight,
+    )
 
 
 def has_diverged(arrays: Iterable[np.ndarray]) -> bool:
@@ -105,20 +131,36 @@ def has_diverged(arrays: Iterable[np.ndarray]) -> bool:
     return not all(np.abs(array).max(initial=0.0) < _MAX_VALUE for array in arrays)
 
 
-def _answers(
-    classifier: CombinedClassifier,
-    engine: Engine,
-    incumbent: Incumbent,
-    share: Callable[[], float],
-) -> np.ndarray:
-    """Return the class index (n,) answered to each held-out latent, a few at a time."""
-    answers, rest = [np.zeros(0, np.int64)], _Rest(share)
+def _features(incumbent: Incumbent, engine: Engine, share: Callable[[], float]) -> np.ndarray:
+    """Return the feature (n, D) of each held-out latent, a few at a time."""
+    features, rest = [np.zeros((0, incumbent.classifier.feature_width), np.float32)], _Rest(share)
     for i in range(0, len(incumbent.labels), _BATCH):
-        rows = slice(i, i + _BATCH)
-        features = engine.run(incumbent.latents[rows])[0]
-        answers.append(classifier.answer_many(incumbent.taps[rows], features)[0].argmax(1))
+        features.append(engine.run(incumbent.latents[i : i + _BATCH])[0])
         rest()
-    return np.concatenate(answers)
+    return np.concatenate(features)
+
+
+def _rehearsed_weight(
+    classifier: CombinedClassifier,
+    incumbent: Incumbent,
+    features: np.ndarray,
+    exported: np.ndarray | None,
+) -> float:
+    """Fit the weight of the rehearsed classifier beside the mix, which have not learned these.
+
+    The closed forms alone answer where rehearsal adds nothing: it can help and cannot harm.
+    """
+    mix = classifier.mix
+    if mix is None:
+        return 0.0
+    rows = np.flatnonzero(np.isin(incumbent.labels, mix.classes))
+    if len(rows) < _MIN_HELD:
+        return 0.0
+    exported = features if exported is None else exported
+    logits, scores = classifier.mix_and_rehearsed(
+        incumbent.taps[rows], features[rows], exported[rows]
+    )
+    return fit_extra_weight(logits, scores, np.searchsorted(mix.classes, incumbent.labels[rows]))
 
 
 class _Rest:

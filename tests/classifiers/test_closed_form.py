@@ -96,7 +96,7 @@ def test_a_new_class_answers_from_its_first_frame(data):
     combined.learn_many(x[old], x[old], labels[old])
     first = np.flatnonzero(labels == 3)[:1]
     combined.means.learn_many(x[first], labels[first])
-    probabilities, _ = combined.answer_many(x[first], x[first])
+    probabilities, _, _ = combined.answer_many(x[first], x[first])
     assert probabilities.shape == (1, K)
     assert probabilities.argmax() == 3
 
@@ -119,7 +119,7 @@ def test_unknown_is_below_the_asked_share_of_what_was_remembered(data):
     combined = CombinedClassifier(D, D)
     combined.learn_many(x, x, labels)
     combined.replace_means(*fit_means(x, labels, 0.05))
-    _, similarity = combined.answer_many(x, x)
+    _, similarity, _ = combined.answer_many(x, x)
     # answered with themselves among the mean, so not more than the share; half of it is expected
     assert 0 < (similarity < combined.unknown_below).mean() <= 0.05
     strange = -combined.means.sums.sum(0, keepdims=True)
@@ -132,7 +132,7 @@ def test_a_class_that_the_memory_dropped_is_still_answered(data):
     combined.learn_many(x, x, labels)
     kept = labels != 3
     combined.replace_means(*fit_means(x[kept], labels[kept], 0.01))
-    probabilities, _ = combined.answer_many(x[~kept], x[~kept])
+    probabilities, _, _ = combined.answer_many(x[~kept], x[~kept])
     assert (probabilities.argmax(1) == 3).mean() > 0.9
 
 

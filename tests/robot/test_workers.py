@@ -76,7 +76,8 @@ def test_ridge_learns_everything_before_settle_returns(workers):
     classifier, rng = CombinedClassifier(8, 4), np.random.default_rng(0)
     labels = np.arange(10) % 2
     for _ in range(5):
-        workers.learn_ridge(classifier, rng.standard_normal((10, 8)).astype(np.float32), labels)
+        taps = rng.standard_normal((10, 8)).astype(np.float32)
+        workers.learn_statistics(classifier, taps, taps[:, :4], labels)
     workers.hurry()
     workers.settle()
     assert classifier.pending == []
@@ -86,8 +87,9 @@ def test_ridge_learns_everything_before_settle_returns(workers):
 def test_a_batch_that_ridge_cannot_learn_costs_that_batch_alone(workers, caplog):
     classifier = CombinedClassifier(8, 4)
     workers.hurry()
-    workers.learn_ridge(None, np.zeros((1, 8), np.float32), np.array([0]))
-    workers.learn_ridge(classifier, np.ones((2, 8), np.float32), np.array([0, 1]))
+    taps = np.ones((2, 8), np.float32)
+    workers.learn_statistics(None, taps[:1], taps[:1, :4], np.array([0]))
+    workers.learn_statistics(classifier, taps, taps[:, :4], np.array([0, 1]))
     workers.settle()
     assert "ridge did not learn a batch" in caplog.text
     assert classifier.ridge.fitted.counts.tolist() == [1, 1]

@@ -1,0 +1,300 @@
+"""Mix: several closed-form classifiers whose weights were fitted to held-out samples. NumPy only.
+
+Its classifiers are ridge and LDA over views of the sample, and the nearest class mean. Which views,
+how much each counts, the temperature of the probabilities and the threshold of `unknown` are all
+fitted to the ends of the classes, with classifiers that have not learned these; then every
+classifier is solved again on all samples. See `TailSamples` for why single frames will not do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from plr_edge.classifiers.class_means import unit
+from plr_edge.classifiers.mix_weights import fit_weights, standardised
+from plr_edge.classifiers.moments import Moments
+from plr_edge.classifiers.tail_samples import TailSamples
+from plr_edge.classifiers.views import (
+    EVEN,
+    FEATURE,
+    ODD,
+    TAPS,
+    Mirror,
+    View,
+    solve_views,
+    vectors_of,
+)
+
+_MIN_SAMPLES = 24  # of all classes together, below which class means answer alone
+_MIN_HELD = 8  # held-out samples that can decide something
+_MIRRORED_BELOW = 0.85  # accuracy of the odd taps over that of the even ones
+_MEANS_PRIOR = 2.0  # weight of class means in the prior, where the others have 1
+_PRIOR_SUM = 3.0
+_RIDGE, _LDA = "ridge", "lda"
+
+# views, and the classifiers of them that the mix holds
+_PLAIN = (((TAPS,), (_RIDGE, _LDA)), ((TAPS, FEATURE), (_LDA,)))
+_MIRRORED = (((TAPS,), (_LDA,)), ((EVEN,), (_LDA,)), ((EVEN, FEATURE), (_RIDGE, _LDA)))
+_WITHOUT_TAPS = (((FEATURE,), (_RIDGE, _LDA)),)
+_KINDS = {"plain": _PLAIN, "mirrored": _MIRRORED, "without taps": _WITHOUT_TAPS}
+
+
+@dataclass(frozen=True)
+class UnknownRule:
+    """When a frame is unknown: by the mean of three scores, in units of the held-out samples.
+
+    The scores are the largest logit of the mix, the relative Mahalanobis distance in the last view,
+    and the cosine similarity to the nearest class mean.
+
+    Sources: Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings",
+    ICML 2022 (largest logit); Ren et al., arXiv 2106.09022 (relative Mahalanobis distance).
+
+    Attributes:
+        means: (3,) means of the scores of held-out samples.
+        spreads: (3,) their spreads.
+        held_out: (n,) combined scores of the held-out samples, ascending. The threshold is a
+            quantile of these.
+        false_unknown: share of the frames of known classes that may be called unknown, 0..1.
+    """
+
+    means: np.ndarray
+    spreads: np.ndarray
+    held_out: np.ndarray
+    false_unknown: float
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, false_unknown: float) -> UnknownRule:
+        """Fit the rule to scores (n, 3) of held-out samples."""
+        means, spreads = scores.mean(axis=0), np.maximum(scores.std(axis=0), 1e-6)
+        combined = np.sort(((scores - means) / spreads).mean(axis=1))
+        return cls(means, spreads, combined, false_unknown)
+
+    @property
+    def threshold(self) -> float:
+        """Combined score below which a frame is unknown."""
+        return float(np.quantile(self.held_out, self.false_unknown))
+
+    def are_unknown(self, scores: np.ndarray) -> np.ndarray:
+        """Return (n,) bool for scores (n, 3)."""
+        combined = ((scores - self.means) / self.spreads).mean(axis=1)
+        return np.asarray(combined < self.threshold)
+
+
+@dataclass(frozen=True)
+class Mix:
+    """A fitted mix. Immutable, so any thread may answer with it while learning goes on.
+
+    Attributes:
+        kind: which views it has; a key of `_KINDS`.
+        views: the views.
+        classes: (K,) class indices that it knows.
+        class_means: (K, D) float32 unit-length means of the exported feature.
+        weights: (P,) of the classifiers in their order, that of class means last. Their softmax is
+            a probability.
+        n_samples: number of samples that it was fitted to.
+        held_accuracy: accuracy on held-out samples before they were learned. NaN without any.
+        unknown: when a frame is unknown. None while too few samples are held out.
+        fit_macs: multiply-adds that fitting took. Not stored.
+    """
+
+    kind: str
+    views: tuple[View, ...]
+    classes: np.ndarray
+    class_means: np.ndarray
+    weights: np.ndarray
+    n_samples: int
+    held_accuracy: float = float("nan")
+    unknown: UnknownRule | None = None
+    fit_macs: float = 0.0
+
+    def scores(
+        self, taps: np.ndarray, features: np.ndarray, mirror: Mirror | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Score a batch with each classifier.
+
+        Args:
+            taps: (n, T) float32.
+            features: (n, D) float32, exported.
+            mirror: pairs of the taps.
+
+        Returns:
+            scores: (P, n, K) standardised.
+            familiarity: (n, 2): relative Mahalanobis distance negated, and largest cosine.
+        """
+        parts, familiarity = list[np.ndarray](), np.zeros(len(taps), np.float32)
+        for view, (_, kinds) in zip(self.views, _KINDS[self.kind], strict=True):
+            products = view.products(vectors_of(view.parts, taps, features, mirror))
+            for kind in kinds:
+                parts.append(view.ridge(products) if kind == _RIDGE else view.lda(products))
+            familiarity = view.familiarity(products)
+        cosines = unit(features) @ self.class_means.T
+        parts.append(cosines)
+        largest = cosines.max(axis=1, initial=-1.0)
+        return (
+            np.stack([standardised(part) for part in parts]),
+            np.stack([familiarity, largest], axis=1),
+        )
+
+    def answer_many(
+        self, taps: np.ndarray, features: np.ndarray, mirror: Mirror | None
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Classify a batch; see `scores` for the arguments.
+
+        Returns:
+            logits: (n, K) of the classes it knows; their softmax is a probability.
+            unknown: (n,) bool.
+        """
+        scores, familiarity = self.scores(taps, features, mirror)
+        logits = np.tensordot(self.weights, scores, 1)
+        if self.unknown is None:
+            return logits, np.zeros(len(taps), bool)
+        return logits, self.unknown.are_unknown(_unknown_scores(logits, familiarity))
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return what `from_arrays` needs."""
+        arrays = {
+            "kind": np.array([list(_KINDS).index(self.kind)], np.int64),
+            "classes": self.classes,
+            "class_means": self.class_means,
+            "weights": self.weights,
+            "n_samples": np.array([self.n_samples], np.int64),
+            "held_accuracy": np.array([self.held_accuracy], np.float64),
+        }
+        for i, view in enumerate(self.views):
+            arrays |= {f"view{i}.{name}": array for name, array in view.to_arrays().items()}
+        if self.unknown is not None:
+            rule = vars(self.unknown) | {"false_unknown": np.array([self.unknown.false_unknown])}
+            arrays |= {f"unknown.{name}": np.asarray(value) for name, value in rule.items()}
+        return arrays
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Mix:
+        """Restore what `to_arrays` returned."""
+
+        def group(prefix: str) -> dict[str, np.ndarray]:
+            return {n.split(".", 1)[1]: a for n, a in arrays.items() if n.startswith(f"{prefix}.")}
+
+        kind = list(_KINDS)[int(arrays["kind"][0])]
+        rule = group("unknown")
+        return cls(
+            kind=kind,
+            views=tuple(
+                View.from_arrays(parts, group(f"view{i}"))
+                for i, (parts, _) in enumerate(_KINDS[kind])
+            ),
+            classes=arrays["classes"],
+            class_means=arrays["class_means"],
+            weights=arrays["weights"],
+            n_samples=int(arrays["n_samples"][0]),
+            held_accuracy=float(arrays["held_accuracy"][0]),
+            unknown=UnknownRule(**{**rule, "false_unknown": float(rule["false_unknown"][0])})  # type: ignore[arg-type]
+            if rule
+            else None,
+        )
+
+
+def fit_mix(
+    moments: Moments, tails: TailSamples, mirror: Mirror | None, false_unknown: float
+) -> Mix | None:
+    """Fit a mix to all samples, with weights from the held-out ones.
+
+    Args:
+        moments: of all samples.
+        tails: the newest of them.
+        mirror: pairs of the taps. None where they are not known.
+        false_unknown: see `UnknownRule`.
+
+    Returns:
+        The mix. None for fewer than two classes or too few samples.
+    """
+    if moments.n < _MIN_SAMPLES or (moments.counts > 0).sum() < 2:
+        return None
+    samples, labels, evaluated = tails.held_out()
+    rest = moments.without(samples, labels) if evaluated.sum() >= _MIN_HELD else None
+    if rest is not None:
+        known = rest.counts[labels] > 0
+        rows = np.flatnonzero(evaluated & known)
+        if len(rows) >= _MIN_HELD and (rest.counts > 0).sum() >= 2:
+            held = samples[rows], labels[rows]
+            return _fit_with_held_out(moments, rest, held, mirror, false_unknown)
+    kind = "without taps" if moments.n_taps == 0 else "plain"
+    return _solve(moments, kind, mirror)
+
+
+def _fit_with_held_out(
+    moments: Moments,
+    rest: Moments,
+    held: tuple[np.ndarray, np.ndarray],
+    mirror: Mirror | None,
+    false_unknown: float,
+) -> Mix:
+    samples, labels = held
+    taps, features = samples[:, : moments.n_taps], samples[:, moments.n_taps :]
+    kind, kind_macs = _kind(rest, taps, features, labels, mirror)
+    without = _solve(rest, kind, mirror)
+    scores, familiarity = without.scores(taps, features, mirror)
+    truth = np.searchsorted(without.classes, labels)
+    weights = fit_weights(scores, truth, _prior(kind))
+    logits = np.tensordot(weights, scores, 1)
+    mix = _solve(moments, kind, mirror)
+    n_out_macs = len(labels) * moments.width**2 / 2  # taking the held-out samples out
+    return replace(
+        mix,
+        weights=weights,
+        held_accuracy=float((logits.argmax(axis=1) == truth).mean()),
+        unknown=UnknownRule.fit(_unknown_scores(logits, familiarity), false_unknown),
+        fit_macs=mix.fit_macs + without.fit_macs + kind_macs + n_out_macs,
+    )
+
+
+def _kind(
+    rest: Moments, taps: np.ndarray, features: np.ndarray, labels: np.ndarray, mirror: Mirror | None
+) -> tuple[str, float]:
+    """Return which views fit the stream: whether a mirrored image would have the same label.
+
+    If so, the odd part of the taps says little about the label.
+
+    Returns:
+        The kind of mix, and the multiply-adds that it took to find out.
+    """
+    if rest.n_taps == 0:
+        return "without taps", 0.0
+    if mirror is None or not mirror.has_pairs:
+        return "plain", 0.0
+    classes = np.flatnonzero(rest.counts > 0)
+    right = []
+    views = solve_views(rest, classes, [(ODD,), (EVEN,)], mirror)
+    for view in views:
+        products = view.products(vectors_of(view.parts, taps, features, mirror))
+        right.append(int((classes[view.lda(products).argmax(axis=1)] == labels).sum()))
+    odd, even = right
+    return "mirrored" if odd < _MIRRORED_BELOW * even else "plain", _solve_macs(views)
+
+
+def _solve(moments: Moments, kind: str, mirror: Mirror | None) -> Mix:
+    """Solve the classifiers of one kind of mix. Its weights are those of the prior."""
+    classes = np.flatnonzero(moments.counts > 0)
+    views = solve_views(moments, classes, [parts for parts, _ in _KINDS[kind]], mirror)
+    means = unit(moments.unit_sums[classes])
+    macs = _solve_macs(views)
+    return Mix(kind, tuple(views), classes, means, _prior(kind), moments.n, fit_macs=macs)
+
+
+def _solve_macs(views: list[View]) -> float:
+    """Return the multiply-adds of solving views: a third of the cube of their widths."""
+    return float(sum(len(view.centre) ** 3 / 3 for view in views))
+
+
+def _prior(kind: str) -> np.ndarray:
+    """Return the weights of a kind of mix in the absence of held-out samples."""
+    n = sum(len(kinds) for _, kinds in _KINDS[kind])
+    weights = np.array([1.0] * n + [_MEANS_PRIOR])
+    return weights * (_PRIOR_SUM / (n + 1))
+
+
+def _unknown_scores(logits: np.ndarray, familiarity: np.ndarray) -> np.ndarray:
+    """Return the scores (n, 3) of `UnknownRule`."""
+    return np.concatenate([logits.max(axis=1)[:, None], familiarity], axis=1)

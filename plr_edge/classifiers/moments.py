@@ -1,0 +1,166 @@
+"""Moments: class sums and second moments of a vector, kept as a stream. NumPy only.
+
+Every linear classifier of the fitted mix follows from them in closed form, at any time, without the
+samples. They are exact whatever the order of the samples, and samples can be taken out again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from plr_edge.classifiers.class_means import pad_classes, unit
+from plr_edge.errors import StateError
+
+_BLOCK = 512  # rows of the matrix that are updated together, so that they stay in the CPU cache
+_MAX_PENDING = 64  # samples that the matrix may lag behind
+
+
+class Moments:
+    """Counts, class sums and second moments of samples [taps, exported feature].
+
+    Attributes:
+        n_taps: T, the length of the taps.
+        width: T + D, the length of a sample.
+        counts: (K,) int64 samples by class.
+        shift: (T + D,) float32, subtracted from each sample: the mean of the first batch. It keeps
+            the matrix precise in float32.
+        sums: (K, T + D) float32, sums of the shifted samples by class.
+        unit_sums: (K, D) float32, sums of the exported features scaled to unit length.
+    """
+
+    def __init__(self, n_taps: int, n_features: int) -> None:
+        """Start empty.
+
+        Args:
+            n_taps: T, the length of the taps.
+            n_features: D, the length of the exported feature.
+        """
+        self.n_taps, self.width = n_taps, n_taps + n_features
+        self.counts = np.zeros(0, np.int64)
+        self.shift = np.zeros(self.width, np.float32)
+        self.sums = np.zeros((0, self.width), np.float32)
+        self.unit_sums = np.zeros((0, n_features), np.float32)
+        # (T + D, T + D) float32 of which the blocks on and above the diagonal are kept; empty at
+        # first, so that a robot which only answers does not hold it
+        self._matrix = np.zeros((0, 0), np.float32)
+        self._pending: list[np.ndarray] = []
+
+    @property
+    def n(self) -> int:
+        """Number of samples."""
+        return int(self.counts.sum())
+
+    def learn_many(self, samples: np.ndarray, labels: np.ndarray) -> None:
+        """Add samples (n, T + D) float32 with class indices (n,)."""
+        if len(labels) == 0:
+            return
+        if self.n == 0:
+            self.shift = samples.mean(axis=0, dtype=np.float32)
+        self._count(samples, labels, 1)
+        self._pending.append(samples - self.shift)
+        if sum(map(len, self._pending)) >= _MAX_PENDING:
+            self._flush()
+
+    def without(self, samples: np.ndarray, labels: np.ndarray) -> Moments:
+        """Return a copy from which samples (n, T + D) of classes (n,) were taken out."""
+        other = self.copy()
+        other._count(samples, labels, -1)
+        other._add(samples - self.shift, -1.0)
+        return other
+
+    def copy(self) -> Moments:
+        """Return an independent copy."""
+        self._flush()
+        other = Moments(self.n_taps, self.width - self.n_taps)
+        other.counts, other.shift = self.counts.copy(), self.shift
+        other.sums, other.unit_sums = self.sums.copy(), self.unit_sums.copy()
+        other._matrix = self._matrix.copy()
+        return other
+
+    @property
+    def mean(self) -> np.ndarray:
+        """(T + D,) float32 mean of all samples."""
+        return np.asarray(self.sums.sum(axis=0) / max(self.n, 1) + self.shift, dtype=np.float32)
+
+    def class_means(self, rows: np.ndarray) -> np.ndarray:
+        """Return the class means of classes `rows` (k,) less the mean of all: (k, T + D)."""
+        centre = self.sums.sum(axis=0) / max(self.n, 1)
+        return np.asarray(self.sums[rows] / self.counts[rows, None] - centre, dtype=np.float32)
+
+    def covariance(self) -> np.ndarray:
+        """Return the covariance of all samples, (T + D, T + D) float32."""
+        self._flush()
+        n, width = max(self.n, 1), self.width
+        centre = (self.sums.sum(axis=0) / n).astype(np.float32)
+        out = np.zeros((width, width), np.float32)
+        if not len(self._matrix):
+            return out
+        for start in range(0, width, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            rows = self._matrix[block, start:] / n
+            rows -= centre[block, None] * centre[start:]
+            out[block, start:], out[start:, block] = rows, rows.T
+        return out
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return what `restore` needs. Of the matrix only one triangle is kept."""
+        self._flush()
+        triangle = [self._matrix[i, i:] for i in range(len(self._matrix))]
+        return {
+            "counts": self.counts,
+            "shift": self.shift,
+            "sums": self.sums,
+            "unit_sums": self.unit_sums,
+            "triangle": np.concatenate(triangle) if triangle else np.zeros(0, np.float32),
+        }
+
+    def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
+        """Continue from what `to_arrays` returned.
+
+        Raises:
+            StateError: the arrays do not fit this width.
+        """
+        triangle, width = arrays["triangle"], self.width
+        fits = len(triangle) in (0, width * (width + 1) // 2)
+        if not fits or arrays["sums"].shape[1:] != (width,):
+            raise StateError(
+                f"the state holds moments of {arrays['sums'].shape[1]} values; this bundle needs "
+                f"{width}; restore a copy, or choose another --state"
+            )
+        self.counts, self.shift = np.array(arrays["counts"]), np.array(arrays["shift"])
+        self.sums, self.unit_sums = np.array(arrays["sums"]), np.array(arrays["unit_sums"])
+        self._pending.clear()
+        self._matrix = np.zeros((width, width) if len(triangle) else (0, 0), np.float32)
+        at = 0
+        for i in range(len(self._matrix)):
+            self._matrix[i, i:] = triangle[at : at + width - i]
+            at += width - i
+        for start in range(0, len(self._matrix), _BLOCK):  # blocks on the diagonal are whole
+            block = self._matrix[start : start + _BLOCK, start : start + _BLOCK]
+            lower = np.tril_indices(len(block), -1)
+            block[lower] = block.T[lower]
+
+    def _count(self, samples: np.ndarray, labels: np.ndarray, sign: int) -> None:
+        self.counts, self.sums = (pad_classes(a, labels) for a in (self.counts, self.sums))
+        self.unit_sums = pad_classes(self.unit_sums, labels)
+        features = unit(samples[:, self.n_taps :])
+        for label, sample, feature in zip(labels, samples, features, strict=True):
+            self.counts[label] += sign
+            self.sums[label] += sign * (sample - self.shift)
+            self.unit_sums[label] += sign * feature
+
+    def _flush(self) -> None:
+        if self._pending:
+            shifted = np.concatenate(self._pending)
+            self._pending.clear()
+            self._add(shifted, 1.0)
+
+    def _add(self, shifted: np.ndarray, sign: float) -> None:
+        """Add samples (n, T + D), shifted, to the matrix: half its entries, (T + D)^2 / 2 MACs."""
+        if not len(self._matrix):
+            self._matrix = np.zeros((self.width, self.width), np.float32)
+        for start in range(0, self.width, _BLOCK):
+            block = slice(start, start + _BLOCK)
+            self._matrix[block, start:] += (sign * shifted[:, block]).T @ shifted[:, start:]
