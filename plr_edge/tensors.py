@@ -132,3 +132,14 @@ def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(table) != len(pairs):
         raise ValueError("a key appears twice")
     return table
+
+
+def with_prefix(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Put `PREFIX.` in front of the names of arrays."""
+    return {f"{prefix}.{name}": array for name, array in arrays.items()}
+
+
+def without_prefix(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Return the arrays whose names begin with `PREFIX.`, under the rest of their names."""
+    start = f"{prefix}."
+    return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}

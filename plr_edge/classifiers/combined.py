@@ -22,17 +22,21 @@ import numpy as np
 
 from plr_edge.classifiers.blending import blend, has_enough, standardised_over, taken_over
 from plr_edge.classifiers.class_means import ClassMeans, unit
-from plr_edge.classifiers.mix import Mix, fit_mix
+from plr_edge.classifiers.mix import Mix, fit_mix, solved_again
 from plr_edge.classifiers.mix_weights import standardised
 from plr_edge.classifiers.moments import Moments
 from plr_edge.classifiers.ridge import Ridge
 from plr_edge.classifiers.tail_samples import TailSamples
 from plr_edge.classifiers.unknown_threshold import is_unknown
 from plr_edge.classifiers.views import Mirror
+from plr_edge.tensors import with_prefix, without_prefix
 
 _MIN_SAMPLES = 24  # below this total, class means answer alone
 _MAX_PENDING = 64  # samples that ridge may lag behind; class means never lag
 _REFIT_GROWTH = 1.25  # ridge is refitted once it has stored so many times more samples
+_FIRST_FIT = 128  # samples before the first mix is fitted
+_FIT_GROWTH = 2.0  # its classifiers are solved again once there are so many times the samples ...
+_WEIGHTS_GROWTH = 4.0  # ... and its weights fitted again once there are so many times
 _MEANS_WEIGHT = 0.25  # weight of class means beside the fast and slow scores, which have 1
 _SHARPNESS = 2.0  # inverse temperature of the softmax before the first mix is fitted
 
@@ -169,24 +173,32 @@ class CombinedClassifier:
         if n_pending >= min(_MAX_PENDING, self.ridge.counts.sum() / 8):
             self.solve(_REFIT_GROWTH)
 
-    def is_fit_due(self, growth: float) -> bool:
-        """Return whether there are `growth` times the samples that the mix was fitted to.
+    def is_fit_due(self, *, final: bool) -> bool:
+        """Return whether enough samples came since the mix was fitted.
 
         Never, if a state of an earlier release holds ridge but not the moments of its samples.
+
+        Args:
+            final: one sample is enough, as no more may come.
         """
         n = self.moments.n
         n_queued = sum(len(y) for _, y in self.pending)
         if n != self.ridge.counts.sum() + n_queued:
             return False
-        return (
-            n > 0
-            if self.mix is None
-            else n > self.mix.n_samples and n >= growth * self.mix.n_samples
-        )
+        n_fitted = 0 if self.mix is None else self.mix.n_samples
+        return n > n_fitted if final else n >= max(_FIRST_FIT, _FIT_GROWTH * n_fitted)
 
-    def fitted_mix(self) -> Mix | None:
-        """Fit a mix to everything learned. Nothing may be learning on another thread meanwhile."""
-        mix = fit_mix(self.moments, self.tails, self.mirror, self.false_unknown)
+    def fitted_mix(self, *, final: bool) -> Mix | None:
+        """Fit a mix to everything learned. Nothing may be learning on another thread meanwhile.
+
+        Args:
+            final: fit its weights too, even if only a few samples came since the last time.
+        """
+        old = self.mix
+        if old is None or final or self.moments.n >= _WEIGHTS_GROWTH * old.n_weighted:
+            mix = fit_mix(self.moments, self.tails, self.mirror, self.false_unknown)
+        else:
+            mix = solved_again(old, self.moments, self.mirror)
         self.fit_macs += 0.0 if mix is None else mix.fit_macs
         return mix
 
@@ -293,9 +305,9 @@ class CombinedClassifier:
         self.solve()
         mix = {} if self.mix is None else self.mix.to_arrays()
         return {
-            **{f"mix.{name}": array for name, array in mix.items()},
+            **with_prefix("mix", mix),
             "rehearsed_weight": np.array([self.rehearsed_weight], np.float32),
-            **{f"ridge.{name}": array for name, array in self.ridge.to_arrays().items()},
+            **with_prefix("ridge", self.ridge.to_arrays()),
             "means.sums": self.means.sums,
             "means.counts": self.means.counts,
             "rehearsed": self.rehearsed,
@@ -304,12 +316,11 @@ class CombinedClassifier:
 
     def learning_arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that further learning needs in addition to `to_arrays`."""
-        groups = {
-            "ridge": self.ridge.learning_arrays(),
-            "moments": self.moments.to_arrays(),
-            "tails": self.tails.to_arrays(),
+        return {
+            **with_prefix("ridge", self.ridge.learning_arrays()),
+            **with_prefix("moments", self.moments.to_arrays()),
+            **with_prefix("tails", self.tails.to_arrays()),
         }
-        return {f"{g}.{name}": array for g, own in groups.items() for name, array in own.items()}
 
     def restore(
         self, arrays: Mapping[str, np.ndarray], learning: Mapping[str, np.ndarray] | None = None
@@ -324,20 +335,14 @@ class CombinedClassifier:
             StateError: the arrays do not fit these widths.
         """
         ridge = {name: arrays[f"ridge.{name}"] for name in ("weights", "mean", "scale", "counts")}
-        self.ridge.restore(ridge, None if learning is None else _group("ridge", learning))
+        self.ridge.restore(ridge, None if learning is None else without_prefix("ridge", learning))
         self.means.sums, self.means.counts = arrays["means.sums"], arrays["means.counts"]
         self.rehearsed = arrays["rehearsed"]
         self.unknown_below = float(arrays["unknown_below"][0])
         if "rehearsed_weight" in arrays:
             self.rehearsed_weight = float(arrays["rehearsed_weight"][0])
-        mix = _group("mix", arrays)
+        mix = without_prefix("mix", arrays)
         self.mix = Mix.from_arrays(mix) if mix else None
-        if learning is not None and (moments := _group("moments", learning)):
+        if learning is not None and (moments := without_prefix("moments", learning)):
             self.moments.restore(moments)
-            self.tails.restore(_group("tails", learning))
-
-
-def _group(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the arrays whose names begin with `PREFIX.`, under the rest of their names."""
-    start = f"{prefix}."
-    return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}
+            self.tails.restore(without_prefix("tails", learning))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 
@@ -17,6 +18,7 @@ from plr_edge.classifiers.class_means import unit
 from plr_edge.classifiers.mix_weights import fit_weights, standardised
 from plr_edge.classifiers.moments import Moments
 from plr_edge.classifiers.tail_samples import TailSamples
+from plr_edge.classifiers.unknown_threshold import UnknownRule, unknown_scores
 from plr_edge.classifiers.views import (
     EVEN,
     FEATURE,
@@ -27,6 +29,7 @@ from plr_edge.classifiers.views import (
     solve_views,
     vectors_of,
 )
+from plr_edge.tensors import with_prefix, without_prefix
 
 _MIN_SAMPLES = 24  # of all classes together, below which class means answer alone
 _MIN_HELD = 8  # held-out samples that can decide something
@@ -43,47 +46,6 @@ _KINDS = {"plain": _PLAIN, "mirrored": _MIRRORED, "without taps": _WITHOUT_TAPS}
 
 
 @dataclass(frozen=True)
-class UnknownRule:
-    """When a frame is unknown: by the mean of three scores, in units of the held-out samples.
-
-    The scores are the largest logit of the mix, the relative Mahalanobis distance in the last view,
-    and the cosine similarity to the nearest class mean.
-
-    Sources: Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings",
-    ICML 2022 (largest logit); Ren et al., arXiv 2106.09022 (relative Mahalanobis distance).
-
-    Attributes:
-        means: (3,) means of the scores of held-out samples.
-        spreads: (3,) their spreads.
-        held_out: (n,) combined scores of the held-out samples, ascending. The threshold is a
-            quantile of these.
-        false_unknown: share of the frames of known classes that may be called unknown, 0..1.
-    """
-
-    means: np.ndarray
-    spreads: np.ndarray
-    held_out: np.ndarray
-    false_unknown: float
-
-    @classmethod
-    def fit(cls, scores: np.ndarray, false_unknown: float) -> UnknownRule:
-        """Fit the rule to scores (n, 3) of held-out samples."""
-        means, spreads = scores.mean(axis=0), np.maximum(scores.std(axis=0), 1e-6)
-        combined = np.sort(((scores - means) / spreads).mean(axis=1))
-        return cls(means, spreads, combined, false_unknown)
-
-    @property
-    def threshold(self) -> float:
-        """Combined score below which a frame is unknown."""
-        return float(np.quantile(self.held_out, self.false_unknown))
-
-    def are_unknown(self, scores: np.ndarray) -> np.ndarray:
-        """Return (n,) bool for scores (n, 3)."""
-        combined = ((scores - self.means) / self.spreads).mean(axis=1)
-        return np.asarray(combined < self.threshold)
-
-
-@dataclass(frozen=True)
 class Mix:
     """A fitted mix. Immutable, so any thread may answer with it while learning goes on.
 
@@ -94,7 +56,8 @@ class Mix:
         class_means: (K, D) float32 unit-length means of the exported feature.
         weights: (P,) of the classifiers in their order, that of class means last. Their softmax is
             a probability.
-        n_samples: number of samples that it was fitted to.
+        n_samples: number of samples that its classifiers were solved for.
+        n_weighted: number of samples when its weights were fitted.
         held_accuracy: accuracy on held-out samples before they were learned. NaN without any.
         unknown: when a frame is unknown. None while too few samples are held out.
         fit_macs: multiply-adds that fitting took. Not stored.
@@ -106,6 +69,7 @@ class Mix:
     class_means: np.ndarray
     weights: np.ndarray
     n_samples: int
+    n_weighted: int
     held_accuracy: float = float("nan")
     unknown: UnknownRule | None = None
     fit_macs: float = 0.0
@@ -151,7 +115,25 @@ class Mix:
         logits = np.tensordot(self.weights, scores, 1)
         if self.unknown is None:
             return logits, np.zeros(len(taps), bool)
-        return logits, self.unknown.are_unknown(_unknown_scores(logits, familiarity))
+        return logits, self.unknown.are_unknown(unknown_scores(logits, familiarity))
+
+    def facts(self) -> dict[str, Any]:
+        """Return what people want to know of it. It fits JSON."""
+        kinds = [
+            f"{kind} of {' and '.join(parts)}" for parts, of in _KINDS[self.kind] for kind in of
+        ]
+        weights = dict(zip([*kinds, "class means"], self.weights.round(2).tolist(), strict=True))
+        accuracy = None if np.isnan(self.held_accuracy) else round(self.held_accuracy, 4)
+        rule = self.unknown
+        return {
+            "kind": self.kind,
+            "weights": weights,
+            "n_samples": self.n_samples,
+            "held_out_accuracy": accuracy,
+            "false_unknown": None if rule is None else rule.false_unknown,
+            "unknown_below": None if rule is None else round(rule.threshold, 4),
+            "n_held_out": 0 if rule is None else len(rule.held_out),
+        }
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return what `from_arrays` needs."""
@@ -159,41 +141,48 @@ class Mix:
             "kind": np.array([list(_KINDS).index(self.kind)], np.int64),
             "classes": self.classes,
             "class_means": self.class_means,
-            "weights": self.weights,
-            "n_samples": np.array([self.n_samples], np.int64),
-            "held_accuracy": np.array([self.held_accuracy], np.float64),
+            "weights": self.weights.astype(np.float32),
+            "n_samples": np.array([self.n_samples, self.n_weighted], np.int64),
+            "held_accuracy": np.array([self.held_accuracy], np.float32),
         }
         for i, view in enumerate(self.views):
-            arrays |= {f"view{i}.{name}": array for name, array in view.to_arrays().items()}
+            arrays |= with_prefix(f"view{i}", view.to_arrays())
         if self.unknown is not None:
-            rule = vars(self.unknown) | {"false_unknown": np.array([self.unknown.false_unknown])}
-            arrays |= {f"unknown.{name}": np.asarray(value) for name, value in rule.items()}
+            arrays |= with_prefix("unknown", self.unknown.to_arrays())
         return arrays
 
     @classmethod
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Mix:
         """Restore what `to_arrays` returned."""
 
-        def group(prefix: str) -> dict[str, np.ndarray]:
-            return {n.split(".", 1)[1]: a for n, a in arrays.items() if n.startswith(f"{prefix}.")}
-
         kind = list(_KINDS)[int(arrays["kind"][0])]
-        rule = group("unknown")
+        rule = without_prefix("unknown", arrays)
         return cls(
             kind=kind,
             views=tuple(
-                View.from_arrays(parts, group(f"view{i}"))
+                View.from_arrays(parts, without_prefix(f"view{i}", arrays))
                 for i, (parts, _) in enumerate(_KINDS[kind])
             ),
             classes=arrays["classes"],
             class_means=arrays["class_means"],
             weights=arrays["weights"],
             n_samples=int(arrays["n_samples"][0]),
+            n_weighted=int(arrays["n_samples"][1]),
             held_accuracy=float(arrays["held_accuracy"][0]),
-            unknown=UnknownRule(**{**rule, "false_unknown": float(rule["false_unknown"][0])})  # type: ignore[arg-type]
-            if rule
-            else None,
+            unknown=UnknownRule.from_arrays(rule) if rule else None,
         )
+
+
+def solved_again(mix: Mix, moments: Moments, mirror: Mirror | None) -> Mix:
+    """Solve the classifiers of a mix on all samples, and keep what was fitted to held-out ones."""
+    new = _solve(moments, mix.kind, mirror)
+    return replace(
+        new,
+        weights=mix.weights,
+        n_weighted=mix.n_weighted,
+        held_accuracy=mix.held_accuracy,
+        unknown=mix.unknown,
+    )
 
 
 def fit_mix(
@@ -245,7 +234,7 @@ def _fit_with_held_out(
         mix,
         weights=weights,
         held_accuracy=float((logits.argmax(axis=1) == truth).mean()),
-        unknown=UnknownRule.fit(_unknown_scores(logits, familiarity), false_unknown),
+        unknown=UnknownRule.fit(unknown_scores(logits, familiarity), false_unknown),
         fit_macs=mix.fit_macs + without.fit_macs + kind_macs + n_out_macs,
     )
 
@@ -280,7 +269,9 @@ def _solve(moments: Moments, kind: str, mirror: Mirror | None) -> Mix:
     views = solve_views(moments, classes, [parts for parts, _ in _KINDS[kind]], mirror)
     means = unit(moments.unit_sums[classes])
     macs = _solve_macs(views)
-    return Mix(kind, tuple(views), classes, means, _prior(kind), moments.n, fit_macs=macs)
+    return Mix(
+        kind, tuple(views), classes, means, _prior(kind), moments.n, moments.n, fit_macs=macs
+    )
 
 
 def _solve_macs(views: list[View]) -> float:
@@ -293,8 +284,3 @@ def _prior(kind: str) -> np.ndarray:
     n = sum(len(kinds) for _, kinds in _KINDS[kind])
     weights = np.array([1.0] * n + [_MEANS_PRIOR])
     return weights * (_PRIOR_SUM / (n + 1))
-
-
-def _unknown_scores(logits: np.ndarray, familiarity: np.ndarray) -> np.ndarray:
-    """Return the scores (n, 3) of `UnknownRule`."""
-    return np.concatenate([logits.max(axis=1)[:, None], familiarity], axis=1)

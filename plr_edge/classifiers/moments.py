@@ -72,11 +72,10 @@ class Moments:
 
     def copy(self) -> Moments:
         """Return an independent copy."""
-        self._flush()
         other = Moments(self.n_taps, self.width - self.n_taps)
         other.counts, other.shift = self.counts.copy(), self.shift
         other.sums, other.unit_sums = self.sums.copy(), self.unit_sums.copy()
-        other._matrix = self._matrix.copy()
+        other._matrix, other._pending = self._matrix.copy(), list(self._pending)
         return other
 
     @property

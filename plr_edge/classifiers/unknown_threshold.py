@@ -1,15 +1,84 @@
-"""Unknown threshold: the similarity below which a frame resembles no class. NumPy only.
+"""Unknown threshold: when a frame resembles no class. NumPy only.
 
-It decides where the mix does not: before the first fit, and for classes taught since the last. It
-is fitted to the latent memory with each candidate, and published with it. The rule of the mix is
-`UnknownRule` in `mix.py`.
+The mix has a rule that is fitted to held-out samples, `UnknownRule`. Where the mix does not decide,
+before its first fit and for classes taught since the last, it is the similarity to the nearest
+class mean (`fit_means`), fitted to the latent memory with each candidate and published with it.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from dataclasses import dataclass
+
 import numpy as np
 
 from plr_edge.classifiers.class_means import ClassMeans, unit
+
+
+@dataclass(frozen=True)
+class UnknownRule:
+    """When a frame is unknown: by the mean of three scores, in units of the held-out samples.
+
+    The scores are the largest logit of the mix, the relative Mahalanobis distance in the last view,
+    and the cosine similarity to the nearest class mean.
+
+    Sources: Hendrycks et al., "Scaling Out-of-Distribution Detection for Real-World Settings",
+    ICML 2022 (largest logit); Ren et al., arXiv 2106.09022 (relative Mahalanobis distance).
+
+    Attributes:
+        means: (3,) means of the scores of held-out samples.
+        spreads: (3,) their spreads.
+        held_out: (n,) combined scores of the held-out samples, ascending. The threshold is a
+            quantile of these.
+        false_unknown: share of the frames of known classes that may be called unknown, 0..1.
+    """
+
+    means: np.ndarray
+    spreads: np.ndarray
+    held_out: np.ndarray
+    false_unknown: float
+
+    @classmethod
+    def fit(cls, scores: np.ndarray, false_unknown: float) -> UnknownRule:
+        """Fit the rule to scores (n, 3) of held-out samples."""
+        means, spreads = scores.mean(axis=0), np.maximum(scores.std(axis=0), 1e-6)
+        combined = np.sort(((scores - means) / spreads).mean(axis=1))
+        return cls(means, spreads, combined, false_unknown)
+
+    @property
+    def threshold(self) -> float:
+        """Combined score below which a frame is unknown."""
+        return float(np.quantile(self.held_out, self.false_unknown))
+
+    def are_unknown(self, scores: np.ndarray) -> np.ndarray:
+        """Return (n,) bool for scores (n, 3)."""
+        combined = ((scores - self.means) / self.spreads).mean(axis=1)
+        return np.asarray(combined < self.threshold)
+
+    def to_arrays(self) -> dict[str, np.ndarray]:
+        """Return what `from_arrays` needs."""
+        return {
+            "means": self.means.astype(np.float32),
+            "spreads": self.spreads.astype(np.float32),
+            "held_out": self.held_out.astype(np.float32),
+            "false_unknown": np.array([self.false_unknown], np.float32),
+        }
+
+    @classmethod
+    def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> UnknownRule:
+        """Restore what `to_arrays` returned."""
+        share = round(float(arrays["false_unknown"][0]), 6)
+        return cls(arrays["means"], arrays["spreads"], arrays["held_out"], share)
+
+
+def unknown_scores(logits: np.ndarray, familiarity: np.ndarray) -> np.ndarray:
+    """Return the scores (n, 3) of `UnknownRule`.
+
+    Args:
+        logits: (n, K) of the mix.
+        familiarity: (n, 2), see `Mix.scores`.
+    """
+    return np.concatenate([logits.max(axis=1)[:, None], familiarity], axis=1)
 
 
 def is_unknown(similarity: np.ndarray, unknown_below: float) -> np.ndarray:

@@ -12,7 +12,7 @@ from plr_edge.errors import PlrEdgeError
 _SECTIONS = {
     "First steps": ("demo", "doctor"),
     "Make a bundle": ("export", "verify", "build-engine"),
-    "Learn and predict": ("adapt", "predict"),
+    "Learn and predict": ("adapt", "consolidate", "predict"),
     "Run a robot": ("run", "teach", "status", "watch"),
     "Inspect and correct learned state": (
         "inspect", "log", "undo", "rollback", "forget", "quarantine", "repair",

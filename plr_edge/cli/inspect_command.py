@@ -88,10 +88,25 @@ def _state_facts(path: Path) -> dict[str, Any]:
                 "budget_bytes": state.facts["memory"]["budget_bytes"] if state else None,
             },
             "schedule": state.facts["schedule"] if state else None,
+            "mix": _mix_facts(path) if state else None,
             "unfinished": store.facts.get("positions", {}),
             "bytes": store.n_bytes,
             "caps": _caps(store, len(labels)),
         }
+
+
+def _mix_facts(path: Path) -> dict[str, Any] | None:
+    """Return what the mix of a state answers with. None before the first fit."""
+    from plr_edge.classifiers.mix import Mix
+    from plr_edge.store import read_state
+    from plr_edge.tensors import without_prefix
+
+    arrays = read_state(path, groups=("classifier",)).arrays["classifier"]
+    own = without_prefix("mix", arrays)
+    if not own:
+        return None
+    rehearsed = float(arrays["rehearsed_weight"][0])
+    return {**Mix.from_arrays(own).facts(), "rehearsed_weight": round(rehearsed, 3)}
 
 
 def _caps(store: Any, n_labels: int) -> dict[str, dict[str, int]]:

@@ -85,7 +85,9 @@ class Learner:
     @property
     def step_macs(self) -> list[int]:
         """Multiply-adds of one training sample by level entered: one forward, two backward."""
-        return [3 * macs for macs in macs_from(self.levels)]
+        classifier = self.levels[-1]
+        of_classes = classifier.width * self.cosine.n_classes - classifier.macs
+        return [3 * (macs + of_classes) for macs in macs_from(self.levels)]
 
     def learn_many(
         self, records: np.ndarray, labels: np.ndarray, features: np.ndarray | None = None
@@ -114,11 +116,23 @@ class Learner:
                 slots = [slot for slot, row in row_of.items() if labels[row] == label]
                 self._imprint(label, np.array(slots, np.int64))
 
-    def step(self, *, rehearse: bool = True, level: int | None = None) -> int | None:
+    @property
+    def rates(self) -> tuple[float, float]:
+        """Learning rates of the blocks and of the classifier."""
+        return float(self._optimizer.param_groups[0]["lr"]), self.cosine.lr
+
+    @rates.setter
+    def rates(self, rates: tuple[float, float]) -> None:
+        self._optimizer.param_groups[0]["lr"], self.cosine.lr = rates
+
+    def step(
+        self, *, rehearse: bool = True, with_newest: bool = True, level: int | None = None
+    ) -> int | None:
         """Run one training step.
 
         Args:
             rehearse: False trains on the newest samples alone, as a baseline does.
+            with_newest: False trains on the latent memory alone, on as many samples.
             level: index of the level to enter; drawn from the schedule by default.
 
         Returns:
@@ -129,9 +143,14 @@ class Learner:
             return None
         if level is None:
             level = int(self._rng.choice(len(self.levels), p=self.schedule.shares))
-        n_rehearsed = self.config.rehearsed_per_step if rehearse else 0
+        config = self.config
+        n_rehearsed = config.rehearsed_per_step if rehearse else 0
         moving_share = 1.0 - self.schedule.shares[-1]  # steps that update a block
-        slots = self.features.batch(level, n_rehearsed, moving_share, self._rng)  # (B + R,)
+        if with_newest:
+            slots = self.features.batch(level, n_rehearsed, moving_share, self._rng)  # (B + R,)
+        else:
+            n = config.new_per_step + n_rehearsed
+            slots = np.unique(self.features.draw(level, n, moving_share, self._rng))
         labels = self.features.memory.labels[slots].astype(np.int64)  # (B + R,)
         x = to_torch(self.features.at(level, slots))  # (B + R, C, H, W) or (B + R, width)
         features = self.features.forward(x, level, slots)  # (B + R, D)

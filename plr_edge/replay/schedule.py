@@ -150,8 +150,13 @@ def layer_idx(levels: Sequence[Level]) -> list[float]:
     return [float(i) for i in range(1, len(levels) + 1)]
 
 
+def classifier(levels: Sequence[Level]) -> list[float]:
+    """Train the classifier alone, so that no feature ever goes stale. For small budgets."""
+    return [0.0] * (len(levels) - 1) + [1.0]
+
+
 def progressive(levels: Sequence[Level]) -> list[float]:
-    """Give the classifier four fifths, and each block an equal part of the rest. The default."""
+    """Give the classifier four fifths, and each block an equal part of the rest."""
     if len(levels) == 1:
         return [1.0]
     return [0.2 / (len(levels) - 1)] * (len(levels) - 1) + [0.8]
@@ -164,6 +169,7 @@ SCHEDULES: dict[str, Callable[[Sequence[Level]], list[float]]] = {
     "total_weights": total_weights,
     "input_size": input_size,
     "layer_idx": layer_idx,
+    "classifier": classifier,
     "progressive": progressive,
 }
 

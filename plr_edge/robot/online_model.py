@@ -29,6 +29,7 @@ from plr_edge.robot.background_trainer import (
     checkpoint_of,
 )
 from plr_edge.robot.governor import with_initial_costs
+from plr_edge.robot.mix_fitting import MixFitting
 from plr_edge.robot.protocol import Message
 from plr_edge.robot.restart_guard import RestartGuard
 from plr_edge.robot.workers import Workers
@@ -89,7 +90,9 @@ class OnlineModel:
         """
         self.bundle, self.config = bundle, with_initial_costs(config, bundle.levels)
         self.engines = engines or EngineConfig()
-        self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
+        self.schedule = make_schedule(
+            self.config.schedule_name, bundle.levels, self.config.step_costs
+        )
         self.learned = LearnedModel.blank(bundle, self.config)
         self.checkpoint: TrainerCheckpoint | None = None
         self.last_seq, self.n_dropped, self.disk_trouble = 0, 0, ""
@@ -104,6 +107,7 @@ class OnlineModel:
         self.workers = Workers()
         self.trainer = BackgroundTrainer(bundle, self.config, self.engines, limits)
         self.restarts = RestartGuard(self.store)
+        self._mix_fitting = MixFitting(self.workers, self.note)
         try:
             if not self.restarts.trouble:
                 self._use(*self._recovered())
@@ -143,6 +147,8 @@ class OnlineModel:
         if trainer.candidate is not None and not (self._evaluating or self.workers.changing):
             candidate, trainer.candidate = trainer.candidate, None
             self._evaluate(candidate)
+        if not self.workers.changing:
+            self._mix_fitting.poll(lambda: self.learned, lambda: self._epoch)
         if not self.workers.changing and self._autosave.is_due(self.last_seq, self.learned.version):
             self.save("on time", within_budget=True)
 
@@ -177,6 +183,7 @@ class OnlineModel:
             batch, last_seq = result
             self.learned = self.perception.model = draft
             self.last_seq, self.disk_trouble = last_seq, ""
+            self._mix_fitting.taught()
             if batch is not None and batch.labels:
                 draft.learn(batch, partial(self.workers.learn_statistics, draft.classifier))
                 self.trainer.learn(batch, with_features=draft.version == 0)

@@ -190,7 +190,7 @@ def _make_learner(metadata: Mapping[str, Any]) -> Learner:
         levels,
         LatentMemory(codec.record_bytes + SEQ_BYTES, config.memory_bytes, config.seed),
         codec,
-        make_schedule(config.schedule, levels, config.step_costs),
+        make_schedule(config.schedule_name, levels, config.step_costs),
         config,
         n_threads=int(metadata["n_threads"]),
     )

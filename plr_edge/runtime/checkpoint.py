@@ -104,7 +104,7 @@ def save(
     Raises:
         StateError: the disk refuses. The state before is still there.
     """
-    schedule = make_schedule(config.schedule, bundle.levels, config.step_costs)
+    schedule = make_schedule(config.schedule_name, bundle.levels, config.step_costs)
     of_model, of_training = model.to_state(), training.to_state()
     metadata = {
         **identity(bundle, config),

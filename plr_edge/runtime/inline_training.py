@@ -27,6 +27,7 @@ class InlineTraining:
     Attributes:
         learner: does the training.
         perception_macs: multiply-adds of answering one frame, up to the classifier.
+        banked_macs: multiply-adds that consolidation may spend.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class InlineTraining:
         adaptive = sum(level.macs for level in bundle.levels[:-1])
         self.perception_macs = int(bundle.manifest["frozen_macs"]) + adaptive
         self._credit_macs, self._next_candidate = 0.0, float(_FIRST_CANDIDATE)
+        self.banked_macs = 0.0
 
     @property
     def memory(self) -> LatentMemory:
@@ -67,7 +69,9 @@ class InlineTraining:
         if train.labels:
             records = with_seq(train.records, train.seqs)
             self.learner.learn_many(records, train.indices, train.features.features)
-        self._credit_macs += len(batch.labels) * self.config.train_ratio * self.perception_macs
+        now = self.config.train_ratio - self.config.banked_ratio
+        self._credit_macs += len(batch.labels) * now * self.perception_macs
+        self.banked_macs += len(batch.labels) * self.config.banked_ratio * self.perception_macs
         cost = self.learner.features.cost
         before = cost.macs
         for _ in range(_MAX_STEPS_PER_BATCH):
@@ -117,6 +121,7 @@ class InlineTraining:
             progress={
                 "cost": vars(self.learner.features.cost),
                 "credit_macs": self._credit_macs,
+                "banked_macs": self.banked_macs,
                 "next_publish": self._next_candidate,
             },
         )
@@ -138,4 +143,5 @@ class InlineTraining:
         self.learner.restore(saved.weights or model.weights, saved.rehearsed, saved.prior, memory)
         self.learner.features.cost = TrainingCost(**saved.progress["cost"])
         self._credit_macs = float(saved.progress["credit_macs"])
+        self.banked_macs = float(saved.progress.get("banked_macs", 0.0))
         self._next_candidate = float(saved.progress["next_publish"])

@@ -16,6 +16,7 @@ from plr_edge.runtime.holdout import HoldoutSet
 from plr_edge.runtime.publish_gate import Verdict
 from plr_edge.runtime.quarantine import LabelFilter
 from plr_edge.store import Label
+from plr_edge.tensors import with_prefix, without_prefix
 
 
 def _no_labels(seqs: np.ndarray) -> tuple[list[Label], np.ndarray]:
@@ -122,14 +123,3 @@ WEIGHTS = Stored(_write_weights, _read_weights).as_metadata
 # `plr-edge inspect` shows the verdict; a robot that has just started has none yet
 VERDICT = Stored(_write_verdict, lambda blank, _: blank, transient=True).as_metadata
 NOT_STORED = Stored(lambda _: ModelState(), lambda blank, _: blank, transient=True).as_metadata
-
-
-def with_prefix(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Put `PREFIX.` in front of the names of arrays."""
-    return {f"{prefix}.{name}": array for name, array in arrays.items()}
-
-
-def without_prefix(prefix: str, arrays: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
-    """Return the arrays whose names begin with `PREFIX.`, under the rest of their names."""
-    start = f"{prefix}."
-    return {n.removeprefix(start): a for n, a in arrays.items() if n.startswith(start)}

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -22,6 +22,7 @@ from plr_edge.errors import StateError
 from plr_edge.replay.schedule import make_schedule
 from plr_edge.runtime.acknowledge import acknowledge
 from plr_edge.runtime.checkpoint import Recovery, save
+from plr_edge.runtime.consolidation import ConsolidationBudget, Progress, run_cycle
 from plr_edge.runtime.inline_training import InlineTraining
 from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel
@@ -33,7 +34,6 @@ from plr_edge.stream.base import Frame, check_label
 
 _log = logging.getLogger(__name__)
 _MANY = 64  # labels
-_FIT_GROWTH = 2.0  # the mix is fitted again once there are so many times its samples
 
 
 class Session:
@@ -74,7 +74,9 @@ class Session:
             config, engines = config.split()
         self.bundle, self.config = bundle, config or LearningConfig()
         self.engines = engines or EngineConfig()
-        self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
+        self.schedule = make_schedule(
+            self.config.schedule_name, bundle.levels, self.config.step_costs
+        )
         self.learn_s = 0.0
         self.store: Store | None = None
         if state is not None:
@@ -209,8 +211,8 @@ class Session:
         if not len(self.training.memory):
             return
         learned.classifier.solve()
-        if learned.classifier.is_fit_due(1.0 if final else _FIT_GROWTH):
-            learned.classifier.mix = learned.classifier.fitted_mix()
+        if learned.classifier.is_fit_due(final=final):
+            learned.classifier.mix = learned.classifier.fitted_mix(final=final)
         candidate = self.training.candidate(learned.n_taught)
         if candidate.diverged:
             self.drop("training diverged: a value is not finite or too large")
@@ -236,8 +238,38 @@ class Session:
         start = time.perf_counter()
         if self.learned.n_taught:
             self.publish(final=True)
+        if self.training.banked_macs > 0:
+            self.consolidate(ConsolidationBudget(macs=self.training.banked_macs))
         self.learn_s += time.perf_counter() - start
         self.save("at the end")
+
+    def consolidate(
+        self,
+        budget: ConsolidationBudget,
+        on_progress: Callable[[Progress], None] = lambda _: None,
+    ) -> int:
+        """Train the blocks over the latent memory, and publish the result if the gate agrees.
+
+        It can be interrupted by a KeyboardInterrupt, which is raised after what was trained so far
+        was offered to the gate. Call `save` or `finish` afterwards.
+
+        Args:
+            budget: what may be spent.
+            on_progress: called about twice a second.
+
+        Returns:
+            Number of training steps.
+        """
+        self.training.banked_macs = 0.0
+        schedule = make_schedule("progressive", self.bundle.levels)
+        if self.config.schedule != "auto":
+            schedule = self.schedule
+        try:
+            return run_cycle(self.learner, schedule, budget, on_progress)
+        finally:
+            if self.learner.diverged:
+                self.drop("training diverged: a loss is not finite")
+            self.publish(final=True)
 
     def save(self, reason: str = "on time", *, within_budget: bool = False) -> None:
         """Write a generation. Nothing happens without a state.
