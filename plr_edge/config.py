@@ -11,7 +11,7 @@ from plr_edge.errors import ConfigError
 # multiply-adds of training for each one of perception from which blocks are trained too, at the
 # end; fewer steps at earlier levels add nothing to those at the classifier (CIFAR-100, grocery)
 _BLOCKS_PAY_FROM = 0.3
-_CLASSIFIER_RATIO = 0.1  # spent while frames come
+_RATIO_AT_ONCE = 0.05  # spent while frames come, at the classifier; the rest is banked
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20}
 _UNITS["GIB"] = 2**30
 
@@ -77,8 +77,14 @@ class LearningConfig:
     @property
     def banked_ratio(self) -> float:
         """Part of `train_ratio` that is banked while frames come, and spent by consolidation."""
-        large = self.schedule == "auto" and self.train_ratio >= _BLOCKS_PAY_FROM
-        return self.train_ratio - _CLASSIFIER_RATIO if large else 0.0
+        return max(0.0, self.train_ratio - _RATIO_AT_ONCE) if self.schedule == "auto" else 0.0
+
+    @property
+    def final_schedule(self) -> str:
+        """The schedule of consolidation at the end of a stream."""
+        if self.schedule != "auto":
+            return self.schedule
+        return "progressive" if self.train_ratio >= _BLOCKS_PAY_FROM else "classifier"
 
     def __post_init__(self) -> None:
         for name in ("memory_bytes", "new_per_step", "rehearsed_per_step", "canary", "chunk"):

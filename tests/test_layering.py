@@ -14,7 +14,8 @@ import plr_edge
 PACKAGE = Path(plr_edge.__file__).parent
 ROWS = (
     {"assets", "errors"},
-    {"boards", "classifiers", "config", "files", "metrics", "tensors"},
+    {"config", "files", "metrics", "tensors"},
+    {"boards", "classifiers"},
     {"replay"},
     {"bundle", "generative", "meters", "report", "store", "stream"},
     {"backbones", "engines"},

@@ -61,10 +61,10 @@ class PlrEdge(Method):
     def costs(self) -> dict[str, float]:
         """Return costs: training, all closed forms, and the second pass of a static feature."""
         classifier = self.session.learned.classifier
-        width, both = classifier.ridge.width + 1, classifier.moments.width
+        width, both = classifier.ridge.width + 1, classifier.mixing.moments.width
         frozen = [b.manifest["frozen_macs"] for b in (self._bundle, self.benchmark.bundle)]
         per_frame = 2 * width**2 + both**2 / 2 + frozen[0] - frozen[1]
-        trained = self.session.learner.features.cost.macs + classifier.fit_macs
+        trained = self.session.learner.features.cost.macs + classifier.mixing.fit_macs
         macs = trained + self.n_taught * per_frame
         kept = self.session.training.memory.n_bytes + 4 * width**2 + 2 * both**2
         return {"macs": float(macs), "memory_bytes": float(kept)}

@@ -2,10 +2,26 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 import numpy as np
 
 _MIN_CLASS_SAMPLES = 15  # ridge needs this many of a class ...
 _MIN_CLASS_SHARE = 0.75  # ... or this share of the average class size, if that is smaller
+
+
+class Answers(NamedTuple):
+    """Answers to n frames.
+
+    Attributes:
+        probabilities: (n, K) float32. Rows sum to one, or to zero if no class is known.
+        similarity: (n,) float32, largest cosine similarity to a class mean.
+        unknown: (n,) bool, whether a frame resembles no class.
+    """
+
+    probabilities: np.ndarray
+    similarity: np.ndarray
+    unknown: np.ndarray
 
 
 def taken_over(total: np.ndarray, logits: np.ndarray, classes: np.ndarray) -> np.ndarray:

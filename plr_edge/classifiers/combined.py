@@ -16,43 +16,23 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import numpy as np
 
-from plr_edge.classifiers.blending import blend, has_enough, standardised_over, taken_over
+from plr_edge.classifiers.blending import Answers, blend, has_enough, standardised_over, taken_over
 from plr_edge.classifiers.class_means import ClassMeans, unit
-from plr_edge.classifiers.mix import Mix, fit_mix, solved_again
+from plr_edge.classifiers.mix import Mix
+from plr_edge.classifiers.mix_learner import MixLearner
 from plr_edge.classifiers.mix_weights import standardised
-from plr_edge.classifiers.moments import Moments
 from plr_edge.classifiers.ridge import Ridge
-from plr_edge.classifiers.tail_samples import TailSamples
 from plr_edge.classifiers.unknown_threshold import is_unknown
-from plr_edge.classifiers.views import Mirror
 from plr_edge.tensors import with_prefix, without_prefix
 
 _MIN_SAMPLES = 24  # below this total, class means answer alone
 _MAX_PENDING = 64  # samples that ridge may lag behind; class means never lag
 _REFIT_GROWTH = 1.25  # ridge is refitted once it has stored so many times more samples
-_FIRST_FIT = 128  # samples before the first mix is fitted
-_FIT_GROWTH = 2.0  # its classifiers are solved again once there are so many times the samples ...
-_WEIGHTS_GROWTH = 4.0  # ... and its weights fitted again once there are so many times
 _MEANS_WEIGHT = 0.25  # weight of class means beside the fast and slow scores, which have 1
 _SHARPNESS = 2.0  # inverse temperature of the softmax before the first mix is fitted
-
-
-class Answers(NamedTuple):
-    """Answers to n frames.
-
-    Attributes:
-        probabilities: (n, K) float32. Rows sum to one, or to zero if no class is known.
-        similarity: (n,) float32, largest cosine similarity to a class mean.
-        unknown: (n,) bool, whether a frame resembles no class.
-    """
-
-    probabilities: np.ndarray
-    similarity: np.ndarray
-    unknown: np.ndarray
 
 
 class CombinedClassifier:
@@ -67,12 +47,7 @@ class CombinedClassifier:
         unknown_below: cosine similarity to the nearest mean below which a frame is unknown, where
             the mix does not decide.
         pending: batches of taps (n, T) and labels (n,) that ridge has not learned yet.
-        moments: what the mix is solved from.
-        tails: the newest samples of each class, which its weights are fitted to.
-        mix: the mix. None before the first fit.
-        mirror: pairs of the taps. None where they are not known.
-        false_unknown: share of the frames of known classes that may be called unknown, 0..1.
-        fit_macs: multiply-adds spent on fitting mixes so far.
+        mixing: learns the mix.
     """
 
     def __init__(
@@ -94,12 +69,8 @@ class CombinedClassifier:
             false_unknown: share of the frames of known classes that may be called unknown, 0..1.
         """
         self.ridge = Ridge(taps_width, ridge_strength)
-        self.moments = Moments(taps_width, feature_width)
-        self.tails = TailSamples(taps_width + feature_width)
-        self.mix: Mix | None = None
-        self.mirror = Mirror(tap_shapes) if tap_shapes else None
-        self.false_unknown, self.rehearsed_weight = false_unknown, 0.0
-        self.fit_macs = 0.0
+        self.mixing = MixLearner(taps_width, feature_width, tap_shapes, false_unknown)
+        self.rehearsed_weight = 0.0
         self.means = ClassMeans(feature_width)
         self.rehearsed = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
@@ -114,6 +85,11 @@ class CombinedClassifier:
     def rehearsed(self, weight: np.ndarray) -> None:
         self._rehearsed, self._directions = weight, unit(weight)
         self._is_rehearsed = np.abs(weight).sum(axis=1) > 0
+
+    @property
+    def mix(self) -> Mix | None:
+        """The mix that answers. None before the first fit."""
+        return self.mixing.mix
 
     @property
     def feature_width(self) -> int:
@@ -135,7 +111,7 @@ class CombinedClassifier:
         """Return an independent copy. Nothing may be learning on another thread meanwhile."""
         other = self.draft()
         other.ridge, other.pending = copy.deepcopy((self.ridge, self.pending))
-        other.moments, other.tails = self.moments.copy(), self.tails.copy()
+        other.mixing = self.mixing.copy()
         other.rehearsed = self.rehearsed.copy()
         return other
 
@@ -165,42 +141,20 @@ class CombinedClassifier:
             exported: (n, D) float32 features of the network as exported.
             labels: (n,) class indices.
         """
-        samples = np.concatenate([taps, exported], axis=1, dtype=np.float32)
-        self.moments.learn_many(samples, labels)
-        self.tails.add_many(samples, labels)
+        self.mixing.learn_many(taps, exported, labels)
         self.pending.append((taps, labels))
         n_pending = sum(len(y) for _, y in self.pending)
         if n_pending >= min(_MAX_PENDING, self.ridge.counts.sum() / 8):
             self.solve(_REFIT_GROWTH)
 
     def is_fit_due(self, *, final: bool) -> bool:
-        """Return whether enough samples came since the mix was fitted.
+        """Return whether the mix is to be fitted; see `MixLearner.is_due`.
 
         Never, if a state of an earlier release holds ridge but not the moments of its samples.
-
-        Args:
-            final: one sample is enough, as no more may come.
         """
-        n = self.moments.n
         n_queued = sum(len(y) for _, y in self.pending)
-        if n != self.ridge.counts.sum() + n_queued:
-            return False
-        n_fitted = 0 if self.mix is None else self.mix.n_samples
-        return n > n_fitted if final else n >= max(_FIRST_FIT, _FIT_GROWTH * n_fitted)
-
-    def fitted_mix(self, *, final: bool) -> Mix | None:
-        """Fit a mix to everything learned. Nothing may be learning on another thread meanwhile.
-
-        Args:
-            final: fit its weights too, even if only a few samples came since the last time.
-        """
-        old = self.mix
-        if old is None or final or self.moments.n >= _WEIGHTS_GROWTH * old.n_weighted:
-            mix = fit_mix(self.moments, self.tails, self.mirror, self.false_unknown)
-        else:
-            mix = solved_again(old, self.moments, self.mirror)
-        self.fit_macs += 0.0 if mix is None else mix.fit_macs
-        return mix
+        whole = self.mixing.moments.n == self.ridge.counts.sum() + n_queued
+        return bool(whole) and self.mixing.is_due(final=final)
 
     def solve(self, growth: float = 1.0) -> None:
         """Let ridge learn the queued batches and refit; see `Ridge.solve`."""
@@ -264,7 +218,7 @@ class CombinedClassifier:
             Both (n, k) for the classes of the mix.
         """
         assert self.mix is not None
-        logits, _ = self.mix.answer_many(taps, exported, self.mirror)
+        logits, _ = self.mix.answer_many(taps, exported, self.mixing.mirror)
         return logits, self._rehearsed_scores(self.mix, features)
 
     def _mixed(
@@ -272,7 +226,7 @@ class CombinedClassifier:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Return logits (n, k) of the classes of the mix, and whether frames are unknown (n,)."""
         logits, unknown = mix.answer_many(
-            taps, features if exported is None else exported, self.mirror
+            taps, features if exported is None else exported, self.mixing.mirror
         )
         if self.rehearsed_weight > 0:
             logits = logits + self.rehearsed_weight * self._rehearsed_scores(mix, features)
@@ -318,8 +272,7 @@ class CombinedClassifier:
         """Return the arrays that further learning needs in addition to `to_arrays`."""
         return {
             **with_prefix("ridge", self.ridge.learning_arrays()),
-            **with_prefix("moments", self.moments.to_arrays()),
-            **with_prefix("tails", self.tails.to_arrays()),
+            **self.mixing.to_arrays(),
         }
 
     def restore(
@@ -342,7 +295,6 @@ class CombinedClassifier:
         if "rehearsed_weight" in arrays:
             self.rehearsed_weight = float(arrays["rehearsed_weight"][0])
         mix = without_prefix("mix", arrays)
-        self.mix = Mix.from_arrays(mix) if mix else None
-        if learning is not None and (moments := without_prefix("moments", learning)):
-            self.moments.restore(moments)
-            self.tails.restore(without_prefix("tails", learning))
+        self.mixing.mix = Mix.from_arrays(mix) if mix else None
+        if learning is not None:
+            self.mixing.restore(learning)

@@ -50,7 +50,7 @@ class Mix:
     """A fitted mix. Immutable, so any thread may answer with it while learning goes on.
 
     Attributes:
-        kind: which views it has; a key of `_KINDS`.
+        kind: name of the set of views, a key of `_KINDS`.
         views: the views.
         classes: (K,) class indices that it knows.
         class_means: (K, D) float32 unit-length means of the exported feature.
@@ -191,8 +191,8 @@ def fit_mix(
     """Fit a mix to all samples, with weights from the held-out ones.
 
     Args:
-        moments: of all samples.
-        tails: the newest of them.
+        moments: moments of all samples.
+        tails: the newest samples of each class.
         mirror: pairs of the taps. None where they are not known.
         false_unknown: see `UnknownRule`.
 

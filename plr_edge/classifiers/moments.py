@@ -73,9 +73,12 @@ class Moments:
     def copy(self) -> Moments:
         """Return an independent copy."""
         other = Moments(self.n_taps, self.width - self.n_taps)
-        other.counts, other.shift = self.counts.copy(), self.shift
+        other.counts, other.shift = self.counts.copy(), self.shift.copy()
         other.sums, other.unit_sums = self.sums.copy(), self.unit_sums.copy()
-        other._matrix, other._pending = self._matrix.copy(), list(self._pending)
+        other._matrix, other._pending = (
+            self._matrix.copy(),
+            [batch.copy() for batch in self._pending],
+        )
         return other
 
     @property

@@ -108,7 +108,8 @@ class Mirror:
         self.left, self.right = (
             np.concatenate(each) if each else np.zeros(0, np.int64) for each in (left, right)
         )
-        self.width = at
+        for each in (self.left, self.right):
+            each.flags.writeable = False
 
     @property
     def has_pairs(self) -> bool:
@@ -157,7 +158,7 @@ def solve_views(
     Costs a third of d^3 multiply-adds for each.
 
     Args:
-        moments: of all samples.
+        moments: moments to solve from.
         classes: (K,) class indices that have samples.
         views: parts of each view.
         mirror: pairs of the taps.

@@ -58,7 +58,7 @@ def command(bundle: Path, state: Path, budget: str, **options: Any) -> None:
         before = session.learned.version
         with ConsolidationProgress() as progress:
             try:
-                n_steps = session.consolidate(limits, progress.update)
+                n_steps = session.consolidate(limits, on_progress=progress.update)
             except KeyboardInterrupt:
                 interrupted, n_steps = True, progress.n_steps
         session.save("after consolidation")

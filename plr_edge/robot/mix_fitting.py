@@ -54,8 +54,8 @@ class MixFitting:
                 _log.exception("the mix could not be fitted")
                 return
             if mix is not None and epoch() == begun:
-                learned().classifier.mix = mix
+                learned().classifier.mixing.mix = mix
                 self._note("fitted", f"{mix.kind} mix of {mix.n_samples} labels")
 
-        work = partial(classifier.fitted_mix, final=final)
+        work = partial(classifier.mixing.fitted, final=final)
         self._workers.submit(self._workers.ridge, work, then)

@@ -31,10 +31,11 @@ from plr_edge.robot.background_trainer import (
 from plr_edge.robot.governor import with_initial_costs
 from plr_edge.robot.mix_fitting import MixFitting
 from plr_edge.robot.protocol import Message
+from plr_edge.robot.recovering import Recovered, recovered
 from plr_edge.robot.restart_guard import RestartGuard
 from plr_edge.robot.workers import Workers
 from plr_edge.runtime.acknowledge import acknowledge
-from plr_edge.runtime.checkpoint import Recovery, TrainerCheckpoint
+from plr_edge.runtime.checkpoint import TrainerCheckpoint
 from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.perception import Perception
@@ -45,7 +46,6 @@ from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
-Recovered = tuple[LearnedModel, Engine, TrainerCheckpoint | None]  # with its adaptive part
 
 
 class OnlineModel:
@@ -221,20 +221,7 @@ class OnlineModel:
             self.disk_trouble = f"labels are refused: {error}"
 
     def _recovered(self) -> Recovered:
-        """Restore the newest generation, and learn again the labels after it. On any thread."""
-        recovery = Recovery(self.store, self.bundle, self.config)
-        model = recovery.model
-        engine = self.perception.build_engine(model.weights if model.version else {})
-        for labels in recovery.batches():
-            model.relearn(
-                labels,
-                recovery.upto,
-                lambda x, taps: self.perception.features_with(engine, x, taps, model.has_moved),
-                partial(self.workers.learn_statistics, model.classifier),
-            )
-        recovery.finish()
-        self.workers.settle()
-        return model, engine, recovery.checkpoint
+        return recovered(self.store, self.bundle, self.config, self.perception, self.workers)
 
     def _use(
         self, learned: LearnedModel, engine: Engine, checkpoint: TrainerCheckpoint | None

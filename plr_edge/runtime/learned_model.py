@@ -216,6 +216,7 @@ class LearnedModel:
         latents, taps = self.holdout.read()
         classifier = self.classifier.draft()
         classifier.ridge = copy.copy(classifier.ridge)
+        classifier.mixing = copy.copy(classifier.mixing)
         return Incumbent(
             classifier=classifier,
             engine=engine,

@@ -212,7 +212,7 @@ class Session:
             return
         learned.classifier.solve()
         if learned.classifier.is_fit_due(final=final):
-            learned.classifier.mix = learned.classifier.fitted_mix(final=final)
+            learned.classifier.mixing.mix = learned.classifier.mixing.fitted(final=final)
         candidate = self.training.candidate(learned.n_taught)
         if candidate.diverged:
             self.drop("training diverged: a value is not finite or too large")
@@ -236,36 +236,39 @@ class Session:
     def finish(self) -> None:
         """Publish what was trained since the last version, and save."""
         start = time.perf_counter()
-        if self.learned.n_taught:
-            self.publish(final=True)
-        if self.training.banked_macs > 0:
-            self.consolidate(ConsolidationBudget(macs=self.training.banked_macs))
-        self.learn_s += time.perf_counter() - start
-        self.save("at the end")
+        try:
+            if self.training.banked_macs > 0:
+                budget = ConsolidationBudget(macs=self.training.banked_macs)
+                self.consolidate(budget, self.config.final_schedule)
+            elif self.learned.n_taught:
+                self.publish(final=True)
+        finally:
+            self.learn_s += time.perf_counter() - start
+            self.save("at the end")
 
     def consolidate(
         self,
         budget: ConsolidationBudget,
+        schedule: str = "progressive",
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> int:
-        """Train the blocks over the latent memory, and publish the result if the gate agrees.
+        """Train over the latent memory, and publish the result if the gate agrees.
 
         It can be interrupted by a KeyboardInterrupt, which is raised after what was trained so far
-        was offered to the gate. Call `save` or `finish` afterwards.
+        was offered to the gate. Call `save` afterwards.
 
         Args:
             budget: what may be spent.
+            schedule: name of the schedule.
             on_progress: called about twice a second.
 
         Returns:
             Number of training steps.
         """
         self.training.banked_macs = 0.0
-        schedule = make_schedule("progressive", self.bundle.levels)
-        if self.config.schedule != "auto":
-            schedule = self.schedule
         try:
-            return run_cycle(self.learner, schedule, budget, on_progress)
+            shares = make_schedule(schedule, self.bundle.levels, self.config.step_costs)
+            return run_cycle(self.learner, shares, budget, on_progress)
         finally:
             if self.learner.diverged:
                 self.drop("training diverged: a loss is not finite")
