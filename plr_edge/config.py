@@ -38,7 +38,7 @@ class LearningConfig:
         publish_growth: growth of the number of taught frames after which the next candidate is
             evaluated, as a factor.
         ridge_strength: regularisation of the fast classifier, see `Ridge`. None for its default.
-        unknown_quantile: share of remembered frames that may fall below the `unknown` threshold.
+        false_unknown: share of the frames of known classes that may be answered with `unknown`.
         canary: most labels that are held out to evaluate candidates with.
         label_bytes: budget on disk for latents of past labels. They make undo possible.
         write_bytes_per_day: bytes after which no generation is written until the next day, except
@@ -62,7 +62,7 @@ class LearningConfig:
     cache_bytes: int = 160_000_000
     publish_growth: float = 1.5
     ridge_strength: float | None = None
-    unknown_quantile: float = 0.01
+    false_unknown: float = 0.01
     canary: int = 400
     label_bytes: int = 64 << 20
     write_bytes_per_day: int = 10 * 10**9
@@ -96,8 +96,10 @@ class LearningConfig:
             raise ConfigError(f"train_ratio is {self.train_ratio}; it must be at least 0")
         if self.publish_growth <= 1.0:
             raise ConfigError(f"publish_growth is {self.publish_growth}; it must be above 1")
-        if not 0.0 <= self.unknown_quantile < 1.0:
-            raise ConfigError(f"unknown_quantile is {self.unknown_quantile}; it must lie in 0..1")
+        if not 0.0 <= self.false_unknown < 1.0:
+            raise ConfigError(
+                f"false_unknown is {self.false_unknown}; it must be at least 0 and below 1"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,6 +153,19 @@ class AdaptConfig(LearningConfig):
         learning = {f.name: getattr(self, f.name) for f in fields(LearningConfig)}
         engines = {f.name: getattr(self, f.name) for f in fields(EngineConfig)}
         return LearningConfig(**learning), EngineConfig(**engines)
+
+
+def parse_share(text: str) -> float:
+    """Read a share such as `2%` or `0.02`.
+
+    Raises:
+        ConfigError: the text is not a share below one.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(%?)\s*", text)
+    share = float(match[1]) / (100 if match[2] else 1) if match else 1.0
+    if not 0.0 <= share < 1.0:
+        raise ConfigError(f"share is {text[:40]!r}; write it like 2% or 0.02, below 100%")
+    return share
 
 
 def parse_bytes(text: str) -> int:

@@ -43,7 +43,7 @@ class CombinedClassifier:
         means: class means over adapted features (D,).
         rehearsed: (K, D) float32, weight of the rehearsed cosine classifier; a row of zeros marks
             a class that it does not know.
-        rehearsed_weight: weight of that classifier beside the mix.
+        beside_rehearsed: factor of the mix, and weight of the rehearsed classifier beside it.
         unknown_below: cosine similarity to the nearest mean below which a frame is unknown, where
             the mix does not decide.
         pending: batches of taps (n, T) and labels (n,) that ridge has not learned yet.
@@ -70,7 +70,7 @@ class CombinedClassifier:
         """
         self.ridge = Ridge(taps_width, ridge_strength)
         self.mixing = MixLearner(taps_width, feature_width, tap_shapes, false_unknown)
-        self.rehearsed_weight = 0.0
+        self.beside_rehearsed = (1.0, 0.0)
         self.means = ClassMeans(feature_width)
         self.rehearsed = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
@@ -228,8 +228,9 @@ class CombinedClassifier:
         logits, unknown = mix.answer_many(
             taps, features if exported is None else exported, self.mixing.mirror
         )
-        if self.rehearsed_weight > 0:
-            logits = logits + self.rehearsed_weight * self._rehearsed_scores(mix, features)
+        factor, weight = self.beside_rehearsed
+        if weight > 0:
+            logits = factor * logits + weight * self._rehearsed_scores(mix, features)
         return logits, unknown
 
     def _rehearsed_scores(self, mix: Mix, features: np.ndarray) -> np.ndarray:
@@ -260,7 +261,7 @@ class CombinedClassifier:
         mix = {} if self.mix is None else self.mix.to_arrays()
         return {
             **with_prefix("mix", mix),
-            "rehearsed_weight": np.array([self.rehearsed_weight], np.float32),
+            "beside_rehearsed": np.array(self.beside_rehearsed, np.float32),
             **with_prefix("ridge", self.ridge.to_arrays()),
             "means.sums": self.means.sums,
             "means.counts": self.means.counts,
@@ -292,8 +293,9 @@ class CombinedClassifier:
         self.means.sums, self.means.counts = arrays["means.sums"], arrays["means.counts"]
         self.rehearsed = arrays["rehearsed"]
         self.unknown_below = float(arrays["unknown_below"][0])
-        if "rehearsed_weight" in arrays:
-            self.rehearsed_weight = float(arrays["rehearsed_weight"][0])
+        if "beside_rehearsed" in arrays:
+            factor, weight = arrays["beside_rehearsed"].tolist()
+            self.beside_rehearsed = factor, weight
         mix = without_prefix("mix", arrays)
         self.mixing.mix = Mix.from_arrays(mix) if mix else None
         if learning is not None:

@@ -122,12 +122,12 @@ class Mix:
         kinds = [
             f"{kind} of {' and '.join(parts)}" for parts, of in _KINDS[self.kind] for kind in of
         ]
-        weights = dict(zip([*kinds, "class means"], self.weights.round(2).tolist(), strict=True))
+        weights = dict(zip([*kinds, "class means"], self.weights.tolist(), strict=True))
         accuracy = None if np.isnan(self.held_accuracy) else round(self.held_accuracy, 4)
         rule = self.unknown
         return {
             "kind": self.kind,
-            "weights": weights,
+            "weights": {name: round(weight, 2) for name, weight in weights.items()},
             "n_samples": self.n_samples,
             "held_out_accuracy": accuracy,
             "false_unknown": None if rule is None else rule.false_unknown,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
@@ -85,6 +86,12 @@ class MixLearner:
             mix = solved_again(old, self.moments, self.mirror)
         self.fit_macs += 0.0 if mix is None else mix.fit_macs
         return mix
+
+    def allow_unknown(self, share: float) -> None:
+        """Let this share of the frames of known classes be called unknown, 0..1, from now on."""
+        self.false_unknown, mix = share, self.mix
+        if mix is not None and mix.unknown is not None:
+            self.mix = replace(mix, unknown=replace(mix.unknown, false_unknown=share))
 
     def copy(self) -> MixLearner:
         """Return an independent copy. Nothing may be learning on another thread meanwhile."""

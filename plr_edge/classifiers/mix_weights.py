@@ -46,24 +46,23 @@ def fit_weights(scores: np.ndarray, labels: np.ndarray, prior: np.ndarray) -> np
     return weights
 
 
-def fit_extra_weight(logits: np.ndarray, scores: np.ndarray, labels: np.ndarray) -> float:
+def fit_extra_weight(
+    logits: np.ndarray, scores: np.ndarray, labels: np.ndarray
+) -> tuple[float, float]:
     """Fit the weight of one more classifier beside a mix, at least 0, shrunk towards 0.
 
     Args:
         logits: (n, K) of the mix, for samples that neither has learned.
         scores: (n, K) standardised scores of the other classifier.
         labels: (n,) classes as indices of the K.
+
+    Returns:
+        factor: what the logits of the mix are multiplied with. 1 if the weight is 0.
+        weight: weight of the other classifier.
     """
-    stacked = np.stack([logits, scores])
-    weight = 0.0
-    for _ in range(_STEPS):
-        gradient, curvature = _slope(stacked, labels, np.array([1.0, weight]))
-        change = (gradient[1] + _PENALTY * weight) / (curvature[1, 1] + _PENALTY)
-        updated = max(0.0, weight - float(np.clip(change, -1.0, 1.0)))
-        if abs(updated - weight) < 1e-4:
-            return updated
-        weight = updated
-    return weight
+    usual = np.array([1.0, 0.0])
+    factor, weight = _fit(np.stack([logits, scores]), labels, usual, _PENALTY, usual)
+    return (float(factor), float(weight)) if weight > 0 else (1.0, 0.0)
 
 
 def probabilities_of(logits: np.ndarray) -> np.ndarray:

@@ -12,6 +12,7 @@ from plr_edge.cli.options import (
     allow_code_option,
     bundle_argument,
     engine_options,
+    false_unknown_option,
     json_option,
     latent_memory_option,
     needs_extras,
@@ -38,7 +39,8 @@ from plr_edge.cli.options import (
 @click.option(
     "--schedule",
     help="Rehearsal schedule: internal, basic, cumulative_weights, total_weights, input_size, "
-    "layer_idx, progressive, measured, or shares separated by commas.",
+    "layer_idx, classifier, progressive, measured, auto, or shares separated by commas.  [default: "
+    "auto, which trains the classifier, and from a ratio of 0.3 on the blocks at the end]",
 )
 @click.option(
     "--costs",
@@ -50,6 +52,7 @@ from plr_edge.cli.options import (
     type=click.FloatRange(0),
     help="Multiply-adds of training per multiply-add of perception.",
 )
+@false_unknown_option
 @click.option("--seed", type=int, help="Random seed.")
 @threads_option
 @engine_options
@@ -98,7 +101,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
 
 def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     """Turn options into a `LearningConfig` and an `EngineConfig`, leaving defaults to them."""
-    from plr_edge.config import EngineConfig, LearningConfig, parse_bytes
+    from plr_edge.config import EngineConfig, LearningConfig, parse_bytes, parse_share
     from plr_edge.profiling.profile import read_step_costs
 
     engines = EngineConfig(
@@ -113,6 +116,9 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
         "pool": options["pool"],
         "schedule": options["schedule"],
         "train_ratio": options["train_ratio"],
+        "false_unknown": parse_share(options["false_unknown"])
+        if options["false_unknown"] is not None
+        else None,
         "seed": options["seed"],
         "step_costs": read_step_costs(options["costs"], bundle) if options["costs"] else None,
     }

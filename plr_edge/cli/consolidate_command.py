@@ -68,7 +68,7 @@ def command(bundle: Path, state: Path, budget: str, **options: Any) -> None:
         "n_steps": n_steps,
         "published": learned.version > before,
         "version": learned.version,
-        "rehearsed_weight": learned.classifier.rehearsed_weight,
+        "rehearsed_weight": learned.classifier.beside_rehearsed[1],
         "verdict": None if verdict is None else vars(verdict),
         "interrupted": interrupted,
     }

@@ -105,7 +105,7 @@ def _mix_facts(path: Path) -> dict[str, Any] | None:
     own = without_prefix("mix", arrays)
     if not own:
         return None
-    rehearsed = float(arrays["rehearsed_weight"][0])
+    rehearsed = float(arrays["beside_rehearsed"][1])
     return {**Mix.from_arrays(own).facts(), "rehearsed_weight": round(rehearsed, 3)}
 
 

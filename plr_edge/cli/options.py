@@ -102,6 +102,11 @@ latent_memory_option = click.option(
     show_default=True,
     help="Bytes for stored latents to rehearse from.",
 )
+false_unknown_option = click.option(
+    "--false-unknown",
+    help="Share of the frames of known classes that may be answered with `unknown`, e.g. 2%. "
+    "[default: 1%, or what the state was last used with]",
+)
 topic_option = click.option(
     "--topic", help="Image topic of a ROS bag; required if there are several."
 )

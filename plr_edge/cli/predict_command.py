@@ -10,6 +10,7 @@ import click
 from plr_edge.cli.options import (
     bundle_argument,
     engine_options,
+    false_unknown_option,
     state_option,
     stream_argument,
     stream_options,
@@ -29,6 +30,7 @@ from plr_edge.cli.options import (
     show_default=True,
     help="Answer `unknown` for frames that resemble nothing learned.",
 )
+@false_unknown_option
 @threads_option
 @engine_options
 @trust_option
@@ -38,6 +40,7 @@ def command(
     stream: str,
     state: Path,
     unknown: str,
+    false_unknown: str | None,
     threads: int,
     engine: str,
     providers: tuple[str, ...],
@@ -48,16 +51,19 @@ def command(
     import json
 
     from plr_edge.bundle.reading import open_bundle
+    from plr_edge.config import parse_share
     from plr_edge.errors import StreamError
     from plr_edge.runtime.perception import Perception
     from plr_edge.stream import open_stream
 
+    share = None if false_unknown is None else parse_share(false_unknown)
     opened = open_bundle(bundle, trust)
     perception = Perception.from_state(
         opened,
         state,
         n_threads=threads,
         unknown=unknown == "on",
+        false_unknown=share,
         engine=engine,
         providers=providers,
     )

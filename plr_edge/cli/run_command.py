@@ -14,6 +14,7 @@ from plr_edge.cli.options import (
     budget_options,
     bundle_argument,
     engine_options,
+    false_unknown_option,
     latent_memory_option,
     needs_extras,
     state_option,
@@ -54,6 +55,7 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 @latent_memory_option
 @click.option("--bits", type=click.Choice(["4", "8"]), help="Bits per value of a stored latent.")
 @click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
+@false_unknown_option
 @allow_code_option
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write a run report (.json or .html) on exit."

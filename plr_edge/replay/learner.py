@@ -175,7 +175,7 @@ class Learner:
         slots = self.features.representative_slots()  # (n,)
         features = self.features.at(self.features.deepest, slots)  # (n, D)
         labels = self.features.memory.labels[slots].astype(np.int64)  # (n,)
-        return fit_means(features, labels, self.config.unknown_quantile)
+        return fit_means(features, labels, self.config.false_unknown)
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return the cosine classifier's logits (n, K) for deepest features (n, D)."""

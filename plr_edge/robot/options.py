@@ -12,7 +12,7 @@ from typing import Any
 from plr_edge.boards import boards, detect_board, load_board
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import EngineConfig, LearningConfig, parse_bytes
+from plr_edge.config import EngineConfig, LearningConfig, parse_bytes, parse_share
 from plr_edge.errors import ConfigError, require
 from plr_edge.replay.schedule import macs_from
 from plr_edge.robot.background_trainer import TrainerLimits
@@ -41,6 +41,7 @@ class RobotOptions:
         latent_memory: bytes for stored latents, e.g. 8MB.
         bits: bits per value of a stored latent, 8 or 4.
         pool: side to which stored maps are pooled.
+        false_unknown: share of the frames of known classes that may be `unknown`, e.g. 2%.
         threads: threads of the engines.
         engine: engine of the frozen part, `onnx` or `tensorrt`.
         providers: execution providers of ONNX Runtime, best first.
@@ -59,6 +60,7 @@ class RobotOptions:
     latent_memory: str | None = None
     bits: int | None = None
     pool: int | None = None
+    false_unknown: str | None = None
     threads: int = 1
     engine: str = "onnx"
     providers: tuple[str, ...] = ()
@@ -94,6 +96,9 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
         "schedule": options.schedule,
         "pool": options.pool,
         "bits": options.bits,
+        "false_unknown": None
+        if options.false_unknown is None
+        else parse_share(options.false_unknown),
         "memory_bytes": parse_bytes(options.latent_memory) if options.latent_memory else None,
     }
     config = LearningConfig(**{name: value for name, value in given.items() if value is not None})

@@ -86,7 +86,7 @@ class LearnedModel:
                 bundle.feature_width,
                 config.ridge_strength,
                 tap_shapes=bundle.tap_shapes,
-                false_unknown=config.unknown_quantile,
+                false_unknown=config.false_unknown,
             ),
             holdout=HoldoutSet(codec, bundle.taps_width, config.canary, config.seed),
         )
@@ -237,7 +237,7 @@ class LearnedModel:
         self.classifier.replace_means(candidate.means, candidate.unknown_below)
         if evaluation.engine is not None and candidate.weights is not None:
             self.classifier.rehearsed = candidate.rehearsed
-            self.classifier.rehearsed_weight = evaluation.rehearsed_weight
+            self.classifier.beside_rehearsed = evaluation.beside_rehearsed
             self.weights, self.has_moved = candidate.weights, candidate.has_moved
             self.version += 1
             self.fell_back = False

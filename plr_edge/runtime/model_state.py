@@ -75,7 +75,9 @@ def _write_classifier(classifier: CombinedClassifier) -> ModelState:
 
 
 def _read_classifier(blank: CombinedClassifier, state: ModelState) -> CombinedClassifier:
+    share = blank.mixing.false_unknown
     blank.restore(state.arrays["classifier"], state.arrays["learning"])
+    blank.mixing.allow_unknown(share)
     return blank
 
 

@@ -103,6 +103,7 @@ class Perception:
         *,
         n_threads: int = 1,
         unknown: bool = True,
+        false_unknown: float | None = None,
         engine: str = "onnx",
         providers: Sequence[str] = (),
     ) -> Perception:
@@ -113,6 +114,8 @@ class Perception:
             path: directory of the state.
             n_threads: threads of the engines.
             unknown: whether a frame that resembles no class is answered with `unknown`.
+            false_unknown: share of the frames of known classes that may be answered so, 0..1. That
+                of the state by default.
             engine: engine of the frozen part, `onnx` or `tensorrt`.
             providers: execution providers of ONNX Runtime, best first.
 
@@ -126,6 +129,8 @@ class Perception:
                 bundle.taps_width, bundle.feature_width, tap_shapes=bundle.tap_shapes
             )
             classifier.restore(state.arrays["classifier"])
+            if false_unknown is not None:
+                classifier.mixing.allow_unknown(false_unknown)
             version = int(state.facts["version"])
             has_moved = bool(state.facts.get("has_moved", False))
             return cls(

@@ -75,13 +75,13 @@ class Evaluation:
         candidate: what was evaluated.
         engine: the adaptive part with its weights. None if it has none.
         verdict: whether it may answer.
-        rehearsed_weight: weight of its rehearsed classifier beside the mix.
+        beside_rehearsed: factor of the mix, and weight of the rehearsed classifier beside it.
     """
 
     candidate: Candidate
     engine: Engine | None
     verdict: Verdict
-    rehearsed_weight: float
+    beside_rehearsed: tuple[float, float]
 
 
 def evaluate(
@@ -115,14 +115,14 @@ def evaluate(
         incumbent.taps, before, None, exported if incumbent.has_moved else None
     )
     if candidate.weights is not None:
-        new.rehearsed_weight = _rehearsed_weight(new, incumbent, after, exported if moved else None)
+        new.beside_rehearsed = _beside_rehearsed(new, incumbent, after, exported if moved else None)
     answers = new.answer_many(incumbent.taps, after, None, exported if moved else None)
     verdict = decide(incumbent.labels, old.probabilities.argmax(1), answers.probabilities.argmax(1))
     return Evaluation(
         candidate,
         engine if candidate.weights is not None else None,
         verdict,
-        new.rehearsed_weight,
+        new.beside_rehearsed,
     )
 
 
@@ -140,22 +140,22 @@ def _features(incumbent: Incumbent, engine: Engine, share: Callable[[], float]) 
     return np.concatenate(features)
 
 
-def _rehearsed_weight(
+def _beside_rehearsed(
     classifier: CombinedClassifier,
     incumbent: Incumbent,
     features: np.ndarray,
     exported: np.ndarray | None,
-) -> float:
+) -> tuple[float, float]:
     """Fit the weight of the rehearsed classifier beside the mix, which have not learned these.
 
-    The closed forms alone answer where rehearsal adds nothing: it can help and cannot harm.
+    The closed forms alone answer where rehearsal adds nothing.
     """
     mix = classifier.mix
     if mix is None:
-        return 0.0
+        return 1.0, 0.0
     rows = np.flatnonzero(np.isin(incumbent.labels, mix.classes))
     if len(rows) < _MIN_HELD:
-        return 0.0
+        return 1.0, 0.0
     exported = features if exported is None else exported
     logits, scores = classifier.mix_and_rehearsed(
         incumbent.taps[rows], features[rows], exported[rows]
