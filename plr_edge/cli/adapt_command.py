@@ -93,7 +93,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         Session(opened, state, config, engines) as session,
         AdaptProgress(frames.n_frames) as progress,
     ):
-        relabel = options["relabel"] or (_ask if sys.stdin.isatty() else False)
+        relabel = options["relabel"] or (_ask if _is_terminal() else False)
         summary = adapt(session, frames, key=key, relabel=relabel, on_chunk=progress.update)
     if options["as_json"]:
         click.echo(json.dumps(summary.to_dict()))
@@ -125,6 +125,10 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return LearningConfig(**chosen), engines
+
+
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
 
 
 def _ask(question: str) -> bool:

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from plr_edge.errors import LabelError, StreamError
 from plr_edge.store import LEARNED, QUARANTINED, Store
-from plr_edge.stream.base import Entry, Stream, check_entry, one_line
+from plr_edge.stream.base import Entry, Stream, check_label_at, one_line
 from plr_edge.stream.content import identified
 
 
@@ -131,7 +131,7 @@ class HeldFrames:
             if entry.label is None:
                 continue
             if entry.label not in checked:
-                check_entry(entry)
+                check_label_at(entry.label, entry.origin or entry.source)
                 checked.add(entry.label)
             try:
                 content = identified(entry).content

@@ -137,8 +137,8 @@ class Stream:
         """
         if isinstance(self.entries, Sequence):
             first = {e.label: e for e in reversed(self.entries) if e.label is not None}
-            for entry in first.values():
-                check_entry(entry)
+            for label, entry in first.items():
+                check_label_at(str(label), entry.origin or entry.source)
 
     def chosen(self, choose: Callable[[int, Entry], Entry | None]) -> Iterator[Frame]:
         """Iterate over the frames that are chosen.
@@ -155,7 +155,7 @@ class Stream:
         checked: set[str | None] = {None}
         for index, entry in enumerate(self.entries):
             if entry.label not in checked:
-                check_entry(entry)
+                check_label_at(str(entry.label), entry.origin or entry.source)
                 checked.add(entry.label)
             try:
                 chosen = choose(index, entry)
@@ -220,13 +220,17 @@ def check_label(label: str) -> str:
     return label
 
 
-def check_entry(entry: Entry) -> None:
-    """Check the label of an entry that has one.
+def check_label_at(label: str, origin: str) -> None:
+    """Check the label of a frame.
+
+    Args:
+        label: name of a class.
+        origin: where it stands, for the message.
 
     Raises:
-        LabelError: it cannot be used. The message begins with where it stands.
+        LabelError: it cannot be used.
     """
     try:
-        check_label(str(entry.label))
+        check_label(label)
     except LabelError as error:
-        raise LabelError(f"{one_line(entry.origin or entry.source)}: {error}") from None
+        raise LabelError(f"{one_line(origin)}: {error}") from None
