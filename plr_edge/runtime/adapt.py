@@ -136,8 +136,8 @@ def _tell_of_earlier_version(session: Session, key: str | None) -> None:
         return
     _log.warning(
         "an earlier version stopped at frame %d of %s and did not keep which frames it had taught; "
-        "the stream is learned from its beginning, and these are taught twice unless "
-        "`plr-edge undo --source` takes them back first",
+        "the stream is learned from its beginning, and these are taught twice; `plr-edge undo "
+        "--until TIME` takes the older labels back",
         session.position(key), one_line(key.rpartition("#")[0]),
     )  # fmt: skip
     if not store.refusal:
