@@ -43,6 +43,8 @@ def test_a_finished_stream_is_not_taught_again_wherever_it_lies(adapt, piped, tm
         assert "5 frames not taught again" in again.stdout
         assert "version 0: 5 labels, 1 classes" in again.stdout
     put(tmp_path / "q/cup", 1, 7)  # five old ones, two new ones
+    with Store(tmp_path / "s") as store:  # nothing new to keep
+        assert [info.upto for info in store.generations] == [5]
     assert "2 frames, 2 taught" in adapt("q").stdout
     assert taught(tmp_path / "s") == {"cup": 7}
 
