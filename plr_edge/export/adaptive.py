@@ -40,7 +40,7 @@ def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequentia
     _, adaptive = split(backbone, bundle.manifest["cut"])
     arrays = read_tensors(bundle.read("adaptive.safetensors"))
     adaptive.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()}, strict=True)
-    return adaptive
+    return adaptive.requires_grad_(True)  # the cut alone decides what is frozen
 
 
 def check_code(bundle: Bundle, allow_code: bool = False) -> None:
