@@ -25,7 +25,7 @@ from torch import nn
 from plr_edge.assets import MOBILENET_V2_WEIGHTS
 from plr_edge.backbones import bir, mobilenet, resnet
 from plr_edge.backbones.base import CLASSIFIER, Backbone, SpatialMean, named_blocks
-from plr_edge.backbones.checks import BATCH, run_block
+from plr_edge.backbones.checks import BATCH, is_channels_last, run_block
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError
 
@@ -116,7 +116,7 @@ def _users_own(name: str, input_size: int | None) -> Backbone:
         sys.path.insert(0, os.getcwd())
     try:
         made = getattr(importlib.import_module(module_name), function)()
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BackboneError(f"cannot get a backbone from {name!r} ({reason})") from error
     if isinstance(made, Backbone):
@@ -140,6 +140,11 @@ def _from_sequential(name: str, network: nn.Sequential, size: int) -> Backbone:
         called = _free_name(children, f"{called}_block" if called == CLASSIFIER else called)
         children[called] = module
         x = run_block(repr(name), called, module, x)
+    if is_channels_last(tuple(x.shape[1:])):
+        raise BackboneError(
+            f"{name!r} returns maps of shape {tuple(x.shape[1:])}, which looks like (H, W, C); end "
+            "it with a block that returns x.permute(0, 3, 1, 2), or the mean x.mean((1, 2))"
+        )
     if x.ndim == 4:
         children[_free_name(children, "pool")] = SpatialMean()
     return Backbone(

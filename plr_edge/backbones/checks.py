@@ -48,11 +48,6 @@ def run_block(backbone: str, name: str, block: nn.Module, x: torch.Tensor) -> to
             f"{where} returns shape {tuple(output.shape)} for a batch of {len(x)} images; the "
             "first axis must be the batch: write x.flatten(1) instead of x.view(1, -1)"
         )
-    if output.ndim == 4 and output.shape[1] == output.shape[2] != output.shape[3]:
-        raise BackboneError(
-            f"{where} returns shape {tuple(output.shape[1:])}, which looks like (H, W, C); a map "
-            "must be (C, H, W): end the block with x.permute(0, 3, 1, 2)"
-        )
     return output
 
 
@@ -71,6 +66,11 @@ def check_feature(backbone: str, output: torch.Tensor) -> None:
         f"the last block of {backbone} returns shape {tuple(output.shape[1:])} for an image; it "
         f"must return (B, D), a vector for each image: {mend}"
     )
+
+
+def is_channels_last(shape: tuple[int, ...]) -> bool:
+    """Return whether a shape looks like (H, W, C). Maps of square images are square."""
+    return len(shape) == 3 and shape[0] == shape[1] != shape[2]
 
 
 def check_finite(backbone: str, *modules: nn.Module | None) -> None:

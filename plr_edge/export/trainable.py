@@ -6,6 +6,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _NormBase
 
+from plr_edge.backbones.checks import is_channels_last
 from plr_edge.errors import BackboneError
 
 
@@ -21,7 +22,7 @@ def trouble_above(adaptive: nn.Module, latent_shape: tuple[int, ...]) -> str:
         adaptive: the blocks above the cut, with BatchNorm folded.
         latent_shape: shape of a latent.
     """
-    if len(latent_shape) not in (1, 3):
+    if len(latent_shape) not in (1, 3) or is_channels_last(latent_shape):
         return (
             f"the latent has shape {latent_shape}, and only a map (C, H, W) or a vector (D,) can "
             "be stored"
