@@ -34,7 +34,6 @@ SILENT = {
         "robot/trainer_process.py _slice", "robot/trainer_process.py reap",
         "robot/trainer_process.py dismiss", "robot/trainer_process.py _read",
         "robot/trainer_process.py _write", "robot/trainer_process.py send",
-        "robot/workers.py then",
     ),
     "a file of ours that is made again": (
         "engines/plan_build.py _use_timings", "engines/plan_cache.py _read_sidecar",

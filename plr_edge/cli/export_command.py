@@ -180,6 +180,7 @@ def _print_result(output: Path, bundle: Any, report: Any) -> None:
         f"compared with PyTorch on {report.n_images} real images: latent max abs "
         f"{report.latent_max_abs:.1e} (values up to {report.latent_max_value:.1f}), "
         f"cosine {report.latent_cosine:.7f} (mean {report.mean_cosine:.7f}), "
+        f"cosine of the feature {report.feature_cosine:.7f}, "
         f"top-1 agreement {report.top1_agreement:.1%}"
     )
 

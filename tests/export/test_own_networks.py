@@ -53,7 +53,11 @@ def run(tmp_path, monkeypatch, request):
             cli, ["export", "--backbone", f"{name}:make", "-o", "b", *map(str, arguments)]
         )
 
-    call.made = lambda: sys.modules[name].make().eval()
+    def made():
+        torch.manual_seed(3)  # as the module does before it makes the first one
+        return sys.modules[name].make().eval()
+
+    call.made = made
     call.name = f"{name}:make"
     yield call
     sys.modules.pop(name, None)
@@ -179,7 +183,7 @@ NOT_A_NETWORK = {
     "one image": ("Do(lambda x: x.reshape(1, -1))", "the first axis must be the batch"),
     "no batch": ("*end(), Do(lambda x: x.squeeze(0).mean(0))", "the first axis must be the batch"),
     "tokens": ("nn.Flatten(2), Do(lambda x: x.transpose(1, 2))", "averages the tokens"),
-    "channels last": ("Do(lambda x: x.permute(0, 2, 3, 1))", "looks like (H, W, C)"),
+    "channels last": ("conv(8, 5, 1), Do(lambda x: x.permute(0, 2, 3, 1))", "looks like (H, W, C)"),
     "its own error": ("Do(lambda x: {}['missing'])", "block 'block1'"),
     "wrong width": ("*end(), nn.Linear(9, 4)", "block 'block3'"),
 }
@@ -259,7 +263,8 @@ def test_a_weight_that_the_exporter_rewrites_is_named_with_its_layer(layer, run)
 def test_layers_over_channels_last_export_with_a_free_batch_axis(run):
     net = (
         "def make(): return nn.Sequential(conv(3, 8), Do(lambda x: x.permute(0, 2, 3, 1)),\n"
-        "    nn.LayerNorm(8), Do(lambda x: x.permute(0, 3, 1, 2)), conv(8, 8), conv(8, 8), *end())\n"
+        "    nn.LayerNorm(8), Do(lambda x: x.permute(0, 3, 1, 2)), conv(8, 8), conv(8, 8),\n"
+        "    *end())\n"
     )
     assert run(net, *sized("--cut", "block5")).exit_code == 0
     assert smallest_cosine("b", run.made()) > 0.999999
@@ -357,7 +362,8 @@ def test_the_classifier_alone_learns_and_says_that_it_is_alone(run, tmp_path, ca
         assert run(net, *sized("--cut", cut, "--force")).exit_code == 0
         assert "the classifier alone will be trained" in caplog.text
         caplog.clear()
-        assert adapted(folder, "--state", f"s_{cut}")["frames"] == 36
+        summary = adapted(folder, "--state", f"s_{cut}", "--train-ratio", "2")
+        assert summary["steps_per_level"][-1] > 0
         assert "the classifier alone is trained" in caplog.text
         predicted = CliRunner().invoke(cli, ["predict", "b", str(folder), "--state", f"s_{cut}"])
         assert predicted.exit_code == 0, predicted.output
@@ -460,9 +466,9 @@ def test_a_weights_file_that_holds_nan_is_refused(run, tmp_path):
     arrays["block2.weight"][1, 2] = np.nan
     save_file(arrays, tmp_path / "w.safetensors")
     is_one_line(run(PLAIN, *sized("--weights", tmp_path / "w.safetensors")), "'block2.weight'")
-    arrays["block2.weight_q"] = arrays.pop("block2.weight").astype(np.int8)
+    arrays["block2.weight_q"] = np.nan_to_num(arrays.pop("block2.weight")).astype(np.int8)
     save_file(arrays, tmp_path / "w.safetensors")
-    with pytest.raises(BackboneError, match="without 'block2.weight_scale'"):
+    with pytest.raises(BackboneError, match=r"without 'block2\.weight_scale'"):
         load_backbone(run.name, weights=tmp_path / "w.safetensors", input_size=SIZE)
 
 
