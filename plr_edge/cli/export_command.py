@@ -132,11 +132,12 @@ def command(
             _print_cuts(network.name, cuts)
         return
     precision = wanted.precision
-    if calibrate is not None and precision != "int8":
-        raise ConfigError(
-            f"--calibrate sets the scales of int8, and the precision is {precision}; add "
-            "--precision int8, or leave it out"
-        )
+    for option, value in (("--calibrate", calibrate), ("--int8-profile", int8_profile)):
+        if value is not None and precision != "int8":
+            raise ConfigError(
+                f"{option} is for int8, and the precision is {precision}; add --precision int8, or "
+                "leave it out"
+            )
     bundle, report = export_bundle(
         network, default_cut(network) if wanted.cut is None else wanted.cut, output,
         images=_images("--images", images, "all", _COMPARED), force=force, key=sign,
