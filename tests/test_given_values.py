@@ -6,6 +6,11 @@ import ast
 from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
+from click.testing import CliRunner
+
+from plr_edge.cli import cli
+
 PACKAGE = Path(__file__).parents[1] / "plr_edge"
 _VALUES = {"str", "int", "float", "Path", "bytes", "Sequence", "list", "tuple", "dict", "Mapping"}
 _FLAGS = {"as_json", "show_all", "allow_code", "relabel"}  # without a value, or several times
@@ -17,6 +22,9 @@ MAY_BE_EMPTY = {
     "robot/requests.py teach encoded": "an empty list of frames is refused there",
     "runtime/adapt.py adapt key": "a key is never empty",
     "runtime/adapt.py _keep_position key": "a key is never empty",
+    "stream/__init__.py open_stream topic": "the options --topic and --labels refuse it",
+    "stream/__init__.py open_stream labels": "the options --topic and --labels refuse it",
+    "stream/bag.py open_bag labels": "the options --topic and --labels refuse it",
 }
 
 # Exceptions that nobody hears of. None of them may come from what a user gave.
@@ -46,7 +54,8 @@ SILENT = {
     "damage that its caller reports, or that is tried again": (
         "planning/search_space.py _other_sizes", "robot/governor_loop.py tick",
         "robot/restart_guard.py __init__", "robot/restart_guard.py _keep",
-        "runtime/session.py __init__", "runtime/session.py learn_again", "store/database.py close", "store/database.py checkpoint",
+        "runtime/session.py __init__", "runtime/session.py learn_again",
+        "store/database.py close", "store/database.py checkpoint",
         "store/database.py _abandon", "store/database.py _fact", "store/events.py note",
         "store/folder.py check_plain", "store/folder.py warn_of_place",
         "store/folder.py _check_own", "store/generation_files.py entries_of_files",
@@ -158,3 +167,13 @@ def test_no_exception_turns_what_a_user_gave_into_a_default():
                     found.add(where)
     listed = {where for places in SILENT.values() for where in places}
     assert sorted(found - listed) == [], "raise, log, or list it here with its reason"
+
+
+@pytest.mark.parametrize("option", ["--topic", "--labels"])
+@pytest.mark.parametrize("command", ["adapt", "predict"])
+@pytest.mark.parametrize("value", ["", " "])
+def test_an_empty_topic_is_not_the_topic_that_there_is(option, command, value, tmp_path):
+    arguments = [command, str(tmp_path), "demo", "--state", str(tmp_path / "s"), option, value]
+    result = CliRunner().invoke(cli, arguments)
+    assert result.exit_code == 2
+    assert "the name is empty" in result.output

@@ -56,7 +56,7 @@ def open_stream(
     if path is not None and bag.is_bag(path):
         _refuse_test(spec, split)
         return bag.open_bag(path, strict, limit_per_class, topic=topic, labels=labels)
-    if topic is not None or labels is not None:
+    if topic or labels:
         raise StreamError(f"--topic and --labels are for ROS bags; {one_line(spec)} is not one")
     if path is not None and folder.has_splits(path):
         stream = folder.open_splits(path, split, strict, limit_per_class, order)

@@ -75,7 +75,7 @@ def open_bag(
     bag = _Bag(_file_of(path))
     with bag.reading() as reader:
         images = choose_topic(path, reader.connections, topic, IMAGE_TYPES, "--topic")
-        label_of = unlabelled if labels is None else bag.read_labels(reader, labels)
+        label_of = bag.read_labels(reader, labels) if labels else unlabelled
     n_frames = sum(connection.msgcount for connection in images)
     limited = limit_per_class is not None and labels is not None
     make = partial(bag.entries, images[0].topic, label_of, labels)
