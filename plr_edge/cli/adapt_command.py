@@ -87,7 +87,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         topic=options["topic"],
         labels=options["labels"],
     )
-    part = options["topic"] or options["split"]
+    part = options["split"] if options["topic"] is None else options["topic"]
     key = None if stream == "-" else f"{stream}#{part}"
     with (
         Session(opened, state, config, engines) as session,
@@ -116,12 +116,14 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     )
     given = {
         "memory_bytes": parse_bytes(options["latent_memory"]),
-        "bits": int(options["bits"]) if options["bits"] else None,
+        "bits": None if options["bits"] is None else int(options["bits"]),
         "pool": options["pool"],
         "schedule": options["schedule"],
         "train_ratio": options["train_ratio"],
         "seed": options["seed"],
-        "step_costs": read_step_costs(options["costs"], bundle) if options["costs"] else None,
+        "step_costs": None
+        if options["costs"] is None
+        else read_step_costs(options["costs"], bundle),
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return LearningConfig(**chosen), engines
