@@ -107,8 +107,17 @@ false_unknown_option = click.option(
     help="Share of the frames of known classes that may be answered with `unknown`, e.g. 2%. "
     "[default: 1%, or what the state was last used with]",
 )
+
+
+def _named(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty name, which a shell makes of a variable that is not set."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("the name is empty; give one, or leave the option out")
+    return value
+
+
 topic_option = click.option(
-    "--topic", help="Image topic of a ROS bag; required if there are several."
+    "--topic", callback=_named, help="Image topic of a ROS bag; required if there are several."
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
@@ -156,7 +165,8 @@ def stream_options(command: F) -> F:
         click.option("--limit-per-class", type=click.IntRange(1),
                      help="Use at most this many images of each class."),
         topic_option,
-        click.option("--labels", help="Topic that labels the images of a ROS bag."),
+        click.option("--labels", callback=_named,
+                     help="Topic that labels the images of a ROS bag."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -98,7 +98,7 @@ class RosAdapter:
         if options.engine == "tensorrt":
             from plr_edge.engines.plan_cache import open_plan
 
-            open_plan(opened, **(plan or {}))
+            open_plan(opened, **({} if plan is None else plan))
         return cls(make_robot(opened, Path(state), options), *arguments, **named)
 
     def activate(self) -> None:
@@ -138,7 +138,8 @@ class RosAdapter:
             return
         self._refusal = ""
         stamp_ns = stamp_ns_of(message.header.stamp) or self._now_ns()
-        self.robot.put(RosFrame(pixels, None, stamp_ns, source, self._n_images, frame_id))
+        frame = RosFrame(pixels, None, stamp_ns, source, self._n_images, frame_id=frame_id)
+        self.robot.put(frame)
         self._n_images += 1
 
     def teach(self, message: Any) -> None:

@@ -86,7 +86,7 @@ class Perception:
         self._n_threads = engines.n_threads
         self._exported: Engine | None = None
         try_bundle(bundle)
-        self.engine = self.build_engine(weights or {})
+        self.engine = self.build_engine({} if weights is None else weights)
         self._frozen = make_frozen_engine(
             bundle, engines.engine, engines.providers, engines.n_threads
         )

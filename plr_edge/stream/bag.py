@@ -30,7 +30,14 @@ from plr_edge.stream.bag_topics import (
     STRING,
     choose_topic,
 )
-from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
+from plr_edge.stream.base import (
+    Entry,
+    Repeatable,
+    Stream,
+    check_label_at,
+    one_line,
+    take_per_class,
+)
 from plr_edge.stream.ros_image import image_of
 
 _FILES = (".mcap", ".db3")
@@ -76,6 +83,8 @@ def open_bag(
     with bag.reading() as reader:
         images = choose_topic(path, reader.connections, topic, IMAGE_TYPES, "--topic")
         label_of = bag.read_labels(reader, labels) if labels else unlabelled
+    for label in sorted(label_of.names) if isinstance(label_of, (Latched, ByStamp)) else ():
+        check_label_at(label, f"{path}#{labels}")
     n_frames = sum(connection.msgcount for connection in images)
     limited = limit_per_class is not None and labels is not None
     make = partial(bag.entries, images[0].topic, label_of, labels)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -26,6 +26,7 @@ class Frame:
         stamp_ns: time at which it was taken.
         source: path, or file and position.
         index: position in the stream. Skipped frames count.
+        content: what identifies the image, see `plr_edge.stream.content`. Empty if nobody asked.
     """
 
     image: np.ndarray
@@ -33,6 +34,7 @@ class Frame:
     stamp_ns: int
     source: str
     index: int = 0
+    content: bytes = b""
 
 
 def in_chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
@@ -65,6 +67,8 @@ class Entry:
         stamp_ns: time at which it was taken.
         source: path, or file and position.
         origin: file and line of the label, for messages. None means `source`.
+        digest: returns what identifies the image without decoding it. None if it must be decoded.
+        content: what identifies the image. Empty until it is known.
     """
 
     load: Callable[[], np.ndarray]
@@ -72,6 +76,8 @@ class Entry:
     stamp_ns: int
     source: str
     origin: str | None = None
+    digest: Callable[[], bytes] | None = None
+    content: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -94,6 +100,7 @@ class Stream:
         strict: stop at the first unreadable image instead of skipping it.
         live: frames arrive one by one and must be answered at once.
         labelled: whether any frame has a label. None if it is known only at the end.
+        no_label: why no frame has a label although labels seem to be meant. Empty otherwise.
         skipped: images that the latest iteration could not read.
     """
 
@@ -102,6 +109,7 @@ class Stream:
     strict: bool = False
     live: bool = False
     labelled: bool | None = None
+    no_label: str = ""
     skipped: list[Skipped] = field(default_factory=list)
 
     @property
@@ -119,22 +127,49 @@ class Stream:
             StreamError: `strict` is set and an image cannot be read.
             LabelError: a label cannot be used.
         """
+        return self.chosen(lambda index, entry: entry if index >= start else None)
+
+    def check_labels(self) -> None:
+        """Check all labels, if the entries are known already.
+
+        Raises:
+            LabelError: one cannot be used.
+        """
+        if isinstance(self.entries, Sequence):
+            first = {e.label: e for e in reversed(self.entries) if e.label is not None}
+            for label, entry in first.items():
+                check_label_at(str(label), entry.origin or entry.source)
+
+    def chosen(self, choose: Callable[[int, Entry], Entry | None]) -> Iterator[Frame]:
+        """Iterate over the frames that are chosen.
+
+        Args:
+            choose: called with the position of each entry and the entry. Returns the entry to
+                decode, or None to pass over it.
+
+        Raises:
+            StreamError: `strict` is set and an image cannot be read.
+            LabelError: a label cannot be used.
+        """
         self.skipped.clear()
         checked: set[str | None] = {None}
         for index, entry in enumerate(self.entries):
-            if index < start:
-                continue
             if entry.label not in checked:
-                _check_entry(entry)
+                check_label_at(str(entry.label), entry.origin or entry.source)
                 checked.add(entry.label)
             try:
-                image = entry.load()
+                chosen = choose(index, entry)
+                image = None if chosen is None else chosen.load()
+            except LabelError:
+                raise
             except StreamError as error:
                 if self.strict:
                     raise
                 self.skipped.append(Skipped(entry.source, str(error)))
                 continue
-            yield Frame(image, entry.label, entry.stamp_ns, entry.source, index)
+            if chosen is not None and image is not None:
+                content = chosen.content
+                yield Frame(image, entry.label, entry.stamp_ns, entry.source, index, content)
 
 
 def take_per_class(entries: Iterable[Entry], limit: int | None) -> Iterator[Entry]:
@@ -185,8 +220,17 @@ def check_label(label: str) -> str:
     return label
 
 
-def _check_entry(entry: Entry) -> None:
+def check_label_at(label: str, origin: str) -> None:
+    """Check the label of a frame.
+
+    Args:
+        label: name of a class.
+        origin: where it stands, for the message.
+
+    Raises:
+        LabelError: it cannot be used.
+    """
     try:
-        check_label(str(entry.label))
+        check_label(label)
     except LabelError as error:
-        raise LabelError(f"{one_line(entry.origin or entry.source)}: {error}") from None
+        raise LabelError(f"{one_line(origin)}: {error}") from None

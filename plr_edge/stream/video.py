@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 
 from plr_edge.errors import StreamError, load
-from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
+from plr_edge.stream.base import Entry, Repeatable, Stream, check_label_at, one_line, take_per_class
 
+_Span = tuple[float, float, "str | None"]  # start and end in seconds, label
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"}
 
 
@@ -29,7 +30,11 @@ def open_video(path: Path, strict: bool, limit_per_class: int | None = None) -> 
     capture = _capture(cv2, path)
     n_frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
     capture.release()
-    spans = _spans(path.with_name(path.name + ".csv"))
+    sidecar = path.with_name(path.name + ".csv")
+    spans = _spans(sidecar)
+    for _, _, label in spans:
+        if label is not None:
+            check_label_at(label, str(sidecar))
     limited = limit_per_class is not None and bool(spans)
     return Stream(
         Repeatable(lambda: take_per_class(_entries(cv2, path, spans), limit_per_class)),
@@ -48,7 +53,7 @@ def _capture(cv2: Any, path: Path) -> Any:
     return capture
 
 
-def _entries(cv2: Any, path: Path, spans: list[tuple[float, float, str]]) -> Iterator[Entry]:
+def _entries(cv2: Any, path: Path, spans: list[_Span]) -> Iterator[Entry]:
     sidecar = f"{path}.csv"
     capture = _capture(cv2, path)
     try:
@@ -72,14 +77,21 @@ def _retrieve(capture: Any, source: str) -> np.ndarray:
     return np.ascontiguousarray(image[:, :, ::-1])  # BGR -> RGB
 
 
-def _spans(path: Path) -> list[tuple[float, float, str]]:
+def _spans(path: Path) -> list[_Span]:
     if not path.is_file():
         return []
     try:
         with open(path, newline="", encoding="utf-8-sig") as file:
             rows = list(csv.DictReader(file))
-        return [(float(row["start_s"]), float(row["end_s"]), row["label"]) for row in rows]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
+        return [
+            (
+                float(row["start_s"]),
+                float(row["end_s"]),
+                row["label"] if row["label"].strip() else None,
+            )
+            for row in rows
+        ]
+    except (OSError, KeyError, TypeError, AttributeError, ValueError, csv.Error) as error:
         raise StreamError(
             f"{one_line(path)} needs start_s, end_s and label in each row ({one_line(error, 80)})"
         ) from None
