@@ -15,6 +15,7 @@ from plr_edge.cli.options import (
     json_option,
     latent_memory_option,
     needs_extras,
+    new_class_option,
     printable,
     stream_argument,
     stream_options,
@@ -55,6 +56,7 @@ from plr_edge.cli.options import (
 @engine_options
 @trust_option
 @stream_options
+@new_class_option
 @allow_code_option
 @json_option
 @needs_extras("train")
@@ -84,7 +86,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     part = options["topic"] or options["split"]
     key = None if stream == "-" else f"{stream}#{part}"
     with (
-        Session(opened, state, config, engines) as session,
+        Session(opened, state, config, engines, new_class=options["new_class"]) as session,
         AdaptProgress(frames.n_frames) as progress,
     ):
         summary = adapt(session, frames, key=key, on_chunk=progress.update)

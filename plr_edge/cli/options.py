@@ -105,6 +105,11 @@ latent_memory_option = click.option(
 topic_option = click.option(
     "--topic", help="Image topic of a ROS bag; required if there are several."
 )
+new_class_option = click.option(
+    "--new-class",
+    is_flag=True,
+    help="Learn a label that looks like a known class, e.g. differs only by case, as a new class.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
@@ -155,6 +160,27 @@ def stream_options(command: F) -> F:
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def for_shell(name: str) -> str:
+    """Return the name of a class as bash reads it, with every character visible."""
+    import shlex
+
+    from plr_edge.stream.names import is_invisible
+
+    def hidden(at: int) -> bool:
+        c = name[at]
+        if c in "\u200c\u200d":  # joiners, which belong to emoji and to some scripts
+            return is_invisible(name, at)
+        return not c.isprintable() or is_invisible(name, at)
+
+    if not any(hidden(at) for at in range(len(name))):
+        return shlex.quote(name) if not name.isalnum() else name
+    escaped = (
+        f"\\U{ord(c):08x}" if hidden(at) else "\\" + c if c in "\\'" else c
+        for at, c in enumerate(name)
+    )
+    return f"$'{''.join(escaped)}'"
 
 
 def printable(text: str) -> str:

@@ -8,8 +8,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from plr_edge.errors import StreamError
-from plr_edge.stream.base import Frame, Skipped, Stream, check_label, one_line
+from plr_edge.stream.base import Frame, Skipped, Stream, one_line
 from plr_edge.stream.decode import decode_image
+from plr_edge.stream.names import check_label
 
 __all__ = ["Frame", "Skipped", "Stream", "check_label", "decode_image", "open_stream"]
 

@@ -1,19 +1,15 @@
-"""Frame, Stream, and the rules for class names. Knows no file format, no torch, no network."""
+"""Frame and Stream. Knows no file format, no torch, no network."""
 
 from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 
 from plr_edge.errors import LabelError, StreamError
-
-MAX_LABEL_CHARACTERS = 200
-_RESERVED = {"unknown", ".", ".."}  # the answer for unknown frames, and two directories
-_SHOWN_CHARACTERS = 40
-_UNSAFE_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")  # control, surrogate, line and paragraph separator
+from plr_edge.stream.names import check_label
 
 
 @dataclass(frozen=True)
@@ -138,9 +134,14 @@ class Stream:
 
 
 def take_per_class(entries: Iterable[Entry], limit: int | None) -> Iterator[Entry]:
-    """Yield the first `limit` entries of each label, and all entries without one."""
+    """Yield the first `limit` entries of each label, and all entries without one.
+
+    Labels are yielded in Unicode's composed form.
+    """
     counts: dict[str, int] = {}
     for entry in entries:
+        if entry.label is not None and not unicodedata.is_normalized("NFC", entry.label):
+            entry = replace(entry, label=unicodedata.normalize("NFC", entry.label))
         if limit is not None and entry.label is not None:
             counts[entry.label] = counts.get(entry.label, 0) + 1
             if counts[entry.label] > limit:
@@ -152,37 +153,6 @@ def one_line(value: object, n_characters: int = 300) -> str:
     """Make a value safe for a message: no line break, no escape sequence, not too long."""
     text = "".join(c if c.isprintable() else " " for c in str(value))
     return text if len(text) <= n_characters else text[:n_characters] + "..."
-
-
-def _shown(label: str) -> str:
-    text = repr(label[:_SHOWN_CHARACTERS])
-    if len(text) > 2 * _SHOWN_CHARACTERS:  # escapes are long, e.g. \\U0010ffff
-        text = text[: 2 * _SHOWN_CHARACTERS]
-    return text + ("..." if len(label) > _SHOWN_CHARACTERS else "")
-
-
-def check_label(label: str) -> str:
-    """Check the name of a class, and return it.
-
-    Raises:
-        LabelError: it is empty, too long, reserved, or contains a slash or a control character.
-    """
-    shown = _shown(label)
-    if not label.strip():
-        raise LabelError("the label is empty; give the class a name")
-    if len(label) > MAX_LABEL_CHARACTERS:
-        raise LabelError(
-            f"label {shown} has {len(label)} characters; at most {MAX_LABEL_CHARACTERS} are allowed"
-        )
-    if any(c in "/\\" or unicodedata.category(c) in _UNSAFE_CATEGORIES for c in label):
-        raise LabelError(
-            f"label {shown} contains a slash, a newline or a control character; use - or _ instead"
-        )
-    if label != label.strip():
-        raise LabelError(f"label {shown} begins or ends with a space; remove it")
-    if label in _RESERVED:
-        raise LabelError(f"label {shown} is reserved; choose another name")
-    return label
 
 
 def _check_entry(entry: Entry) -> None:
