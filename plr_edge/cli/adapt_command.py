@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.left_out import print_left_out
 from plr_edge.cli.options import (
     RenamingCommand,
     allow_code_option,
@@ -16,7 +17,6 @@ from plr_edge.cli.options import (
     latent_memory_option,
     needs_extras,
     new_class_option,
-    printable,
     stream_argument,
     stream_options,
     threads_option,
@@ -82,6 +82,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         limit_per_class=options["limit_per_class"],
         topic=options["topic"],
         labels=options["labels"],
+        white_level=options["white_level"],
     )
     part = options["topic"] or options["split"]
     key = None if stream == "-" else f"{stream}#{part}"
@@ -94,6 +95,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         click.echo(json.dumps(summary.to_dict()))
     else:
         _print_summary(summary, state)
+    print_left_out(frames)
     if summary.interrupted:
         raise click.exceptions.Exit(130)
 
@@ -130,9 +132,6 @@ def _print_summary(summary: Any, state: Path) -> None:
         f"{summary.n_classes} classes; {summary.frames_per_s:.0f} frames/s, "
         f"{summary.learn_share:.0%} of the time learning"
     )
-    if summary.skipped:
-        names = printable(", ".join(one.source for one in summary.skipped[:5]))
-        click.echo(f"skipped {len(summary.skipped)} unreadable: {names}", err=True)
     if summary.n_quarantined:
         click.echo(
             f"{summary.n_quarantined} labels look like mistakes and were not learned; "

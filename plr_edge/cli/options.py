@@ -152,10 +152,14 @@ def stream_options(command: F) -> F:
         click.option("--strict", is_flag=True,
                      help="Stop at the first unreadable image instead of skipping it."),
         click.option("--split", default="train", show_default=True,
-                     help="Part of `demo` or of a folder with train/ and test/: train, test, all."),
+                     help="Part of `demo` or of a folder with train/ beside val/ or test/: train, val, "
+                     "test, all."),
         click.option("--limit-per-class", type=click.IntRange(1),
                      help="Use at most this many images of each class."),
         topic_option,
+        click.option("--white-level", type=float,
+                     help="Value of white in images of more than 8 bits, e.g. 4095 or 1.0. Found "
+                     "from the images by default."),
         click.option("--labels", help="Topic that labels the images of a ROS bag."),
     ):  # fmt: skip
         command = option(command)

@@ -31,7 +31,7 @@ from plr_edge.stream.bag_topics import (
     choose_topic,
 )
 from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
-from plr_edge.stream.ros_image import image_of
+from plr_edge.stream.ros_image import values_of
 
 _FILES = (".mcap", ".db3")
 _OBJECT_HYPOTHESIS = "vision_msgs/msg/ObjectHypothesis"
@@ -145,7 +145,7 @@ class _Bag:
                     continue
                 stamp_ns = stamp_ns_of(image.header.stamp) or recorded_ns
                 label = label_of(stamp_ns, recorded_ns)
-                load = partial(image_of, image, source)
+                load = partial(values_of, image, source)
                 yield Entry(load, label, stamp_ns, source, f"{self.path}#{labels}")
         if isinstance(label_of, ByStamp):
             label_of.warn_of_unused(self.path, str(labels))

@@ -3,13 +3,19 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
 from plr_edge.errors import LabelError, StreamError
+from plr_edge.stream.messages import one_line as one_line
 from plr_edge.stream.names import check_label
+from plr_edge.stream.pixels import PixelRange
+
+_LOOKED_AT = 32  # images, to find the white level
 
 
 @dataclass(frozen=True)
@@ -56,7 +62,7 @@ class Entry:
     """A frame that is not decoded yet.
 
     Attributes:
-        load: returns the image, (H, W, 3) uint8 RGB.
+        load: returns the image, (H, W, 3) uint8 RGB, or values of more bits for `PixelRange`.
         label: class of the image. None if it has no label.
         stamp_ns: time at which it was taken.
         source: path, or file and position.
@@ -90,6 +96,8 @@ class Stream:
         strict: stop at the first unreadable image instead of skipping it.
         live: frames arrive one by one and must be answered at once.
         labelled: whether any frame has a label. None if it is known only at the end.
+        pixels: which value is white in images of more than 8 bits.
+        notes: how the source was read and what was left out, a sentence each.
         skipped: images that the latest iteration could not read.
     """
 
@@ -98,12 +106,37 @@ class Stream:
     strict: bool = False
     live: bool = False
     labelled: bool | None = None
+    pixels: PixelRange = field(default_factory=PixelRange)
+    notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
     @property
     def chunked(self) -> bool:
         """Whether frames may be collected into batches before they are answered."""
         return not self.live
+
+    def _some_images(self) -> Iterator[np.ndarray]:
+        """Yield some images, to find the white level of the stream."""
+        if self.live:
+            return
+        if isinstance(self.entries, Sequence):
+            step = max(len(self.entries) // _LOOKED_AT, 1)
+            entries: Iterable[Entry] = self.entries[::step]
+        else:
+            entries = islice(self.entries, _LOOKED_AT)
+        for entry in entries:
+            with suppress(StreamError):  # reading the stream reports it
+                yield entry.load()
+
+    def unread_classes(self) -> list[str]:
+        """Return the labels of which the latest iteration could read no image."""
+        if not isinstance(self.entries, list):
+            return []
+        bad, unread = {skipped.source for skipped in self.skipped}, dict[str, bool]()
+        for entry in self.entries if bad else ():
+            if entry.label is not None:
+                unread[entry.label] = unread.get(entry.label, True) and entry.source in bad
+        return [label for label, nothing in unread.items() if nothing]
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames_from(0)
@@ -124,7 +157,7 @@ class Stream:
                 _check_entry(entry)
                 checked.add(entry.label)
             try:
-                image = entry.load()
+                image = self.pixels.to_rgb(entry.load(), entry.source, self._some_images)
             except StreamError as error:
                 if self.strict:
                     raise
@@ -147,12 +180,6 @@ def take_per_class(entries: Iterable[Entry], limit: int | None) -> Iterator[Entr
             if counts[entry.label] > limit:
                 continue
         yield entry
-
-
-def one_line(value: object, n_characters: int = 300) -> str:
-    """Make a value safe for a message: no line break, no escape sequence, not too long."""
-    text = "".join(c if c.isprintable() else " " for c in str(value))
-    return text if len(text) <= n_characters else text[:n_characters] + "..."
 
 
 def _check_entry(entry: Entry) -> None:

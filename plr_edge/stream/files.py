@@ -11,7 +11,7 @@ import numpy as np
 
 from plr_edge.errors import StreamError
 from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
-from plr_edge.stream.decode import decode_image
+from plr_edge.stream.decode import decode_values
 
 ORDERS = ("given", "time")
 
@@ -94,4 +94,4 @@ def _load(path: Path) -> np.ndarray:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise StreamError(f"cannot read {one_line(path)}: {reason}") from None
-    return decode_image(data, str(path))
+    return decode_values(data, str(path))

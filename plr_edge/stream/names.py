@@ -210,18 +210,18 @@ def _difference(label: str, name: str) -> str:
     ours, theirs = _letters(label), _letters(name)
     if len(ours) != len(theirs):
         return ""
-    letter, said = "", "they differ only by characters of another width or by spaces"
+    letter, reason = "", "they differ only by characters of another width or by spaces"
     for a, b in zip(ours, theirs, strict=True):
         if a == b:
             continue
         if _lower(a) == _lower(b):
-            said = "they differ only by upper and lower case"
+            reason = "they differ only by upper and lower case"
         elif _script(a) != _script(b) and _look(a) == _look(b):
             other = b if a.isascii() else a
             letter = letter or f"{other} is {unicodedata.name(other, 'another character')}"
         else:
             return ""
-    return letter or said
+    return letter or reason
 
 
 def _lower(c: str) -> str:
