@@ -152,8 +152,8 @@ def stream_options(command: F) -> F:
         click.option("--strict", is_flag=True,
                      help="Stop at the first unreadable image instead of skipping it."),
         click.option("--split", default="train", show_default=True,
-                     help="Part of `demo` or of a folder with train/ beside val/ or test/: train, val, "
-                     "test, all."),
+                     help="Part of `demo` or of a folder with train/ beside val/ or test/: "
+                     "train, val, test, all."),
         click.option("--limit-per-class", type=click.IntRange(1),
                      help="Use at most this many images of each class."),
         topic_option,

@@ -41,8 +41,8 @@ def open_stream(
         spec: path of a folder, .zip, .tar, image, .csv, .txt, video or ROS bag. `-` reads paths
             from standard input, and `demo` is the embedded film.
         split: `train`, `val`, `test` or `all` of `demo` or of a folder that contains `train/`
-            beside `val/` or `test/`. Other sources have no held-out part: `train` and `all` are the whole
-            source.
+            beside `val/` or `test/`. Other sources have no held-out part: `train` and `all` are
+            the whole source.
         strict: stop at an unreadable image instead of skipping it.
         limit_per_class: maximum number of frames per class. Frames without a label are all kept.
         stdin: lines for `-`. None reads standard input.

@@ -80,8 +80,9 @@ def test_colours_of_any_depth_are_those_of_8_bits(photo, bits):
 
 def test_floats_are_read_from_0_to_1_or_from_0_to_255(grey):
     unit = (grey / 255).astype(np.float32)
-    for data in (saved(unit, "TIFF"), encoded(unit, ".tiff"), tiff(unit), tiff(grey.astype(np.float32)),
-                 tiff(unit * np.float32(1.004)), saved(grey.astype(np.int32), "TIFF")):  # fmt: skip
+    for data in (saved(unit, "TIFF"), encoded(unit, ".tiff"), tiff(unit),
+                 tiff(grey.astype(np.float32)), tiff(unit * np.float32(1.004)),
+                 saved(grey.astype(np.int32), "TIFF")):  # fmt: skip
         assert np.abs(grey_of(data).astype(int) - grey).max() <= 1
     unit[3, 3] = np.nan
     assert grey_of(tiff(unit))[3, 3] == 0
