@@ -17,6 +17,7 @@ from plr_edge.stream.decode import decode_values
 from plr_edge.stream.pixels import PixelRange
 
 _Convert = Callable[[np.ndarray], np.ndarray]
+_VIDEO_CODECS = ("h264", "h265", "hevc", "av1", "vp8", "vp9", "mpeg4")
 # BT.601 with ranges 16..235 and 16..240, in 1/65536, as V4L2 cameras send and OpenCV assumes
 _Y, _RV, _GV, _GU, _BU = 76309, 104597, 53279, 25675, 132201
 
@@ -184,5 +185,11 @@ def _decompressed(form: str, data: bytes, source: str) -> np.ndarray:
         raise StreamError(
             f"{one_line(source)} is a depth image ({one_line(form, 40)!r}); choose a topic of "
             "colour or grey images"
+        )
+    if any(codec in form.lower() for codec in _VIDEO_CODECS):
+        raise StreamError(
+            f"{one_line(source)} is a packet of a video ({one_line(form, 40)!r}), not an image; "
+            "record `raw` or `compressed` images, or republish it with `ros2 run "
+            "image_transport republish`"
         )
     return decode_values(data, source)

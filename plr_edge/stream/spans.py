@@ -7,8 +7,9 @@ import math
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from plr_edge.errors import StreamError
-from plr_edge.stream.base import one_line
+from plr_edge.errors import LabelError, StreamError
+from plr_edge.stream.messages import one_line
+from plr_edge.stream.names import check_label
 
 _COLUMNS = ("start_s", "end_s", "label")
 
@@ -117,7 +118,11 @@ class Spans:
             raise self._wrong(
                 line, f"goes from {times[0]:g} to {times[1]:g} s; swap or correct them"
             )
-        return Span(times[0], times[1], (label or "").strip() or None, line)
+        try:
+            name = check_label(label.strip()) if label and label.strip() else None
+        except LabelError as error:
+            raise LabelError(f"{one_line(self.path)} line {line}: {error}") from None
+        return Span(times[0], times[1], name, line)
 
     def _wrong(self, line: int, reason: str) -> StreamError:
         return StreamError(f"{one_line(self.path)} line {line} {reason}")
