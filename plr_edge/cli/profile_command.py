@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.left_out import print_left_out
 from plr_edge.cli.options import (
     allow_code_option,
     engine_options,
@@ -76,6 +77,7 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     )
     stream = open_stream(options["stream"] or "demo", limit_per_class=_PER_CLASS)
     frames = list(islice(stream, _FRAMES))
+    print_left_out(stream)
     if not frames:
         raise StreamError(f"no frame of {options['stream']} can be read; give another --stream")
     profile = profile_bundles(

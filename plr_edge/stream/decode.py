@@ -171,6 +171,8 @@ def _what_it_is(data: bytes) -> str:
             "is a TIFF of a kind that Pillow cannot read, e.g. floats in colour or raw data of a "
             "camera; save it with 8 or 16 bits per channel"
         )
+    if heif_brand(data[:HEAD_BYTES]):
+        return "is a damaged HEIC image; copy it again"
     if data.startswith((b"\xff\x0a", b"\0\0\0\x0cJXL ")):
         return "is JPEG XL, which is not supported; convert it to JPEG or PNG"
     return "is not an image of a known format; record it again"
