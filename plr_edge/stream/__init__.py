@@ -78,7 +78,7 @@ def open_stream(
 def _open_path(
     path: Path, split: str, strict: bool, limit_per_class: int | None, order: str
 ) -> Stream:
-    """Open a folder or a file that is no recording."""
+    """Open a folder, or a file that does not hold a recording."""
     from plr_edge.stream import archive, files, folder, formats, listed, video
 
     if path.is_dir():

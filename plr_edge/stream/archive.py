@@ -201,9 +201,9 @@ def _endings(path: Path) -> Iterator[str]:
 
 
 def _unwrapped(tree: Tree, stem: str) -> Tree:
-    """Return what the only folder of an archive contains, if that folder is no class itself.
+    """Return the content of the only folder of an archive, unless that folder is a class itself.
 
-    It is none if it is called like the archive, or holds no image directly.
+    It is a class if it contains images directly, and is not called like the archive.
     """
     tops = {file.parts[0] for file in tree.files} | {parts[0] for parts in tree.folders}
     if len(tops) != 1 or not all(len(file.parts) > 1 for file in tree.files):

@@ -96,7 +96,7 @@ class Stream:
         strict: stop at the first unreadable image instead of skipping it.
         live: frames arrive one by one and must be answered at once.
         labelled: whether any frame has a label. None if it is known only at the end.
-        pixels: which value is white in images of more than 8 bits.
+        pixels: white level of images of more than 8 bits.
         notes: how the source was read and what was left out, a sentence each.
         skipped: images that the latest iteration could not read.
     """

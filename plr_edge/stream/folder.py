@@ -116,4 +116,4 @@ def _is_image(child: os.DirEntry[str]) -> bool:
         with open(child.path, "rb") as file:
             return is_image_head(file.read(HEAD_BYTES))
     except OSError:
-        return False  # it is counted among the files that are no image
+        return False  # it is counted among the other files

@@ -105,7 +105,7 @@ def white_level(largest: float, kind: str = "u") -> float:
 
 
 def to_8_bits(values: np.ndarray, white: float) -> np.ndarray:
-    """Scale values from 0..white to uint8. What lies outside is clipped; what is no number is 0."""
+    """Scale values from 0..white to uint8. Values outside are clipped, and NaN becomes 0."""
     if values.dtype.kind == "f":
         with np.errstate(all="ignore"):
             scaled = np.nan_to_num(values, nan=0.0, posinf=white, neginf=0.0) * (255.0 / white)

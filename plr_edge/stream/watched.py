@@ -1,7 +1,7 @@
 """A watched folder: images as they are written into it.
 
-Changes are reported by `watchfiles` (extra `watch`), which is told by the kernel. Without it, and
-beside it for network disks that report nothing, the folder is listed again and again.
+`watchfiles` (extra `watch`) reports changes as the kernel does. Without it, and also beside it for
+network disks that report nothing, the folder is listed again and again.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class WatchedFolder:
 
     Attributes:
         trouble: why the folder cannot be listed. Empty if it can.
-        pixels: which value is white in images of more than 8 bits.
+        pixels: white level of images of more than 8 bits.
     """
 
     def __init__(self, path: Path) -> None:
