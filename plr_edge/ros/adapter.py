@@ -140,7 +140,8 @@ class RosAdapter:
             return
         self._refusal = ""
         stamp_ns = stamp_ns_of(message.header.stamp) or self._now_ns()
-        self.robot.put(RosFrame(pixels, None, stamp_ns, source, self._n_images, frame_id))
+        frame = RosFrame(pixels, None, stamp_ns, source, self._n_images, frame_id=frame_id)
+        self.robot.put(frame)
         self._n_images += 1
 
     def teach(self, message: Any) -> None:

@@ -19,6 +19,7 @@ import numpy as np
 
 from plr_edge.errors import StreamError
 from plr_edge.stream.base import Entry, Stream, one_line
+from plr_edge.stream.content import digest_of_bytes
 from plr_edge.stream.decode import decode_values
 from plr_edge.stream.folder import open_tree
 from plr_edge.stream.formats import (
@@ -101,7 +102,10 @@ class _Member:
         tree.files.append(File(self.parts, is_image, self._entry))
 
     def _entry(self, label: str | None) -> Entry:
-        return Entry(self._load, label, self.stamp_ns, self.source)
+        return Entry(self._load, label, self.stamp_ns, self.source, digest=self._digest)
+
+    def _digest(self) -> bytes:
+        return digest_of_bytes(self._data())
 
     def _load(self) -> np.ndarray:
         return decode_values(self._data(), self.source)

@@ -31,7 +31,14 @@ from plr_edge.stream.bag_topics import (
     STRING,
     choose_topic,
 )
-from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
+from plr_edge.stream.base import (
+    Entry,
+    Repeatable,
+    Stream,
+    check_label_at,
+    one_line,
+    take_per_class,
+)
 from plr_edge.stream.ros_image import values_of
 
 _FILES = (".mcap", ".db3")
@@ -79,6 +86,9 @@ def open_bag(
     with bag.reading() as reader:
         images = choose_topic(path, reader.connections, topic, IMAGE_TYPES, "--topic")
         label_of = bag.read_labels(reader, labels) if labels else unlabelled
+    names = sorted(label_of.names) if isinstance(label_of, (Latched, ByStamp)) else []
+    for label in names:
+        check_label_at(label, f"{path}#{labels}")
     n_frames = sum(connection.msgcount for connection in images)
     limited = limit_per_class is not None and labels is not None
     make = partial(bag.entries, images[0].topic, label_of, labels)
@@ -87,6 +97,7 @@ def open_bag(
         n_frames=None if limited else n_frames,
         strict=strict,
         labelled=bool(labels),
+        labels=dict.fromkeys(names, f"{path}#{labels}"),
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -12,7 +12,7 @@ import numpy as np
 
 from plr_edge.errors import LabelError, StreamError
 from plr_edge.stream.messages import one_line as one_line
-from plr_edge.stream.names import check_label
+from plr_edge.stream.names import check_label, known_name
 from plr_edge.stream.pixels import PixelRange
 
 _LOOKED_AT = 32  # images, to find the white level
@@ -28,6 +28,7 @@ class Frame:
         stamp_ns: time at which it was taken.
         source: path, or file and position.
         index: position in the stream. Skipped frames count.
+        content: what identifies the image, see `plr_edge.stream.content`. Empty if nobody asked.
     """
 
     image: np.ndarray
@@ -35,6 +36,7 @@ class Frame:
     stamp_ns: int
     source: str
     index: int = 0
+    content: bytes = b""
 
 
 def in_chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
@@ -67,6 +69,8 @@ class Entry:
         stamp_ns: time at which it was taken.
         source: path, or file and position.
         origin: file and line of the label, for messages. None means `source`.
+        digest: returns what identifies the image without decoding it. None if it must be decoded.
+        content: what identifies the image. Empty until it is known.
     """
 
     load: Callable[[], np.ndarray]
@@ -74,6 +78,8 @@ class Entry:
     stamp_ns: int
     source: str
     origin: str | None = None
+    digest: Callable[[], bytes] | None = None
+    content: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -96,6 +102,8 @@ class Stream:
         strict: stop at the first unreadable image instead of skipping it.
         live: frames arrive one by one and must be answered at once.
         labelled: whether any frame has a label. None if it is known only at the end.
+        labels: labels that are known although the entries are not, and where each stands.
+        no_label: why no frame has a label although labels seem to be meant. Empty otherwise.
         pixels: white level of images of more than 8 bits.
         notes: how the source was read and what was left out, a sentence each.
         skipped: images that the latest iteration could not read.
@@ -106,6 +114,8 @@ class Stream:
     strict: bool = False
     live: bool = False
     labelled: bool | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    no_label: str = ""
     pixels: PixelRange = field(default_factory=PixelRange)
     notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
@@ -148,22 +158,61 @@ class Stream:
             StreamError: `strict` is set and an image cannot be read.
             LabelError: a label cannot be used.
         """
+        return self.chosen(lambda index, entry: entry if index >= start else None)
+
+    def check_labels(self, known: Iterable[str] = (), new_class: bool = False) -> None:
+        """Check all labels that are known before the stream is read.
+
+        Args:
+            known: names of the classes that are known, see `known_name`.
+            new_class: labels that look like a known class are classes of their own.
+
+        Raises:
+            LabelError: one cannot be used, or a person would take it for another.
+        """
+        origins = dict(self.labels)
+        for entry in self.entries if isinstance(self.entries, Sequence) else ():
+            if entry.label is not None:
+                origins.setdefault(entry.label, entry.origin or entry.source)
+        names = list(known)
+        for label, origin in origins.items():
+            name = check_label_at(label, origin, names, new_class)
+            if name not in names:
+                names.append(name)
+
+    def chosen(self, choose: Callable[[int, Entry], Entry | None]) -> Iterator[Frame]:
+        """Iterate over the frames that are chosen.
+
+        Args:
+            choose: called with the position of each entry and the entry. Returns the entry to
+                decode, or None to pass over it.
+
+        Raises:
+            StreamError: `strict` is set and an image cannot be read.
+            LabelError: a label cannot be used.
+        """
         self.skipped.clear()
         checked: set[str | None] = {None}
         for index, entry in enumerate(self.entries):
-            if index < start:
-                continue
             if entry.label not in checked:
-                _check_entry(entry)
+                check_label_at(str(entry.label), entry.origin or entry.source)
                 checked.add(entry.label)
             try:
-                image = self.pixels.to_rgb(entry.load(), entry.source, self._some_images)
+                chosen = choose(index, entry)
+                image = None
+                if chosen is not None:
+                    values = chosen.load()
+                    image = self.pixels.to_rgb(values, entry.source, self._some_images)
+            except LabelError:
+                raise
             except StreamError as error:
                 if self.strict:
                     raise
                 self.skipped.append(Skipped(entry.source, str(error)))
                 continue
-            yield Frame(image, entry.label, entry.stamp_ns, entry.source, index)
+            if chosen is not None and image is not None:
+                content = chosen.content
+                yield Frame(image, entry.label, entry.stamp_ns, entry.source, index, content)
 
 
 def take_per_class(entries: Iterable[Entry], limit: int | None) -> Iterator[Entry]:
@@ -182,8 +231,25 @@ def take_per_class(entries: Iterable[Entry], limit: int | None) -> Iterator[Entr
         yield entry
 
 
-def _check_entry(entry: Entry) -> None:
+def check_label_at(
+    label: str, origin: str, known: Collection[str] | None = None, new_class: bool = False
+) -> str:
+    """Check the label of a frame.
+
+    Args:
+        label: name of a class.
+        origin: where it stands, for the message.
+        known: names of the classes that are known. None checks the label alone.
+        new_class: a label that looks like a known class is one of its own.
+
+    Returns:
+        The name under which it is learned, see `known_name`.
+
+    Raises:
+        LabelError: it cannot be used.
+    """
     try:
-        check_label(str(entry.label))
+        name = check_label(label)
+        return name if known is None else known_name(name, known, new_class)
     except LabelError as error:
-        raise LabelError(f"{one_line(entry.origin or entry.source)}: {error}") from None
+        raise LabelError(f"{one_line(origin)}: {error}") from None

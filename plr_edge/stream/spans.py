@@ -64,6 +64,10 @@ class Spans:
     def __bool__(self) -> bool:
         return any(span.label is not None for span in self._spans)
 
+    def labels(self) -> list[str]:
+        """Return the labels, in the order of their rows."""
+        return [span.label for span in self._spans if span.label is not None]
+
     def restart(self) -> None:
         """Count frames from the beginning."""
         for span in self._spans:

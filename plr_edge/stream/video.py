@@ -41,6 +41,7 @@ def open_video(path: Path, strict: bool, limit_per_class: int | None = None) -> 
         n_frames=None if limited else n_frames or None,
         strict=strict,
         labelled=bool(film.spans),
+        labels=dict.fromkeys(film.spans.labels(), str(film.spans.path)),
         notes=film.notes,
     )
 
