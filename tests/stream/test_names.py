@@ -127,7 +127,9 @@ def test_the_command_line_refuses_a_look_alike_until_it_is_meant(
         for name in names:
             (folder / name).mkdir(parents=True)
             for i in range(3):
-                Image.new("RGB", (32, 32), (90 * i, 20, 60)).save(folder / name / f"{i}.png")
+                Image.new("RGB", (32, 32), (90 * i, sum(map(ord, name)) % 256, 60)).save(
+                    folder / name / f"{i}.png"
+                )
         return plr_edge("adapt", str(bundle_path), str(folder), "--state", str(quick_path / "s"),
                         "--train-ratio", "0", *options)  # fmt: skip
 
