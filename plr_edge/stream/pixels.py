@@ -70,9 +70,8 @@ class PixelRange:
         if known is not None and largest <= known * _OVERSHOOT:
             return known
         if known is None and others is not None:
-            for other in others():
-                if other.dtype.kind == kind:
-                    largest, n = max(largest, _largest(other)), n + 1
+            same = [_largest(other) for other in others() if other.dtype.kind == kind]
+            largest, n = max([largest, *same]), len(same) or 1
         level = self._found[kind] = white_level(largest, kind)
         if known is None:
             note = (
