@@ -67,7 +67,7 @@ class RosAdapter:
         self._sent_classes: list[str] | None = None  # classes in the last LabelInfo
         self._n_images = self._n_refused = 0
         self._refusal, self._heard_at = "", time.monotonic()
-        self._pixels = PixelRange()
+        self._pixels = PixelRange(log_level=logging.WARNING)
         robot.listeners.append(self._on_event)
         self._thread = threading.Thread(target=self._run, name="plr-edge", daemon=True)
         self._thread.start()

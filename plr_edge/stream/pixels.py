@@ -27,15 +27,19 @@ class PixelRange:
         notes: white levels that were found, a sentence each.
     """
 
-    def __init__(self, white: float | None = None) -> None:
+    def __init__(self, white: float | None = None, log_level: int = logging.INFO) -> None:
         """Take the value of white, or None to find it.
+
+        Args:
+            white: value that is white.
+            log_level: level at which notes are logged. Live sources warn, as nobody asks them.
 
         Raises:
             StreamError: the value is not positive.
         """
         if white is not None and not 0 < white < float("inf"):
             raise StreamError(f"the white level is {white:g}; it must be above 0, e.g. 4095")
-        self._white = white
+        self._white, self._log_level = white, log_level
         self._found: dict[str, float] = {}  # by kind of number
         self.notes: list[str] = []
 
@@ -84,7 +88,7 @@ class PixelRange:
                 f"for white, before it was {known:g}; --white-level {level:g} reads all alike"
             )
         self.notes.append(note)
-        _log.info("%s", note)
+        _log.log(self._log_level, "%s", note)
         return level
 
 

@@ -65,7 +65,7 @@ class WatchedFolder:
             StreamError: the folder cannot be listed.
         """
         self.path, self.trouble = path, ""
-        self.pixels = PixelRange()
+        self.pixels = PixelRange(log_level=logging.WARNING)
         self._files: dict[str, _File] = {}
         self._suffixes: set[str] = set()
         self._list()
