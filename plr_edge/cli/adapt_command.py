@@ -148,7 +148,7 @@ def _print_summary(summary: Any, state: Path) -> None:
         f"{summary.frames_per_s:.0f} frames/s, {summary.learn_share:.0%} of the time learning"
     )
     if summary.n_known:
-        click.echo(f"{summary.n_known} frames not taught again: the state has learned them before")
+        click.echo(f"{summary.n_known} frames not taught again: they were taught before")
     if summary.n_relabelled:
         click.echo(f"{summary.n_relabelled} frames had another label before, which was taken back")
     if summary.n_unlabelled:

@@ -72,7 +72,8 @@ def adapt(
             session.save("interrupted")
         else:
             _refuse_nothing(session, stream, held, progress)
-            session.finish()
+            if not _is_saved(session):
+                session.finish()
     summary = progress.summary(held.n_known, n_relabelled)
     return replace(
         summary,
@@ -136,14 +137,20 @@ def _tell_of_earlier_version(session: Session, key: str | None) -> None:
         return
     _log.warning(
         "an earlier version stopped at frame %d of %s and did not keep which frames it had taught; "
-        "the stream is learned from its beginning, and these are taught twice unless "
-        "`plr-edge undo --source` takes them back first",
+        "the stream is learned from its beginning, and these are taught twice; `plr-edge undo "
+        "--until TIME` takes the older labels back",
         session.position(key), one_line(key.rpartition("#")[0]),
     )  # fmt: skip
     if not store.refusal:
         positions = dict(store.facts.get("positions", {}))
         del positions[key]
         store.facts.keep(positions=positions)
+
+
+def _is_saved(session: Session) -> bool:
+    """Whether the newest generation has every label, so that another would say the same."""
+    kept = list(session.store.generations) if session.store else []
+    return bool(kept) and session.store is not None and kept[-1].upto == session.store.last_seq
 
 
 def _learned_so_far(progress: Progress) -> str:

@@ -51,7 +51,7 @@ class LabelLog:
 
     def with_contents(self, status: str | None = None) -> Iterator[Label]:
         """Read labels as `read` does, with what identifies their frames as far as it is known."""
-        contents = dict(self._database.rows("contents"))
+        contents: dict[int, bytes] = dict(self._database.rows("contents"))
         for label in self.read(status=status):
             yield replace(label, content=contents.get(label.seq, b""))
 

@@ -74,7 +74,7 @@ def line_entries(lines: Iterable[str], base: Path, name: str) -> Iterator[Entry]
     """Yield an entry for each line that is not empty.
 
     Args:
-        lines: `path` or `path<TAB>label`. A label of spaces is none.
+        lines: `path` or `path<TAB>label`. A label that consists of spaces counts as missing.
         base: directory that paths are relative to.
         name: name of the lines, for messages.
 

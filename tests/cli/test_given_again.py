@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adapting import put, refused, summary, taught
 
+from plr_edge.runtime import resuming
 from plr_edge.store import QUARANTINED, UNDONE, Store
 
 BUNDLE = Path(__file__).parents[1] / "runtime" / "golden" / "bundle"
@@ -42,6 +43,8 @@ def test_a_finished_stream_is_not_taught_again_wherever_it_lies(adapt, piped, tm
         assert "5 frames not taught again" in again.stdout
         assert "version 0: 5 labels, 1 classes" in again.stdout
     put(tmp_path / "q/cup", 1, 7)  # five old ones, two new ones
+    with Store(tmp_path / "s") as store:  # nothing new to keep
+        assert [info.upto for info in store.generations] == [5]
     assert "2 frames, 2 taught" in adapt("q").stdout
     assert taught(tmp_path / "s") == {"cup": 7}
 
@@ -172,3 +175,22 @@ def test_repair_keeps_what_identifies_frames(adapt, tmp_path, plr_edge):
     (tmp_path / "s/store.db").write_bytes(data.replace(b"SQLite", b"SQLitf"))
     assert plr_edge("repair", "s").exit_code == 0
     assert summary(adapt("p", "--json"))["n_known"] == 4
+
+
+def test_a_stop_while_frames_are_passed_over_is_heard(adapt, tmp_path, monkeypatch):
+    put(tmp_path / "p/cup", 1, 6)
+    assert adapt("p").exit_code == 0
+    put(tmp_path / "p/pen", 2, 6)
+    for n_looks, reading in ((2, "relabels"), (9, "choose")):
+        looks = iter(range(100))
+        own = resuming.HeldFrames.__init__
+
+        def stopped(self, store, stop, own=own, looks=looks, n_looks=n_looks):
+            own(self, store, lambda: next(looks) >= n_looks)
+
+        with monkeypatch.context() as patch:
+            patch.setattr(resuming.HeldFrames, "__init__", stopped)
+            result = adapt("p")
+        assert result.exit_code == 130 and "interrupted" in result.stderr, reading
+        assert taught(tmp_path / "s") == {"cup": 6}
+    assert summary(adapt("p", "--json"))["n_taught"] == 6
