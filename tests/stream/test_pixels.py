@@ -216,3 +216,9 @@ def test_other_formats_of_108_megapixels_are_read_reduced():
     Image.new("L", (12000, 9000), 77).save(stream, "PNG", compress_level=1)
     image = decode_image(stream.getvalue(), "x")
     assert image.shape == (4500, 6000, 3) and (image == 77).all()
+
+
+def test_a_watched_folder_warns_of_the_white_level_that_it_took(grey, caplog):
+    live = PixelRange(log_level=30)
+    live.to_rgb(grey.astype(np.uint16) << 4, "x")
+    assert "4095 is taken for white" in caplog.text
