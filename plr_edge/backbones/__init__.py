@@ -10,9 +10,9 @@ import importlib
 import logging
 import os
 import sys
-from collections import OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Container
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -24,7 +24,8 @@ from torch import nn
 
 from plr_edge.assets import MOBILENET_V2_WEIGHTS
 from plr_edge.backbones import bir, mobilenet, resnet
-from plr_edge.backbones.base import Backbone, SpatialMean
+from plr_edge.backbones.base import CLASSIFIER, Backbone, SpatialMean, named_blocks
+from plr_edge.backbones.checks import BATCH, is_channels_last, run_block
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError
 
@@ -75,7 +76,8 @@ def load_backbone(
             or an `nn.Sequential` that expects ImageNet preprocessing at 224 pixels.
         weights: a safetensors file. By default MobileNetV2 takes its embedded weights, a user's
             own network keeps the weights it comes with, and any other gets random ones.
-        input_size: height and width of the input in pixels; the backbone's own by default.
+        input_size: height and width of the input in pixels; the backbone's own by default. A
+            `Backbone` that a user's function returns takes it as well.
         seed: random seed of random weights.
 
     Raises:
@@ -85,7 +87,7 @@ def load_backbone(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone, spec = _build(name, input_size)
-    path = weights or (spec.weights if spec else None)
+    path = spec.weights if weights is None and spec else weights
     if path is not None:
         _load_weights(backbone, Path(path), spec.rename if spec else str)
     elif spec is not None:
@@ -104,8 +106,8 @@ def _build(name: str, input_size: int | None) -> tuple[Backbone, BackboneSpec | 
             "or give your own as package.module:function"
         )
     spec = BACKBONES[name]
-    size = input_size or spec.size
-    return (spec.build(size=size) if size else spec.build()), spec
+    size = spec.size if input_size is None else input_size
+    return (spec.build() if size is None else spec.build(size=size)), spec
 
 
 def _users_own(name: str, input_size: int | None) -> Backbone:
@@ -114,40 +116,54 @@ def _users_own(name: str, input_size: int | None) -> Backbone:
         sys.path.insert(0, os.getcwd())
     try:
         made = getattr(importlib.import_module(module_name), function)()
-    except Exception as error:  # the user's code may raise anything
+    except (Exception, SystemExit) as error:  # the user's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BackboneError(f"cannot get a backbone from {name!r} ({reason})") from error
     if isinstance(made, Backbone):
-        made.name = name
-        return made
+        size = made.preprocessing.size if input_size is None else input_size
+        return replace(made, name=name, preprocessing=replace(made.preprocessing, size=size))
     if not isinstance(made, nn.Sequential) or not len(made):
         raise BackboneError(
-            f"{name!r} returned a {type(made).__name__}; return a Backbone or an nn.Sequential"
+            f"{name!r} returned a {type(made).__name__}; return a Backbone or an nn.Sequential "
+            "with at least one block"
         )
-    return _from_sequential(name, made, input_size or 224)
+    return _from_sequential(name, made, 224 if input_size is None else input_size)
 
 
 def _from_sequential(name: str, network: nn.Sequential, size: int) -> Backbone:
-    children = OrderedDict(
-        (f"block{child}" if child.isdigit() else child, module)
-        for child, module in network.named_children()
-    )
     preprocessing = Preprocessing(size=size, mean=resnet.IMAGENET_MEAN, std=resnet.IMAGENET_STD)
-    with torch.no_grad():
-        try:
-            output = network.eval()(torch.zeros(1, 3, size, size))
-        except RuntimeError as error:
-            raise BackboneError(
-                f"{name!r} does not accept an input of {size} x {size} pixels "
-                f"({str(error)[:150]}); give another --input-size"
-            ) from None
-    if output.ndim == 4:
-        children["pool"] = SpatialMean()
-    return Backbone(name=name, blocks=nn.Sequential(children), preprocessing=preprocessing)
+    network.eval()
+    children: OrderedDict[str, nn.Module] = OrderedDict()
+    x = torch.zeros(BATCH, 3, size, size)
+    for child, module in named_blocks(network):
+        called = f"block{child}" if child.isdigit() else child
+        called = _free_name(children, f"{called}_block" if called == CLASSIFIER else called)
+        children[called] = module
+        x = run_block(repr(name), called, module, x)
+    if is_channels_last(tuple(x.shape[1:])):
+        raise BackboneError(
+            f"{name!r} returns maps of shape {tuple(x.shape[1:])}, which looks like (H, W, C); end "
+            "it with a block that returns x.permute(0, 3, 1, 2), or the mean x.mean((1, 2))"
+        )
+    if x.ndim == 4:
+        children[_free_name(children, "pool")] = SpatialMean()
+    return Backbone(
+        name=name, blocks=nn.Sequential(children), preprocessing=preprocessing, reference=network
+    )
+
+
+def _free_name(taken: Container[str], name: str) -> str:
+    """Return `name`, or `name_2`, `name_3`, ... if it is taken."""
+    names = (name, *(f"{name}_{n}" for n in range(2, 1_000)))
+    return next(one for one in names if one not in taken)
 
 
 def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) -> None:
-    tensors = {rename(name): array for name, array in _read_tensors(path).items()}
+    stored = _read_tensors(path)
+    tensors = {rename(name): array for name, array in stored.items()}
+    if len(tensors) < len(stored):
+        twice = Counter(map(rename, stored)).most_common(1)[0][0]
+        raise BackboneError(f"{path} holds {twice!r} twice, under two names; keep one of them")
     tensors = {n: a for n, a in tensors.items() if not n.endswith("num_batches_tracked")}
     own: dict[str, torch.Tensor] = dict(backbone.blocks.state_dict())
     if backbone.classifier is not None:
@@ -167,6 +183,12 @@ def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) 
             )
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(tensors[name].astype(np.float32)))
+    for name, tensor in own.items():  # a module that is used twice has two names
+        if not np.array_equal(tensor.numpy(), tensors[name].astype(np.float32), equal_nan=True):
+            raise BackboneError(
+                f"{path} does not fit {backbone.name}: {name!r} is used under another name too, "
+                "with other values"
+            )
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -181,9 +203,15 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise BackboneError(f"cannot read {path}: {error.strerror}") from None
     except SafetensorError as error:
         raise BackboneError(f"{path} is not a valid safetensors file ({error})") from None
+    except KeyError as error:  # a type that NumPy does not have
+        raise BackboneError(
+            f"{path} holds tensors of type {error}; save them as F32 or F16"
+        ) from None
     for name in [n for n in tensors if n.endswith(".weight_q")]:
         stem = name.removesuffix("_q")
         quantised = tensors.pop(name).astype(np.float32)
-        scale = tensors.pop(f"{stem}_scale")
+        scale = tensors.pop(f"{stem}_scale", None)
+        if scale is None:
+            raise BackboneError(f"{path} holds {name!r} without {f'{stem}_scale'!r}; add the scale")
         tensors[stem] = quantised * scale.reshape(-1, *[1] * (quantised.ndim - 1))
     return tensors

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections import Counter, OrderedDict
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -12,6 +13,9 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from plr_edge.bundle.preprocessing import Preprocessing
+from plr_edge.errors import BackboneError
+
+CLASSIFIER = "classifier"  # the cut that leaves only the classifier to train
 
 
 @dataclass
@@ -25,6 +29,11 @@ class Backbone:
         classifier: the pretraining classifier, (B, D) -> (B, n); used only to verify an export.
         taps: block names and grid sizes. The fast classifier reads the outputs of these blocks,
             average-pooled to grid x grid, if they lie before the cut.
+        reference: the network as its author gave it, if that is not `blocks`. An export is compared
+            with it.
+
+    Raises:
+        BackboneError: a block has a reserved name, or a tap names no block.
     """
 
     name: str
@@ -32,16 +41,38 @@ class Backbone:
     preprocessing: Preprocessing
     classifier: nn.Module | None = None
     taps: tuple[tuple[str, int], ...] = ()
+    reference: nn.Module | None = None
 
     def __post_init__(self) -> None:
-        self.blocks.eval()
-        if self.classifier is not None:
-            self.classifier.eval()
+        for module in (self.blocks, self.classifier, self.reference):
+            if module is not None:
+                module.eval()
+        if CLASSIFIER in self.block_names:
+            raise BackboneError(
+                f"a block of {self.name} is called {CLASSIFIER!r}, which is the name of the cut "
+                "after the last block; rename the block"
+            )
+        for name, grid in self.taps:
+            if name not in self.block_names or grid < 1:
+                raise BackboneError(
+                    f"{self.name} has a tap ({name!r}, {grid}); give the name of one of its blocks "
+                    f"({', '.join(self.block_names)}) and a grid of 1 or more"
+                )
+        if len(dict(self.taps)) < len(self.taps):
+            raise BackboneError(f"{self.name} has two taps of one block; give one grid for each")
 
     @property
     def block_names(self) -> tuple[str, ...]:
         """Names of the blocks, in order."""
-        return tuple(name for name, _ in self.blocks.named_children())
+        return tuple(name for name, _ in named_blocks(self.blocks))
+
+
+def named_blocks(module: nn.Module) -> list[tuple[str, nn.Module]]:
+    """Return the children of a module in order, with a module that is used twice listed twice.
+
+    `named_children` leaves out the second use.
+    """
+    return [(name, child) for name, child in module._modules.items() if child is not None]
 
 
 class SameConv2d(nn.Conv2d):
@@ -78,18 +109,48 @@ def fold_batch_norm(module: nn.Sequential) -> nn.Sequential:
     """Return a copy with every BatchNorm folded into the convolution or linear layer before it.
 
     "Before" refers to the order in which a module registered its children. If they run in another
-    order, the parity check of an export refuses the network.
+    order, the parity check of an export refuses the network. A block that is used twice becomes two
+    blocks, so that each can be cut off and trained.
+
+    Raises:
+        BackboneError: a block cannot be copied.
     """
-    folded = copy.deepcopy(module).eval()
+    try:
+        copies = OrderedDict((n, copy.deepcopy(block)) for n, block in named_blocks(module))
+    except Exception as error:  # the user's code may raise anything
+        reason = " ".join(str(error).split())[:150]
+        raise BackboneError(
+            f"a block of the network cannot be copied ({reason}); keep only parameters, buffers "
+            "and plain values in its modules"
+        ) from error
+    folded = nn.Sequential(copies).eval()
     for parent in list(folded.modules()):
-        children = list(parent.named_children())
-        for (name, first), (bn_name, second) in pairwise(children):
+        children = named_blocks(parent)
+        shared = Counter(id(child) for _, child in children)
+        for (name, _), (bn_name, second) in pairwise(children):
             first = getattr(parent, name)
-            if type(first) is nn.Conv2d and isinstance(second, nn.BatchNorm2d):
-                if first.out_channels == second.num_features:
-                    setattr(parent, name, fuse_conv_bn_eval(first, second))
-                    setattr(parent, bn_name, nn.Identity())
-            elif type(first) is nn.Linear and isinstance(second, nn.BatchNorm1d):
-                setattr(parent, name, fuse_linear_bn_eval(first, second))
+            if shared[id(first)] + shared[id(second)] > 2 or _has_hooks(first, second):
+                continue
+            if _folds_into(first, second):
+                fuse = fuse_conv_bn_eval if type(first) is nn.Conv2d else fuse_linear_bn_eval
+                fused = fuse(first, second)  # type: ignore[arg-type]
+                setattr(parent, name, fused.requires_grad_(True))  # torch would freeze a new bias
                 setattr(parent, bn_name, nn.Identity())
     return folded
+
+
+def _folds_into(first: nn.Module, second: nn.Module) -> bool:
+    """Return whether `second` is a plain BatchNorm of the outputs of the plain layer `first`.
+
+    Subclasses may do more than their base class, such as the BatchNorm with an activation of timm.
+    """
+    if type(first) is nn.Conv2d and type(second) is nn.BatchNorm2d:
+        return second.running_mean is not None and first.out_channels == second.num_features
+    if type(first) is nn.Linear and type(second) is nn.BatchNorm1d:
+        return second.running_mean is not None and first.out_features == second.num_features
+    return False
+
+
+def _has_hooks(*modules: nn.Module) -> bool:
+    """Return whether one of the modules has hooks, which may compute its weights or its output."""
+    return any(module._forward_hooks or module._forward_pre_hooks for module in modules)

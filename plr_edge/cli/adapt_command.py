@@ -91,7 +91,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         labels=options["labels"],
         white_level=options["white_level"],
     )
-    part = options["topic"] or options["split"]
+    part = options["split"] if options["topic"] is None else options["topic"]
     key = None if stream == "-" else f"{stream}#{part}"
     with (
         Session(opened, state, config, engines, new_class=options["new_class"]) as session,
@@ -121,12 +121,14 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     )
     given = {
         "memory_bytes": parse_bytes(options["latent_memory"]),
-        "bits": int(options["bits"]) if options["bits"] else None,
+        "bits": None if options["bits"] is None else int(options["bits"]),
         "pool": options["pool"],
         "schedule": options["schedule"],
         "train_ratio": options["train_ratio"],
         "seed": options["seed"],
-        "step_costs": read_step_costs(options["costs"], bundle) if options["costs"] else None,
+        "step_costs": None
+        if options["costs"] is None
+        else read_step_costs(options["costs"], bundle),
     }
     chosen = {name: value for name, value in given.items() if value is not None}
     return LearningConfig(**chosen), engines

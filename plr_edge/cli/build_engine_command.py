@@ -60,7 +60,7 @@ def command(
     plan = open_plan(
         opened,
         max_batch=max_batch,
-        workspace_bytes=parse_bytes(workspace) if workspace else None,
+        workspace_bytes=None if workspace is None else parse_bytes(workspace),
         optimization_level=optimization_level,
         why="--force was given" if force else None,
     )

@@ -33,7 +33,8 @@ _CALIBRATED = 96  # images that set the scales of int8
 )
 @click.option(
     "--cut",
-    show_default="block14 of mobilenet_v2, else after five sixths of the blocks",
+    show_default="block14 of mobilenet_v2, else after five sixths of the blocks, or the nearest "
+    "cut that can be trained",
     help="First adaptive block. --list-cuts prints the choices.",
 )
 @click.option("--input-size", type=int, help="Height and width of the input in pixels.")
@@ -46,7 +47,7 @@ _CALIBRATED = 96  # images that set the scales of int8
 @click.option(
     "--calibrate",
     show_default="the embedded images",
-    help="Stream of images that set the scales of int8.",
+    help="Stream of images that set the scales of int8, the first 96.",
 )
 @click.option(
     "--int8-profile",
@@ -71,11 +72,11 @@ _CALIBRATED = 96  # images that set the scales of int8
     type=click.Path(path_type=Path),
     help="Directory of the bundle to write.",
 )
-@click.option("--list-cuts", is_flag=True, help="Print the cost of each legal cut and exit.")
+@click.option("--list-cuts", is_flag=True, help="Print the cost of each cut and exit.")
 @click.option(
     "--images",
     show_default="the embedded images",
-    help="Stream of images for the comparison with PyTorch.",
+    help="Stream of images for the comparison with PyTorch, the first 64.",
 )
 @click.option(
     "--sign",
@@ -114,13 +115,13 @@ def command(
     from dataclasses import asdict, replace
 
     from plr_edge.backbones import load_backbone
+    from plr_edge.errors import ConfigError
     from plr_edge.export.bundle_export import export_bundle
     from plr_edge.export.recipe import Recipe, read_recipe
     from plr_edge.export.split import default_cut
     from plr_edge.export.split import list_cuts as legal_cuts
-    from plr_edge.stream import open_stream
 
-    wanted = read_recipe(recipe) if recipe else Recipe()
+    wanted = Recipe() if recipe is None else read_recipe(recipe)
     wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})
     network = load_backbone(wanted.backbone, weights=wanted.weights, input_size=wanted.input_size)
     if list_cuts:
@@ -130,20 +131,44 @@ def command(
         else:
             _print_cuts(network.name, cuts)
         return
-    frames, calibration = (
-        [frame.image for frame in islice(open_stream(stream, split=split), n)] if stream else []
-        for stream, split, n in ((images, "all", _COMPARED), (calibrate, "train", _CALIBRATED))
-    )
+    precision = wanted.precision
+    for option, value in (("--calibrate", calibrate), ("--int8-profile", int8_profile)):
+        if value is not None and precision != "int8":
+            raise ConfigError(
+                f"{option} is for int8, and the precision is {precision}; add --precision int8, or "
+                "leave it out"
+            )
     bundle, report = export_bundle(
-        network, wanted.cut or default_cut(network), output,
-        images=frames, force=force, key=sign, release=release,
-        static_feature=wanted.static_feature, precision=wanted.precision,
-        calibration=calibration, int8_profile=int8_profile,
+        network, default_cut(network) if wanted.cut is None else wanted.cut, output,
+        images=_images("--images", images, "all", _COMPARED), force=force, key=sign,
+        release=release, static_feature=wanted.static_feature, precision=precision,
+        calibration=_images("--calibrate", calibrate, "train", _CALIBRATED),
+        int8_profile=int8_profile,
     )  # fmt: skip
     if as_json:
         click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
     else:
         _print_result(output, bundle, report)
+
+
+def _images(option: str, spec: str | None, split: str, n: int) -> list[Any] | None:
+    """Read the first `n` images of a stream that was given. None if none was."""
+    from plr_edge.errors import StreamError
+    from plr_edge.stream import open_stream
+
+    if spec is None:
+        return None
+    stream = open_stream(spec, split=split)
+    found = [frame.image for frame in islice(stream, n)]
+    first = f"; the first: {stream.skipped[0].reason}" if stream.skipped else ""
+    if not found:
+        raise StreamError(f"{option} {spec}: no image can be read{first}")
+    if stream.skipped:
+        click.echo(
+            f"{option} {spec}: {len(stream.skipped)} images cannot be read and are left out{first}",
+            err=True,
+        )
+    return found
 
 
 def _print_result(output: Path, bundle: Any, report: Any) -> None:
@@ -156,6 +181,7 @@ def _print_result(output: Path, bundle: Any, report: Any) -> None:
         f"compared with PyTorch on {report.n_images} real images: latent max abs "
         f"{report.latent_max_abs:.1e} (values up to {report.latent_max_value:.1f}), "
         f"cosine {report.latent_cosine:.7f} (mean {report.mean_cosine:.7f}), "
+        f"cosine of the feature {report.feature_cosine:.7f}, "
         f"top-1 agreement {report.top1_agreement:.1%}"
     )
 

@@ -102,8 +102,17 @@ latent_memory_option = click.option(
     show_default=True,
     help="Bytes for stored latents to rehearse from.",
 )
+
+
+def _named(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
+    """Refuse an empty name, which a shell makes of a variable that is not set."""
+    if value is not None and not value.strip():
+        raise click.BadParameter("the name is empty; give one, or leave the option out")
+    return value
+
+
 topic_option = click.option(
-    "--topic", help="Image topic of a ROS bag; required if there are several."
+    "--topic", callback=_named, help="Image topic of a ROS bag; required if there are several."
 )
 new_class_option = click.option(
     "--new-class",
@@ -160,7 +169,8 @@ def stream_options(command: F) -> F:
         click.option("--white-level", type=float,
                      help="Value of white in images of more than 8 bits, e.g. 4095 or 1.0. Found "
                      "from the images by default."),
-        click.option("--labels", help="Topic that labels the images of a ROS bag."),
+        click.option("--labels", callback=_named,
+                     help="Topic that labels the images of a ROS bag."),
     ):  # fmt: skip
         command = option(command)
     return command

@@ -90,6 +90,7 @@ def command(bundle: Path, **options: Any) -> None:
     from plr_edge.bundle.reading import open_bundle
     from plr_edge.cli import plan_text
     from plr_edge.config import EngineConfig, LearningConfig, parse_bytes
+    from plr_edge.errors import ConfigError
     from plr_edge.planning.planner import Planner
     from plr_edge.planning.search_space import SearchSpace
     from plr_edge.planning.trials import Trial
@@ -97,7 +98,7 @@ def command(bundle: Path, **options: Any) -> None:
     from plr_edge.robot.options import RobotOptions, with_board
 
     opened = open_bundle(bundle, options["trust"])
-    profile = read_profile(options["profile"]) if options["profile"] else None
+    profile = None if options["profile"] is None else read_profile(options["profile"])
     filled = with_board(RobotOptions(**{name: options[name] for name in _BUDGETS}))
     budgets = {name: getattr(filled, name) for name in _BUDGETS}
     options, notes = applicable_budgets(options, options | budgets, profile)
@@ -111,7 +112,9 @@ def command(bundle: Path, **options: Any) -> None:
     )
     space = SearchSpace(opened, options["weights"], allow_code=options["allow_code"])
     trial = None
-    if options["stream"]:
+    if options["stream"] is None and options["limit_per_class"] is not None:
+        raise ConfigError("--limit-per-class is for --stream; add it, or leave both out")
+    if options["stream"] is not None:
         trial = Trial.open(options["stream"], options["limit_per_class"])
     with tempfile.TemporaryDirectory() as folder:
         planner = Planner(
@@ -124,7 +127,9 @@ def command(bundle: Path, **options: Any) -> None:
             finalists=options["finalists"],
             say=_say,
         )
-        costs = profile or planner.measure(options["precisions"] or _precisions(options))
+        costs = profile
+        if costs is None:
+            costs = planner.measure(options["precisions"] or _precisions(options))
         result = planner.recommend(costs, measured_here=profile is None)
     if options["as_json"]:
         click.echo(json.dumps(plan_text.to_dict(result, space, constraints, options, notes)))
@@ -193,14 +198,24 @@ def make_constraints(options: dict[str, Any], profile: dict[str, Any] | None) ->
         deadline_ms=deadline_ms,
         max_temp_c=number_of(options["max_temp"], "C"),
     )
-    limit, machine = options["memory_limit"], profile["machine"] if profile else describe_machine()
+    limit, machine = (
+        options["memory_limit"],
+        describe_machine() if profile is None else profile["machine"],
+    )
     n_cores = machine.get("n_cores")
     return Constraints(
         budget=budget,
-        memory_limit_bytes=parse_bytes(limit) if limit else None,
-        frames_per_s=options["rate"] or (1e3 / deadline_ms if deadline_ms else _RATE),
+        memory_limit_bytes=None if limit is None else parse_bytes(limit),
+        frames_per_s=_rate(options["rate"], deadline_ms),
         n_cores=None if n_cores is None else int(n_cores),
     )
+
+
+def _rate(rate: float | None, deadline_ms: float | None) -> float:
+    """Return the frames per second to answer: as given, else one per deadline, else the default."""
+    if rate is not None:
+        return rate
+    return _RATE if deadline_ms is None else 1e3 / deadline_ms
 
 
 def _board_note(options: dict[str, Any], profile: dict[str, Any] | None) -> list[str]:
@@ -211,7 +226,7 @@ def _board_note(options: dict[str, Any], profile: dict[str, Any] | None) -> list
     if options["board"] in (None, "auto"):
         return []
     board = load_board(options["board"])
-    machine = profile["machine"] if profile else describe_machine()
+    machine = describe_machine() if profile is None else profile["machine"]
     model = str(machine.get("board_model", ""))
     here = detect_board() if profile is None else None
     if (here and here.name == board.name) or any(part in model for part in board.models):

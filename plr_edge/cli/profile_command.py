@@ -66,7 +66,7 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     from plr_edge.report.page import figure_class
     from plr_edge.stream import open_stream
 
-    if options["html"]:
+    if options["html"] is not None:
         figure_class()  # fail now if matplotlib is missing, not after minutes
     opened = [open_bundle(path, options["trust"]) for path in bundles]
     engines = EngineConfig(
@@ -75,23 +75,24 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
         providers=options["providers"],
         allow_code=options["allow_code"],
     )
-    stream = open_stream(options["stream"] or "demo", limit_per_class=_PER_CLASS)
+    spec = "demo" if options["stream"] is None else options["stream"]
+    stream = open_stream(spec, limit_per_class=_PER_CLASS)
     frames = list(islice(stream, _FRAMES))
     print_left_out(stream)
     if not frames:
-        raise StreamError(f"no frame of {options['stream']} can be read; give another --stream")
+        raise StreamError(f"no frame of {spec} can be read; give another --stream")
     profile = profile_bundles(
         opened, engines=engines, runs=options["runs"], frames=frames, say=_say
     )
-    if options["json_file"]:
+    if options["json_file"] is not None:
         replace_file(options["json_file"], json.dumps(profile, indent=1).encode())
     runs = []
-    if options["html"] or options["trace"]:
+    if options["html"] is not None or options["trace"] is not None:
         _say("a run to trace")
         runs = [trace_run(bundle, stream, engines=engines) for bundle in opened]
-    if options["trace"]:
+    if options["trace"] is not None:
         write_trace(options["trace"], runs, profile["machine"])
-    if options["html"]:
+    if options["html"] is not None:
         write_page(options["html"], profile, runs)
     print_profile(profile)
 

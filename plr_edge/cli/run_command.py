@@ -88,7 +88,7 @@ def command(
 
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
-    chosen["bits"] = int(options["bits"]) if options["bits"] else None
+    chosen["bits"] = None if options["bits"] is None else int(options["bits"])
     robot = make_robot(bundle, state, RobotOptions(**chosen))
     try:
         frames = None
@@ -112,7 +112,7 @@ def command(
             threading.Thread(target=robot.feed, args=(frames,), daemon=True).start()
         robot.run()
         service.stop()
-        if report:
+        if report is not None:
             write_run_report(robot, report)
         if service.failed:
             raise ConfigError("the HTTP interface failed; the log has the reason")

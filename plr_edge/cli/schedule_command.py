@@ -49,6 +49,8 @@ def command(bundle: Path | None, widths: str | None, **options: Any) -> None:
 
     if (bundle is None) == (widths is None):
         raise ConfigError("give either a bundle or --widths, e.g. 1024,2000,2000,100")
+    if bundle is None and options["costs"] is not None:
+        raise ConfigError("--costs are those of a bundle; give the bundle instead of --widths")
     step_costs = None
     if bundle is not None:
         from plr_edge.bundle.reading import open_bundle
@@ -56,7 +58,7 @@ def command(bundle: Path | None, widths: str | None, **options: Any) -> None:
 
         opened = open_bundle(bundle)
         levels = opened.levels
-        if options["costs"]:
+        if options["costs"] is not None:
             step_costs = read_step_costs(options["costs"], opened)
     else:
         levels = fully_connected(_widths(str(widths)))

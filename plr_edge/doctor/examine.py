@@ -50,8 +50,8 @@ def examine(
         One finding per check that is relevant for this machine.
     """
     arguments: dict[str, tuple[str, ...]] = {name: () for name in _PROBES}
-    arguments |= {"bundle": (str(bundle),)} if bundle else {}
-    arguments |= {"state": (str(state),)} if state else {}
+    arguments |= {"bundle": (str(bundle),)} if bundle is not None else {}
+    arguments |= {"state": (str(state),)} if state is not None else {}
     with ThreadPoolExecutor(_N_PARALLEL) as pool:
         futures = {name: pool.submit(probe, name, *given) for name, given in arguments.items()}
         described, board = describe_machine(root), detect_board(root)

@@ -140,11 +140,11 @@ def open_plan(
         "optimization_level": optimization_level,
     }
     given = {name: value for name, value in given.items() if value is not None}
-    folder = folder or user_cache_path("plr-edge") / "engines"
+    folder = user_cache_path("plr-edge") / "engines" if folder is None else folder
     path = folder / f"{bundle.frozen_sha256[:32]}.plan"
     with _locked(path):
         kept, problem = _read_sidecar(path)
-        reason = why or problem or _difference(kept, {**machine, **given})
+        reason = why if why is not None else problem or _difference(kept, {**machine, **given})
         if reason is None:
             data, reason = _read_plan(path, kept)
             if data is not None:
@@ -229,6 +229,16 @@ def _read_plan(path: Path, metadata: dict[str, Any]) -> tuple[bytes | None, str 
     return data, None
 
 
+def _workspace_bytes(given: int | None, share: int) -> int:
+    """Return the workspace to build with: a share of the free memory, or less if less was given."""
+    if given is not None and given > share:
+        _logger.warning(
+            "--workspace of %d MiB is more than a quarter of the free memory; %d MiB are used",
+            given >> 20, share >> 20,
+        )  # fmt: skip
+    return share if given is None else min(given, share)
+
+
 def _built(bundle: Bundle, path: Path, wanted: dict[str, Any], device: Device) -> dict[str, Any]:
     """Build in a child process, then move the plan into the cache, and its metadata after it."""
     partial = path.with_suffix(".partial")
@@ -243,7 +253,7 @@ def _built(bundle: Bundle, path: Path, wanted: dict[str, Any], device: Device) -
         timing_cache=str(timings),
         precision=wanted["precision"],
         max_batch=wanted["max_batch"],
-        workspace_bytes=min(wanted["workspace_bytes"] or share, share),
+        workspace_bytes=_workspace_bytes(wanted["workspace_bytes"], share),
         tactic_dram_bytes=device.free_bytes // 2 if small else None,
         optimization_level=wanted["optimization_level"],
     )

@@ -25,7 +25,8 @@ def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequentia
         The blocks above the cut, with BatchNorm folded.
 
     Raises:
-        BundleError: the backbone is a user's own code, and the bundle is not trusted.
+        BundleError: the backbone is a user's own code, and the bundle is not trusted; or the code
+            is not that of the export.
     """
     check_code(bundle, allow_code)
     import torch
@@ -39,8 +40,15 @@ def adaptive_blocks(bundle: Bundle, *, allow_code: bool = False) -> nn.Sequentia
     backbone.blocks = fold_batch_norm(backbone.blocks)
     _, adaptive = split(backbone, bundle.manifest["cut"])
     arrays = read_tensors(bundle.read("adaptive.safetensors"))
-    adaptive.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()}, strict=True)
-    return adaptive
+    try:
+        adaptive.load_state_dict({n: torch.from_numpy(a) for n, a in arrays.items()}, strict=True)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise BundleError(
+            f"{bundle.manifest['backbone']} now returns another network than the one in "
+            f"{bundle.path} ({reason}); restore its code, or export it again"
+        ) from None
+    return adaptive.requires_grad_(True)  # the cut alone decides what is frozen
 
 
 def check_code(bundle: Bundle, allow_code: bool = False) -> None:

@@ -6,9 +6,10 @@ A bundle that fails the comparison is never written.
 from __future__ import annotations
 
 import copy
+import logging
 import platform
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,54 +18,20 @@ import torch
 from safetensors.numpy import save as save_safetensors
 from torch import nn
 
-from plr_edge.backbones.base import Backbone, fold_batch_norm
+from plr_edge.backbones.base import Backbone, fold_batch_norm, named_blocks
+from plr_edge.backbones.checks import BATCH, check_finite
 from plr_edge.bundle.bundle import Bundle, splice
 from plr_edge.bundle.write import write_bundle
-from plr_edge.engines.onnx_engine import OnnxEngine
-from plr_edge.errors import BundleError, ConfigError
-from plr_edge.export.precision import (
-    PARITY_LIMITS,
-    PRECISIONS,
-    HalfPart,
-    cosines,
-    default_int8_profile,
-    quantised,
-)  # fmt: skip
-from plr_edge.export.split import block_costs, levels_of, split
+from plr_edge.errors import ConfigError
+from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
+from plr_edge.export.precision import PRECISIONS, HalfPart, default_int8_profile, quantised
+from plr_edge.export.split import block_costs, check_cut, levels_of, split
 from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
+from plr_edge.export.trainable import check_gradients, is_trainable
 
 _MAX_PARITY_IMAGES = 64
 _MAX_CALIBRATION = 96
-_ADVICE = {
-    "fp32": "look for layers that depend on the batch or on training mode",
-    "fp16": "values may exceed the range of float16; export with --precision fp32",
-    "int8": "calibrate on images like those of the robot (--calibrate), or use --precision fp16",
-}
-_PARITY_BATCH = 8
-
-
-@dataclass(frozen=True, kw_only=True)
-class ExportReport:
-    """How much the exported parts differ from PyTorch on real images.
-
-    Attributes:
-        n_images: number of images compared.
-        latent_max_abs: largest absolute difference between two values of a latent.
-        latent_max_value: largest absolute value of a latent, for comparison.
-        latent_cosine: cosine similarity of the two latents of an image, minimum over images.
-        mean_cosine: the same, mean over images.
-        feature_max_abs: largest absolute difference between two values of a feature.
-        top1_agreement: share of images with the same top-1 class, 0..1. Without a pretraining
-            classifier, the index of the feature's largest value counts as the class.
-    """
-
-    n_images: int
-    latent_max_abs: float
-    latent_max_value: float
-    latent_cosine: float
-    mean_cosine: float
-    feature_max_abs: float
-    top1_agreement: float
+_log = logging.getLogger(__name__)
 
 
 def export_bundle(
@@ -72,13 +39,13 @@ def export_bundle(
     cut: str,
     path: str | Path,
     *,
-    images: Sequence[np.ndarray] = (),
+    images: Sequence[np.ndarray] | None = None,
     force: bool = False,
     key: Path | None = None,
     release: int = 0,
     static_feature: bool = False,
     precision: str = "fp32",
-    calibration: Sequence[np.ndarray] = (),
+    calibration: Sequence[np.ndarray] | None = None,
     int8_profile: str | None = None,
 ) -> tuple[Bundle, ExportReport]:
     """Split a backbone, export both parts, compare them with PyTorch, and write the bundle.
@@ -87,14 +54,15 @@ def export_bundle(
         backbone: the network to export; it is not changed.
         cut: name of the block that becomes the first adaptive one.
         path: directory to write.
-        images: (H, W, 3) uint8 RGB images to compare on; embedded ones by default.
+        images: (H, W, 3) uint8 RGB images to compare on, of which the first 64 are used; embedded
+            ones by default.
         force: replace an existing bundle.
         key: private key (PEM) to sign the bundle with; unsigned by default.
         release: release number. A state refuses a bundle with a lower one than it has seen.
         static_feature: let the fast classifier also read the feature of the unadapted network.
         precision: precision of the frozen part: fp32, fp16 or int8. The adaptive part is fp32.
         calibration: (H, W, 3) uint8 RGB images that int8 is calibrated on, different from
-            `images`; embedded ones by default.
+            `images`, of which the first 96 are used; embedded ones by default.
         int8_profile: `u8s8` or `s8s8`; `default_int8_profile()` by default.
 
     Returns:
@@ -102,32 +70,35 @@ def export_bundle(
         report: its differences from PyTorch.
 
     Raises:
-        CutError: the cut is not legal.
-        BundleError: the exported parts differ too much from PyTorch, or the disk refuses.
-        ConfigError: the precision or the profile is unknown.
+        CutError: the cut is not legal, or what lies above it cannot be trained.
+        BackboneError: the network fails, or has weights that are not finite or that training
+            cannot reach.
+        BundleError: the blocks or the exported parts differ too much from the network in PyTorch,
+            or the disk refuses.
+        ConfigError: the precision or the profile is unknown, or there are no images.
     """
-    if precision not in PRECISIONS:
-        raise ConfigError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    _check_options(precision, int8_profile, images, calibration)
     split(backbone, cut)  # an illegal cut fails before any work
-    folded = Backbone(
-        name=backbone.name,
-        blocks=fold_batch_norm(backbone.blocks),
-        preprocessing=backbone.preprocessing,
-        classifier=backbone.classifier,
-        taps=backbone.taps,
-    )
-    _, adaptive = split(folded, cut)
+    check_finite(backbone.name, backbone.blocks, backbone.classifier)
+    folded = replace(backbone, blocks=fold_batch_norm(backbone.blocks))
+    check_cut(folded, cut)
+    frozen_blocks, adaptive = split(folded, cut)
     levels = levels_of(folded, cut)
     part = FrozenPart(folded, cut, static_feature=static_feature).eval()
-    x = backbone.preprocessing(list(images)[:_MAX_PARITY_IMAGES] or _embedded_images("test"))
-    profile = (int8_profile or default_int8_profile()) if precision == "int8" else None
+    chosen = _embedded_images("test") if images is None else list(images)[:_MAX_PARITY_IMAGES]
+    x = backbone.preprocessing(chosen)
+    features = reference_features(backbone, folded, x)
+    _check_training(backbone, cut, frozen_blocks, adaptive, x)
+    profile = None
+    if precision == "int8":
+        profile = default_int8_profile() if int8_profile is None else int8_profile
     frozen, n_float = _frozen_model(part, backbone, precision, calibration, profile)
     files = {"frozen.onnx": frozen}
     weights = {name: t.detach().numpy() for name, t in adaptive.state_dict().items()}
     files["adaptive.onnx"], slots = _adaptive_template(adaptive, levels[0].shape, weights)
     files["adaptive.safetensors"] = save_safetensors(weights)
-    report, latents = _compare(backbone, cut, files, x)
-    _check_parity(report, precision)
+    report, latents = compare(backbone, cut, files, x, features)
+    check_parity(report, precision)
     manifest = {
         "backbone": backbone.name,
         "cut": cut,
@@ -149,6 +120,42 @@ def export_bundle(
     return write_bundle(Path(path), files, manifest, force=force, key=key), report
 
 
+def _check_options(
+    precision: str, int8_profile: str | None, images: Sequence[np.ndarray] | None,
+    calibration: Sequence[np.ndarray] | None,
+) -> None:  # fmt: skip
+    """Raise a ConfigError for a value that is not allowed, and log what will not be used."""
+    if precision not in PRECISIONS:
+        raise ConfigError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
+    for name, value in (("calibration", calibration), ("int8_profile", int8_profile)):
+        if value is not None and precision != "int8":
+            _log.warning("%s is for int8; with precision %s it is not used", name, precision)
+    for option, given in (("images", images), ("calibrate", calibration)):
+        if given is not None and not len(given):
+            raise ConfigError(f"--{option} holds no image that can be read; give another stream")
+
+
+def _check_training(
+    backbone: Backbone, cut: str, frozen: nn.Sequential, adaptive: nn.Sequential, x: np.ndarray
+) -> None:
+    """Check that training reaches every weight above the cut, and log what the user should know."""
+    n_fixed = sum(not p.requires_grad for p in split(backbone, cut)[1].parameters())
+    if n_fixed:
+        _log.warning(
+            "%d weights of %s above the cut have requires_grad=False; the cut alone decides what "
+            "is frozen, so they will be trained", n_fixed, backbone.name,
+        )  # fmt: skip
+    if not is_trainable(adaptive):
+        _log.warning(
+            "no block of %s has weights above the cut %r: the classifier alone will be trained",
+            backbone.name, cut,
+        )  # fmt: skip
+    adaptive.requires_grad_(True)
+    with torch.no_grad():
+        latents = frozen(torch.from_numpy(x[:2]))
+    check_gradients(backbone.name, adaptive, latents)
+
+
 def _versions() -> dict[str, str]:
     return {
         "torch": torch.__version__,
@@ -158,7 +165,7 @@ def _versions() -> dict[str, str]:
 
 
 def _frozen_model(
-    part: FrozenPart, backbone: Backbone, precision: str, calibration: Sequence[np.ndarray],
+    part: FrozenPart, backbone: Backbone, precision: str, calibration: Sequence[np.ndarray] | None,
     profile: str | None,
 ) -> tuple[bytes, int]:  # fmt: skip
     """Return the serialised frozen part, and how many of its convolutions stayed in float."""
@@ -166,10 +173,13 @@ def _frozen_model(
     with torch.no_grad():
         part.taps_width = part(torch.zeros(1, 3, size, size))[1].shape[1]
     module = HalfPart(part) if precision == "fp16" else part
-    model = module_to_onnx(module, torch.zeros(1, 3, size, size), "image", ["latent", "taps"])
+    model = module_to_onnx(module, torch.zeros(BATCH, 3, size, size), "image", ["latent", "taps"])
     if profile is None:
         return model, 0
-    images = list(calibration)[:_MAX_CALIBRATION] or _embedded_images("train", _MAX_CALIBRATION)
+    if calibration is None:
+        images = _embedded_images("train", _MAX_CALIBRATION)
+    else:
+        images = list(calibration)[:_MAX_CALIBRATION]
     return quantised(model, backbone.preprocessing(images), profile)
 
 
@@ -190,8 +200,15 @@ def _adaptive_template(
     with torch.no_grad():
         for tensor in stand_in.state_dict().values():
             tensor.normal_(generator=generator)
-    model = module_to_onnx(stand_in, torch.zeros(1, *latent_shape), "latent", ["feature"])
-    slots = weight_slots(model, {n: t.numpy() for n, t in stand_in.state_dict().items()})
+    model = module_to_onnx(stand_in, torch.zeros(BATCH, *latent_shape), "latent", ["feature"])
+    layers = {
+        f"{layer}.{name}": f"a {type(module).__name__}"
+        for layer, module in stand_in.named_modules(remove_duplicate=False)
+        for name in module.state_dict()
+        if "." not in name
+    }
+    arrays = {name: tensor.numpy() for name, tensor in stand_in.state_dict().items()}
+    slots = weight_slots(model, arrays, layers)
     return splice(model, slots, weights), slots
 
 
@@ -200,7 +217,7 @@ def _frozen_macs(backbone: Backbone, cut: str, static_feature: bool) -> int:
     frozen, _ = split(backbone, cut)
     if static_feature:
         return sum(macs.values())
-    return sum(macs[name] for name, _ in frozen.named_children())
+    return sum(macs[name] for name, _ in named_blocks(frozen))
 
 
 def _embedded_images(split: str, n: int = _MAX_PARITY_IMAGES) -> list[np.ndarray]:
@@ -208,60 +225,3 @@ def _embedded_images(split: str, n: int = _MAX_PARITY_IMAGES) -> list[np.ndarray
 
     frames = list(open_stream("demo", split=split, limit_per_class=n // 12))
     return [frame.image for frame in frames][:n]
-
-
-def _compare(
-    backbone: Backbone, cut: str, files: dict[str, bytes], x: np.ndarray
-) -> tuple[ExportReport, np.ndarray]:
-    """Compare the exported parts, run as on a board, with the original network in PyTorch.
-
-    Returns:
-        report: the differences.
-        latents: (n, *latent shape) float32 of PyTorch.
-    """
-    frozen, _ = split(backbone, cut)
-    with torch.no_grad():
-        latents = frozen(torch.from_numpy(x)).numpy()
-        features = backbone.blocks(torch.from_numpy(x))
-        reference = _top1(backbone, features)
-    frozen_engine = OnnxEngine(files["frozen.onnx"])
-    adaptive_engine = OnnxEngine(files["adaptive.onnx"])
-    outputs = [frozen_engine.run(x[i : i + _PARITY_BATCH]) for i in range(0, len(x), _PARITY_BATCH)]
-    ours = np.concatenate([output[0] for output in outputs])
-    ours_features = torch.from_numpy(adaptive_engine.run(ours)[0])
-    similar = cosines(ours, latents)
-    report = ExportReport(
-        n_images=len(x),
-        latent_max_abs=float(np.abs(ours - latents).max()),
-        latent_max_value=float(np.abs(latents).max()),
-        latent_cosine=float(similar.min()),
-        mean_cosine=float(similar.mean()),
-        feature_max_abs=float((ours_features - features).abs().max()),
-        top1_agreement=float((_top1(backbone, ours_features) == reference).float().mean()),
-    )
-    return report, latents
-
-
-def _top1(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:
-    with torch.no_grad():
-        scores = backbone.classifier(features) if backbone.classifier is not None else features
-        return scores.argmax(1)
-
-
-def _check_parity(report: ExportReport, precision: str) -> None:
-    """Raise a BundleError if the exported parts differ too much from PyTorch."""
-    limits = PARITY_LIMITS[precision]
-    limit = limits.relative_error * max(report.latent_max_value, 1e-6)
-    checks = {
-        f"latents differ by up to {report.latent_max_abs:.2g}": report.latent_max_abs <= limit,
-        f"latent cosine is {report.latent_cosine:.6f}": report.latent_cosine >= limits.cosine,
-        f"top-1 agrees on {report.top1_agreement:.1%}": (
-            report.top1_agreement >= limits.top1_agreement
-        ),
-    }
-    problems = [text for text, passed in checks.items() if not passed]
-    if problems:
-        raise BundleError(
-            f"the exported parts do not match PyTorch ({'; '.join(problems)}); nothing was "
-            f"written; {_ADVICE[precision]}"
-        )

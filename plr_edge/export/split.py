@@ -5,17 +5,17 @@ from __future__ import annotations
 import difflib
 import math
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from plr_edge.backbones.base import Backbone
-from plr_edge.errors import BackboneError, CutError
+from plr_edge.backbones.base import CLASSIFIER, Backbone, fold_batch_norm, named_blocks
+from plr_edge.backbones.checks import BATCH, check_feature, run_block
+from plr_edge.errors import CutError
+from plr_edge.export.trainable import is_trainable, trouble_above
 from plr_edge.replay.schedule import Level
-
-CLASSIFIER = "classifier"  # the cut that leaves only the classifier to train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,13 +41,13 @@ class Cut:
 
 
 def list_cuts(backbone: Backbone) -> list[Cut]:
-    """Return every legal cut of a backbone, earliest first."""
+    """Return every cut of a backbone that `offered_cuts` offers, earliest first."""
     macs, shapes = block_costs(backbone)
-    total = sum(macs.values())
+    total = max(sum(macs.values()), 1)
     cuts = []
-    for name in legal_cuts(backbone):
+    for name in offered_cuts(backbone):
         _, adaptive = split(backbone, name)
-        own = sum(macs[block] for block, _ in adaptive.named_children())
+        own = sum(macs[block] for block, _ in named_blocks(adaptive))
         cuts.append(
             Cut(
                 name=name,
@@ -64,6 +64,42 @@ def list_cuts(backbone: Backbone) -> list[Cut]:
 def legal_cuts(backbone: Backbone) -> tuple[str, ...]:
     """Return the names that `split` accepts as a cut, earliest first."""
     return (*backbone.block_names[1:], CLASSIFIER)
+
+
+def offered_cuts(backbone: Backbone) -> tuple[str, ...]:
+    """Return the cuts that can be trained, earliest first: those with weights above, `classifier`.
+
+    A cut above which no block has weights trains the classifier alone, as `classifier` does with a
+    latent that is smaller. A cut with a layer above it that cannot be trained is left out as well.
+    """
+    folded = replace(backbone, blocks=fold_batch_norm(backbone.blocks))
+    _, shapes = block_costs(folded)
+    usable = []
+    for cut in legal_cuts(folded)[:-1]:
+        _, adaptive = split(folded, cut)
+        if is_trainable(adaptive) and not trouble_above(adaptive, shapes[cut]):
+            usable.append(cut)
+    return (*usable, CLASSIFIER)
+
+
+def check_cut(backbone: Backbone, cut: str) -> None:
+    """Check that a cut is legal, and that what lies above it can be trained.
+
+    Args:
+        backbone: the backbone.
+        cut: name of a block, or `classifier`.
+
+    Raises:
+        CutError: it is not legal, or cannot be trained.
+    """
+    folded = replace(backbone, blocks=fold_batch_norm(backbone.blocks))
+    _, adaptive = split(folded, cut)
+    trouble = trouble_above(adaptive, block_costs(folded)[1][cut])
+    if trouble:
+        raise CutError(
+            f"{backbone.name} cannot be cut before {cut!r}: {trouble}; choose one of "
+            f"{', '.join(offered_cuts(folded))}"
+        )
 
 
 def split(backbone: Backbone, cut: str) -> tuple[nn.Sequential, nn.Sequential]:
@@ -84,7 +120,7 @@ def split(backbone: Backbone, cut: str) -> tuple[nn.Sequential, nn.Sequential]:
     if cut not in legal_cuts(backbone):
         raise CutError(_explain(backbone, cut))
     at = len(names) if cut == CLASSIFIER else names.index(cut)
-    children = list(backbone.blocks.named_children())
+    children = named_blocks(backbone.blocks)
     return nn.Sequential(OrderedDict(children[:at])), nn.Sequential(OrderedDict(children[at:]))
 
 
@@ -99,7 +135,7 @@ def levels_of(backbone: Backbone, cut: str) -> tuple[Level, ...]:
             weights=sum(p.numel() for p in block.parameters()),
             macs=macs[name],
         )
-        for name, block in adaptive.named_children()
+        for name, block in named_blocks(adaptive)
     ]
     width = shapes[CLASSIFIER][0]
     return (*levels, Level(name=CLASSIFIER, shape=(width,), weights=width + 1, macs=width))
@@ -113,29 +149,19 @@ def block_costs(backbone: Backbone) -> tuple[dict[str, int], dict[str, tuple[int
         shapes: shape of the input of each block, and of the input of `classifier`.
 
     Raises:
-        BackboneError: a block does not return one tensor, or the last one not a vector.
+        BackboneError: a block fails or does not return one tensor, or the last one not a vector.
     """
     macs: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
     size = backbone.preprocessing.size
-    x = torch.zeros(1, 3, size, size)
-    with torch.no_grad():
-        for name, block in backbone.blocks.named_children():
-            shapes[name] = tuple(x.shape[1:])
-            counter = FlopCounterMode(display=False)
-            with counter:
-                x = block(x)
-            if not isinstance(x, torch.Tensor):
-                raise BackboneError(
-                    f"block {name!r} of {backbone.name} returns a {type(x).__name__}; "
-                    "a block must return one tensor"
-                )
-            macs[name] = counter.get_total_flops() // 2
-    if x.ndim != 2:
-        raise BackboneError(
-            f"the last block of {backbone.name} returns shape {tuple(x.shape)}; it must return "
-            "(B, D)"
-        )
+    x = torch.zeros(BATCH, 3, size, size)
+    for name, block in named_blocks(backbone.blocks):
+        shapes[name] = tuple(x.shape[1:])
+        counter = FlopCounterMode(display=False)
+        with counter:
+            x = run_block(backbone.name, name, block, x)
+        macs[name] = counter.get_total_flops() // 2 // BATCH
+    check_feature(backbone.name, x)
     shapes[CLASSIFIER] = tuple(x.shape[1:])
     return macs, shapes
 
@@ -163,7 +189,8 @@ def _explain(backbone: Backbone, cut: str) -> str:
     names = backbone.block_names
     block = cut.split(".")[0]
     if cut == names[0]:
-        return f"a cut before {cut!r} leaves no frozen part; the earliest legal cut is {names[1]!r}"
+        earliest = legal_cuts(backbone)[0]
+        return f"a cut before {cut!r} leaves no frozen part; the earliest legal cut is {earliest!r}"
     if block in names and block != cut:
         legal = legal_cuts(backbone)
         after = (*names, CLASSIFIER)[names.index(block) + 1]
@@ -181,9 +208,12 @@ def _explain(backbone: Backbone, cut: str) -> str:
 
 
 def default_cut(backbone: Backbone) -> str:
-    """Return the default cut, which lies after five sixths of the blocks.
+    """Return the default cut: after five sixths of the blocks, or the nearest that can be trained.
 
-    For MobileNetV2 this is `block14`, where a latent is smallest (160x4x4 at 128 pixels).
+    For MobileNetV2 this is `block14`, where a latent is smallest (160x4x4 at 128 pixels). Of a
+    network without a cut that can be trained it is `classifier`.
     """
-    names = backbone.block_names
-    return names[max(1, 5 * (len(names) - 1) // 6)]
+    names, offered = backbone.block_names, offered_cuts(backbone)
+    wanted = max(1, 5 * (len(names) - 1) // 6)
+    before = [name for name in names[1 : wanted + 1] if name in offered]
+    return before[-1] if before else next(c for c in offered if c not in names[: wanted + 1])

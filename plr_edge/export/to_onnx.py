@@ -9,6 +9,7 @@ import contextlib
 import copy
 import io
 import logging
+import re
 import warnings
 from collections.abc import Iterator, Mapping
 
@@ -18,12 +19,13 @@ import torch
 from onnx import numpy_helper
 from torch import nn
 
-from plr_edge.backbones.base import Backbone
-from plr_edge.errors import BundleError
+from plr_edge.backbones.base import Backbone, named_blocks
+from plr_edge.errors import BackboneError, BundleError
 from plr_edge.export.split import block_costs, split
 from plr_edge.replay.latent_codec import pool_matrix
 
 OPSET = 18  # read by TensorRT 8.6 to 11 and by ONNX Runtime from 1.14
+_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _MAX_LATENT_TAP = 1024  # values of the pooled latent that the fast classifier reads
 IR_VERSION = 10  # ONNX Runtime for Python 3.10 refuses 12 and above
 
@@ -47,12 +49,17 @@ class FrozenPart(nn.Module):
         self.blocks, rest = split(backbone, cut)
         self.rest = copy.deepcopy(rest) if static_feature else None
         self.taps_width = 0  # set when it is exported
-        names = [name for name, _ in self.blocks.named_children()]
+        names = [name for name, _ in named_blocks(self.blocks)]
         shapes = list(block_costs(backbone)[1].values())[1:]  # output of each block
         self.taps = {name: grid for name, grid in backbone.taps if name in names}
         for name, shape in zip(names, shapes, strict=False):
             if name == names[-1]:
                 self.taps.setdefault(name, _latent_grid(shape))
+            if name in self.taps and len(shape) == 2:
+                raise BackboneError(
+                    f"{backbone.name} has a tap of block {name!r}, which returns shape {shape}; "
+                    "tap blocks that return (C, H, W) or (D,)"
+                )
             if name in self.taps and len(shape) == 3:
                 grid, (_, rows, columns) = self.taps[name], shape
                 # one product for both axes takes a fifth of the time of two
@@ -62,7 +69,7 @@ class FrozenPart(nn.Module):
     def forward(self, x: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Map images (B, 3, H, W) to latents (B, C, H', W') and taps (B, T)."""
         taps = []
-        for name, block in self.blocks.named_children():
+        for name, block in named_blocks(self.blocks):
             x = block(x)
             if name in self.taps:
                 taps.append(torch.flatten(self._pooled(name, x), 1))
@@ -93,7 +100,7 @@ def module_to_onnx(
 
     Args:
         module: the module, in eval mode.
-        example: (1, ...) float32 input.
+        example: (n, ...) float32 input. With n = 1 the exporter may fix the batch axis to 1.
         input_name: name of the graph's input.
         output_names: names of the graph's outputs.
 
@@ -106,8 +113,7 @@ def module_to_onnx(
     try:
         model = _exported(module, example, input_name, output_names)
     except Exception as error:
-        reason = " ".join(str(error).split())[:300]
-        raise BundleError(f"torch cannot export this network to ONNX: {reason}") from error
+        raise BundleError(f"torch cannot export this network to ONNX: {_cause(error)}") from error
     model.ir_version = IR_VERSION
     _strip(model)
     opsets = {opset.domain: opset.version for opset in model.opset_import}
@@ -117,6 +123,14 @@ def module_to_onnx(
         )
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
+
+
+def _cause(error: BaseException) -> str:
+    """Return the first cause of an error of the exporter, which wraps it in pages of advice."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    text = _ESCAPES.sub("", str(error)) or type(error).__name__
+    return " ".join(text.split())[:300]
 
 
 def _exported(
@@ -152,13 +166,16 @@ def _exported(
 
 
 def weight_slots(
-    model: bytes, weights: Mapping[str, np.ndarray]
+    model: bytes,
+    weights: Mapping[str, np.ndarray],
+    layers: Mapping[str, str],
 ) -> dict[str, tuple[int, list[int]]]:
     """Locate each weight in a serialised model.
 
     Args:
         model: the serialised model.
         weights: float32 arrays by state_dict name.
+        layers: type of the layer that owns each weight, for the message.
 
     Returns:
         Byte offset and shape of each weight, by name.
@@ -172,15 +189,16 @@ def weight_slots(
     slots = {}
     for name, array in weights.items():
         tensor = initializers.get(name)
-        if tensor is None or not np.array_equal(numpy_helper.to_array(tensor), array):
-            raise BundleError(
-                f"the ONNX exporter did not keep weight {name!r} under its name; "
-                "rewrite that layer with nn.Conv2d or nn.Linear, or cut after it"
-            )
-        raw = tensor.raw_data
-        offset = model.find(raw) if raw else -1
+        raw = b"" if tensor is None else tensor.raw_data
+        kept = tensor is not None and np.array_equal(numpy_helper.to_array(tensor), array)
+        offset = model.find(raw) if raw and kept else -1
         if offset < 0 or model.find(raw, offset + 1) >= 0:
-            raise BundleError(f"weight {name!r} cannot be located in adaptive.onnx; cut after it")
+            layer = layers[name]
+            raise BundleError(
+                f"{name.split('.')[0]!r} cannot lie above the cut: the ONNX exporter rewrites "
+                f"weight {name!r} of {layer}, so that it could not be exchanged on the robot; cut "
+                "after that block (--list-cuts prints the cuts)"
+            )
         slots[name] = (offset, list(array.shape))
     return slots
 

@@ -80,7 +80,7 @@ class GenerativeLearner:
         new = [*self.classifier.grow(n_classes), *self.generator.grow(n_classes)]
         new = [parameter for parameter in new if parameter.requires_grad]
         self._optimizer.add_param_group({"params": new})
-        self.levels = fully_connected([*self.widths, n_final or n_classes])
+        self.levels = fully_connected([*self.widths, n_classes if n_final is None else n_final])
         self.schedule = make_schedule(self.config.schedule, self.levels)
         if self.config.level_order == "ascending":
             counts = apportion(self.schedule.shares, n_steps)

@@ -137,7 +137,7 @@ class CountingMeter(_ReadingMeter):
         super().__init__(
             name, rails, total_rails, read, interval_s=interval_s, clock_ns=clock_ns, notes=notes
         )
-        self.range_mj = dict(range_mj or {})
+        self.range_mj = {} if range_mj is None else dict(range_mj)
 
     def _add(self, name: str, rail: _Rail, value: float, now_ns: int) -> None:
         change = value - rail.value

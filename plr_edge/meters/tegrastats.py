@@ -101,7 +101,8 @@ def find_tegrastats(
     """
     if isinstance(find_ina3221(sysfs, interval_s=None), PowerMeter):
         return "tegrastats: not needed, the sensors can be read directly"
-    command = command or shutil.which("tegrastats")
+    if command is None:
+        command = shutil.which("tegrastats")
     if command is None:
         return "tegrastats: not installed; it comes with JetPack"
     try:

@@ -64,6 +64,9 @@ class CostModel:
             configuration: a configuration whose precision was profiled.
             latent_memory_bytes: size of the latent memory. None is the size of the profile.
         """
+        memory_bytes = self.config.memory_bytes
+        if latent_memory_bytes is not None:
+            memory_bytes = latent_memory_bytes
         same = [k for k in self._known if k.configuration.precision == configuration.precision]
         nearest = min(same, key=lambda known: known.distance(configuration))
         measured = nearest.configuration.key == configuration.key
@@ -77,9 +80,7 @@ class CostModel:
             step_ms=tuple(self._steps(configuration, [k.step_ms for k in used], used)),
             step_mj=None if not self.has_joules
             else tuple(self._steps(configuration, [k.step_mj or [] for k in used], used)),
-            trainer_bytes=nearest.trainer_bytes_of(
-                configuration, self.config, latent_memory_bytes or self.config.memory_bytes
-            ),
+            trainer_bytes=nearest.trainer_bytes_of(configuration, self.config, memory_bytes),
             answer_bytes=nearest.answer_bytes,
             measured=measured,
         )  # fmt: skip

@@ -21,6 +21,7 @@ from plr_edge.export.split import (
     default_cut,
     legal_cuts,
     levels_of,
+    offered_cuts,
     saved_bytes,
     split,
 )
@@ -104,7 +105,7 @@ class SearchSpace:
     @property
     def default_cut(self) -> str:
         """The cut that `plr-edge export` uses if none is given."""
-        return default_cut(self._at(self.bundle.preprocessing.size).backbone)
+        return self._at(self.bundle.preprocessing.size).default_cut
 
     def export(self, configuration: Configuration, folder: Path) -> Bundle:
         """Export a configuration. Its own configuration returns the bundle itself.
@@ -181,9 +182,10 @@ class _SizedBackbone:
         self._levels = levels_of(self.backbone, self.cuts[0])  # of every cut, the earliest first
         self._saved: dict[str, int] = {}
         first: dict[tuple[int, ...], str] = {}
-        for cut in self.cuts:
+        for cut in offered_cuts(self.backbone):
             first.setdefault(shapes[cut], cut)
         self.first_of_each_latent = set(first.values())
+        self.default_cut = default_cut(self.backbone)
 
     def levels(self, cut: str) -> tuple[Level, ...]:
         split(self.backbone, cut)  # raises for a cut that is not legal

@@ -17,7 +17,7 @@ import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import EngineConfig, LearningConfig
-from plr_edge.errors import ConfigError
+from plr_edge.errors import ConfigError, StreamError
 from plr_edge.meters import (
     EnergyReading,
     describe_machine,
@@ -41,7 +41,7 @@ def profile_bundles(
     *,
     runs: int = 50,
     warmup: int = 5,
-    frames: Sequence[Frame] = (),
+    frames: Sequence[Frame] | None = None,
     say: Callable[[str], object] = lambda text: None,
 ) -> dict[str, Any]:
     """Measure each part of one or more bundles on this machine.
@@ -52,15 +52,21 @@ def profile_bundles(
         engines: settings of the engines.
         runs: timed calls at batch 1. Larger batches and training steps get a fifth as many.
         warmup: untimed calls before.
-        frames: frames to run on. Labels are ignored. None given uses the embedded stream.
+        frames: frames to run on. Labels are ignored. The embedded ones by default.
         say: called with a line about each part that is measured.
 
     Returns:
         A profile that fits JSON. `read_step_costs` and `plr-edge plan` read costs from it.
+
+    Raises:
+        StreamError: `frames` is empty.
     """
     config, engines = config or LearningConfig(), engines or EngineConfig()
     meters, reasons = find_power_meters()
-    frames = list(frames) or list(islice(open_stream("demo", limit_per_class=6), _FRAMES))
+    if frames is None:
+        frames = list(islice(open_stream("demo", limit_per_class=6), _FRAMES))
+    if not len(frames):
+        raise StreamError("there is no frame to measure on; give a stream with images")
     machine, before_c = describe_machine(), read_temperatures_c()
     idle = measure_idle(meters) if meters else {}
     entries = [_entry(b, name) for b, name in zip(bundles, _labels(bundles), strict=True)]

@@ -171,7 +171,8 @@ class LatentMemory:
                 f"labels; it needs ({len(labels)}, {record_bytes}); start with a fresh --state, or "
                 "restore a copy"
             )
-        memory = cls(record_bytes, budget_bytes or int(metadata["budget_bytes"]))
+        saved_bytes = int(metadata["budget_bytes"])
+        memory = cls(record_bytes, saved_bytes if budget_bytes is None else budget_bytes)
         memory._rng.bit_generator.state = metadata["rng"]
         memory._records, memory._labels = records.copy(), labels.astype(np.int32)
         memory._n = len(labels)

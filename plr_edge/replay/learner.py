@@ -15,6 +15,7 @@ Shapes: B newest and R rehearsed samples in a step, D feature width, K classes.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping
 
 import numpy as np
@@ -31,6 +32,7 @@ from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.level_features import LevelFeatures, to_torch
 from plr_edge.replay.schedule import Level, Schedule, macs_from
 
+_log = logging.getLogger(__name__)
 _MAX_GRADIENT = 5.0  # norm over the blocks; a larger gradient is scaled down
 _MAX_IMPRINTED = 256  # stored latents that a new class weight is averaged over
 _IMPRINT_FIRST = 20  # first samples of a class that are averaged into its weight on arrival
@@ -78,8 +80,11 @@ class Learner:
         self.diverged = False
         self._rng = np.random.default_rng([config.seed, 1])
         self._n_imprinted: dict[int, int] = {}  # samples averaged into a class weight, by class
-        self._optimizer = torch.optim.SGD(
-            blocks.parameters(), lr=config.blocks_lr, momentum=config.momentum
+        weights = list(blocks.parameters())
+        if not weights:
+            _log.warning("no block has weights above the cut: the classifier alone is trained")
+        self._optimizer = torch.optim.SGD(  # a group may be empty, the list of groups may not
+            [{"params": weights}], lr=config.blocks_lr, momentum=config.momentum
         )
 
     @property

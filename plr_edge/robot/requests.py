@@ -241,7 +241,7 @@ class Requests:
                 while len(self.answers) > MAX_REQUESTS:
                     del self.answers[next(iter(self.answers))]
             self.thumbnails.setdefault(label, thumbnail(frames[-1].image))
-            self._novelty.asked.pop(sequence or -1, None)
+            self._novelty.asked.pop(-1 if sequence is None else sequence, None)
             self._emit("taught", reply)
             return reply
 

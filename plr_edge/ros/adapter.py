@@ -100,7 +100,7 @@ class RosAdapter:
         if options.engine == "tensorrt":
             from plr_edge.engines.plan_cache import open_plan
 
-            open_plan(opened, **(plan or {}))
+            open_plan(opened, **({} if plan is None else plan))
         return cls(make_robot(opened, Path(state), options), *arguments, **named)
 
     def activate(self) -> None:

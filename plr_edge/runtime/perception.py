@@ -84,7 +84,7 @@ class Perception:
         self.prepare_s = self.frozen_s = self.adaptive_s = 0.0
         self._n_threads = engines.n_threads
         try_bundle(bundle)
-        self.engine = self.build_engine(weights or {})
+        self.engine = self.build_engine({} if weights is None else weights)
         self._frozen = make_frozen_engine(
             bundle, engines.engine, engines.providers, engines.n_threads
         )

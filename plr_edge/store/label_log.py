@@ -29,7 +29,7 @@ class LabelLog:
             status: read only labels of this status.
         """
         where, values = "seq > ?", list[int | str]([after])
-        if status:
+        if status is not None:
             where, values = f"{where} AND status = ?", [after, status]
         for row in self._database.rows("labels", where, values):
             yield Label.from_row(row)
@@ -81,7 +81,7 @@ class LabelLog:
 
     def put(self, tx: Transaction, labels: Sequence[Label], status: str | None = None) -> None:
         """Write the rows of labels that have their places, with another status if one is given."""
-        changed = (replace(x, status=status) if status else x for x in labels)
+        changed = (x if status is None else replace(x, status=status) for x in labels)
         tx.put("labels", (label.to_row() for label in changed))
 
     def delete(self, tx: Transaction, seqs: Sequence[int]) -> None:

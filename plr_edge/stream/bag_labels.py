@@ -11,6 +11,7 @@
 from __future__ import annotations
 
 import logging
+import math
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -83,7 +84,14 @@ def stamp_ns_of(stamp: Any) -> int:
 
 
 def best_class(message: Any) -> str | None:
-    """Return the best class of a vision_msgs/Classification. None if it has no results."""
-    if not len(message.results):
-        return None
-    return str(max(message.results, key=lambda result: float(result.score)).class_id)
+    """Return the best class of a vision_msgs/Classification. None if it has no results.
+
+    A result with a score of NaN counts only if it is the only one.
+    """
+    results = message.results
+    scored = [one for one in results if not math.isnan(float(one.score))]
+    if len(results) == 1:
+        return str(results[0].class_id)
+    if len(results) and not scored:
+        _log.warning("a label with %d classes has a score of NaN for each; ignored", len(results))
+    return str(max(scored, key=lambda one: float(one.score)).class_id) if scored else None

@@ -60,7 +60,7 @@ class PixelRange:
             (H, W, 3) uint8 RGB.
         """
         if values.dtype != np.uint8:
-            values = to_8_bits(values, self._white or self._level(values, source, others))
+            values = to_8_bits(values, self._level(values, source, others))
         return values if values.ndim == 3 else np.repeat(values[..., None], 3, axis=2)
 
     def _level(
@@ -69,6 +69,8 @@ class PixelRange:
         source: str,
         others: Callable[[], Iterable[np.ndarray]] | None,
     ) -> float:
+        if self._white is not None:
+            return self._white
         kind, largest, n = values.dtype.kind, _largest(values), 1
         known = self._found.get(kind)
         if known is not None and largest <= known * _OVERSHOOT:
