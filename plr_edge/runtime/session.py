@@ -29,7 +29,8 @@ from plr_edge.runtime.perception import Perception
 from plr_edge.runtime.prediction import Features, Prediction
 from plr_edge.runtime.validation import evaluate
 from plr_edge.store import Store, open_store, opened_for_reading
-from plr_edge.stream.base import Frame, check_label
+from plr_edge.stream.base import Frame
+from plr_edge.stream.names import learned_names
 
 _log = logging.getLogger(__name__)
 _MANY = 64  # labels
@@ -42,6 +43,7 @@ class Session:
         bundle: the networks.
         config: how to learn.
         engines: what the networks run on.
+        new_class: whether a label that looks like a known class is one of its own.
         schedule: share of the training steps per level.
         learned: everything that was learned.
         perception: answers with it.
@@ -57,6 +59,8 @@ class Session:
         state: str | Path | None = None,
         config: LearningConfig | None = None,
         engines: EngineConfig | None = None,
+        *,
+        new_class: bool = False,
     ) -> None:
         """Start fresh, or continue from a state: its newest generation, then the labels after it.
 
@@ -65,6 +69,7 @@ class Session:
             state: directory of what is learned. None keeps it in memory only.
             config: how to learn.
             engines: what the networks run on.
+            new_class: a label that looks like a known class is one of its own.
 
         Raises:
             StateError: the state is damaged, in use, not writable, or of another frozen part.
@@ -72,7 +77,7 @@ class Session:
         if isinstance(config, AdaptConfig):
             config, engines = config.split()
         self.bundle, self.config = bundle, config or LearningConfig()
-        self.engines = engines or EngineConfig()
+        self.engines, self.new_class = engines or EngineConfig(), new_class
         self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
         self.learn_s = 0.0
         self.store: Store | None = None
@@ -166,9 +171,13 @@ class Session:
             LabelError: a label cannot be used. The batch is not learned.
             StateError: the disk refuses. The batch is not learned, and the session can go on.
         """
-        for frame in frames:
-            if frame.label is not None:
-                check_label(frame.label)
+        names = learned_names(
+            [frame.label for frame in frames], self.learned.classes, self.new_class
+        )
+        frames = [
+            frame if frame.label == name else replace(frame, label=name)
+            for frame, name in zip(frames, names, strict=True)
+        ]
         start, learned_s = time.perf_counter(), self.learn_s
         predictions = self.observe_features(frames, self.perception.perceive(frames))
         answer_s = time.perf_counter() - start - (self.learn_s - learned_s)
