@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.left_out import print_left_out
 from plr_edge.cli.options import (
     RenamingCommand,
     allow_code_option,
@@ -17,6 +18,7 @@ from plr_edge.cli.options import (
     json_option,
     latent_memory_option,
     needs_extras,
+    new_class_option,
     printable,
     stream_argument,
     stream_options,
@@ -64,6 +66,7 @@ from plr_edge.cli.options import (
 @engine_options
 @trust_option
 @stream_options
+@new_class_option
 @allow_code_option
 @json_option
 @needs_extras("train")
@@ -89,11 +92,12 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         limit_per_class=options["limit_per_class"],
         topic=options["topic"],
         labels=options["labels"],
+        white_level=options["white_level"],
     )
     part = options["split"] if options["topic"] is None else options["topic"]
     key = None if stream == "-" else f"{stream}#{part}"
     with (
-        Session(opened, state, config, engines) as session,
+        Session(opened, state, config, engines, new_class=options["new_class"]) as session,
         AdaptProgress(frames.n_frames) as progress,
     ):
         relabel = options["relabel"] or (_ask if _is_terminal() else False)
@@ -102,6 +106,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         click.echo(json.dumps(summary.to_dict()))
     else:
         _print_summary(summary, state)
+    print_left_out(frames)
     if summary.interrupted:
         raise click.exceptions.Exit(130)
 
@@ -156,9 +161,6 @@ def _print_summary(summary: Any, state: Path) -> None:
         click.echo(f"{summary.n_relabelled} frames had another label before, which was taken back")
     if summary.n_unlabelled:
         click.echo(f"{summary.n_unlabelled} frames without a label: answered, not learned")
-    if summary.skipped:
-        names = printable(", ".join(one.source for one in summary.skipped[:5]))
-        click.echo(f"skipped {len(summary.skipped)} unreadable: {names}", err=True)
     if summary.n_quarantined:
         click.echo(
             f"{summary.n_quarantined} labels look like mistakes and were not learned; "

@@ -51,7 +51,7 @@ def adapt(
     """
     if stream.no_label:
         raise StreamError(f"{stream.no_label}; nothing was taught")
-    stream.check_labels()
+    stream.check_labels(session.learned.classes, session.new_class)
     with _stoppable() as stop:
         held = HeldFrames(session.store, stop.is_set)
         n_relabelled, interrupted = 0, False

@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from functools import partial
 from typing import Any
 
@@ -126,6 +126,18 @@ def identity(bundle: Bundle, config: LearningConfig) -> dict[str, Any]:
         "frozen_sha256": bundle.frozen_sha256,
         "codec": {"bits": config.bits, "pool": config.pool},
     }
+
+
+def config_of(store: Store) -> LearningConfig:
+    """Return the settings that a state was last used with."""
+    kept = store.facts.get("config") or (store.facts.get("identity") or {}).get("codec", {})
+    known = {field.name for field in fields(LearningConfig)}
+    own: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in kept.items()
+        if name in known
+    }
+    return LearningConfig(**own)
 
 
 class Recovery:

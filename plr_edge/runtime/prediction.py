@@ -10,8 +10,8 @@ import numpy as np
 
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.stream.base import Frame
+from plr_edge.stream.names import UNKNOWN as UNKNOWN
 
-UNKNOWN = "unknown"
 _TOP_K = 5
 
 

@@ -11,7 +11,7 @@ import time
 import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from plr_edge.engines import Engine
 from plr_edge.errors import StateError
 from plr_edge.replay.schedule import make_schedule
 from plr_edge.runtime.acknowledge import acknowledge
-from plr_edge.runtime.checkpoint import Recovery, save
+from plr_edge.runtime.checkpoint import Recovery, config_of, save
 from plr_edge.runtime.consolidation import ConsolidationBudget, Progress, run_cycle
 from plr_edge.runtime.inline_training import InlineTraining
 from plr_edge.runtime.labelled_batch import LabelledBatch
@@ -30,10 +30,12 @@ from plr_edge.runtime.perception import Perception
 from plr_edge.runtime.prediction import Features, Prediction
 from plr_edge.runtime.validation import evaluate
 from plr_edge.store import Store, open_store, opened_for_reading
-from plr_edge.stream.base import Frame, check_label
+from plr_edge.stream.base import Frame
+from plr_edge.stream.names import learned_names
 
 _log = logging.getLogger(__name__)
 _MANY = 64  # labels
+_MOVED = "classes classifier history version n_taught n_quarantined verdict".split()
 
 
 class Session:
@@ -43,6 +45,7 @@ class Session:
         bundle: the networks.
         config: how to learn.
         engines: what the networks run on.
+        new_class: whether a label that looks like a known class is one of its own.
         schedule: share of the training steps per level.
         learned: everything that was learned.
         perception: answers with it.
@@ -58,6 +61,8 @@ class Session:
         state: str | Path | None = None,
         config: LearningConfig | None = None,
         engines: EngineConfig | None = None,
+        *,
+        new_class: bool = False,
     ) -> None:
         """Start fresh, or continue from a state: its newest generation, then the labels after it.
 
@@ -66,6 +71,7 @@ class Session:
             state: directory of what is learned. None keeps it in memory only.
             config: how to learn.
             engines: what the networks run on.
+            new_class: a label that looks like a known class is one of its own.
 
         Raises:
             StateError: the state is damaged, in use, not writable, or of another frozen part.
@@ -73,10 +79,15 @@ class Session:
         if isinstance(config, AdaptConfig):
             config, engines = config.split()
         self.bundle, self.config = bundle, config or LearningConfig()
+<<<<<<< HEAD
         self.engines = engines or EngineConfig()
         self.schedule = make_schedule(
             self.config.schedule_name, bundle.levels, self.config.step_costs
         )
+=======
+        self.engines, self.new_class = engines or EngineConfig(), new_class
+        self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
+>>>>>>> main
         self.learn_s = 0.0
         self.store: Store | None = None
         if state is not None:
@@ -119,14 +130,8 @@ class Session:
             StateError: there is no state, or it cannot be used.
         """
         with opened_for_reading(state) as store:
-            kept = store.facts.get("config") or (store.facts.get("identity") or {}).get("codec", {})
-        known = {field.name for field in fields(LearningConfig)}
-        own: dict[str, Any] = {
-            name: tuple(value) if isinstance(value, list) else value
-            for name, value in kept.items()
-            if name in known
-        }
-        return cls(bundle, state, LearningConfig(**own), engines)
+            config = config_of(store)
+        return cls(bundle, state, config, engines)
 
     def close(self) -> None:
         """Release the state."""
@@ -141,8 +146,7 @@ class Session:
 
     def __getattr__(self, name: str) -> Any:
         """Return what moved to `learned` in 0.2, with a warning."""
-        if name not in {"classes", "classifier", "history", "version", "n_taught",
-                        "n_quarantined", "verdict"}:  # fmt: skip
+        if name not in _MOVED:
             raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
         warnings.warn(
             f"Session.{name} is deprecated; use Session.learned.{name}",
@@ -169,9 +173,13 @@ class Session:
             LabelError: a label cannot be used. The batch is not learned.
             StateError: the disk refuses. The batch is not learned, and the session can go on.
         """
-        for frame in frames:
-            if frame.label is not None:
-                check_label(frame.label)
+        names = learned_names(
+            [frame.label for frame in frames], self.learned.classes, self.new_class
+        )
+        frames = [
+            frame if frame.label == name else replace(frame, label=name)
+            for frame, name in zip(frames, names, strict=True)
+        ]
         start, learned_s = time.perf_counter(), self.learn_s
         predictions = self.observe_features(frames, self.perception.perceive(frames))
         answer_s = time.perf_counter() - start - (self.learn_s - learned_s)
@@ -255,16 +263,8 @@ class Session:
     ) -> int:
         """Train over the latent memory, and publish the result if the gate agrees.
 
-        It can be interrupted by a KeyboardInterrupt, which is raised after what was trained so far
-        was offered to the gate. Call `save` afterwards.
-
-        Args:
-            budget: what may be spent.
-            schedule: name of the schedule.
-            on_progress: called about twice a second.
-
-        Returns:
-            Number of training steps.
+        A KeyboardInterrupt is raised once what was trained so far was offered to the gate. Call
+        `save` afterwards. See `run_cycle` for the arguments and what is returned.
         """
         self.training.banked_macs = 0.0
         try:

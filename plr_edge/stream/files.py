@@ -20,7 +20,7 @@ from plr_edge.stream.base import (
     take_per_class,
 )
 from plr_edge.stream.content import digest_of_file
-from plr_edge.stream.decode import decode_image
+from plr_edge.stream.decode import decode_values
 
 ORDERS = ("given", "time")
 
@@ -134,4 +134,4 @@ def _load(path: Path) -> np.ndarray:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise StreamError(f"cannot read {one_line(path)}: {reason}") from None
-    return decode_image(data, str(path))
+    return decode_values(data, str(path))
