@@ -7,6 +7,7 @@ holds it, so that copying, saving and restoring need no list of fields.
 from __future__ import annotations
 
 import copy
+import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any
@@ -35,6 +36,7 @@ from plr_edge.runtime.quarantine import LabelFilter
 from plr_edge.runtime.validation import Evaluation, Incumbent
 from plr_edge.store import CANARY, TRAIN, Label
 
+_MOVED = "classes classifier history version n_taught n_quarantined verdict".split()
 LearnStatistics = Callable[[np.ndarray, np.ndarray, np.ndarray], None]
 Extract = Callable[[np.ndarray, np.ndarray], Features]
 
@@ -241,6 +243,23 @@ class LearnedModel:
             self.weights, self.has_moved = candidate.weights, candidate.has_moved
             self.version += 1
             self.fell_back = False
+
+
+class MovedNames:
+    """What a session had itself in 0.1, and its `learned` has now."""
+
+    learned: LearnedModel
+
+    def __getattr__(self, name: str) -> Any:
+        """Return it, with a warning."""
+        if name not in _MOVED:
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+        warnings.warn(
+            f"Session.{name} is deprecated; use Session.learned.{name}",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return getattr(self.learned, name)
 
 
 def _copied(value: Any) -> Any:

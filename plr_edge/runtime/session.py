@@ -8,24 +8,22 @@ from __future__ import annotations
 
 import logging
 import time
-import warnings
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import AdaptConfig, EngineConfig, LearningConfig
 from plr_edge.engines import Engine
 from plr_edge.errors import StateError
-from plr_edge.replay.schedule import make_schedule
+from plr_edge.replay.schedule import Schedule, make_schedule
 from plr_edge.runtime.acknowledge import acknowledge
 from plr_edge.runtime.checkpoint import Recovery, config_of, save
 from plr_edge.runtime.consolidation import ConsolidationBudget, Progress, run_cycle
 from plr_edge.runtime.inline_training import InlineTraining
 from plr_edge.runtime.labelled_batch import LabelledBatch
-from plr_edge.runtime.learned_model import LearnedModel
+from plr_edge.runtime.learned_model import LearnedModel, MovedNames
 from plr_edge.runtime.perception import Perception
 from plr_edge.runtime.prediction import Features, Prediction
 from plr_edge.runtime.validation import evaluate
@@ -35,10 +33,9 @@ from plr_edge.stream.names import learned_names
 
 _log = logging.getLogger(__name__)
 _MANY = 64  # labels
-_MOVED = "classes classifier history version n_taught n_quarantined verdict".split()
 
 
-class Session:
+class Session(MovedNames):
     """Answer frames, then learn from those that have a label.
 
     Attributes:
@@ -79,15 +76,8 @@ class Session:
         if isinstance(config, AdaptConfig):
             config, engines = config.split()
         self.bundle, self.config = bundle, config or LearningConfig()
-<<<<<<< HEAD
-        self.engines = engines or EngineConfig()
-        self.schedule = make_schedule(
-            self.config.schedule_name, bundle.levels, self.config.step_costs
-        )
-=======
         self.engines, self.new_class = engines or EngineConfig(), new_class
-        self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
->>>>>>> main
+        self.schedule = self._schedule_of(self.config.schedule_name)
         self.learn_s = 0.0
         self.store: Store | None = None
         if state is not None:
@@ -119,12 +109,7 @@ class Session:
     def resume(
         cls, bundle: Bundle, state: str | Path, engines: EngineConfig | None = None
     ) -> Session:
-        """Open a state with the settings that it was last used with.
-
-        Args:
-            bundle: from `open_bundle`.
-            state: directory of what is learned.
-            engines: what the networks run on.
+        """Open a state with the settings that it was last used with; see `__init__`.
 
         Raises:
             StateError: there is no state, or it cannot be used.
@@ -143,17 +128,6 @@ class Session:
 
     def __exit__(self, *_: object) -> None:
         self.close()
-
-    def __getattr__(self, name: str) -> Any:
-        """Return what moved to `learned` in 0.2, with a warning."""
-        if name not in _MOVED:
-            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-        warnings.warn(
-            f"Session.{name} is deprecated; use Session.learned.{name}",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return getattr(self.learned, name)
 
     def position(self, key: str) -> int:
         """Return the position at which an earlier version stopped in a stream, 0 if in none."""
@@ -268,7 +242,7 @@ class Session:
         """
         self.training.banked_macs = 0.0
         try:
-            shares = make_schedule(schedule, self.bundle.levels, self.config.step_costs)
+            shares = self._schedule_of(schedule)
             return run_cycle(self.learner, shares, budget, on_progress)
         finally:
             if self.learner.diverged:
@@ -299,6 +273,9 @@ class Session:
         self.learned = self.perception.model = learned
         if engine is not None:
             self.perception.engine = engine
+
+    def _schedule_of(self, name: str) -> Schedule:
+        return make_schedule(name, self.bundle.levels, self.config.step_costs)
 
     def _note(self, kind: str, text: str) -> None:
         if self.store is not None:
