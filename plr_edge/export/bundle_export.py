@@ -21,7 +21,7 @@ from torch import nn
 from plr_edge.backbones.base import Backbone, fold_batch_norm, named_blocks
 from plr_edge.backbones.checks import BATCH, check_finite
 from plr_edge.bundle.bundle import Bundle, splice
-from plr_edge.bundle.write import write_bundle
+from plr_edge.bundle.write import check_target, write_bundle
 from plr_edge.errors import ConfigError
 from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
 from plr_edge.export.precision import PRECISIONS, HalfPart, default_int8_profile, quantised
@@ -78,6 +78,7 @@ def export_bundle(
         ConfigError: the precision or the profile is unknown, there are no images, or they are for
             int8 and the precision is another.
     """
+    check_target(Path(path), force=force)
     _check_options(precision, int8_profile, images, calibration)
     split(backbone, cut)  # an illegal cut fails before any work
     check_finite(backbone.name, backbone.blocks, backbone.classifier)
