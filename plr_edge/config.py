@@ -115,7 +115,7 @@ class EngineConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptConfig(LearningConfig):
-    """`LearningConfig` and `EngineConfig` in one, as in 0.1. Deprecated.
+    """`LearningConfig` and `EngineConfig` in one, as in 0.1. Deprecated since 0.2.
 
     Attributes:
         engine: see `EngineConfig`, as for the other attributes.

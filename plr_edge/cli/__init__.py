@@ -29,12 +29,15 @@ class _UserError(click.ClickException):
     exit_code = 2
 
 
-def _one_line(error: click.UsageError) -> _UserError:
-    """Return what click says in several lines as one."""
-    text = " ".join(error.format_message().split())
-    if error.ctx is None:
-        return _UserError(text)
-    return _UserError(f"{text.rstrip('.')}; `{error.ctx.command_path} --help` explains the options")
+def _one_line(error: click.UsageError, path: str) -> _UserError:
+    """Return what click says in several lines as one.
+
+    Args:
+        error: what click says.
+        path: the command, as it is called.
+    """
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return _UserError(f"{text}; `{path} --help` explains the options")
 
 
 class _Group(click.Group):
@@ -79,7 +82,10 @@ class _Group(click.Group):
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
-            raise _one_line(error) from None
+            raise _one_line(error, str(info_name)) from None
+        except BrokenPipeError:  # while printing help
+            _end_as_by_sigpipe()
+            raise
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
@@ -89,7 +95,8 @@ class _Group(click.Group):
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:
-            raise _one_line(error) from None
+            name = "" if ctx.invoked_subcommand is None else f" {ctx.invoked_subcommand}"
+            raise _one_line(error, ctx.command_path + name) from None
         except BrokenPipeError:
             _end_as_by_sigpipe()
             raise

@@ -116,8 +116,6 @@ def command(
     from dataclasses import asdict, replace
 
     from plr_edge.backbones import load_backbone
-    from plr_edge.bundle.signing import read_private_key
-    from plr_edge.bundle.write import check_target
     from plr_edge.errors import ConfigError
     from plr_edge.export.bundle_export import export_bundle
     from plr_edge.export.recipe import Recipe, read_recipe
@@ -126,10 +124,8 @@ def command(
 
     wanted = Recipe() if recipe is None else read_recipe(recipe)
     wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})
-    if not list_cuts:  # what is wrong with the target is said before minutes of work
-        check_target(output, force=force)
-        if sign is not None:
-            read_private_key(sign)
+    if not list_cuts:
+        _check_target(output, force, sign)
     network = load_backbone(wanted.backbone, weights=wanted.weights, input_size=wanted.input_size)
     if list_cuts:
         cuts = legal_cuts(network)
@@ -155,6 +151,16 @@ def command(
         click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
     else:
         _print_result(output, bundle, report)
+
+
+def _check_target(output: Path, force: bool, sign: Path | None) -> None:
+    """Refuse a target or a key that cannot be used, before the network is loaded."""
+    from plr_edge.bundle.signing import read_private_key
+    from plr_edge.bundle.write import check_target
+
+    check_target(output, force=force)
+    if sign is not None:
+        read_private_key(sign)
 
 
 def _images(option: str, spec: str | None, split: str, n: int) -> list[Any] | None:

@@ -95,35 +95,15 @@ def command(bundle: Path, **options: Any) -> None:
     from plr_edge.cli import plan_text
     from plr_edge.config import EngineConfig, learning_config
     from plr_edge.errors import ConfigError
-    from plr_edge.planning.configurations import Constraints
     from plr_edge.planning.planner import Planner
     from plr_edge.planning.search_space import SearchSpace
     from plr_edge.planning.trials import Trial
     from plr_edge.profiling.profile import read_profile
-    from plr_edge.robot.options import (
-        RobotOptions,
-        budget_texts,
-        find_board,
-        read_budget,
-        read_memory_limit,
-    )
 
     opened = open_bundle(bundle, options["trust"])
     profile = None if options["profile"] is None else read_profile(options["profile"])
-    asked = RobotOptions(**{name: options[name] for name in _BUDGETS})
-    board, n_cores = find_board(options["board"]), _n_cores(profile)
-    budget, notes = applicable_budget(
-        read_budget(asked, None, n_cores), read_budget(asked, board, n_cores), profile
-    )
-    memory_limit = read_memory_limit(asked, board)
-    notes += _board_note(options, profile)
-    options |= budget_texts(budget, memory_limit)
-    constraints = Constraints(
-        budget=budget,
-        memory_limit_bytes=memory_limit,
-        frames_per_s=_rate(options["rate"], budget.deadline_ms),
-        n_cores=n_cores,
-    )
+    constraints, texts, notes = _constraints(options, profile)
+    options |= texts
     config = learning_config(options["latent_memory"])
     engines = EngineConfig(
         n_threads=options["threads"],
@@ -158,6 +138,34 @@ def command(bundle: Path, **options: Any) -> None:
         plan_text.show(result, space, constraints, options, notes)
     if result.best is None:
         raise click.exceptions.Exit(1)
+
+
+def _constraints(
+    options: dict[str, Any], profile: dict[str, Any] | None
+) -> tuple[Any, dict[str, str | None], list[str]]:
+    """Return the `Constraints`, their budgets as options of `plr-edge run`, and notes."""
+    from plr_edge.planning.configurations import Constraints
+    from plr_edge.robot.options import (
+        RobotOptions,
+        budget_texts,
+        find_board,
+        read_budget,
+        read_memory_limit,
+    )
+
+    asked = RobotOptions(**{name: options[name] for name in _BUDGETS})
+    board, n_cores = find_board(options["board"]), _n_cores(profile)
+    memory_limit = read_memory_limit(asked, board)
+    budget, notes = applicable_budget(
+        read_budget(asked, None, n_cores), read_budget(asked, board, n_cores), profile
+    )
+    constraints = Constraints(
+        budget=budget,
+        memory_limit_bytes=memory_limit,
+        frames_per_s=_rate(options["rate"], budget.deadline_ms),
+        n_cores=n_cores,
+    )
+    return constraints, budget_texts(budget, memory_limit), notes + _board_note(options, profile)
 
 
 def applicable_budget(

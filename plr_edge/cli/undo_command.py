@@ -64,6 +64,7 @@ def command(
     start = time.perf_counter()
     done = undo(open_bundle(bundle, trust), state, threads, allow_code=allow_code, **filters)
     click.echo(
-        f"{done.n_changed} labels undone, {done.n_taught} left, {done.n_classes} classes; "
+        f"{done.n_changed} label{'s' * (done.n_changed != 1)} undone, "
+        f"{done.n_taught} left, {done.n_classes} classes; "
         f"{time.perf_counter() - start:.1f} s"
     )

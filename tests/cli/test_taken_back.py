@@ -58,7 +58,7 @@ def test_labels_are_undone_by_what_is_known_of_them(
 ):
     labels = {entry["label"]: entry for entry in logged(plr_edge, state) if "label" in entry}
     done = plr_edge("undo", str(bundle_path), "--state", str(state), *options)
-    assert done.exit_code == 0 and f"{n} labels undone, {12 - n} left" in done.stdout
+    assert done.exit_code == 0 and f"{n} label{'s' * (n > 1)} undone, {12 - n} left" in done.stdout
     gone = undone(plr_edge, state)
     assert len(gone) == n
     if "red" in options:
