@@ -183,6 +183,12 @@ def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) 
             )
         with torch.no_grad():
             tensor.copy_(torch.from_numpy(tensors[name].astype(np.float32)))
+    for name, tensor in own.items():  # a module that is used twice has two names
+        if not np.array_equal(tensor.numpy(), tensors[name].astype(np.float32), equal_nan=True):
+            raise BackboneError(
+                f"{path} does not fit {backbone.name}: {name!r} is used under another name too, "
+                "with other values"
+            )
 
 
 def _read_tensors(path: Path) -> dict[str, np.ndarray]:
@@ -197,6 +203,10 @@ def _read_tensors(path: Path) -> dict[str, np.ndarray]:
         raise BackboneError(f"cannot read {path}: {error.strerror}") from None
     except SafetensorError as error:
         raise BackboneError(f"{path} is not a valid safetensors file ({error})") from None
+    except KeyError as error:  # a type that NumPy does not have
+        raise BackboneError(
+            f"{path} holds tensors of type {error}; save them as F32 or F16"
+        ) from None
     for name in [n for n in tensors if n.endswith(".weight_q")]:
         stem = name.removesuffix("_q")
         quantised = tensors.pop(name).astype(np.float32)

@@ -59,12 +59,12 @@ def check_feature(backbone: str, output: torch.Tensor) -> None:
     """
     if output.ndim == 2:
         return
-    mend = "add a block that averages over height and width, such as SpatialMean"
+    advice = "add a block that averages over height and width, such as SpatialMean"
     if output.ndim == 3:
-        mend = "add a block that averages the tokens, x.mean(1), or takes one of them, x[:, 0]"
+        advice = "add a block that averages the tokens, x.mean(1), or takes one of them, x[:, 0]"
     raise BackboneError(
         f"the last block of {backbone} returns shape {tuple(output.shape[1:])} for an image; it "
-        f"must return (B, D), a vector for each image: {mend}"
+        f"must return (B, D), a vector for each image: {advice}"
     )
 
 

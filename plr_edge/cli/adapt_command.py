@@ -82,7 +82,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         topic=options["topic"],
         labels=options["labels"],
     )
-    part = options["topic"] or options["split"]
+    part = options["split"] if options["topic"] is None else options["topic"]
     key = None if stream == "-" else f"{stream}#{part}"
     with (
         discarded_if_blank(state),

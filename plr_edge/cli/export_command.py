@@ -135,11 +135,12 @@ def command(
             _print_cuts(network.name, cuts)
         return
     precision = wanted.precision
-    if calibrate is not None and precision != "int8":
-        raise ConfigError(
-            f"--calibrate sets the scales of int8, and the precision is {precision}; add "
-            "--precision int8, or leave it out"
-        )
+    for option, value in (("--calibrate", calibrate), ("--int8-profile", int8_profile)):
+        if value is not None and precision != "int8":
+            raise ConfigError(
+                f"{option} is for int8, and the precision is {precision}; add --precision int8, or "
+                "leave it out"
+            )
     bundle, report = export_bundle(
         network, default_cut(network) if wanted.cut is None else wanted.cut, output,
         images=_images("--images", images, "all", _COMPARED), force=force, key=sign,
@@ -193,6 +194,7 @@ def _print_result(output: Path, bundle: Any, report: Any) -> None:
         f"compared with PyTorch on {report.n_images} real images: latent max abs "
         f"{report.latent_max_abs:.1e} (values up to {report.latent_max_value:.1f}), "
         f"cosine {report.latent_cosine:.7f} (mean {report.mean_cosine:.7f}), "
+        f"cosine of the feature {report.feature_cosine:.7f}, "
         f"top-1 agreement {report.top1_agreement:.1%}"
     )
 

@@ -49,11 +49,13 @@ def refuse_empty(command: click.Command, args: Sequence[str]) -> None:
     names = {name for option in command.params for name in (*option.opts, *option.secondary_opts)}
     before = ""
     for argument in args:
-        name = before if argument == "" else argument[:-1] if argument.endswith("=") else None
-        if argument == "" and not before.startswith("-"):
-            raise click.UsageError("an argument is empty; give a value, or leave it out")
-        if name is not None and (argument == "" or name in names):
+        name, equals, value = argument.partition("=")
+        if equals and name in names and not value.strip():
             raise click.UsageError(f"{name} is empty; give a value, or leave the option out")
+        if not argument.strip() and before.startswith("-"):
+            raise click.UsageError(f"{before} is empty; give a value, or leave the option out")
+        if not argument.strip():
+            raise click.UsageError("an argument is empty; give a value, or leave it out")
         before = argument
 
 

@@ -76,8 +76,7 @@ def export_bundle(
             cannot reach.
         BundleError: the blocks or the exported parts differ too much from the network in PyTorch,
             or the disk refuses.
-        ConfigError: the precision or the profile is unknown, there are no images, or they are for
-            int8 and the precision is another.
+        ConfigError: the precision or the profile is unknown, or there are no images.
     """
     check_target(Path(path), force=force)
     _check_options(precision, int8_profile, images, calibration)
@@ -137,16 +136,12 @@ def _check_options(
     precision: str, int8_profile: str | None, images: Sequence[np.ndarray] | None,
     calibration: Sequence[np.ndarray] | None,
 ) -> None:  # fmt: skip
-    """Raise a ConfigError for a value that is not allowed, or that would not be used."""
+    """Raise a ConfigError for a value that is not allowed, and log what will not be used."""
     if precision not in PRECISIONS:
         raise ConfigError(f"unknown precision {precision!r}; choose one of {', '.join(PRECISIONS)}")
-    if precision != "int8":
-        for option, value in (("calibrate", calibration), ("int8-profile", int8_profile)):
-            if value is not None:
-                raise ConfigError(
-                    f"--{option} is for int8, and the precision is {precision}; leave it out, or "
-                    "add --precision int8"
-                )
+    for name, value in (("calibration", calibration), ("int8_profile", int8_profile)):
+        if value is not None and precision != "int8":
+            _log.warning("%s is for int8; with precision %s it is not used", name, precision)
     for option, given in (("images", images), ("calibrate", calibration)):
         if given is not None and not len(given):
             raise ConfigError(f"--{option} holds no image that can be read; give another stream")

@@ -9,6 +9,8 @@ from torch.nn.modules.batchnorm import _NormBase
 from plr_edge.backbones.checks import is_channels_last
 from plr_edge.errors import BackboneError
 
+_REWRITTEN = (nn.GroupNorm, nn.PReLU, nn.RNNBase)  # split, reshaped or reordered by the exporter
+
 
 def is_trainable(adaptive: nn.Module) -> bool:
     """Return whether any block has weights. If not, the classifier alone is trained."""
@@ -33,7 +35,16 @@ def trouble_above(adaptive: nn.Module, latent_shape: tuple[int, ...]) -> str:
                 f"{name} above it is a {type(module).__name__} that does not directly follow a "
                 "convolution or a linear layer, so it cannot be folded"
             )
+        if isinstance(module, _REWRITTEN):
+            return (
+                f"{name} above it is a {type(module).__name__}, whose weights the ONNX exporter "
+                "rewrites, so that they could not be exchanged on the robot"
+            )
+    names: dict[int, str] = {}
     for name, tensor in adaptive.state_dict().items():
+        other = names.setdefault(tensor.data_ptr(), name) if tensor.numel() else name
+        if other != name:
+            return f"{other} and {name} above it are one weight, and each must be its own"
         if tensor.dtype != torch.float32:
             dtype = str(tensor.dtype).removeprefix("torch.")
             return f"{name} above it is {dtype}, and only float32 weights can be exchanged"

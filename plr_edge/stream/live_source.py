@@ -199,7 +199,7 @@ def _played(
         for index, frame in enumerate(stream):
             start = start or time.monotonic()  # the first frame takes a while to decode
             if rate is not None or last_ns is None or frame.stamp_ns <= last_ns:
-                due += 1.0 / (rate or 30.0) if index else 0.0
+                due += 1.0 / (30.0 if rate is None else rate) if index else 0.0
             else:
                 due += min((frame.stamp_ns - last_ns) / 1e9, 1.0)
             last_ns = frame.stamp_ns
