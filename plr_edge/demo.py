@@ -112,8 +112,7 @@ def _claim(output: Path) -> None:
 def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any]:
     """Learn object by object, and test on all held-out frames after each."""
     state = output / "state"
-    if state.exists():
-        shutil.rmtree(state)
+    shutil.rmtree(state, ignore_errors=True)
     by_class: dict[str, list[Frame]] = {}
     for frame in open_stream("demo"):
         by_class.setdefault(str(frame.label), []).append(frame)

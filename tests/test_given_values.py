@@ -176,4 +176,4 @@ def test_an_empty_topic_is_not_the_topic_that_there_is(option, command, value, t
     arguments = [command, str(tmp_path), "demo", "--state", str(tmp_path / "s"), option, value]
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2
-    assert "the name is empty" in result.output
+    assert f"{option} is empty" in result.output

@@ -59,7 +59,8 @@ def photograph_page(browser: Browser, folder: Path) -> None:
         source = ""
         for _ in range(N_OBJECTS):
             source = browser.until(f"{SOURCE} !== {source!r} && {SOURCE}")
-            browser.type("#label", re.sub(r"\W?\d+\W?", "", Path(source).stem).replace("_", " "))
+            name = re.sub(r"\W?\d+\W?", "", Path(source).stem).replace("_", " ").strip()
+            browser.type("#label", name)
             browser.hold("#teach", HOLD_S)
             if not browser.js("$('asked').hidden"):
                 browser.click("#dismiss")
@@ -83,6 +84,8 @@ def main() -> None:
             photograph_page(browser, folder)
             browser.size(1180, 826)
             browser.open(f"file://{folder}/demo/report.html")
+            end = browser.js("document.querySelectorAll('svg')[1].getBoundingClientRect().bottom")
+            browser.size(1180, round(end) + 20)  # up to the second plot, which is whole
             photograph(browser, "report.png")
         finally:
             browser.close()
