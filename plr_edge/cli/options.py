@@ -110,7 +110,7 @@ schedule_option = click.option(
     "layer_idx, progressive, measured, or shares separated by commas.  [default: progressive]",
 )
 bits_option = click.option(
-    "--bits", type=Whole(1, 32), help="Bits per value of a stored latent, 4 or 8.  [default: 4]"
+    "--bits", type=Whole(), help="Bits per value of a stored latent, 4 or 8.  [default: 4]"
 )
 pool_option = click.option(
     "--pool", type=Whole(), help="Side to which stored maps are pooled. Not pooled by default."

@@ -279,3 +279,13 @@ def names_of_the_bundle() -> list[str]:
 def test_the_largest_pool_is_named(plr_edge, bundle):
     adapt = ("adapt", "bundle", "demo", "--state", "s", "--pool", "5")
     refused(plr_edge(*adapt), "it must lie in 1..3")
+
+
+@pytest.mark.slow
+def test_a_demo_replaces_an_earlier_one(plr_edge, tmp_path):
+    output = tmp_path / "d"
+    (output / "state" / "generations").mkdir(parents=True)
+    (output / "demo.txt").write_text("")
+    result = plr_edge("demo", "-o", str(output), "--quick")
+    assert result.exit_code == 0, result.output
+    assert (output / "report.html").is_file() and (output / "state" / "store.db").is_file()
