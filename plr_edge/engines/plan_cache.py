@@ -151,6 +151,7 @@ def open_plan(
 
 def _needed(bundle: Bundle, version: str, device: Device, l4t: str | None) -> dict[str, Any]:
     """Return what a plan of a bundle must have been built for."""
+    release = None if l4t is None else "R{} (release), REVISION: {}".format(*l4t.split(".", 1))
     return {
         "recipe": _BUILDER_VERSION,
         "onnx_sha256": bundle.frozen_sha256,
@@ -158,7 +159,7 @@ def _needed(bundle: Bundle, version: str, device: Device, l4t: str | None) -> di
         "tensorrt": version,
         "gpu": device.name,
         "compute_capability": device.compute_capability,
-        "l4t": l4t and "R{} (release), REVISION: {}".format(*l4t.split(".", 1)),
+        "l4t": release,
     }
 
 

@@ -95,7 +95,7 @@ class LinearCodec:
             raise ConfigError(f"latent shape is {self.shape}; it must be (C, H, W) or (D,)")
         if self.pool is not None and len(self.shape) == 1:
             raise ConfigError(
-                f"pool is {self.pool}; latents of shape {self.shape} are no maps; leave it out"
+                f"pool is {self.pool}; latents of shape {self.shape} cannot be pooled; leave it out"
             )
         if self.pool is not None and not 1 <= self.pool <= self.shape[1]:
             raise ConfigError(

@@ -184,7 +184,7 @@ def read_memory_limit(options: RobotOptions, board: Board | None) -> int | None:
 
 
 def budget_texts(budget: Budget, memory_limit: int | None) -> dict[str, str | None]:
-    """Return budgets as a user writes them, by option. None is no limit."""
+    """Return budgets as a user writes them, by option. None stands for no limit."""
     texts: dict[str, str | None] = {}
     for option, (name, unit, factor) in AMOUNTS.items():
         value = getattr(budget, name)
