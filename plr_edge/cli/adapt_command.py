@@ -67,6 +67,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
 
     from plr_edge.bundle.reading import open_bundle
     from plr_edge.cli.progress import AdaptProgress
+    from plr_edge.robot.options import check_learning
     from plr_edge.runtime.adapt import adapt
     from plr_edge.runtime.session import Session
     from plr_edge.store.discarding import discarded_if_blank
@@ -74,6 +75,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
 
     opened = open_bundle(bundle, options["trust"])
     config, engines = make_configs(opened, options)
+    check_learning(opened, config)
     frames = open_stream(
         stream,
         split=options["split"],

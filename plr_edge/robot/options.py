@@ -104,7 +104,7 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
     config = learning_config(options.latent_memory, schedule=options.schedule, pool=options.pool,
                              bits=options.bits)  # fmt: skip
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
-    check_latent_memory(opened, config)
+    check_learning(opened, config)
     if memory_limit is not None:
         check_memory_limit(opened, config, engines, memory_limit)
     limits = TrainerLimits(cpus=cpus, memory_limit_bytes=memory_limit)
@@ -113,8 +113,8 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
     return Robot(model, Governor(budget, model.schedule, step_s))
 
 
-def check_latent_memory(bundle: Bundle, config: LearningConfig) -> None:
-    """Refuse settings by which the latents of a bundle cannot be stored.
+def check_learning(bundle: Bundle, config: LearningConfig) -> None:
+    """Refuse settings by which a bundle cannot be trained, before its state is opened.
 
     Raises:
         ConfigError: the memory cannot hold a single latent, or bits or pool is not allowed.

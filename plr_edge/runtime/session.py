@@ -76,14 +76,14 @@ class Session:
         self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
         self.learn_s = 0.0
         self.store: Store | None = None
-        self.learned = LearnedModel.blank(bundle, self.config)  # settings are checked first
-        self.perception = Perception(bundle, self.learned, self.engines)
-        self.training = InlineTraining(bundle, self.config, self.engines, self.schedule)
-        self.learner = self.training.learner
-        self.learned.weights = self.learner.weights()
         if state is not None:
             self.store = open_store(state, label_bytes=self.config.label_bytes)
         try:
+            self.learned = LearnedModel.blank(bundle, self.config)
+            self.perception = Perception(bundle, self.learned, self.engines)
+            self.training = InlineTraining(bundle, self.config, self.engines, self.schedule)
+            self.learner = self.training.learner
+            self.learned.weights = self.learner.weights()
             if self.store and self._recover(self.store) >= _MANY:
                 with suppress(StateError):  # so that a crash loop does not learn them each time
                     self.save("after recovery", within_budget=True)
