@@ -31,6 +31,8 @@ EXTRAS = {
     "ros": ("rosbags",),
     "sign": ("cryptography",),
     "video": ("cv2",),
+    "heif": ("pillow_heif",),
+    "watch": ("watchfiles",),
 }
 
 

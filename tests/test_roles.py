@@ -16,7 +16,10 @@ else:
 
 ROOT = Path(__file__).parent.parent
 PYPROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
-DISTRIBUTIONS = {"cv2": "opencv-python-headless", "prometheus_client": "prometheus-client"}
+DISTRIBUTIONS = {
+    "cv2": "opencv-python-headless", "pillow_heif": "pillow-heif",
+    "prometheus_client": "prometheus-client",
+}  # fmt: skip
 CORE = {"click", "numpy", "onnxruntime", "pillow", "platformdirs", "safetensors", "tomli"}
 # a command, the module that is missing, and the extra that it must name
 COMMANDS = [

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
 import click
 
+from plr_edge.cli.left_out import print_left_out
 from plr_edge.cli.options import (
     RenamingCommand,
     allow_code_option,
@@ -16,6 +18,7 @@ from plr_edge.cli.options import (
     json_option,
     latent_memory_option,
     needs_extras,
+    new_class_option,
     pool_option,
     printable,
     schedule_option,
@@ -34,7 +37,7 @@ from plr_edge.cli.values import Number, Whole
     "--state",
     required=True,
     type=click.Path(path_type=Path),
-    help="Directory of the learned state. An interrupted stream resumes where it stopped.",
+    help="Directory of the learned state. What it has learned of STREAM is not taught again.",
 )
 @latent_memory_option
 @bits_option
@@ -51,10 +54,16 @@ from plr_edge.cli.values import Number, Whole
     help="Multiply-adds of training per multiply-add of perception.",
 )
 @click.option("--seed", type=Whole(0), help="Random seed.  [default: 0]")
+@click.option(
+    "--relabel",
+    is_flag=True,
+    help="Replace the label of frames that were taught with another one, without asking.",
+)
 @threads_option
 @engine_options
 @trust_option
 @stream_options
+@new_class_option
 @allow_code_option
 @json_option
 @needs_extras("train")
@@ -83,19 +92,22 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
         limit_per_class=options["limit_per_class"],
         topic=options["topic"],
         labels=options["labels"],
+        white_level=options["white_level"],
     )
     part = options["split"] if options["topic"] is None else options["topic"]
     key = None if stream == "-" else f"{stream}#{part}"
     with (
         discarded_if_blank(state),
-        Session(opened, state, config, engines) as session,
+        Session(opened, state, config, engines, new_class=options["new_class"]) as session,
         AdaptProgress(frames.n_frames) as progress,
     ):
-        summary = adapt(session, frames, key=key, on_chunk=progress.update)
+        relabel = options["relabel"] or (_ask if _is_terminal() else False)
+        summary = adapt(session, frames, key=key, relabel=relabel, on_chunk=progress.update)
     if options["as_json"]:
         click.echo(json.dumps(summary.to_dict()))
     else:
         _print_summary(summary, state)
+    print_left_out(frames)
     if summary.interrupted:
         raise click.exceptions.Exit(130)
 
@@ -120,17 +132,27 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     return learning, engines
 
 
+def _is_terminal() -> bool:
+    return sys.stdin.isatty()
+
+
+def _ask(question: str) -> bool:
+    return click.confirm(f"{printable(question)}. Replace the old labels?", err=True)
+
+
 def _print_summary(summary: Any, state: Path) -> None:
-    accuracy = summary.prequential_accuracy
+    accuracy, kept = summary.prequential_accuracy, summary.state
     correct = f", {accuracy:.1%} correct before learning" if accuracy is not None else ""
     click.echo(
         f"{summary.n_frames} frames, {summary.n_taught} taught{correct}; "
-        f"{summary.n_classes} classes; {summary.frames_per_s:.0f} frames/s, "
-        f"{summary.learn_share:.0%} of the time learning"
+        f"{summary.frames_per_s:.0f} frames/s, {summary.learn_share:.0%} of the time learning"
     )
-    if summary.skipped:
-        names = printable(", ".join(one.source for one in summary.skipped[:5]))
-        click.echo(f"skipped {len(summary.skipped)} unreadable: {names}", err=True)
+    if summary.n_known:
+        click.echo(f"{summary.n_known} frames not taught again: they were taught before")
+    if summary.n_relabelled:
+        click.echo(f"{summary.n_relabelled} frames had another label before, which was taken back")
+    if summary.n_unlabelled:
+        click.echo(f"{summary.n_unlabelled} frames without a label: answered, not learned")
     if summary.n_quarantined:
         click.echo(
             f"{summary.n_quarantined} labels look like mistakes and were not learned; "
@@ -139,4 +161,7 @@ def _print_summary(summary: Any, state: Path) -> None:
         )
     if summary.interrupted:
         click.echo("interrupted; progress is saved, run the command again to resume", err=True)
-    click.echo(f"saved in {state}, version {summary.version}")
+    click.echo(
+        f"saved in {state}, version {summary.version}: "
+        f"{kept.n_taught} labels, {kept.n_classes} classes"
+    )

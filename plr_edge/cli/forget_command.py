@@ -16,7 +16,7 @@ from plr_edge.cli.options import (
 )
 
 
-@click.command("forget")
+@click.command("forget", context_settings={"ignore_unknown_options": True})
 @bundle_argument
 @click.argument("name", metavar="CLASS")
 @state_option

@@ -54,8 +54,14 @@ def command(state: Path, last: int, quarantined: bool, only_events: bool, as_jso
             click.echo(json.dumps(entry))
             continue
         when = datetime.fromtimestamp(entry["time_ns"] / 1e9).strftime("%Y-%m-%d %H:%M:%S")
-        text = entry.get("text") or (
-            f"{entry['label']:>6}  {entry['class']}  (answered {entry['predicted']})  "
-            f"{entry['source']}"
-        )
-        click.echo(f"{when}  {entry['kind']:<11}  {printable(text)}"[:160])
+        text = printable(entry["text"])[:140] if "text" in entry else _of_label(entry)
+        click.echo(f"{when}  {entry['kind']:<11}  {text}")
+
+
+def _of_label(entry: dict[str, Any]) -> str:
+    """Return the line of a label. Names are whole and as a shell reads them, to be pasted."""
+    from plr_edge.cli.options import for_shell
+
+    line = f"{entry['label']:>6}  {for_shell(entry['class'])}  "
+    answered = f"(answered {for_shell(entry['predicted'])})  "
+    return line + answered + printable(entry["source"])[: max(140 - len(line + answered), 20)]

@@ -9,7 +9,7 @@ from typing import Any, TypeVar, cast
 
 import click
 
-from plr_edge.cli.values import Whole
+from plr_edge.cli.values import Number, Whole
 from plr_edge.errors import require
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -118,6 +118,11 @@ pool_option = click.option(
 topic_option = click.option(
     "--topic", help="Image topic of a ROS bag; required if there are several."
 )
+new_class_option = click.option(
+    "--new-class",
+    is_flag=True,
+    help="Learn a label that looks like a known class, e.g. differs only by case, as a new class.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
 
 
@@ -161,14 +166,39 @@ def stream_options(command: F) -> F:
         click.option("--strict", is_flag=True,
                      help="Stop at the first unreadable image instead of skipping it."),
         click.option("--split", default="train", show_default=True,
-                     help="Part of `demo` or of a folder with train/ and test/: train, test, all."),
+                     help="Part of `demo` or of a folder with train/ beside val/ or test/: "
+                     "train, val, test, all."),
         click.option("--limit-per-class", type=Whole(),
                      help="Use at most this many images of each class."),
         topic_option,
+        click.option("--white-level", type=Number(1e-6, 1e9),
+                     help="Value of white in images of more than 8 bits, e.g. 4095 or 1.0. Found "
+                     "from the images by default."),
         click.option("--labels", help="Topic that labels the images of a ROS bag."),
     ):  # fmt: skip
         command = option(command)
     return command
+
+
+def for_shell(name: str) -> str:
+    """Return the name of a class as bash reads it, with every character visible."""
+    import shlex
+
+    from plr_edge.stream.names import is_invisible
+
+    def hidden(at: int) -> bool:
+        c = name[at]
+        if c in "\u200c\u200d":  # joiners, which belong to emoji and to some scripts
+            return is_invisible(name, at)
+        return not c.isprintable() or is_invisible(name, at)
+
+    if not any(hidden(at) for at in range(len(name))):
+        return shlex.quote(name) if not name.isalnum() else name
+    escaped = (
+        f"\\U{ord(c):08x}" if hidden(at) else "\\" + c if c in "\\'" else c
+        for at, c in enumerate(name)
+    )
+    return f"$'{''.join(escaped)}'"
 
 
 def printable(text: str) -> str:

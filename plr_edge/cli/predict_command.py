@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.left_out import print_left_out
 from plr_edge.cli.options import (
     bundle_argument,
     engine_options,
@@ -66,7 +67,6 @@ def command(
     for n_frames, frame in enumerate(frames, start=1):  # noqa: B007
         (prediction,) = perception.predict_many([frame])
         click.echo(json.dumps(prediction.to_dict()))
-    for skipped in frames.skipped:
-        click.echo(f"skipped: {skipped.reason}", err=True)
+    print_left_out(frames)
     if n_frames == 0:
         raise StreamError(f"{stream} has no readable frame; there is nothing to predict")

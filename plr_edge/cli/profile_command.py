@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.left_out import print_left_out
 from plr_edge.cli.options import (
     allow_code_option,
     engine_options,
@@ -80,6 +81,7 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     spec = "demo" if options["stream"] is None else options["stream"]
     stream = open_stream(spec, limit_per_class=_PER_CLASS)
     frames = list(islice(stream, _FRAMES))
+    print_left_out(stream)
     if not frames:
         raise StreamError(f"no frame of {spec} can be read; give another --stream")
     profile = profile_bundles(

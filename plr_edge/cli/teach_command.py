@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from plr_edge.cli.options import listen_option, state_option
+from plr_edge.cli.options import listen_option, new_class_option, state_option
 from plr_edge.cli.values import Whole
 
 
@@ -28,8 +28,15 @@ from plr_edge.cli.values import Whole
     help="Frame to label, or a run of unknown frames that the robot asked about. `plr-edge "
     "watch` prints their numbers.",
 )
+@new_class_option
 def command(
-    label: str, images: tuple[Path, ...], state: Path, listen: str, last: int, sequence: int | None
+    label: str,
+    images: tuple[Path, ...],
+    state: Path,
+    listen: str,
+    last: int,
+    sequence: int | None,
+    new_class: bool,
 ) -> None:
     """Teach a running robot a class.
 
@@ -43,6 +50,8 @@ def command(
     from plr_edge.errors import StreamError
 
     body: dict[str, object] = {"label": label, "last": last, "key": secrets.token_hex(8)}
+    if new_class:
+        body["new_class"] = True
     if sequence is not None:
         body["sequence"] = sequence
     if images:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from plr_edge.cli.left_out import print_left_out
 from plr_edge.cli.options import bundle_argument, engine_options, json_option
 
 _COMPARED = 64
@@ -34,7 +35,9 @@ def command(
     from plr_edge.errors import StreamError
     from plr_edge.stream import open_stream
 
-    images = [frame.image for frame in islice(open_stream(stream, split="all"), _COMPARED)]
+    opened = open_stream(stream, split="all")
+    images = [frame.image for frame in islice(opened, _COMPARED)]
+    print_left_out(opened)
     if not images:
         raise StreamError(f"{stream} has no frame to compare on")
     result = verify_engine(open_bundle(bundle), images, engine, providers)

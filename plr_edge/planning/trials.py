@@ -29,18 +29,19 @@ class Trial:
     def open(cls, spec: str, limit_per_class: int | None = None) -> Trial:
         """Open both parts of a stream.
 
-        `demo` and folders with `train/` and `test/` have parts of their own. Of any other stream
-        every fourth frame is held out.
+        `demo` and folders with `train/` beside `test/` or `val/` have parts of their own. Of any
+        other stream every fourth frame is held out.
 
         Raises:
             StreamError: there is no such stream.
         """
-        from plr_edge.stream.folder import has_splits
+        from plr_edge.stream.folder import held_out_split
 
-        if spec == "demo" or has_splits(Path(spec)):
+        split = "test" if spec == "demo" else held_out_split(Path(spec))
+        if split is not None:
             taught, held_out = (
-                open_stream(spec, split=split, limit_per_class=limit_per_class)
-                for split in ("train", "test")
+                open_stream(spec, split=part, limit_per_class=limit_per_class)
+                for part in ("train", split)
             )
             return cls(taught, held_out)
         entries = list(open_stream(spec, limit_per_class=limit_per_class).entries)

@@ -19,7 +19,8 @@ from plr_edge.robot.status import ANSWERED, FrameStats
 from plr_edge.runtime.prediction import UNKNOWN, FrozenOutput, answer
 from plr_edge.runtime.undo import mark_undone
 from plr_edge.store import LEARNED, MAX_REQUESTS, QUARANTINED, Label, TeachRequest
-from plr_edge.stream.base import Frame, check_label
+from plr_edge.stream.base import Frame
+from plr_edge.stream.names import check_label, known_name
 
 _HTTP = "http"  # kind of source of images in requests
 
@@ -79,6 +80,7 @@ class Requests:
         images: Sequence[np.ndarray] | None = None,
         encoded: Sequence[FrozenOutput] | None = None,
         source: str = "api",
+        new_class: bool = False,
     ) -> Future[dict[str, Any]]:
         """Teach recent frames, a run that was asked about, or images.
 
@@ -92,6 +94,7 @@ class Requests:
             images: (H, W, 3) uint8 each, to teach instead.
             encoded: what `encode` returned for images, to teach instead.
             source: who teaches.
+            new_class: a label that looks like a known class is one of its own.
 
         Returns:
             What was taught, once it is durable and answers. Or a StateError if the disk refuses,
@@ -101,7 +104,7 @@ class Requests:
             LabelError: the label cannot be used.
             StreamError: there is no such frame.
         """
-        check_label(label)
+        label = known_name(check_label(label), self._model.learned.classes, new_class)
         self._check_learning()
         if key is not None and key in self.answers:
             return done(self.answers[key])

@@ -23,6 +23,7 @@ from plr_edge.ros.diagnostics import diagnostics_of
 from plr_edge.ros.messages import MAX_CLASSES, Messages, RosFrame
 from plr_edge.stream.bag_labels import best_class, stamp_ns_of
 from plr_edge.stream.base import Frame, one_line
+from plr_edge.stream.pixels import PixelRange
 from plr_edge.stream.ros_image import image_of
 
 _log = logging.getLogger(__name__)
@@ -66,6 +67,7 @@ class RosAdapter:
         self._sent_classes: list[str] | None = None  # classes in the last LabelInfo
         self._n_images = self._n_refused = 0
         self._refusal, self._heard_at = "", time.monotonic()
+        self._pixels = PixelRange(log_level=logging.WARNING)
         robot.listeners.append(self._on_event)
         self._thread = threading.Thread(target=self._run, name="plr-edge", daemon=True)
         self._thread.start()
@@ -129,7 +131,7 @@ class RosAdapter:
         frame_id = str(message.header.frame_id)
         source = one_line(frame_id, 80) or "image"
         try:
-            pixels = image_of(message, source)
+            pixels = image_of(message, source, self._pixels)
         except StreamError as error:
             self._n_refused += 1
             if str(error) != self._refusal:
@@ -138,7 +140,8 @@ class RosAdapter:
             return
         self._refusal = ""
         stamp_ns = stamp_ns_of(message.header.stamp) or self._now_ns()
-        self.robot.put(RosFrame(pixels, None, stamp_ns, source, self._n_images, frame_id))
+        frame = RosFrame(pixels, None, stamp_ns, source, self._n_images, frame_id=frame_id)
+        self.robot.put(frame)
         self._n_images += 1
 
     def teach(self, message: Any) -> None:

@@ -103,6 +103,7 @@ def _learn_means(
             name=frame.label,
             predicted="",
             source=frame.source,
+            content=frame.content,
             time_ns=time.time_ns(),
             status=status,
             use=use,

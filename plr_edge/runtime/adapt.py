@@ -2,104 +2,25 @@
 
 from __future__ import annotations
 
+import logging
 import signal
 import threading
 import time
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
-from plr_edge.errors import StreamError
+from plr_edge.errors import LabelError, StreamError
+from plr_edge.runtime.adapt_summary import AdaptSummary, Progress
+from plr_edge.runtime.resuming import HeldFrames, Relabel, Stopped
 from plr_edge.runtime.session import Session
-from plr_edge.stream.base import Skipped, Stream, in_chunks
+from plr_edge.store import UNDONE
+from plr_edge.stream.base import Stream, in_chunks, one_line
 
+__all__ = ["AdaptSummary", "adapt"]
+
+_log = logging.getLogger(__name__)
 _SAVE_EVERY_S = 300.0  # 2 GB a day on a board that never stops
-
-
-@dataclass(frozen=True, kw_only=True)
-class AdaptSummary:
-    """What `adapt` did.
-
-    Attributes:
-        n_frames: number of frames answered.
-        n_taught: number of labels learned, those of earlier runs included.
-        n_quarantined: number of labels that look like mistakes and were not learned.
-        n_classes: number of classes known.
-        prequential_accuracy: share of labelled frames answered correctly before they were learned.
-            None without labels.
-        seconds: duration.
-        frames_per_s: rate of frames.
-        learn_share: share of the time spent on learning.
-        frozen_s: seconds spent in the frozen part.
-        adaptive_s: seconds spent in the adaptive part.
-        version: number of published candidates.
-        n_latents: number of latents in the latent memory.
-        latent_bytes: size of the latent memory.
-        cache_mean_age_steps: mean age of the cached features used for training.
-        cache_max_age_steps: largest age of them.
-        train_macs: multiply-adds of training.
-        refresh_macs: multiply-adds of recomputing features.
-        steps_per_level: number of training steps by level entered.
-        skipped: frames that could not be read, with the reason.
-        interrupted: whether the stream was not read to its end.
-    """
-
-    n_frames: int
-    n_taught: int
-    n_quarantined: int
-    n_classes: int
-    prequential_accuracy: float | None
-    seconds: float
-    frames_per_s: float
-    learn_share: float
-    frozen_s: float
-    adaptive_s: float
-    version: int
-    n_latents: int
-    latent_bytes: int
-    cache_mean_age_steps: float
-    cache_max_age_steps: int
-    train_macs: int
-    refresh_macs: int
-    steps_per_level: Sequence[int]
-    skipped: Sequence[Skipped] = ()
-    interrupted: bool = False
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return what `plr-edge adapt --json` prints."""
-        return {
-            "n_frames": self.n_frames,
-            "n_taught": self.n_taught,
-            "n_quarantined": self.n_quarantined,
-            "n_classes": self.n_classes,
-            "prequential_accuracy": self.prequential_accuracy,
-            "seconds": self.seconds,
-            "frames_per_s": self.frames_per_s,
-            "learn_share": self.learn_share,
-            "frozen_s": self.frozen_s,
-            "adaptive_s": self.adaptive_s,
-            "version": self.version,
-            "memory": {"n": self.n_latents, "bytes": self.latent_bytes},
-            "cache": {
-                "mean_age_steps": self.cache_mean_age_steps,
-                "max_age_steps": self.cache_max_age_steps,
-            },
-            "macs": {"train": self.train_macs, "refresh": self.refresh_macs},
-            "steps_per_level": list(self.steps_per_level),
-            "skipped": [{"source": s.source, "reason": s.reason} for s in self.skipped],
-            "interrupted": self.interrupted,
-        }
-
-    def __getitem__(self, name: str) -> Any:
-        """Return an entry of `to_dict`. Deprecated, as of the time when `adapt` returned a dict."""
-        warnings.warn(
-            f"the summary of adapt() is not a dict any more; use its attributes, not [{name!r}]",
-            DeprecationWarning,
-            stacklevel=2,
-        )
-        return self.to_dict()[name]
 
 
 def adapt(
@@ -107,100 +28,166 @@ def adapt(
     stream: Stream,
     *,
     key: str | None = None,
+    relabel: bool | Callable[[str], bool] = False,
     on_chunk: Callable[[int, AdaptSummary], None] | None = None,
 ) -> AdaptSummary:
     """Predict and learn a stream to its end, or until Ctrl-C or SIGTERM. Save in either case.
 
+    Frames that the state holds with the same label are passed over, whatever became of the rest of
+    the stream, so that a stream that was interrupted can be given again.
+
     Args:
         session: what learns.
         stream: frames, some with labels.
-        key: name under which the position is kept, so that a second call with the same state
-            continues where the first was interrupted.
+        key: name under which an earlier version kept the position in this stream.
+        relabel: whether frames that the state holds with another label take the new one. A
+            function is asked the question.
         on_chunk: called with the position and the summary so far.
 
     Raises:
-        StreamError: the stream holds no readable frame, or no label though nothing was learned
-            before. Or it is strict and a frame cannot be read.
+        StreamError: the stream holds no readable frame, or nothing of it was taught though labels
+            are meant or nothing was learned before. Or it is strict and a frame cannot be read.
+        LabelError: a label cannot be used, or frames are held with another label.
     """
-    start = session.position(key) if key else 0
-    progress = _Progress(session)
-    saved, position, interrupted = time.perf_counter(), start, False
+    if stream.no_label:
+        raise StreamError(f"{stream.no_label}; nothing was taught")
+    stream.check_labels(session.learned.classes, session.new_class)
+    with _stoppable() as stop:
+        held = HeldFrames(session.store, stop.is_set)
+        n_relabelled, interrupted = 0, False
+        try:
+            if not stream.live:
+                n_relabelled = _relabel(session, held.relabels(stream), relabel)
+        except Stopped:
+            interrupted = True
+        _tell_of_earlier_version(session, key)
+        progress = Progress(session)
+        try:
+            if not interrupted:
+                interrupted = _learn(session, stream, held, progress, stop, on_chunk)
+        except StreamError as error:  # or a label that cannot be used
+            session.save("the stream broke")
+            raise type(error)(f"{error}{_learned_so_far(progress)}") from None
+        if interrupted:
+            session.save("interrupted")
+        else:
+            _refuse_nothing(session, stream, held, progress)
+            if not _is_saved(session):
+                session.finish()
+    summary = progress.summary(held.n_known, n_relabelled)
+    return replace(
+        summary,
+        skipped=tuple(stream.skipped),
+        interrupted=interrupted,
+        state=progress.state(),
+    )
+
+
+def _learn(
+    session: Session,
+    stream: Stream,
+    held: HeldFrames,
+    progress: Progress,
+    stop: threading.Event,
+    on_chunk: Callable[[int, AdaptSummary], None] | None,
+) -> bool:
+    """Learn the frames that are not held, and return whether that was interrupted."""
+    saved = time.perf_counter()
+    size = session.config.chunk if stream.chunked else 1
     try:
-        with _stoppable() as stop:
-            size = session.config.chunk if stream.chunked else 1
-            for frames in in_chunks(stream.frames_from(start), size):
-                position = frames[-1].index + 1
-                session.observe_many(frames, {key: position} if key else None)
-                progress.n_frames += len(frames)
-                if on_chunk:
-                    on_chunk(position, progress.summary())
-                if stop.is_set():
-                    interrupted = True
-                    break
-                if time.perf_counter() - saved > _SAVE_EVERY_S:
-                    session.save(within_budget=True)
-                    saved = time.perf_counter()
-    except StreamError:
-        _keep_position(session, key, position)
-        session.save("the stream broke")
-        raise
-    if progress.n_frames == 0 and start == 0:
-        bad = f" ({len(stream.skipped)} unreadable, the first: {stream.skipped[0].reason})"
-        raise StreamError(f"the stream holds no frame{bad if stream.skipped else ''}")
-    if not session.learned.classes and not interrupted:
+        for frames in in_chunks(stream.chosen(held.choose), size):
+            progress.add(frames, session.observe_many(frames))
+            if on_chunk:
+                on_chunk(frames[-1].index + 1, progress.summary(held.n_known))
+            if stop.is_set():
+                return True
+            if time.perf_counter() - saved > _SAVE_EVERY_S:
+                session.save(within_budget=True)
+                saved = time.perf_counter()
+    except Stopped:
+        return True
+    return False
+
+
+def _relabel(
+    session: Session, found: Sequence[Relabel], agreed: bool | Callable[[str], bool]
+) -> int:
+    """Take back the old labels of frames that have another one now; return how many."""
+    if not found or session.store is None:
+        return 0
+    first = found[0]
+    text = (
+        f"{len(found)} frames were taught with another label, the first of them "
+        f"{one_line(first.source)}: as {first.old!r}, now {first.new!r}"
+    )
+    if not (agreed(text) if callable(agreed) else agreed):
+        raise LabelError(
+            f"{text}; nothing of this stream was learned; give --relabel to take the old labels "
+            "back and to teach the new ones"
+        )
+    session.store.mark([x.seq for x in found], UNDONE, "relabelled")
+    session.learn_again()
+    return len(found)
+
+
+def _tell_of_earlier_version(session: Session, key: str | None) -> None:
+    """Say once that a stream cannot go on where an earlier version stopped in it."""
+    store = session.store
+    if store is None or key is None or not session.position(key):
+        return
+    _log.warning(
+        "an earlier version stopped at frame %d of %s and did not keep which frames it had taught; "
+        "the stream is learned from its beginning, and these are taught twice; `plr-edge undo "
+        "--until TIME` takes the older labels back",
+        session.position(key), one_line(key.rpartition("#")[0]),
+    )  # fmt: skip
+    if not store.refusal:
+        positions = dict(store.facts.get("positions", {}))
+        del positions[key]
+        store.facts.keep(positions=positions)
+
+
+def _is_saved(session: Session) -> bool:
+    """Whether the newest generation has every label, so that another would say the same."""
+    kept = list(session.store.generations) if session.store else []
+    return bool(kept) and session.store is not None and kept[-1].upto == session.store.last_seq
+
+
+def _learned_so_far(progress: Progress) -> str:
+    n_taken = progress.n_taught + progress.n_quarantined
+    if not n_taken:
+        return ""
+    return f". The {n_taken} labels before it are saved; it and what follows are not learned"
+
+
+def _refuse_nothing(session: Session, stream: Stream, held: HeldFrames, progress: Progress) -> None:
+    """Refuse a stream of which nothing was taught, unless nothing of it was to be taught.
+
+    Raises:
+        StreamError: it is one, and why.
+    """
+    if not progress.n_frames and not held.n_known:
+        n_bad, first = len(stream.skipped), stream.skipped[0].reason if stream.skipped else ""
+        bad = f" that can be read ({n_bad} cannot, the first: {first})" if n_bad else ""
+        raise StreamError(f"the stream holds no frame{bad}")
+    n_labelled = progress.n_frames - progress.n_unlabelled
+    if progress.n_taught or held.n_known:
+        return
+    if progress.n_quarantined:
+        session.finish()
+        raise StreamError(
+            f"nothing was taught: {progress.n_quarantined} of {n_labelled} labels look like "
+            "mistakes and are in quarantine; `plr-edge quarantine` lists and confirms them"
+        )
+    if n_labelled:
+        raise StreamError(
+            f"nothing was taught: the features of {n_labelled} frames are not finite; check the "
+            "weights of the bundle with `plr-edge inspect`"
+        )
+    if not session.learned.classes:
         raise StreamError(
             f"none of {progress.n_frames} frames has a label, and nothing was learned before; give "
             "labels by folders, a .csv, `path<TAB>label` lines or --labels of a ROS bag"
-        )
-    _keep_position(session, key, position if interrupted else 0)
-    if interrupted:
-        session.save("interrupted")
-    else:
-        session.finish()
-    return replace(progress.summary(), skipped=tuple(stream.skipped), interrupted=interrupted)
-
-
-def _keep_position(session: Session, key: str | None, position: int) -> None:
-    if key and session.store:
-        session.store.facts.keep(positions={key: position} if position else {})
-
-
-class _Progress:
-    """How far a stream was learned."""
-
-    def __init__(self, session: Session) -> None:
-        self.n_frames = 0
-        self._session = session
-        self._began, self._learned_before = time.perf_counter(), session.learn_s
-
-    def summary(self) -> AdaptSummary:
-        """Return the summary so far."""
-        session, learned, memory = (
-            self._session,
-            self._session.learned,
-            self._session.training.memory,
-        )
-        cost = session.learner.features.cost
-        elapsed_s = max(time.perf_counter() - self._began, 1e-9)
-        return AdaptSummary(
-            n_frames=self.n_frames,
-            n_taught=learned.n_taught,
-            n_quarantined=learned.n_quarantined,
-            n_classes=len(learned.classes),
-            prequential_accuracy=learned.history.accuracy,
-            seconds=elapsed_s,
-            frames_per_s=self.n_frames / elapsed_s,
-            learn_share=(session.learn_s - self._learned_before) / elapsed_s,
-            frozen_s=session.perception.frozen_s,
-            adaptive_s=session.perception.adaptive_s,
-            version=learned.version,
-            n_latents=len(memory),
-            latent_bytes=memory.n_bytes,
-            cache_mean_age_steps=cost.age_sum_steps / max(cost.n_cached, 1),
-            cache_max_age_steps=cost.age_max_steps,
-            train_macs=cost.train_macs,
-            refresh_macs=cost.refresh_macs,
-            steps_per_level=tuple(cost.steps_per_level),
         )
 
 

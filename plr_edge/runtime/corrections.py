@@ -15,6 +15,7 @@ from plr_edge.config import EngineConfig
 from plr_edge.errors import ConfigError
 from plr_edge.runtime.undo import mark_undone
 from plr_edge.store import QUARANTINED, UNDONE, Store, opened_for_reading
+from plr_edge.stream.names import same_name
 
 ALL: Literal["all"] = "all"
 
@@ -97,9 +98,9 @@ def forget(
 
     check_code(bundle, allow_code)
     with opened_for_reading(path) as store:
-        n_deleted = store.forget(name)
+        names = sorted({label.name for label in store.labels})
+        n_deleted = store.forget(same_name(name, names) or name)
         if n_deleted is None:
-            names = sorted({label.name for label in store.labels})
             raise ConfigError(f"no class {name!r} in {path}; it has {', '.join(names)[:200]}")
     return _learn_again(bundle, path, n_deleted, n_threads, allow_code)
 

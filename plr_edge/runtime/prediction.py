@@ -11,8 +11,8 @@ import numpy as np
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.classifiers.unknown_threshold import is_unknown
 from plr_edge.stream.base import Frame
+from plr_edge.stream.names import UNKNOWN as UNKNOWN
 
-UNKNOWN = "unknown"
 _TOP_K = 5
 
 

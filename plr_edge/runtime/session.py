@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import fields, replace
 from pathlib import Path
@@ -29,7 +29,8 @@ from plr_edge.runtime.perception import Perception
 from plr_edge.runtime.prediction import Features, Prediction
 from plr_edge.runtime.validation import evaluate
 from plr_edge.store import Store, open_store, opened_for_reading
-from plr_edge.stream.base import Frame, check_label
+from plr_edge.stream.base import Frame
+from plr_edge.stream.names import learned_names
 
 _log = logging.getLogger(__name__)
 _MANY = 64  # labels
@@ -42,6 +43,7 @@ class Session:
         bundle: the networks.
         config: how to learn.
         engines: what the networks run on.
+        new_class: whether a label that looks like a known class is one of its own.
         schedule: share of the training steps per level.
         learned: everything that was learned.
         perception: answers with it.
@@ -57,6 +59,8 @@ class Session:
         state: str | Path | None = None,
         config: LearningConfig | None = None,
         engines: EngineConfig | None = None,
+        *,
+        new_class: bool = False,
     ) -> None:
         """Start fresh, or continue from a state: its newest generation, then the labels after it.
 
@@ -65,6 +69,7 @@ class Session:
             state: directory of what is learned. None keeps it in memory only.
             config: how to learn.
             engines: what the networks run on.
+            new_class: a label that looks like a known class is one of its own.
 
         Raises:
             StateError: the state is damaged, in use, not writable, or of another frozen part.
@@ -72,24 +77,34 @@ class Session:
         if isinstance(config, AdaptConfig):
             config, engines = config.split()
         self.bundle, self.config = bundle, config or LearningConfig()
-        self.engines = engines or EngineConfig()
+        self.engines, self.new_class = engines or EngineConfig(), new_class
         self.schedule = make_schedule(self.config.schedule, bundle.levels, self.config.step_costs)
         self.learn_s = 0.0
         self.store: Store | None = None
         if state is not None:
             self.store = open_store(state, label_bytes=self.config.label_bytes)
         try:
-            self.learned = LearnedModel.blank(bundle, self.config)
-            self.perception = Perception(bundle, self.learned, self.engines)
-            self.training = InlineTraining(bundle, self.config, self.engines, self.schedule)
-            self.learner = self.training.learner
-            self.learned.weights = self.learner.weights()
-            if self.store and self._recover(self.store) >= _MANY:
-                with suppress(StateError):  # so that a crash loop does not learn them each time
-                    self.save("after recovery", within_budget=True)
+            self.learn_again()
         except BaseException:
             self.close()
             raise
+
+    def learn_again(self) -> None:
+        """Learn what the state holds, and nothing else: its newest generation, then its labels.
+
+        To be called when labels were taken back in the store.
+
+        Raises:
+            StateError: the state is damaged, or of another frozen part.
+        """
+        self.learned = LearnedModel.blank(self.bundle, self.config)
+        self.perception = Perception(self.bundle, self.learned, self.engines)
+        self.training = InlineTraining(self.bundle, self.config, self.engines, self.schedule)
+        self.learner = self.training.learner
+        self.learned.weights = self.learner.weights()
+        if self.store and self._recover(self.store) >= _MANY:
+            with suppress(StateError):  # so that a crash loop does not learn them each time
+                self.save("after recovery", within_budget=True)
 
     @classmethod
     def resume(
@@ -139,12 +154,10 @@ class Session:
         return getattr(self.learned, name)
 
     def position(self, key: str) -> int:
-        """Return the position at which an interrupted stream continues. 0 for a fresh one."""
+        """Return the position at which an earlier version stopped in a stream, 0 if in none."""
         return int(self.store.facts.get("positions", {}).get(key, 0)) if self.store else 0
 
-    def observe_many(
-        self, frames: Sequence[Frame], positions: Mapping[str, int] | None = None
-    ) -> list[Prediction]:
+    def observe_many(self, frames: Sequence[Frame]) -> list[Prediction]:
         """Answer frames, learning each labelled one before the next is answered.
 
         When this returns, every label among them survives any crash. The engines run the batch at
@@ -153,35 +166,32 @@ class Session:
 
         Args:
             frames: frames, some with labels.
-            positions: positions in streams, to keep with the labels.
 
         Raises:
             LabelError: a label cannot be used. The batch is not learned.
             StateError: the disk refuses. The batch is not learned, and the session can go on.
         """
-        for frame in frames:
-            if frame.label is not None:
-                check_label(frame.label)
+        names = learned_names(
+            [frame.label for frame in frames], self.learned.classes, self.new_class
+        )
+        frames = [
+            frame if frame.label == name else replace(frame, label=name)
+            for frame, name in zip(frames, names, strict=True)
+        ]
         start, learned_s = time.perf_counter(), self.learn_s
-        predictions = self.observe_features(frames, self.perception.perceive(frames), positions)
+        predictions = self.observe_features(frames, self.perception.perceive(frames))
         answer_s = time.perf_counter() - start - (self.learn_s - learned_s)
         each_ms = answer_s * 1e3 / max(len(frames), 1)
         return [replace(prediction, latency_ms=each_ms) for prediction in predictions]
 
-    def observe_features(
-        self,
-        frames: Sequence[Frame],
-        features: Features,
-        positions: Mapping[str, int] | None = None,
-    ) -> list[Prediction]:
+    def observe_features(self, frames: Sequence[Frame], features: Features) -> list[Prediction]:
         """Do as `observe_many` with frames whose features are known.
 
         Raises:
             StateError: the disk refuses. The batch is not learned, and the session can go on.
         """
-        metadata = {} if positions is None else {"positions": dict(positions)}
         draft = self.learned.draft()
-        predictions, batch = acknowledge(draft, frames, features, self.store, metadata)
+        predictions, batch = acknowledge(draft, frames, features, self.store)
         self._use(draft)
         answered = time.perf_counter()
         if batch is not None:

@@ -46,6 +46,9 @@ class Teach(Strict):
         pattern=r"^[A-Za-z0-9_-]{1,64}$",
         description="Idempotency key. A repeated request with the same key teaches once.",
     )
+    new_class: bool = Field(
+        False, description="A label that looks like a known class is a class of its own."
+    )
 
 
 class Predict(Strict):

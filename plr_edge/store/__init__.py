@@ -1,7 +1,7 @@
 """What was learned, on disk, safe from power cuts, full disks and flipped bits.
 
-store.db                                   labels, latents, the table of generations, events,
-                                           answers to requests
+store.db                                   labels, latents, what identifies their frames, the
+                                           table of generations, events, answers to requests
 generations/000012.GROUP.safetensors       immutable; synced with their folder before a row of the
                                            database names them; the two newest are kept
 damaged-NANOSECONDS.db                     the database that the latest `repair` replaced

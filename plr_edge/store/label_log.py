@@ -16,7 +16,7 @@ MAX_LABELS = 100_000
 
 
 class LabelLog:
-    """The tables `labels` and `latents`."""
+    """The tables `labels`, `latents` and `contents`."""
 
     def __init__(self, database: Database, facts: Facts, written: WriteCounter) -> None:
         self._database, self._facts, self._written = database, facts, written
@@ -49,6 +49,12 @@ class LabelLog:
                 found.append(replace(label, record=arrays[0], taps=arrays[1]))
         return found
 
+    def with_contents(self, status: str | None = None) -> Iterator[Label]:
+        """Read labels as `read` does, with what identifies their frames as far as it is known."""
+        contents: dict[int, bytes] = dict(self._database.rows("contents"))
+        for label in self.read(status=status):
+            yield replace(label, content=contents.get(label.seq, b""))
+
     @property
     def n_latents(self) -> int:
         """Number of labels whose latents are still held."""
@@ -68,6 +74,7 @@ class LabelLog:
         placed = [replace(label, seq=first + i) for i, label in enumerate(labels)]
         self.put(tx, placed)
         tx.put("latents", ((label.seq, *label.blobs) for label in placed))
+        tx.put("contents", ((label.seq, label.content) for label in placed if label.content))
         tx.put("meta", meta({"last_seq": first - 1 + len(placed)}))
         self._written.add(tx, sum(len(blob) for label in labels for blob in label.blobs))
         return placed
@@ -78,9 +85,9 @@ class LabelLog:
         tx.put("labels", (label.to_row() for label in changed))
 
     def delete(self, tx: Transaction, seqs: Sequence[int]) -> None:
-        """Delete labels and their latents."""
-        tx.delete("labels", seqs)
-        tx.delete("latents", seqs)
+        """Delete labels, their latents and what identifies their frames."""
+        for table in ("labels", "latents", "contents"):
+            tx.delete(table, seqs)
         if seqs:
             n_deleted = int(self._facts.get("n_deleted", 0)) + len(seqs)
             tx.put("meta", meta({"n_deleted": n_deleted}))

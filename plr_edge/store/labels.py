@@ -28,6 +28,7 @@ class Label:
         use: `train`, or `canary` if the label is held out to evaluate generations.
         record: (n,) uint8, the latent as the codec packs it; None once evicted.
         taps: (T,) float16; None once evicted.
+        content: what identifies the frame, see `plr_edge.stream.content`; empty if it is not known.
         seq: place in the order of teaching, from 1; 0 before the label is stored.
     """
 
@@ -39,6 +40,7 @@ class Label:
     use: str = TRAIN
     record: np.ndarray | None = None
     taps: np.ndarray | None = None
+    content: bytes = b""
     seq: int = 0
 
     def to_row(self) -> Row:

@@ -114,14 +114,16 @@ def _repaired(path: Path) -> RepairReport:
     facts |= {"schema": SCHEMA, "schema_minor": MINOR}
     facts |= {"last_seq": last_seq, "n_deleted": last_seq - len(labels)}
     kept = {label.seq for label in labels}
-    latents = [row for row in rows["latents"] if row[0] in kept]
+    latents, contents = (
+        [row for row in rows[table] if row[0] in kept] for table in ("latents", "contents")
+    )
     number = max((int(row[0]) for row in rows["events"]), default=0) + 1
     event = (number, time.time_ns(), "repaired", f"{lost} labels lost")
     try:
         _build(path, {
             "meta": meta(facts), "labels": rows["labels"], "latents": latents,
             "events": [*rows["events"], event], "generations": generations,
-            "requests": rows["requests"],
+            "requests": rows["requests"], "contents": contents,
         })  # fmt: skip
         offer(path)
     except (OSError, DamagedError) as error:

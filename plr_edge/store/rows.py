@@ -14,8 +14,8 @@ from plr_edge.errors import StateError
 
 Row = tuple[Any, ...]
 SCHEMA = 2
-MINOR = 1  # counts tables added since; an older version ignores them and opens the state
-# `salvage` tells the tables apart by their number of columns, so no two may have the same
+MINOR = 2  # counts tables added since; an older version ignores them and opens the state
+# `salvage` tells the tables apart by their number of columns and whether their key is a number
 TABLES = {
     "meta": ("key TEXT PRIMARY KEY", "value TEXT"),
     "labels": (
@@ -23,6 +23,7 @@ TABLES = {
         "status TEXT", "use TEXT",
     ),
     "latents": ("seq INTEGER PRIMARY KEY", "record BLOB", "taps BLOB"),
+    "contents": ("seq INTEGER PRIMARY KEY", "content BLOB"),
     "generations": (
         "number INTEGER PRIMARY KEY", "upto INTEGER", "time_ns INTEGER", "in_use TEXT",
         "files TEXT",
@@ -33,7 +34,10 @@ TABLES = {
         "answer TEXT",
     ),
 }  # fmt: skip
-ADDED = {"requests"}  # tables that the first states of this schema lack; a write adds them
+ADDED = {
+    "requests",
+    "contents",
+}  # tables that the first states of this schema lack; a write adds them
 
 
 class Damage(Exception):

@@ -22,14 +22,16 @@ _HEADER, _FRAME_HEADER, _LOG_HEADER = 100, 24, 32
 _LEAF = 0x0D
 _MOST_LOCAL = _PAGE - 35
 _LEAST_LOCAL = (_PAGE - 12) * 32 // 255 - 23
-_BY_WIDTH = {len(columns) + 1: table for table, columns in TABLES.items()}
+_BY_SHAPE = {
+    (len(columns) + 1, "INTEGER" in columns[0]): table for table, columns in TABLES.items()
+}
 _SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0)  # bytes of a value by its serial type, below 12
 _DAMAGE = (IndexError, ValueError, struct.error, OverflowError)
 
 
 def salvaged(file: Path) -> dict[str, list[Row]]:
     """Return the rows of each table that match their checksums, in the order of their keys."""
-    assert len(_BY_WIDTH) == len(TABLES)  # the width of a row says of which table it is
+    assert len(_BY_SHAPE) == len(TABLES)  # the shape of a row says of which table it is
     found: dict[str, dict[Any, Row]] = {table: {} for table in TABLES}
     pages = _pages(file)
     for number, page in pages.items():
@@ -77,7 +79,8 @@ def _rows(page: bytes, at: int, pages: dict[int, bytes]) -> Iterator[tuple[str, 
             size, start = _varint(page, cell)
             key, start = _varint(page, start)
             values = _values(_payload(page, start, size, pages))
-            table = _BY_WIDTH[len(values)] if len(values) in _BY_WIDTH else ""
+            # SQLite stores an integer key as NULL, because it is the number of the row
+            table = _BY_SHAPE.get((len(values), values[0] is None), "")
             if table and table != "meta":
                 values[0] = key - (1 << 64) if key >> 63 else key  # an integer key is the number
             if table and values[-1] == checksum(tuple(values[:-1])):

@@ -193,7 +193,7 @@ class Store:
             Their old places, without those of labels whose latents were evicted.
         """
         wanted = set(seqs)
-        quarantined = [x for x in self.labels.read(status=QUARANTINED) if x.seq in wanted]
+        quarantined = [x for x in self.labels.with_contents(QUARANTINED) if x.seq in wanted]
         held = self.labels.with_latents(quarantined)
         with self._database.transaction() as tx:
             self.labels.put(tx, held, status=UNDONE)

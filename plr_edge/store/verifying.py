@@ -46,8 +46,8 @@ def verify(database: Database, facts: Facts, *, check_latents: bool) -> None:
     expected = facts.last_seq - int(facts.get("n_deleted", 0))
     if n_labels != expected:
         raise database.damaged(f"{database.file} holds {n_labels} labels of {expected}")
-    tables = ["generations", "events", "requests", *(["latents"] if check_latents else [])]
-    for table in tables:
+    tables = ["generations", "events", "requests", "contents"]
+    for table in [*tables, *(["latents"] if check_latents else [])]:
         deque(database.rows(table), maxlen=0)
 
 

@@ -6,6 +6,7 @@ they were recorded. `bag_labels` labels them.
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -30,8 +31,15 @@ from plr_edge.stream.bag_topics import (
     STRING,
     choose_topic,
 )
-from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
-from plr_edge.stream.ros_image import image_of
+from plr_edge.stream.base import (
+    Entry,
+    Repeatable,
+    Stream,
+    check_label_at,
+    one_line,
+    take_per_class,
+)
+from plr_edge.stream.ros_image import values_of
 
 _FILES = (".mcap", ".db3")
 _OBJECT_HYPOTHESIS = "vision_msgs/msg/ObjectHypothesis"
@@ -44,9 +52,11 @@ _DEFINITIONS = {  # vision_msgs 4, which rosbags does not include
 def is_bag(path: Path) -> bool:
     """Return whether a path is a recording, judged by file names alone."""
     if not path.is_dir():
-        return path.suffix in (*_FILES, ".bag")
+        return path.suffix.lower() in (*_FILES, ".bag") or _is_packed(path)
     try:
-        return (path / "metadata.yaml").is_file() or any(p.suffix in _FILES for p in path.iterdir())
+        return (path / "metadata.yaml").is_file() or any(
+            p.suffix.lower() in _FILES or _is_packed(p) for p in path.iterdir()
+        )
     except OSError:
         return False
 
@@ -76,6 +86,9 @@ def open_bag(
     with bag.reading() as reader:
         images = choose_topic(path, reader.connections, topic, IMAGE_TYPES, "--topic")
         label_of = bag.read_labels(reader, labels) if labels else unlabelled
+    names = sorted(label_of.names) if isinstance(label_of, (Latched, ByStamp)) else []
+    for label in names:
+        check_label_at(label, f"{path}#{labels}")
     n_frames = sum(connection.msgcount for connection in images)
     limited = limit_per_class is not None and labels is not None
     make = partial(bag.entries, images[0].topic, label_of, labels)
@@ -84,6 +97,7 @@ def open_bag(
         n_frames=None if limited else n_frames,
         strict=strict,
         labelled=bool(labels),
+        labels=dict.fromkeys(names, f"{path}#{labels}"),
     )
 
 
@@ -105,15 +119,16 @@ class _Bag:
         Raises:
             StreamError: the recording is damaged.
         """
-        try:
-            reader = self._rosbag2.Reader(self.path)
-            reader.open()
-        except Exception as error:  # each storage and compression raises its own types
-            raise self._damaged(error) from None
-        try:
-            yield reader
-        finally:
-            reader.close()
+        with _small_suffix(self.path) as path:
+            try:
+                reader = self._rosbag2.Reader(path)
+                reader.open()
+            except Exception as error:  # each storage and compression raises its own types
+                raise self._damaged(error) from None
+            try:
+                yield reader
+            finally:
+                reader.close()
 
     def messages(self, reader: Any, topic: str) -> Iterator[tuple[Any, int, bytes]]:
         """Yield the messages of a topic: connection, time of recording in ns, bytes.
@@ -145,7 +160,7 @@ class _Bag:
                     continue
                 stamp_ns = stamp_ns_of(image.header.stamp) or recorded_ns
                 label = label_of(stamp_ns, recorded_ns)
-                load = partial(image_of, image, source)
+                load = partial(values_of, image, source)
                 yield Entry(load, label, stamp_ns, source, f"{self.path}#{labels}")
         if isinstance(label_of, ByStamp):
             label_of.warn_of_unused(self.path, str(labels))
@@ -182,20 +197,44 @@ class _Bag:
         )
 
 
+@contextmanager
+def _small_suffix(path: Path) -> Iterator[Path]:
+    """Yield a path whose suffix is in small letters, as `rosbags` needs it."""
+    if path.is_dir() or path.suffix == path.suffix.lower():
+        yield path
+        return
+    with tempfile.TemporaryDirectory() as folder:
+        link = Path(folder) / f"recording{path.suffix.lower()}"
+        link.symlink_to(path.resolve())
+        yield link
+
+
+def _is_packed(path: Path) -> bool:
+    return path.name.lower().endswith(tuple(f"{suffix}.zstd" for suffix in _FILES))
+
+
 def _refuse(error: StreamError) -> np.ndarray:
     raise error
 
 
 def _file_of(path: Path) -> Path:
     """Return the path to read: a folder with metadata, or the single file in it."""
-    if path.suffix == ".bag" and not path.is_dir():
+    if path.suffix.lower() == ".bag" and not path.is_dir():
         raise StreamError(
             f"{one_line(path)} is a ROS 1 bag; convert it with `rosbags-convert --src "
             f"{one_line(path)} --dst NEW`"
         )
-    if not path.is_dir() or (path / "metadata.yaml").is_file():
+    if path.is_dir() and (path / "metadata.yaml").is_file():
         return path
-    files = [file for file in path.iterdir() if file.suffix in _FILES]
+    files = [path] if not path.is_dir() else [
+        file for file in path.iterdir() if file.suffix.lower() in _FILES or _is_packed(file)
+    ]  # fmt: skip
+    for file in files:
+        if _is_packed(file):
+            raise StreamError(
+                f"{one_line(file)} is compressed as a whole, which its metadata.yaml would say; "
+                "give the folder with metadata.yaml, or unpack it with `zstd -d`"
+            )
     if len(files) == 1:
         return files[0]
     raise StreamError(

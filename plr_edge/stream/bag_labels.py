@@ -41,6 +41,11 @@ class Latched:
     recorded_ns: Sequence[int]
     texts: Sequence[str]
 
+    @property
+    def names(self) -> set[str]:
+        """Labels that occur."""
+        return {text for text in self.texts if text}
+
     def __call__(self, stamp_ns: int, recorded_ns: int) -> str | None:
         at = bisect_right(self.recorded_ns, recorded_ns) - 1
         return (self.texts[at] or None) if at >= 0 else None
@@ -52,6 +57,11 @@ class ByStamp:
     def __init__(self, labels: dict[int, str | None]) -> None:
         self.labels = labels
         self._used: set[int] = set()
+
+    @property
+    def names(self) -> set[str]:
+        """Labels that occur."""
+        return {label for label in self.labels.values() if label}
 
     def __call__(self, stamp_ns: int, recorded_ns: int) -> str | None:
         if stamp_ns in self.labels:

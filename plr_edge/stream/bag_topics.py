@@ -37,7 +37,9 @@ def choose_topic(
     if chosen and all(c.msgtype in types for c in chosen):
         return chosen
     if topic is None:
-        problem = f"{len(fitting)} topics of images; choose one with {option}"
+        problem = f"{len(fitting)} topics of images; " + (
+            f"choose one with {option}" if fitting else f"record {' or '.join(map(_short, types))}"
+        )
     elif chosen:
         problem = f"{topic} of type {_short(chosen[0].msgtype)}; {option} needs " + " or ".join(
             map(_short, types)

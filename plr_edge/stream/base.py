@@ -1,19 +1,21 @@
-"""Frame, Stream, and the rules for class names. Knows no file format, no torch, no network."""
+"""Frame and Stream. Knows no file format, no torch, no network."""
 
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from itertools import islice
 
 import numpy as np
 
 from plr_edge.errors import LabelError, StreamError
+from plr_edge.stream.messages import one_line as one_line
+from plr_edge.stream.names import check_label, known_name
+from plr_edge.stream.pixels import PixelRange
 
-MAX_LABEL_CHARACTERS = 200
-_RESERVED = {"unknown", ".", ".."}  # the answer for unknown frames, and two directories
-_SHOWN_CHARACTERS = 40
-_UNSAFE_CATEGORIES = ("Cc", "Cs", "Zl", "Zp")  # control, surrogate, line and paragraph separator
+_LOOKED_AT = 32  # images, to find the white level
 
 
 @dataclass(frozen=True)
@@ -26,6 +28,7 @@ class Frame:
         stamp_ns: time at which it was taken.
         source: path, or file and position.
         index: position in the stream. Skipped frames count.
+        content: what identifies the image, see `plr_edge.stream.content`. Empty if nobody asked.
     """
 
     image: np.ndarray
@@ -33,6 +36,7 @@ class Frame:
     stamp_ns: int
     source: str
     index: int = 0
+    content: bytes = b""
 
 
 def in_chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
@@ -60,11 +64,13 @@ class Entry:
     """A frame that is not decoded yet.
 
     Attributes:
-        load: returns the image, (H, W, 3) uint8 RGB.
+        load: returns the image, (H, W, 3) uint8 RGB, or values of more bits for `PixelRange`.
         label: class of the image. None if it has no label.
         stamp_ns: time at which it was taken.
         source: path, or file and position.
         origin: file and line of the label, for messages. None means `source`.
+        digest: returns what identifies the image without decoding it. None if it must be decoded.
+        content: what identifies the image. Empty until it is known.
     """
 
     load: Callable[[], np.ndarray]
@@ -72,6 +78,8 @@ class Entry:
     stamp_ns: int
     source: str
     origin: str | None = None
+    digest: Callable[[], bytes] | None = None
+    content: bytes = b""
 
 
 @dataclass(frozen=True)
@@ -94,6 +102,10 @@ class Stream:
         strict: stop at the first unreadable image instead of skipping it.
         live: frames arrive one by one and must be answered at once.
         labelled: whether any frame has a label. None if it is known only at the end.
+        labels: labels that are known although the entries are not, and where each stands.
+        no_label: why no frame has a label although labels seem to be meant. Empty otherwise.
+        pixels: white level of images of more than 8 bits.
+        notes: how the source was read and what was left out, a sentence each.
         skipped: images that the latest iteration could not read.
     """
 
@@ -102,12 +114,39 @@ class Stream:
     strict: bool = False
     live: bool = False
     labelled: bool | None = None
+    labels: Mapping[str, str] = field(default_factory=dict)
+    no_label: str = ""
+    pixels: PixelRange = field(default_factory=PixelRange)
+    notes: list[str] = field(default_factory=list)
     skipped: list[Skipped] = field(default_factory=list)
 
     @property
     def chunked(self) -> bool:
         """Whether frames may be collected into batches before they are answered."""
         return not self.live
+
+    def _some_images(self) -> Iterator[np.ndarray]:
+        """Yield some images, to find the white level of the stream."""
+        if self.live:
+            return
+        if isinstance(self.entries, Sequence):
+            step = max(len(self.entries) // _LOOKED_AT, 1)
+            entries: Iterable[Entry] = self.entries[::step]
+        else:
+            entries = islice(self.entries, _LOOKED_AT)
+        for entry in entries:
+            with suppress(StreamError):  # reading the stream reports it
+                yield entry.load()
+
+    def unread_classes(self) -> list[str]:
+        """Return the labels of which the latest iteration could read no image."""
+        if not isinstance(self.entries, list):
+            return []
+        bad, unread = {skipped.source for skipped in self.skipped}, dict[str, bool]()
+        for entry in self.entries if bad else ():
+            if entry.label is not None:
+                unread[entry.label] = unread.get(entry.label, True) and entry.source in bad
+        return [label for label, nothing in unread.items() if nothing]
 
     def __iter__(self) -> Iterator[Frame]:
         return self.frames_from(0)
@@ -119,28 +158,72 @@ class Stream:
             StreamError: `strict` is set and an image cannot be read.
             LabelError: a label cannot be used.
         """
+        return self.chosen(lambda index, entry: entry if index >= start else None)
+
+    def check_labels(self, known: Iterable[str] = (), new_class: bool = False) -> None:
+        """Check all labels that are known before the stream is read.
+
+        Args:
+            known: names of the classes that are known, see `known_name`.
+            new_class: labels that look like a known class are classes of their own.
+
+        Raises:
+            LabelError: one cannot be used, or a person would take it for another.
+        """
+        origins = dict(self.labels)
+        for entry in self.entries if isinstance(self.entries, Sequence) else ():
+            if entry.label is not None:
+                origins.setdefault(entry.label, entry.origin or entry.source)
+        names = list(known)
+        for label, origin in origins.items():
+            name = check_label_at(label, origin, names, new_class)
+            if name not in names:
+                names.append(name)
+
+    def chosen(self, choose: Callable[[int, Entry], Entry | None]) -> Iterator[Frame]:
+        """Iterate over the frames that are chosen.
+
+        Args:
+            choose: called with the position of each entry and the entry. Returns the entry to
+                decode, or None to pass over it.
+
+        Raises:
+            StreamError: `strict` is set and an image cannot be read.
+            LabelError: a label cannot be used.
+        """
         self.skipped.clear()
         checked: set[str | None] = {None}
         for index, entry in enumerate(self.entries):
-            if index < start:
-                continue
             if entry.label not in checked:
-                _check_entry(entry)
+                check_label_at(str(entry.label), entry.origin or entry.source)
                 checked.add(entry.label)
             try:
-                image = entry.load()
+                chosen = choose(index, entry)
+                image = None
+                if chosen is not None:
+                    values = chosen.load()
+                    image = self.pixels.to_rgb(values, entry.source, self._some_images)
+            except LabelError:
+                raise
             except StreamError as error:
                 if self.strict:
                     raise
                 self.skipped.append(Skipped(entry.source, str(error)))
                 continue
-            yield Frame(image, entry.label, entry.stamp_ns, entry.source, index)
+            if chosen is not None and image is not None:
+                content = chosen.content
+                yield Frame(image, entry.label, entry.stamp_ns, entry.source, index, content)
 
 
 def take_per_class(entries: Iterable[Entry], limit: int | None) -> Iterator[Entry]:
-    """Yield the first `limit` entries of each label, and all entries without one."""
+    """Yield the first `limit` entries of each label, and all entries without one.
+
+    Labels are yielded in Unicode's composed form.
+    """
     counts: dict[str, int] = {}
     for entry in entries:
+        if entry.label is not None and not unicodedata.is_normalized("NFC", entry.label):
+            entry = replace(entry, label=unicodedata.normalize("NFC", entry.label))
         if limit is not None and entry.label is not None:
             counts[entry.label] = counts.get(entry.label, 0) + 1
             if counts[entry.label] > limit:
@@ -148,45 +231,25 @@ def take_per_class(entries: Iterable[Entry], limit: int | None) -> Iterator[Entr
         yield entry
 
 
-def one_line(value: object, n_characters: int = 300) -> str:
-    """Make a value safe for a message: no line break, no escape sequence, not too long."""
-    text = "".join(c if c.isprintable() else " " for c in str(value))
-    return text if len(text) <= n_characters else text[:n_characters] + "..."
+def check_label_at(
+    label: str, origin: str, known: Collection[str] | None = None, new_class: bool = False
+) -> str:
+    """Check the label of a frame.
 
+    Args:
+        label: name of a class.
+        origin: where it stands, for the message.
+        known: names of the classes that are known. None checks the label alone.
+        new_class: a label that looks like a known class is one of its own.
 
-def _shown(label: str) -> str:
-    text = repr(label[:_SHOWN_CHARACTERS])
-    if len(text) > 2 * _SHOWN_CHARACTERS:  # escapes are long, e.g. \\U0010ffff
-        text = text[: 2 * _SHOWN_CHARACTERS]
-    return text + ("..." if len(label) > _SHOWN_CHARACTERS else "")
-
-
-def check_label(label: str) -> str:
-    """Check the name of a class, and return it.
+    Returns:
+        The name under which it is learned, see `known_name`.
 
     Raises:
-        LabelError: it is empty, too long, reserved, or contains a slash or a control character.
+        LabelError: it cannot be used.
     """
-    shown = _shown(label)
-    if not label.strip():
-        raise LabelError("the label is empty; give the class a name")
-    if len(label) > MAX_LABEL_CHARACTERS:
-        raise LabelError(
-            f"label {shown} has {len(label)} characters; at most {MAX_LABEL_CHARACTERS} are allowed"
-        )
-    if any(c in "/\\" or unicodedata.category(c) in _UNSAFE_CATEGORIES for c in label):
-        raise LabelError(
-            f"label {shown} contains a slash, a newline or a control character; use - or _ instead"
-        )
-    if label != label.strip():
-        raise LabelError(f"label {shown} begins or ends with a space; remove it")
-    if label in _RESERVED:
-        raise LabelError(f"label {shown} is reserved; choose another name")
-    return label
-
-
-def _check_entry(entry: Entry) -> None:
     try:
-        check_label(str(entry.label))
+        name = check_label(label)
+        return name if known is None else known_name(name, known, new_class)
     except LabelError as error:
-        raise LabelError(f"{one_line(entry.origin or entry.source)}: {error}") from None
+        raise LabelError(f"{one_line(origin)}: {error}") from None

@@ -2,16 +2,25 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from plr_edge.errors import StreamError
-from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
-from plr_edge.stream.decode import decode_image
+from plr_edge.stream.base import (
+    Entry,
+    Repeatable,
+    Stream,
+    one_line,
+    take_per_class,
+)
+from plr_edge.stream.content import digest_of_file
+from plr_edge.stream.decode import decode_values
 
 ORDERS = ("given", "time")
 
@@ -47,7 +56,6 @@ def open_lines(
     strict: bool,
     limit_per_class: int | None = None,
     *,
-    base: Path = Path(),
     name: str = "standard input",
 ) -> Stream:
     """Read `path` or `path<TAB>label` from each line as it arrives.
@@ -56,22 +64,53 @@ def open_lines(
         lines: an open file, or any iterable of lines.
         strict: stop at an unreadable image.
         limit_per_class: maximum number of images per class.
-        base: directory that paths are relative to.
         name: name of the lines, for messages.
     """
-    entries = Repeatable(lambda: take_per_class(_line_entries(lines, base, name), limit_per_class))
+    entries = Repeatable(lambda: take_per_class(line_entries(lines, Path(), name), limit_per_class))
     return Stream(entries, strict=strict, live=True)
 
 
-def _line_entries(lines: Iterable[str], base: Path, name: str) -> Iterator[Entry]:
+def line_entries(lines: Iterable[str], base: Path, name: str) -> Iterator[Entry]:
+    """Yield an entry for each line that is not empty.
+
+    Args:
+        lines: `path` or `path<TAB>label`. A label that consists of spaces counts as missing.
+        base: directory that paths are relative to.
+        name: name of the lines, for messages.
+
+    Raises:
+        StreamError: they are not UTF-8.
+    """
     try:
         for number, line in enumerate(lines, start=1):
-            path, tab, label = line.rstrip("\r\n").partition("\t")
+            path, _, label = line.rstrip("\r\n").partition("\t")
             if path:
                 origin = f"{name} line {number}"
-                yield file_entry(base / path, label if tab and label else None, None, origin)
+                entry = file_entry(base / path, label if label.strip() else None, None, origin)
+                reason = windows_path(base, path)
+                if reason:
+                    entry = replace(
+                        entry, load=partial(_refuse, f"{origin}: {reason}"), digest=None
+                    )
+                yield entry
     except UnicodeDecodeError:
         raise StreamError(f"{name} is not UTF-8 text; write one path per line") from None
+
+
+def windows_path(base: Path, path: str) -> str:
+    """Say that a path was written on Windows and cannot be found here. Empty if it can be."""
+    if os.sep == "\\" or "\\" not in path:
+        return ""
+    try:
+        if (base / path).exists():
+            return ""
+    except (OSError, ValueError):  # a name that is too long or not allowed
+        pass
+    return f"{one_line(path, 80)} is a path of Windows; write / instead of \\"
+
+
+def _refuse(reason: str) -> np.ndarray:
+    raise StreamError(reason)
 
 
 def file_entry(
@@ -83,7 +122,8 @@ def file_entry(
             stamp_ns = path.stat().st_mtime_ns
         except (OSError, ValueError):
             stamp_ns = 0  # loading the file will report the error
-    return Entry(partial(_load, path), label, stamp_ns, str(path), origin)
+    digest = partial(digest_of_file, path)
+    return Entry(partial(_load, path), label, stamp_ns, str(path), origin, digest)
 
 
 def _load(path: Path) -> np.ndarray:
@@ -94,4 +134,4 @@ def _load(path: Path) -> np.ndarray:
     except (OSError, ValueError) as error:
         reason = getattr(error, "strerror", None) or one_line(error)
         raise StreamError(f"cannot read {one_line(path)}: {reason}") from None
-    return decode_image(data, str(path))
+    return decode_values(data, str(path))

@@ -1,77 +1,119 @@
-"""Folders of images: one sub-folder per class, a flat folder, or `train/` and `test/` of these."""
+"""Folders of images: one sub-folder per class, a flat folder, or `train/` and `test/` of these.
+
+The same in a .zip or .tar file is read by `archive`.
+"""
 
 from __future__ import annotations
 
+import os
+from functools import partial
 from pathlib import Path
 
 from plr_edge.errors import StreamError
 from plr_edge.stream.base import Stream, one_line
-from plr_edge.stream.files import file_entry, finite, in_order, natural
+from plr_edge.stream.files import file_entry, finite, in_order
+from plr_edge.stream.formats import HEAD_BYTES, is_image_head, is_image_name, is_system_file
+from plr_edge.stream.layout import File, Tree, arrange, no_split, splits_of
 from plr_edge.stream.listed import open_csv
 
-SPLITS = ("train", "test", "all")
-IMAGE_SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp", ".ppm", ".pgm", ".tif", ".tiff"}
-
-
-def class_folders(path: Path) -> list[Path]:
-    """List the sub-folders that contain images, sorted."""
-    folders = (p for p in path.iterdir() if p.is_dir() and not p.name.startswith("."))
-    return sorted((folder for folder in folders if images(folder)), key=natural)
-
-
-def images(folder: Path) -> list[Path]:
-    """List the image files of a folder, 2 before 10."""
-    files = (p for p in folder.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
-    return sorted((p for p in files if p.is_file() and p.name[0] != "."), key=natural)
-
-
-def has_splits(path: Path) -> bool:
-    """Whether a folder holds `train/` and `test/`, and each of these holds class folders."""
-    try:
-        return all((path / part).is_dir() and class_folders(path / part) for part in SPLITS[:2])
-    except OSError:
-        return False  # `open_folder` will report what is wrong
-
-
-def open_splits(
-    path: Path, split: str, strict: bool, limit_per_class: int | None = None, order: str = "given"
-) -> Stream:
-    """Open a part of a folder that `has_splits`; `all` merges the images of a class by name."""
-    if split != "all":
-        return open_folder(path / split, strict, limit_per_class, order)
-    folders = [folder for part in SPLITS[:2] for folder in class_folders(path / part)]
-    by_class = {folder.name: [f for f in folders if f.name == folder.name] for folder in folders}
-    pairs = [
-        (file, name)
-        for name in sorted(by_class, key=lambda name: natural(Path(name)))
-        for file in sorted((f for own in by_class[name] for f in images(own)), key=natural)
-    ]
-    entries = [file_entry(file, name) for file, name in pairs]
-    return finite(in_order(entries, order), strict, limit_per_class)
+_MAX_DEPTH = 32
 
 
 def open_folder(
-    path: Path, strict: bool, limit_per_class: int | None = None, order: str = "given"
+    path: Path,
+    strict: bool,
+    limit_per_class: int | None = None,
+    order: str = "given",
+    *,
+    split: str = "train",
 ) -> Stream:
     """Open a folder of `class/image`, or a flat folder of images in the order of their names.
 
-    Classes come one after another. In `time` order, frames are sorted by the modification times of
-    the files instead. If there are class folders, images beside them are ignored. If the folder
-    contains `labels.csv`, that file is opened by `open_csv` instead.
+    Classes come one after another, see `arrange`. In `time` order, frames are sorted by the
+    modification times of the files instead. If the folder contains `labels.csv`, that file is
+    opened by `open_csv` instead.
 
     Raises:
-        StreamError: there is no image.
+        StreamError: there is no image, or no such split.
     """
     if (path / "labels.csv").is_file():
+        if split in ("val", "test"):
+            raise no_split(str(path), split)
         return open_csv(path / "labels.csv", strict, limit_per_class, order)
+    return open_tree(read_tree(path), strict, limit_per_class, order, split)
+
+
+def open_tree(
+    tree: Tree, strict: bool, limit_per_class: int | None, order: str, split: str
+) -> Stream:
+    """Open the images of a tree, see `arrange`.
+
+    Raises:
+        StreamError: there is no image, or no such split.
+    """
+    layout = arrange(tree, split)
+    entries = [file.entry(label) for file, label in layout.pairs]
+    stream = finite(in_order(entries, order), strict, limit_per_class)
+    stream.notes += layout.notes
+    return stream
+
+
+def read_tree(path: Path) -> Tree:
+    """List the files below a folder, links to folders included.
+
+    Raises:
+        StreamError: a folder cannot be read.
+    """
+    tree = Tree(str(path))
     try:
-        folders, flat = class_folders(path), images(path)
-        files = [(file, folder.name) for folder in folders for file in images(folder)]
+        _walk(path, (), (), tree)
     except OSError as error:
-        raise StreamError(f"cannot read {one_line(path)}: {error.strerror}") from None
-    if not folders and not flat:
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
-        raise StreamError(f"{one_line(path)} contains no image; file names must end in {suffixes}")
-    pairs: list[tuple[Path, str | None]] = [*files] if files else [(file, None) for file in flat]
-    entries = [file_entry(file, label) for file, label in pairs]
-    return finite(in_order(entries, order), strict, limit_per_class)
+        where = one_line(error.filename or path)
+        raise StreamError(f"cannot read {where}: {error.strerror}") from None
+    return tree
+
+
+def held_out_split(path: Path) -> str | None:
+    """Return the split of a folder that is not for learning: `test`, else `val`, else None."""
+    if not path.is_dir() or (path / "labels.csv").is_file():
+        return None
+    try:
+        splits = splits_of(read_tree(path))
+    except StreamError:
+        return None  # opening the folder reports the error
+    return next((split for split in ("test", "val") if split in splits), None)
+
+
+def has_image(path: Path) -> bool:
+    """Whether there is an image anywhere below a folder."""
+    return any(file.is_image for file in read_tree(path).files)
+
+
+def _walk(folder: Path, parts: tuple[str, ...], above: tuple[Path, ...], tree: Tree) -> None:
+    """Add what a folder contains to `tree`. Folders `above` are not entered again by a link."""
+    real = folder.resolve()
+    if real in above or len(parts) > _MAX_DEPTH:
+        return
+    with os.scandir(folder) as found:
+        children = sorted(found, key=lambda child: child.name)
+    for child in children:
+        if is_system_file(child.name):
+            continue
+        path, own = folder / child.name, (*parts, child.name)
+        if child.is_dir():
+            tree.folders.add(own)
+            _walk(path, own, (*above, real), tree)
+        else:
+            tree.files.append(File(own, _is_image(child), partial(file_entry, path)))
+
+
+def _is_image(child: os.DirEntry[str]) -> bool:
+    if is_image_name(child.name):
+        return True  # if it is a pipe or a broken link, loading it reports the error
+    if not child.is_file():
+        return False
+    try:
+        with open(child.path, "rb") as file:
+            return is_image_head(file.read(HEAD_BYTES))
+    except OSError:
+        return False  # it is counted among the other files

@@ -6,7 +6,6 @@ fast.
 
 from __future__ import annotations
 
-import logging
 import os
 import threading
 import time
@@ -19,12 +18,8 @@ import numpy as np
 from plr_edge.errors import StreamError, load
 from plr_edge.stream.bag import is_bag
 from plr_edge.stream.base import Frame, one_line
-from plr_edge.stream.decode import decode_image
+from plr_edge.stream.watched import WatchedFolder
 
-_log = logging.getLogger(__name__)
-_LOOK_EVERY_S = 0.2
-_IMAGES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
-_TAKEN = -1
 _FAILURES_IN_A_ROW = 50
 _NETWORK_MS = 5000
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # before a failed camera is opened again
@@ -79,9 +74,9 @@ def open_live(
     path = Path(source)
     if is_bag(path):
         return _played("bag", source, stop, rate, topic)
-    if path.is_dir() and not any(p.is_dir() for p in path.iterdir()):
-        known = dict.fromkeys((file.name for file in path.iterdir()), _TAKEN)
-        return LiveSource("folder", lambda self: _watched(self, path, known, stop))
+    if path.is_dir() and not any(p.is_dir() and p.name[0] != "." for p in path.iterdir()):
+        folder = WatchedFolder(path)
+        return LiveSource("folder", lambda self: _watched(self, folder, stop))
     return _played("film", source, stop, rate, topic)
 
 
@@ -151,40 +146,12 @@ def _rgb(image: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(image[:, :, 2::-1])
 
 
-def _watched(
-    self: LiveSource, path: Path, known: dict[str, int], stop: threading.Event
-) -> Iterator[Frame]:
-    """Yield images that appear in a folder, once their size no longer changes.
-
-    Args:
-        self: source whose health to update.
-        path: the folder.
-        known: sizes of files by name, or `_TAKEN` for those to skip.
-        stop: ends the iteration.
-    """
-    index = 0
-    while not stop.wait(_LOOK_EVERY_S):
-        try:
-            sizes = {file.name: file.stat().st_size for file in sorted(path.iterdir())}
-        except OSError as error:  # the folder is gone, or a file in it was just deleted
-            self.trouble = "" if path.is_dir() else f"cannot read {path}: {error.strerror}"
-            continue
-        self.trouble = ""
-        known = {name: size for name, size in known.items() if name in sizes}
-        for name, size in sizes.items():
-            if Path(name).suffix.lower() not in _IMAGES or known.get(name) == _TAKEN:
-                continue
-            if known.get(name) != size:
-                known[name] = size
-                continue
-            known[name] = _TAKEN
-            try:
-                image = decode_image((path / name).read_bytes(), name)
-            except (OSError, StreamError) as error:
-                _log.warning("skipped: %s", error)
-                continue
-            yield Frame(image, None, time.time_ns(), name, index)
-            index += 1
+def _watched(self: LiveSource, folder: WatchedFolder, stop: threading.Event) -> Iterator[Frame]:
+    """Yield the images that are written into a folder."""
+    for frame in folder.frames(stop):
+        self.trouble = folder.trouble
+        if frame is not None:
+            yield frame
 
 
 def _played(

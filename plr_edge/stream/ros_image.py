@@ -13,9 +13,11 @@ import numpy as np
 
 from plr_edge.errors import StreamError
 from plr_edge.stream.base import one_line
-from plr_edge.stream.decode import decode_image
+from plr_edge.stream.decode import decode_values
+from plr_edge.stream.pixels import PixelRange
 
 _Convert = Callable[[np.ndarray], np.ndarray]
+_VIDEO_CODECS = ("h264", "h265", "hevc", "av1", "vp8", "vp9", "mpeg4")
 # BT.601 with ranges 16..235 and 16..240, in 1/65536, as V4L2 cameras send and OpenCV assumes
 _Y, _RV, _GV, _GU, _BU = 76309, 104597, 53279, 25675, 132201
 
@@ -99,8 +101,12 @@ def _bayer(pattern: str) -> _Convert:
 
 
 def _encodings() -> dict[str, _Encoding]:
-    """Return encodings by their sensor_msgs name. 8UC1 and 8UC3 are as in cv_bridge."""
-    found = {"8UC1": _Encoding(1, _mono), "8UC3": _Encoding(3, _bgr)}
+    """Return encodings by their sensor_msgs name. 8UC1 and its like are as in cv_bridge."""
+    found = {
+        "8UC1": _Encoding(1, _mono), "8UC3": _Encoding(3, _bgr), "8UC4": _Encoding(4, _bgr),
+        "16UC1": _Encoding(1, _mono, 16), "16UC3": _Encoding(3, _bgr, 16),
+        "16UC4": _Encoding(4, _bgr, 16),
+    }  # fmt: skip
     for bits in (8, 16):
         found[f"mono{bits}"] = _Encoding(1, _mono, bits)
         for name, channels, convert in (("rgb", 3, _rgb), ("bgr", 3, _bgr)):
@@ -116,19 +122,32 @@ def _encodings() -> dict[str, _Encoding]:
 ENCODINGS = _encodings()
 
 
-def image_of(message: Any, source: str) -> np.ndarray:
+def image_of(message: Any, source: str, pixels: PixelRange | None = None) -> np.ndarray:
     """Convert a ROS message to an image.
 
     Args:
         message: object with the fields of sensor_msgs/Image (`encoding`, `height`, `width`,
             `step`, `is_bigendian`, `data`) or of sensor_msgs/CompressedImage (`format`, `data`).
         source: name of the image, for error messages.
+        pixels: white level of more than 8 bits. None finds it from this image alone.
 
     Returns:
-        (H, W, 3) uint8 RGB, a contiguous copy. Of 16 bits the upper 8 are kept.
+        (H, W, 3) uint8 RGB, a contiguous copy.
 
     Raises:
         StreamError: the encoding is unknown, bytes are missing, or the size is not allowed.
+    """
+    return (pixels or PixelRange()).to_rgb(values_of(message, source), source)
+
+
+def values_of(message: Any, source: str) -> np.ndarray:
+    """Convert as `image_of`, but leave more than 8 bits as they are.
+
+    Returns:
+        (H, W, 3) uint8 RGB, or uint16 for `PixelRange.to_rgb`; a contiguous copy.
+
+    Raises:
+        StreamError: as `image_of`.
     """
     data = np.frombuffer(message.data, np.uint8)
     if hasattr(message, "format"):
@@ -140,10 +159,7 @@ def image_of(message: Any, source: str) -> np.ndarray:
             f"supported are {', '.join(ENCODINGS)}"
         )
     pixels = _pixels(message, encoding, data, source)
-    rgb = encoding.convert(pixels)
-    if encoding.bits == 16:
-        rgb = (rgb >> 8).astype(np.uint8)
-    return np.array(rgb, order="C")  # a copy: the memory belongs to the message
+    return np.array(encoding.convert(pixels), order="C")  # a copy: the memory is the message's
 
 
 def _pixels(message: Any, encoding: _Encoding, data: np.ndarray, source: str) -> np.ndarray:
@@ -170,4 +186,10 @@ def _decompressed(form: str, data: bytes, source: str) -> np.ndarray:
             f"{one_line(source)} is a depth image ({one_line(form, 40)!r}); choose a topic of "
             "colour or grey images"
         )
-    return decode_image(data, source)
+    if any(codec in form.lower() for codec in _VIDEO_CODECS):
+        raise StreamError(
+            f"{one_line(source)} is a packet of a video ({one_line(form, 40)!r}), not an image; "
+            "record `raw` or `compressed` images, or republish it with `ros2 run "
+            "image_transport republish`"
+        )
+    return decode_values(data, source)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import csv
+import os
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -12,57 +12,107 @@ import numpy as np
 
 from plr_edge.errors import StreamError, load
 from plr_edge.stream.base import Entry, Repeatable, Stream, one_line, take_per_class
+from plr_edge.stream.containers import has_no_index, is_unfinished
+from plr_edge.stream.spans import Spans
 
 VIDEO_SUFFIXES = {".mp4", ".avi", ".mkv", ".mov", ".webm", ".m4v", ".mpg", ".mpeg"}
+_ENOUGH = 0.98  # of the frames stated: a container without an index states an estimate
 
 
 def open_video(path: Path, strict: bool, limit_per_class: int | None = None) -> Stream:
     """Open a video file.
 
     A file `VIDEO.csv` beside it, with the columns start_s, end_s and label, labels spans of time.
+    A film with fewer frames than its container states ends with an entry that cannot be read.
 
     Raises:
         MissingExtraError: OpenCV is not installed.
-        StreamError: OpenCV cannot read the file.
+        StreamError: OpenCV cannot read the file, or its CSV is wrong.
     """
+    os.environ.setdefault("OPENCV_FFMPEG_LOGLEVEL", "-8")  # what is wrong is reported by us
     cv2 = load("cv2", "video", why="reading a video")
     capture = _capture(cv2, path)
     n_frames = max(int(capture.get(cv2.CAP_PROP_FRAME_COUNT)), 0)
     capture.release()
-    spans = _spans(path.with_name(path.name + ".csv"))
-    limited = limit_per_class is not None and bool(spans)
+    film = _Film(cv2, path, n_frames)
+    limited = limit_per_class is not None and bool(film.spans)
     return Stream(
-        Repeatable(lambda: take_per_class(_entries(cv2, path, spans), limit_per_class)),
+        Repeatable(lambda: take_per_class(film.entries(), limit_per_class)),
         n_frames=None if limited else n_frames or None,
         strict=strict,
-        labelled=bool(spans),
+        labelled=bool(film.spans),
+        labels=dict.fromkeys(film.spans.labels(), str(film.spans.path)),
+        notes=film.notes,
     )
+
+
+class _Film:
+    """A film that each reading opens again.
+
+    Attributes:
+        spans: its labels.
+        notes: how it was read, a sentence each. Changes while it is read.
+    """
+
+    def __init__(self, cv2: Any, path: Path, n_stated: int) -> None:
+        self._cv2, self._path, self._n_stated = cv2, path, n_stated
+        self.spans = Spans(path)
+        self.notes = list(self.spans.notes)
+
+    def entries(self) -> Iterator[Entry]:
+        """Yield the frames, and at the end of a film that was cut off what is missing."""
+        cv2, capture, position, at_ms = self._cv2, _capture(self._cv2, self._path), 0, 0.0
+        self.spans.restart()
+        try:
+            while capture.grab():  # does not decode; `retrieve` does
+                # read after `grab`: before, it is the time of the previous frame
+                at_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
+                source = f"{self._path}#{position}"
+                label = self.spans.label_at(at_ms / 1e3)
+                load = partial(_retrieve, capture, source)
+                yield Entry(load, label, round(at_ms * 1e6), source, str(self.spans.path))
+                position += 1
+        finally:
+            capture.release()
+        missing = self._missing(position)
+        if missing:
+            error = StreamError(missing)
+            yield Entry(partial(_refuse, error), None, round(at_ms * 1e6), f"{self._path}#end")
+        self.notes[:] = [*self.spans.notes, *self.spans.unused(at_ms / 1e3)]
+        if not missing and not self._n_stated and is_unfinished(self._path):
+            self.notes.append(
+                f"{one_line(self._path)} was not closed by its recorder, so that it does not state "
+                f"how many frames it has; {position} were read"
+            )
+
+    def _missing(self, n_read: int) -> str:
+        """Say how many frames are missing. Empty if the film is whole."""
+        n_stated, shown = self._n_stated, one_line(self._path)
+        if n_read >= n_stated or (n_read >= _ENOUGH * n_stated and not is_unfinished(self._path)):
+            return ""
+        return (
+            f"{shown} is cut off: {n_read} frames were read of the {n_stated} that its container "
+            "states; copy it again, or repair it with `ffmpeg -i FILM -c copy NEW`"
+        )
 
 
 def _capture(cv2: Any, path: Path) -> Any:
     capture = cv2.VideoCapture(str(path))
-    if not capture.isOpened():
+    if capture.isOpened():
+        return capture
+    shown = one_line(path)
+    if not path.stat().st_size:
+        raise StreamError(f"{shown} is empty (0 bytes); record it again or remove it")
+    if has_no_index(path):
         raise StreamError(
-            f"{one_line(path)} is not a video that OpenCV can read; try to convert it to .mp4"
+            f"{shown} has no index (moov), because its recording was cut off before the end. "
+            "`untrunc` repairs it with a whole film of the same camera; a recording in .mkv "
+            "survives a power cut"
         )
-    return capture
-
-
-def _entries(cv2: Any, path: Path, spans: list[tuple[float, float, str]]) -> Iterator[Entry]:
-    sidecar = f"{path}.csv"
-    capture = _capture(cv2, path)
-    try:
-        position = 0
-        while capture.grab():  # does not decode; `retrieve` does
-            # read after `grab`: before, it is the time of the previous frame
-            at_ms = capture.get(cv2.CAP_PROP_POS_MSEC)
-            label = next((name for start, end, name in spans if start <= at_ms / 1e3 < end), None)
-            source = f"{path}#{position}"
-            load = partial(_retrieve, capture, source)
-            yield Entry(load, label, round(at_ms * 1e6), source, sidecar)
-            position += 1
-    finally:
-        capture.release()
+    raise StreamError(
+        f"{shown} is not a video that OpenCV can read; convert it with `ffmpeg -i {path.name} -c:v "
+        "libx264 NEW.mp4`"
+    )
 
 
 def _retrieve(capture: Any, source: str) -> np.ndarray:
@@ -72,14 +122,5 @@ def _retrieve(capture: Any, source: str) -> np.ndarray:
     return np.ascontiguousarray(image[:, :, ::-1])  # BGR -> RGB
 
 
-def _spans(path: Path) -> list[tuple[float, float, str]]:
-    if not path.is_file():
-        return []
-    try:
-        with open(path, newline="", encoding="utf-8-sig") as file:
-            rows = list(csv.DictReader(file))
-        return [(float(row["start_s"]), float(row["end_s"]), row["label"]) for row in rows]
-    except (OSError, KeyError, TypeError, ValueError, csv.Error) as error:
-        raise StreamError(
-            f"{one_line(path)} needs start_s, end_s and label in each row ({one_line(error, 80)})"
-        ) from None
+def _refuse(error: StreamError) -> np.ndarray:
+    raise error

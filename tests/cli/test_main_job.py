@@ -75,7 +75,8 @@ def test_a_second_run_goes_on_and_adds_a_class(bundle_path, folders, learned, tm
     )
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
-    assert (summary["n_taught"], summary["n_classes"]) == (60, 7)
+    assert (summary["n_taught"], summary["state"]["n_taught"]) == (6, 60)
+    assert (summary["n_classes"], summary["state"]["n_classes"]) == (7, 7)
     result = plr_edge("predict", str(bundle_path), str(tmp_path / "more"), "--state", str(state))
     lines = [json.loads(line) for line in result.stdout.splitlines()]
     assert [line["top"][0][0] for line in lines] == ["blue_square"] * 6
@@ -109,7 +110,8 @@ def test_unlabelled_frames_are_answered_and_not_learned(bundle_path, folders, tm
     result = plr_edge(*start, str(flat))
     assert result.exit_code == 0, result.output
     summary = json.loads(result.stdout)
-    assert (summary["n_frames"], summary["n_taught"]) == (5, 54)
+    assert (summary["n_frames"], summary["n_unlabelled"]) == (5, 5)
+    assert (summary["n_taught"], summary["state"]["n_taught"]) == (0, 54)
 
 
 def test_standard_input_names_frames_and_labels(bundle_path, folders, tmp_path):

@@ -15,7 +15,7 @@ from plr_edge.stream.base import Entry, Stream
 NAMES = [
     "n_frames", "n_taught", "n_quarantined", "n_classes", "prequential_accuracy", "seconds",
     "frames_per_s", "learn_share", "frozen_s", "adaptive_s", "version", "memory", "cache", "macs",
-    "steps_per_level", "skipped", "interrupted",
+    "steps_per_level", "skipped", "interrupted", "n_known", "n_relabelled", "n_unlabelled", "state",
 ]  # fmt: skip
 
 
@@ -43,6 +43,12 @@ def test_a_summary_has_attributes_and_fits_json_under_the_names_of_before(sessio
     assert facts["memory"] == {"n": summary.n_latents, "bytes": summary.latent_bytes}
     assert list(facts["cache"]) == ["mean_age_steps", "max_age_steps"]
     assert list(facts["macs"]) == ["train", "refresh"]
+    assert list(facts["state"]) == [
+        "n_taught",
+        "n_quarantined",
+        "n_classes",
+        "prequential_accuracy",
+    ]
 
 
 def test_a_summary_can_still_be_read_like_a_table_and_warns(session):

@@ -145,8 +145,9 @@ def test_an_interrupted_run_saves_and_the_same_one_goes_on(bundle, tmp_path):
             stream = open_stream("demo", limit_per_class=10)
             summaries.append(adapt(session, stream, key="demo", on_chunk=on_chunk))
     first, second = summaries
-    assert (first.interrupted, first.n_taught) == (True, 48)
-    assert (second.interrupted, second.n_frames, second.n_taught) == (False, 72, 120)
+    assert (first.interrupted, first.n_taught, first.state.n_taught) == (True, 48, 48)
+    assert (second.interrupted, second.n_frames, second.n_known) == (False, 72, 48)
+    assert (second.n_taught, second.state.n_taught) == (72, 120)
 
 
 def test_settings_are_checked():

@@ -75,6 +75,23 @@ def test_teach_predict_and_undo(client, robot, pictures):
     assert answer.json() == {"undone": 2}
 
 
+def test_a_name_that_looks_like_a_known_class_is_refused_until_it_is_meant(client, pictures):
+    images = next(iter(pictures.values()))[:1]
+
+    def teach(label, **fields):
+        body = {"label": label, "images": images, **fields}
+        return client.post("/teach", json=body, headers=ADMIN)
+
+    assert teach("cup").status_code == 200
+    for label in ("Cup", "\uff43up", "c\u200bup", "\u0441up"):
+        refused = teach(label)
+        assert refused.status_code == 422, label
+    assert "known class 'cup'" in refused.json()["detail"]
+    assert teach("Cup", new_class=True).json()["label"] == "Cup"
+    for label in ("cup", "Cup"):
+        client.post("/undo", json={"name": label}, headers=ADMIN)
+
+
 @pytest.mark.parametrize("path", ["/teach", "/undo", "/rollback", "/pause", "/resume"])
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])
 def test_what_changes_something_needs_the_token(client, path, headers):

@@ -73,7 +73,7 @@ def write_bag(path, messages, kind="mcap", compress=False):
 
 def encoded(image, encoding, padding=3, bigendian=False):
     """Encode (H, W, 3) uint8 RGB; returns bytes as uint8, step, bigendian."""
-    bits = 16 if encoding.endswith("16") else 8
+    bits = 16 if "16" in encoding else 8
     planes = _planes(image, encoding)  # (H, W, channels) uint8
     if bits == 16:
         planes = (planes.astype(np.uint16) * 257).astype(">u2" if bigendian else "<u2")
@@ -91,11 +91,11 @@ def _planes(image, encoding):
         return out
     if encoding in ("yuv422", "uyvy", "yuv422_yuy2", "yuyv"):
         return _yuv(image, luma_at=1 if encoding in ("yuv422", "uyvy") else 0)
-    if encoding in ("mono8", "mono16", "8UC1"):
+    if encoding in ("mono8", "mono16", "8UC1", "16UC1"):
         return image[..., :1]
-    if encoding == "8UC3" or encoding.startswith("bgr"):
+    if "UC" in encoding or encoding.startswith("bgr"):
         image = image[..., ::-1]
-    if encoding[:4] in ("rgba", "bgra"):
+    if encoding[:4] in ("rgba", "bgra") or encoding.endswith("C4"):
         return np.concatenate([image, np.full_like(image[..., :1], 200)], axis=2)
     return image
 

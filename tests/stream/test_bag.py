@@ -1,5 +1,6 @@
 """Recordings, written by rosbags and read as a stream."""
 
+import dataclasses
 import io
 import logging
 import threading
@@ -263,3 +264,46 @@ def test_a_robot_learns_from_a_recording_by_the_command_line(
     assert right >= 34
     result = plr_edge("adapt", *arguments[:-1], "/nothing")
     assert result.exit_code == 2 and "no topic /nothing" in result.output
+
+
+@pytest.mark.parametrize("kind", ["mcap", "sqlite3"])
+def test_capitals_in_the_name_of_a_recording_do_not_matter(tmp_path, kind):
+    folder = write_bag(tmp_path / "run", shots(3), kind)
+    (file,) = (f for f in folder.iterdir() if f.suffix != ".yaml")
+    loud = tmp_path / f"RUN{file.suffix.upper()}"
+    file.rename(loud)
+    assert len(list(open_stream(loud))) == 3
+    (tmp_path / "folder").mkdir()
+    loud.rename(tmp_path / "folder" / loud.name)
+    frames = list(open_stream(tmp_path / "folder"))
+    assert len(frames) == 3 and loud.name in frames[0].source
+
+
+def test_a_recording_that_is_compressed_as_a_whole_says_what_is_missing(tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "run_0.db3.zstd").write_bytes(b"(\xb5/\xfd")
+    for path in (tmp_path / "run", tmp_path / "run" / "run_0.db3.zstd"):
+        with pytest.raises(StreamError, match=r"metadata\.yaml.*zstd -d"):
+            open_stream(path)
+
+
+def test_a_packet_of_a_video_is_named(tmp_path):
+    message = STORE.types["sensor_msgs/msg/CompressedImage"](
+        header=header(STORE, START), format="bgr8; h264", data=np.zeros(9, np.uint8)
+    )
+    stream = open_stream(write_bag(tmp_path / "run", [(IMAGE, START, message)]))
+    assert list(stream) == [] and "packet of a video" in stream.skipped[0].reason
+
+
+@pytest.mark.parametrize(("encoding", "shift"), [("mono16", 4), ("16UC1", 2)])
+def test_a_recording_of_12_or_10_bits_is_read_with_one_white_level(tmp_path, encoding, shift):
+    images = [np.full((8, 8, 3), value, np.uint8) for value in (9, 250, 30)]
+    messages = []
+    for i, image in enumerate(images):
+        made = image_message(STORE, START + i, image, encoding)
+        data = (image[..., 0].astype("<u2") << shift).view(np.uint8).ravel()
+        messages.append((IMAGE, START + i, dataclasses.replace(made, data=data, step=16)))
+    stream = open_stream(write_bag(tmp_path / "run", messages))
+    for frame, image in zip(stream, images, strict=True):
+        np.testing.assert_array_equal(frame.image, image)
+    assert len(stream.pixels.notes) == 1

@@ -155,7 +155,7 @@ def test_a_source_without_a_held_out_part_says_so(tmp_path):
         with pytest.raises(StreamError, match="no split 'test'; only `demo` and folders"):
             open_stream(spec, split="test", stdin=[])
     assert labels_of(open_stream(tmp_path, split="all")) == ["mug"]
-    with pytest.raises(StreamError, match="train, test, all"):
+    with pytest.raises(StreamError, match="train, val, test, all"):
         open_stream("demo", split="axis1")
 
 
