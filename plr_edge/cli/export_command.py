@@ -38,7 +38,7 @@ _CALIBRATED = 96  # images that set the scales of int8
     "cut that can be trained",
     help="First adaptive block. --list-cuts prints the choices.",
 )
-@click.option("--input-size", type=Whole(), help="Height and width of the input in pixels.")
+@click.option("--input-size", type=Whole(0), help="Height and width of the input in pixels.")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),

@@ -188,7 +188,7 @@ def test_whole_numbers_have_an_upper_limit(plr_edge, bundle):
     huge = "99999999999999999999"
     refused(plr_edge("export", "-o", "new", "--release", huge), "--release")
     refused(plr_edge("export", "-o", "new", "--input-size", huge), "--input-size")
-    refused(plr_edge("export", "-o", "new", "--input-size", "0"), "--input-size")
+    refused(plr_edge("export", "-o", "new", "--input-size", "0"), "input size is 0")
     refused(plr_edge("undo", "bundle", "--state", "s", "--label", huge), "--label")
     refused(plr_edge("adapt", "bundle", "demo", "--state", "s", "--seed", huge), "--seed")
     for command in (("adapt", "bundle", "demo"), ("predict", "bundle", "demo"),
