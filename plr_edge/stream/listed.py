@@ -157,8 +157,15 @@ def _encoding(path: Path) -> str:
 
 def _stamp_ns(values: Mapping[str, str], origin: str) -> int | None:
     text = values.get("stamp_ns")
+    if not text:
+        return None
     try:
-        return int(text) if text else None
+        stamp_ns = int(text)
     except ValueError:
-        shown = str(text)[:40]
-        raise StreamError(f"{origin}: stamp_ns is {shown!r}; write nanoseconds") from None
+        stamp_ns = -1
+    if not 0 <= stamp_ns < 2**63:
+        raise StreamError(
+            f"{origin}: stamp_ns is {text[:40]!r}; write whole nanoseconds, from 0 to 2^63 - 1"
+        )
+    return stamp_ns
+

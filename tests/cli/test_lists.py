@@ -163,3 +163,9 @@ def test_labels_that_all_look_like_mistakes_are_an_error(bundle_path, plr_edge, 
     refused(adapt("q"), "nothing was taught", "2 of 2 labels look like mistakes", "quarantine")
     again = summary(adapt("q"))
     assert (again["n_known"], again["n_quarantined"], again["state"]["n_quarantined"]) == (2, 0, 2)
+
+
+@pytest.mark.parametrize("stamp", ["-5", "9" * 26, "1e9", "soon"])
+def test_a_time_stamp_that_is_none_is_refused(adapt, pictures, tmp_path, stamp):
+    (tmp_path / "l.csv").write_text(f"path,label,stamp_ns\n{pictures[0]},cup,{stamp}\n")
+    refused(adapt("l.csv"), "line 2", "stamp_ns", "nanoseconds")
