@@ -109,6 +109,11 @@ def _capture(cv2: Any, path: Path) -> Any:
             "`untrunc` repairs it with a whole film of the same camera; a recording in .mkv "
             "survives a power cut"
         )
+    if is_unfinished(path):
+        raise StreamError(
+            f"{shown} is cut off: it is shorter than it states, and OpenCV can read nothing of it; "
+            "copy it again, or repair it with `ffmpeg -i FILM -c copy NEW`"
+        )
     raise StreamError(
         f"{shown} is not a video that OpenCV can read; convert it with `ffmpeg -i {path.name} -c:v "
         "libx264 NEW.mp4`"
