@@ -38,7 +38,7 @@ def trouble_above(adaptive: nn.Module, latent_shape: tuple[int, ...]) -> str:
         if isinstance(module, _BatchNorm) and module.running_mean is None:
             return (
                 f"{name} above it is a {type(module).__name__} without running statistics, so that "
-                "the output for an image would depend on the others in its batch"
+                "the output for an image would depend on the other images of the batch"
             )
         if isinstance(module, _REWRITTEN):
             return (

@@ -105,7 +105,7 @@ class Spans:
                     )
                 own, spans = [names[column] for column in _COLUMNS], []
                 for row in reader:
-                    if any(row.get(None) or ()):  # type: ignore[call-overload]
+                    if any(row.get(None) or ()):
                         reason = "has more columns than the header; write quotes around a value "
                         raise self._wrong(reader.line_num, reason + "that contains a comma")
                     spans.append(self._span([row[name] for name in own], reader.line_num))
