@@ -28,7 +28,7 @@ def test_a_layer_that_depends_on_the_batch_is_refused(form, n, run, tmp_path):
 
 SCALARS = {
     "a gain": ("torch.tensor(1.5)", "x * self.w"),
-    "a temperature": ("torch.tensor(-0.5)", "x / self.w.exp()"),
+    "a slope": ("torch.tensor(-0.5)", "torch.maximum(x, x * self.w)"),
     "an offset": ("torch.tensor(0.25)", "x + self.w"),
 }
 
