@@ -154,11 +154,10 @@ def _readable(path: Path) -> Iterator[None]:
 
 def _last_of_each(members: Iterable[_Member], notes: list[str]) -> list[_Member]:
     """Return the members; of those with one name the last, as unpacking does."""
-    found, n_replaced = dict[str, _Member](), 0
-    for member in members:
-        n_replaced += member.name in found and member.n_bytes >= 0
-        found[member.name] = member
-    if n_replaced:
+    everything = list(members)
+    found = {member.name: member for member in everything}
+    files = [member.name for member in everything if member.n_bytes >= 0]
+    if n_replaced := len(files) - len(set(files)):
         notes.append(
             f"left out {n_replaced} files of the archive that hold an older version of another one "
             "with the same name, as unpacking does"
@@ -232,7 +231,7 @@ def _tar(path: Path, notes: list[str]) -> Iterator[_Member]:
 
 def _refuse_link(source: str, target: str, _: int) -> bytes:
     what = (
-        f"a link to {one_line(target, 80)!r}, which is no file of the archive; pack the folder "
+        f"a link to {one_line(target, 80)!r}, which is not a file of the archive; pack it "
         "with `tar --dereference`"
     )
     raise StreamError(f"cannot read {one_line(source)}: it is {what if target else 'not a file'}")
