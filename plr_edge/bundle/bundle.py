@@ -157,12 +157,12 @@ def splice(
     pieces: list[Any] = []
     view, at = memoryview(template), 0
     for name, (offset, shape) in sorted(slots.items(), key=lambda slot: slot[1][0]):
-        array = np.ascontiguousarray(weights[name], dtype="<f4")
+        array = np.asarray(weights[name], dtype="<f4", order="C")
         if list(array.shape) != list(shape):
             raise BundleError(
                 f"weight {name!r} has shape {array.shape}; the template needs {tuple(shape)}; use "
                 "the bundle that it was learned with"
             )
-        pieces += [view[at:offset], array.data.cast("B")]
+        pieces += [view[at:offset], array.reshape(-1).data.cast("B")]
         at = offset + array.nbytes
     return b"".join([*pieces, view[at:]])

@@ -23,7 +23,7 @@ from plr_edge.backbones.base import Backbone, fold_batch_norm, named_blocks
 from plr_edge.backbones.checks import BATCH, check_finite
 from plr_edge.bundle.bundle import Bundle, splice
 from plr_edge.bundle.write import check_target, write_bundle
-from plr_edge.errors import ConfigError
+from plr_edge.errors import BackboneError, ConfigError
 from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
 from plr_edge.export.precision import PRECISIONS, HalfPart, default_int8_profile, quantised
 from plr_edge.export.split import block_costs, check_cut, levels_of, split
@@ -208,7 +208,14 @@ def _adaptive_template(
         model: the serialised model with the real weights.
         slots: byte offset and shape of each weight in it, by name.
     """
-    stand_in: nn.Module = copy.deepcopy(adaptive) if len(adaptive) else nn.Identity()
+    try:
+        stand_in: nn.Module = copy.deepcopy(adaptive) if len(adaptive) else nn.Identity()
+    except Exception as error:  # e.g. weights that hooks compute
+        reason = " ".join(str(error).split())[:120]
+        raise BackboneError(
+            f"the blocks above the cut cannot be copied ({reason}); keep plain parameters in them, "
+            "e.g. by torch.nn.utils.prune.remove()"
+        ) from error
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
         for tensor in stand_in.state_dict().values():

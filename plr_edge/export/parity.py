@@ -129,9 +129,8 @@ def compare(
     reference = _top1(backbone, features)
     frozen_engine = OnnxEngine(files["frozen.onnx"])
     adaptive_engine = OnnxEngine(files["adaptive.onnx"])
-    outputs = [frozen_engine.run(x[i : i + _PARITY_BATCH]) for i in range(0, len(x), _PARITY_BATCH)]
-    ours = np.concatenate([output[0] for output in outputs])
-    ours_features = torch.from_numpy(adaptive_engine.run(ours)[0])
+    ours = _in_batches(frozen_engine, x)
+    ours_features = torch.from_numpy(_in_batches(adaptive_engine, ours))
     similar = cosines(ours, latents)
     report = ExportReport(
         n_images=len(x),
@@ -144,6 +143,16 @@ def compare(
         top1_agreement=float((_top1(backbone, ours_features) == reference).float().mean()),
     )
     return report, latents
+
+
+def _in_batches(engine: OnnxEngine, x: np.ndarray) -> np.ndarray:
+    """Run a part on one sample, then on several at once, but never on all that PyTorch was given.
+
+    So a layer whose output for an image depends on the others in its batch is found.
+    """
+    starts = [0, *range(1, len(x), _PARITY_BATCH)]
+    batches = [x[a:b] for a, b in zip(starts, [*starts[1:], len(x)], strict=True)]
+    return np.concatenate([engine.run(batch)[0] for batch in batches])
 
 
 def _top1(backbone: Backbone, features: torch.Tensor) -> torch.Tensor:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import torch
 from torch import nn
-from torch.nn.modules.batchnorm import _NormBase
+from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from plr_edge.backbones.checks import is_channels_last
 from plr_edge.errors import BackboneError
@@ -34,6 +34,11 @@ def trouble_above(adaptive: nn.Module, latent_shape: tuple[int, ...]) -> str:
             return (
                 f"{name} above it is a {type(module).__name__} that does not directly follow a "
                 "convolution or a linear layer, so it cannot be folded"
+            )
+        if isinstance(module, _BatchNorm) and module.running_mean is None:
+            return (
+                f"{name} above it is a {type(module).__name__} without running statistics, so that "
+                "the output for an image would depend on the other images of the batch"
             )
         if isinstance(module, _REWRITTEN):
             return (

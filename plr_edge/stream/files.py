@@ -83,11 +83,14 @@ def line_entries(lines: Iterable[str], base: Path, name: str) -> Iterator[Entry]
     """
     try:
         for number, line in enumerate(lines, start=1):
+            line = line.removeprefix("\ufeff") if number == 1 else line
             path, _, label = line.rstrip("\r\n").partition("\t")
-            if path:
+            if line.strip():
                 origin = f"{name} line {number}"
                 entry = file_entry(base / path, label if label.strip() else None, None, origin)
                 reason = windows_path(base, path)
+                if not path.strip():
+                    reason = "no path stands before the tab"
                 if reason:
                     entry = replace(
                         entry, load=partial(_refuse, f"{origin}: {reason}"), digest=None

@@ -6,6 +6,7 @@ The same in a .zip or .tar file is read by `archive`.
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from plr_edge.errors import StreamError
 from plr_edge.stream.base import Stream, one_line
 from plr_edge.stream.files import file_entry, finite, in_order
 from plr_edge.stream.formats import HEAD_BYTES, is_image_head, is_image_name, is_system_file
-from plr_edge.stream.layout import File, Tree, arrange, no_split, splits_of
+from plr_edge.stream.layout import File, Tree, arrange, data_set_of, no_split, splits_of
 from plr_edge.stream.listed import open_csv
 
 _MAX_DEPTH = 32
@@ -39,8 +40,24 @@ def open_folder(
     if (path / "labels.csv").is_file():
         if split in ("val", "test"):
             raise no_split(str(path), split)
-        return open_csv(path / "labels.csv", strict, limit_per_class, order)
+        stream = open_csv(path / "labels.csv", strict, limit_per_class, order)
+        stream.notes += _not_listed(path)
+        return stream
     return open_tree(read_tree(path), strict, limit_per_class, order, split)
+
+
+def _not_listed(path: Path) -> list[str]:
+    """Say how many images of a folder its `labels.csv` does not name, a sentence."""
+    listed = {os.path.realpath(e.source) for e in open_csv(path / "labels.csv", False).entries}
+    images = [f.entry(None).source for f in read_tree(path).files if f.is_image]
+    left_out = [source for source in images if os.path.realpath(source) not in listed]
+    if not left_out:
+        return []
+    return [
+        f"left out {len(left_out)} of {len(images)} images that {one_line(path / 'labels.csv')} "
+        f"does not name, e.g. {one_line(left_out[0])}; without that file the folders name the "
+        "classes"
+    ]
 
 
 def open_tree(
@@ -78,7 +95,7 @@ def held_out_split(path: Path) -> str | None:
     if not path.is_dir() or (path / "labels.csv").is_file():
         return None
     try:
-        splits = splits_of(read_tree(path))
+        splits = splits_of(data_set_of(read_tree(path)))
     except StreamError:
         return None  # opening the folder reports the error
     return next((split for split in ("test", "val") if split in splits), None)
@@ -98,6 +115,8 @@ def _walk(folder: Path, parts: tuple[str, ...], above: tuple[Path, ...], tree: T
         children = sorted(found, key=lambda child: child.name)
     for child in children:
         if is_system_file(child.name):
+            if child.name.startswith(".") and child.is_dir(follow_symlinks=False):
+                _count_hidden(child, "/".join((*parts, child.name)), tree)
             continue
         path, own = folder / child.name, (*parts, child.name)
         if child.is_dir():
@@ -105,6 +124,16 @@ def _walk(folder: Path, parts: tuple[str, ...], above: tuple[Path, ...], tree: T
             _walk(path, own, (*above, real), tree)
         else:
             tree.files.append(File(own, _is_image(child), partial(file_entry, path)))
+
+
+def _count_hidden(folder: os.DirEntry[str], shown: str, tree: Tree) -> None:
+    """Count the images directly in a folder whose name begins with a dot."""
+    with suppress(OSError), os.scandir(folder.path) as found:
+        n_images = sum(
+            is_image_name(child.name) and not is_system_file(child.name) for child in found
+        )
+        if n_images:
+            tree.hidden[shown] += n_images
 
 
 def _is_image(child: os.DirEntry[str]) -> bool:

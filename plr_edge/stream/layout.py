@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,7 @@ from plr_edge.stream.formats import advice, counted
 SPLITS = ("train", "val", "test", "all")
 _PART_OF = {
     "train": "train", "training": "train", "val": "val", "valid": "val", "validation": "val",
-    "test": "test", "testing": "test",
+    "dev": "val", "eval": "val", "evaluation": "val", "test": "test", "testing": "test",
 }  # fmt: skip
 _NAMED = 5  # examples in a message
 
@@ -42,11 +43,13 @@ class Tree:
         name: the root, for messages.
         files: all files.
         folders: folders by their parts, those without a file included.
+        hidden: images in folders whose names begin with a dot, by these folders.
     """
 
     name: str
     files: list[File] = field(default_factory=list)
     folders: set[tuple[str, ...]] = field(default_factory=set)
+    hidden: Counter[str] = field(default_factory=Counter)
 
     def below(self, folder: str) -> Tree:
         """Return what lies in a folder of the root."""
@@ -58,6 +61,7 @@ class Tree:
                 if len(f.parts) > 1 and f.parts[0] == folder
             ],
             {parts[1:] for parts in self.folders if len(parts) > 1 and parts[0] == folder},
+            self.hidden,
         )
 
 
@@ -91,7 +95,8 @@ def arrange(tree: Tree, split: str) -> Layout:
     """Find the classes of a tree, in the natural order of their names.
 
     A class is a folder below the root, or below `train`, `val` and `test`. Images deeper inside
-    belong to the same class. Without class folders, images have no label.
+    belong to the same class. Without class folders, images have no label. If all images are in one
+    folder, and that is a data set with splits, it is taken for the root.
 
     Args:
         tree: the files.
@@ -100,6 +105,31 @@ def arrange(tree: Tree, split: str) -> Layout:
     Raises:
         StreamError: there is no image, or no such split.
     """
+    inner = data_set_of(tree)
+    layout = _arranged(inner, split)
+    if inner is not tree:
+        (top,) = {f.parts[0] for f in tree.files if f.is_image}
+        rest = [f for f in tree.files if f.parts[0] != top]
+        layout.notes += _left_out(rest, f"beside {one_line(top)}/")
+    if tree.hidden:
+        (first, _), n = tree.hidden.most_common(1)[0], sum(tree.hidden.values())
+        layout.notes.append(
+            f"left out {n} images in folders whose names begin with a dot, e.g. {one_line(first)}; "
+            "rename these if they are classes"
+        )
+    return layout
+
+
+def data_set_of(tree: Tree) -> Tree:
+    """Return the only folder with images of a tree if that has splits, otherwise the tree."""
+    tops = {f.parts[0] for f in tree.files if f.is_image and len(f.parts) > 1}
+    if len(tops) != 1 or any(f.is_image and len(f.parts) == 1 for f in tree.files):
+        return tree
+    below = tree.below(*tops)
+    return below if splits_of(below) else tree
+
+
+def _arranged(tree: Tree, split: str) -> Layout:
     splits = splits_of(tree)
     if not splits:
         if split in ("val", "test"):

@@ -71,19 +71,27 @@ class _Rows:
         self.columns: dict[str, int] = {}  # by `path`, `label` and `stamp_ns`
 
     def __iter__(self) -> Iterator[Entry]:
-        name = one_line(self.path)
+        name, at = one_line(self.path), 0  # lines before the row that is read
         try:
             with open(self.path, newline="", encoding="utf-8-sig") as file:
-                reader = csv.reader(file, skipinitialspace=True)
+                reader = csv.reader(file, skipinitialspace=True, strict=True)
                 self.header = next(reader, [])
+                at = reader.line_num
                 self.columns = _columns(name, self.header)
                 for row in reader:
                     if row:
                         yield self._entry(row, f"{name} line {reader.line_num}")
+                    at = reader.line_num
         except UnicodeDecodeError:
             raise StreamError(f"{name} is not UTF-8 text{_encoding(self.path)}; save it as "
                               "UTF-8") from None  # fmt: skip
-        except (OSError, csv.Error) as error:
+        except csv.Error as error:
+            raise StreamError(
+                f"cannot read {name}: in the row that begins at line {at + 1}, a quote is not "
+                f"closed where the value ends ({one_line(error, 80)}); close it, or write it twice "
+                "inside quotes"
+            ) from None
+        except OSError as error:
             raise StreamError(f"cannot read {name} ({one_line(error, 120)})") from None
 
     def no_label(self, n_rows: int) -> str:

@@ -17,6 +17,7 @@ from plr_edge.stream.messages import one_line
 _log = logging.getLogger(__name__)
 _BITS = (8, 10, 12, 14, 16, 20, 24, 32)
 _OVERSHOOT = 1.02  # filters and lossy compression exceed white a little
+_HIGHLIGHTS = 8.0  # of floats whose white is 1; an image of 0..255 that is as dark shows nothing
 _KINDS = {"u": "whole numbers", "i": "whole numbers", "f": "floats"}
 
 
@@ -79,6 +80,8 @@ class PixelRange:
             same = [_largest(other) for other in others() if other.dtype.kind == kind]
             largest, n = max([largest, *same]), len(same) or 1
         level = self._found[kind] = white_level(largest, kind)
+        if level == known:  # a highlight above it
+            return level
         if known is None:
             note = (
                 f"images hold {_KINDS[kind]} of more than 8 bits: {level:g} is taken for white, as "
@@ -102,9 +105,10 @@ def white_level(largest: float, kind: str = "u") -> float:
         kind: kind of the dtype, "f" for floats.
 
     Returns:
-        1 for floats up to 1, otherwise the largest value of 8, 10, 12, 14 or 16 bits.
+        1 for floats up to 1 and highlights above it, otherwise the largest value of 8, 10, 12, 14
+        or 16 bits.
     """
-    if kind == "f" and largest <= _OVERSHOOT:
+    if kind == "f" and largest < _HIGHLIGHTS:
         return 1.0
     return float(next((w for bits in _BITS if largest <= _OVERSHOOT * (w := 2**bits - 1)), largest))
 

@@ -59,7 +59,8 @@ class Spans:
         for span in sorted(self._spans, key=lambda span: span.start_s):
             if last is not None and span.start_s < last.end_s and span.label != last.label:
                 raise self._wrong(span.line, f"overlaps the span of line {last.line}")
-            last = span
+            if last is None or span.end_s > last.end_s:
+                last = span
 
     def __bool__(self) -> bool:
         return any(span.label is not None for span in self._spans)
@@ -94,7 +95,7 @@ class Spans:
     def _read(self) -> list[Span]:
         try:
             with open(self.path, newline="", encoding="utf-8-sig") as file:
-                reader = csv.DictReader(file, skipinitialspace=True)
+                reader = csv.DictReader(file, skipinitialspace=True, strict=True)
                 names = {str(name).strip().lower(): name for name in reader.fieldnames or ()}
                 if not set(_COLUMNS) <= set(names):
                     header = ",".join(map(str, reader.fieldnames or ()))
@@ -102,11 +103,17 @@ class Spans:
                         f"{one_line(self.path)} needs the header start_s,end_s,label; it is "
                         f"{one_line(header, 80)!r}"
                     )
-                own = [names[column] for column in _COLUMNS]
-                return [self._span([row[name] for name in own], reader.line_num) for row in reader]
+                own, spans = [names[column] for column in _COLUMNS], []
+                for row in reader:
+                    if any(row.get(None) or ()):
+                        reason = "has more columns than the header; write quotes around a value "
+                        raise self._wrong(reader.line_num, reason + "that contains a comma")
+                    spans.append(self._span([row[name] for name in own], reader.line_num))
+                return spans
         except (OSError, UnicodeDecodeError, csv.Error) as error:
+            quote = "; look for a quote that is not closed" if isinstance(error, csv.Error) else ""
             raise StreamError(
-                f"cannot read {one_line(self.path)} ({one_line(error, 80)})"
+                f"cannot read {one_line(self.path)} ({one_line(error, 80)}){quote}"
             ) from None
 
     def _span(self, values: list[str | None], line: int) -> Span:

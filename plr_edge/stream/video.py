@@ -109,10 +109,22 @@ def _capture(cv2: Any, path: Path) -> Any:
             "`untrunc` repairs it with a whole film of the same camera; a recording in .mkv "
             "survives a power cut"
         )
+    if _is_film(path) and is_unfinished(path):
+        raise StreamError(
+            f"{shown} is cut off: it is shorter than it states, and OpenCV can read nothing of it; "
+            "copy it again"
+        )
     raise StreamError(
         f"{shown} is not a video that OpenCV can read; convert it with `ffmpeg -i {path.name} -c:v "
         "libx264 NEW.mp4`"
     )
+
+
+def _is_film(path: Path) -> bool:
+    """Whether a file begins like a film, whose sizes mean something."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return head[4:8] == b"ftyp" or head[8:12] == b"AVI " or head[:4] == b"\x1aE\xdf\xa3"
 
 
 def _retrieve(capture: Any, source: str) -> np.ndarray:

@@ -158,3 +158,14 @@ def test_the_command_line_names_a_cut_film(bundle_path, quick_path, tmp_path, pl
     assert done.exit_code == 0 and f"of the {N} that its container states" in done.stderr
     strict = plr_edge("predict", str(bundle_path), str(path), "--state", state, "--strict")
     assert strict.exit_code == 2 and "is cut off" in strict.stderr
+
+
+@pytest.mark.parametrize(("suffix", "share"), [(".mp4", 0.98), (".mp4", 0.97), (".mov", 0.98)])
+def test_a_film_that_was_cut_so_that_nothing_can_be_read_is_not_told_to_convert(
+    tmp_path, suffix, share
+):
+    path = film(tmp_path / f"a{suffix}")
+    data = path.read_bytes()
+    path.write_bytes(data[: int(len(data) * share)])
+    with pytest.raises(StreamError, match="is cut off: it is shorter than it states"):
+        open_stream(path)
