@@ -9,6 +9,7 @@ import numpy as np
 
 from benchmarks.data.encoded import Split
 from benchmarks.methods.base import Method, batches
+from benchmarks.methods.rehearsal import learner_macs
 from benchmarks.scenarios import Benchmark
 from plr_edge.classifiers.blending import Answers
 from plr_edge.classifiers.class_means import unit
@@ -74,7 +75,7 @@ class PlrEdge(Method):
         width, both = classifier.ridge.width + 1, classifier.mixing.moments.width
         frozen = [b.manifest["frozen_macs"] for b in (self._bundle, self.benchmark.bundle)]
         per_frame = 2 * width**2 + both**2 / 2 + frozen[0] - frozen[1]
-        trained = self.session.learner.features.cost.macs + classifier.mixing.fit_macs
+        trained = learner_macs(self.session.learner) + classifier.mixing.fit_macs
         macs = trained + self.n_taught * per_frame
         kept = self.session.training.memory.n_bytes + 4 * width**2 + 2 * both**2
         return {"macs": float(macs), "memory_bytes": float(kept)}
