@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 from sklearn.metrics import roc_auc_score
@@ -19,10 +18,11 @@ from benchmarks.results import Row, Rows, in_processes
 from benchmarks.runner import Settings, make_benchmark
 from benchmarks.scenarios import Scenario, without_classes
 from benchmarks.suites import SUITES
-from plr_edge.classifiers.mix import solved_again
+from plr_edge.classifiers.mix import Mix, solved_again
 from plr_edge.classifiers.mix_learner import MixLearner
 from plr_edge.classifiers.mix_weights import probabilities_of
 from plr_edge.classifiers.unknown_threshold import unknown_scores
+from plr_edge.classifiers.views import Mirror
 
 ASKED = (0.01, 0.02, 0.05)  # shares of the frames of known classes that may be called unknown
 COMBINED = "combined"
@@ -208,11 +208,14 @@ def _facts(scores: np.ndarray, strange: np.ndarray, flagged: list[np.ndarray]) -
 
 def _scores(method: PlrEdge, part: Split) -> np.ndarray:
     learner = method.session.learned.classifier.mixing
+    assert learner.mix is not None
     taps = part.seen.taps[:, : learner.moments.n_taps]
     return _all_scores(learner.mix, taps, part.seen.features, learner.mirror)
 
 
-def _all_scores(mix: Any, taps: np.ndarray, features: np.ndarray, mirror: Any) -> np.ndarray:
+def _all_scores(
+    mix: Mix, taps: np.ndarray, features: np.ndarray, mirror: Mirror | None
+) -> np.ndarray:
     """Return (n, 4): the largest logit, the two of familiarity, and the largest probability."""
     parts, familiarity = mix.scores(taps, features, mirror)
     logits = np.tensordot(mix.weights, parts, 1)

@@ -104,6 +104,7 @@ class GaussianRehearsal(Rehearsal):
 
     def costs(self) -> dict[str, float]:
         """Return costs, including those of the fast classifier; see `Method`."""
+        assert isinstance(self.memory, GaussianMemory)
         own, width = super().costs(), self._fast.ridge.width + 1
         statistics = 2 * width**2 + self._fast.mixing.moments.width**2 / 2
         macs = own["macs"] + self.n_taught * statistics + self.memory.macs
