@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import re
 import warnings
 from dataclasses import dataclass, fields
+from typing import Any
 
 from plr_edge.errors import ConfigError
 
@@ -14,6 +16,10 @@ _BLOCKS_PAY_FROM = 0.3
 _RATIO_AT_ONCE = 0.05  # spent while frames come, at the classifier; the rest is banked
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20}
 _UNITS["GIB"] = 2**30
+_MAX_BYTES = 2**62
+_MAX_TRAIN_RATIO = 1000.0  # far more than a batch may be trained
+_MAX_THREADS = 256
+_MAX_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -89,16 +95,25 @@ class LearningConfig:
     def __post_init__(self) -> None:
         for name in ("memory_bytes", "new_per_step", "rehearsed_per_step", "canary", "chunk"):
             _check_at_least_one(name, getattr(self, name))
+        for name in ("max_age_steps", "cache_bytes", "label_bytes", "write_bytes_per_day"):
+            _check_range(name, getattr(self, name), 0, _MAX_BYTES)
+        _check_range("memory_bytes", self.memory_bytes, 1, _MAX_BYTES)
+        _check_range("seed", self.seed, 0, _MAX_SEED)
+        _check_range("train_ratio", self.train_ratio, 0, _MAX_TRAIN_RATIO)
         for name in ("classifier_lr", "blocks_lr"):
-            if not getattr(self, name) > 0:
-                raise ConfigError(f"{name} is {getattr(self, name)}; it must be above 0")
-        if self.train_ratio < 0:
-            raise ConfigError(f"train_ratio is {self.train_ratio}; it must be at least 0")
-        if self.publish_growth <= 1.0:
+            if not 0 < getattr(self, name) < math.inf:
+                raise ConfigError(f"{name} is {getattr(self, name)}; it must be a number above 0")
+        if not 0 <= self.momentum < 1:
+            raise ConfigError(f"momentum is {self.momentum}; it must be at least 0 and below 1")
+        if not 1.0 < self.publish_growth < math.inf:
             raise ConfigError(f"publish_growth is {self.publish_growth}; it must be above 1")
         if not 0.0 <= self.false_unknown < 1.0:
             raise ConfigError(
                 f"false_unknown is {self.false_unknown}; it must be at least 0 and below 1"
+            )
+        if self.ridge_strength is not None and not 0 < self.ridge_strength < math.inf:
+            raise ConfigError(
+                f"ridge_strength is {self.ridge_strength}; it must be a number above 0"
             )
 
 
@@ -119,12 +134,12 @@ class EngineConfig:
     allow_code: bool = False
 
     def __post_init__(self) -> None:
-        _check_at_least_one("n_threads", self.n_threads)
+        _check_range("n_threads", self.n_threads, 1, _MAX_THREADS)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AdaptConfig(LearningConfig):
-    """`LearningConfig` and `EngineConfig` in one, as in 0.1. Deprecated.
+    """`LearningConfig` and `EngineConfig` in one, as in 0.1. Deprecated since 0.2.
 
     Attributes:
         engine: see `EngineConfig`, as for the other attributes.
@@ -168,18 +183,48 @@ def parse_share(text: str) -> float:
     return share
 
 
+def learning_config(
+    latent_memory: str | None = None, false_unknown: str | None = None, **given: Any
+) -> LearningConfig:
+    """Return the settings of learning that were given, and the defaults of the others.
+
+    Args:
+        latent_memory: bytes for stored latents, e.g. 8MB. None for the default.
+        false_unknown: share of the frames of known classes that may be `unknown`, e.g. 2%.
+        given: further attributes of `LearningConfig`. None was not given.
+
+    Raises:
+        ConfigError: a value is not allowed.
+    """
+    if latent_memory is not None:
+        given["memory_bytes"] = parse_bytes(latent_memory)
+    if false_unknown is not None:
+        given["false_unknown"] = parse_share(false_unknown)
+    return LearningConfig(**{name: value for name, value in given.items() if value is not None})
+
+
 def parse_bytes(text: str) -> int:
     """Read a size such as `8MB`, `500KB` or `64MiB`.
 
     Raises:
         ConfigError: the text is not a size.
     """
-    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([A-Za-z]*)\s*", text)
+    match = re.fullmatch(r"\s*([0-9]+(?:\.[0-9]+)?)\s*([A-Za-z]*)\s*", text)
     if not match or match[2].upper() not in _UNITS:
         raise ConfigError(f"size is {text[:40]!r}; write it like 8MB, 500KB or 64MiB")
-    return int(float(match[1]) * _UNITS[match[2].upper()])
+    n_bytes = float(match[1]) * _UNITS[match[2].upper()]
+    if not 1 <= n_bytes <= _MAX_BYTES:
+        raise ConfigError(
+            f"size is {text[:40]!r}; it must be at least 1B and at most 4294967296GiB"
+        )
+    return int(n_bytes)
 
 
 def _check_at_least_one(name: str, value: int) -> None:
     if value < 1:
         raise ConfigError(f"{name} is {value}; it must be at least 1")
+
+
+def _check_range(name: str, value: float, least: float, most: float) -> None:
+    if not least <= value <= most:  # NaN is in no range
+        raise ConfigError(f"{name} is {value}; it must lie in {least:g}..{most:g}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 import time
@@ -17,6 +18,7 @@ import numpy as np
 from plr_edge.backbones import load_backbone
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import LearningConfig
+from plr_edge.errors import ConfigError
 from plr_edge.export.bundle_export import export_bundle
 from plr_edge.export.split import default_cut
 from plr_edge.files import replace_file
@@ -37,6 +39,7 @@ from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame, Stream, open_stream
 from plr_edge.stream.base import Entry
 
+_MARK = "demo.txt"  # tells a directory that a demo made
 _SAMPLES = 16
 _QUICK_CLASSES = 4
 Say = Callable[[str], None]
@@ -61,9 +64,12 @@ def run_demo(output: Path, *, quick: bool = False, say: Say = print) -> dict[str
 
     Returns:
         The contents of report.json.
+
+    Raises:
+        ConfigError: the directory cannot be created, or holds what no demo has made.
     """
     started = time.perf_counter()
-    output.mkdir(parents=True, exist_ok=True)
+    _claim(output)
     network = load_backbone("mobilenet_v2")
     bundle, parity = export_bundle(network, default_cut(network), output / "bundle", force=True)
     say(f"export   {bundle.name}: latent cosine to PyTorch {parity.latent_cosine:.7f}")
@@ -91,11 +97,22 @@ def run_demo(output: Path, *, quick: bool = False, say: Say = print) -> dict[str
     return results
 
 
+def _claim(output: Path) -> None:
+    """Create the directory of a demo. Refuse one with other content, which would be replaced."""
+    try:
+        output.mkdir(parents=True, exist_ok=True)
+        names = {entry.name for entry in output.iterdir()}
+        if names and _MARK not in names and not {"report.json", "report.html"} <= names:
+            raise ConfigError(f"{output} is not empty, and no demo has made it; choose another -o")
+        (output / _MARK).write_text("`plr-edge demo` made this directory, and may replace it.\n")
+    except OSError as error:
+        raise ConfigError(f"cannot write {output}: {error.strerror}; choose another -o") from None
+
+
 def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any]:
     """Learn object by object, and test on all held-out frames after each."""
     state = output / "state"
-    for file in state.glob("*"):
-        file.unlink()
+    shutil.rmtree(state, ignore_errors=True)
     by_class: dict[str, list[Frame]] = {}
     for frame in open_stream("demo"):
         by_class.setdefault(str(frame.label), []).append(frame)

@@ -17,7 +17,7 @@ from plr_edge.classifiers import CLASSIFIERS
 from plr_edge.engines.choice import ENGINES, make_frozen_engine
 from plr_edge.errors import ConfigError, EngineError, PlrEdgeError, ScheduleError
 from plr_edge.meters import METERS, PowerMeter
-from plr_edge.replay.latent_codec import _ALLOWED_BITS, CODECS, make_codec
+from plr_edge.replay.latent_codec import CODECS, LinearCodec, make_codec
 from plr_edge.replay.schedule import SCHEDULES, Level, apportion, fully_connected, make_schedule
 
 RNG = np.random.default_rng
@@ -114,7 +114,7 @@ SHAPES = [(3, 4, 4), (10, 3, 3), (7,), (10, 1, 1)]
 
 
 def codecs():
-    variants = itertools.product(CODECS, _ALLOWED_BITS, (True, False), SHAPES)
+    variants = itertools.product(CODECS, LinearCodec.ALLOWED_BITS, (True, False), SHAPES)
     for codec, bits, signed, shape in variants:
         pools = (None, 2, 3) if len(shape) == 3 and shape[1] > 2 else (None,)
         for pool in pools:

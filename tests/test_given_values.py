@@ -55,7 +55,7 @@ SILENT = {
         "planning/search_space.py _other_sizes", "robot/governor_loop.py tick",
         "robot/restart_guard.py __init__", "robot/restart_guard.py _keep",
         "runtime/session.py __init__", "runtime/session.py learn_again",
-        "store/database.py close", "store/database.py checkpoint",
+        "store/database.py close", "store/database.py checkpoint", "store/discarding.py _is_blank",
         "store/database.py _abandon", "store/database.py _fact", "store/events.py note",
         "store/folder.py check_plain", "store/folder.py warn_of_place",
         "store/folder.py _check_own", "store/generation_files.py entries_of_files",
@@ -176,4 +176,4 @@ def test_an_empty_topic_is_not_the_topic_that_there_is(option, command, value, t
     arguments = [command, str(tmp_path), "demo", "--state", str(tmp_path / "s"), option, value]
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 2
-    assert "the name is empty" in result.output
+    assert f"{option} is empty" in result.output

@@ -18,6 +18,7 @@ from benchmarks.cli.options import (
     output_option,
     weights_option,
 )
+from plr_edge.cli.values import Number
 
 
 def _frames(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
@@ -38,7 +39,7 @@ _OPTIONS = (
                  help="Frames taught of each class, or all; may be repeated."),
     click.option("--experiences", type=click.IntRange(0),
                  help="Experiences of new classes; 0 for one class at a time.  [default: 10]"),
-    click.option("--noise", "noises", multiple=True, type=click.FloatRange(0, 1),
+    click.option("--noise", "noises", multiple=True, type=Number(0, 1),
                  help="Share of wrong labels; may be repeated."),
     click.option("--method", "methods", multiple=True,
                  help="Method to run; may be repeated.  [default: all]"),

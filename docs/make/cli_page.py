@@ -12,6 +12,7 @@ from pathlib import Path
 import click
 
 from plr_edge.cli import _SECTIONS, cli
+from plr_edge.cli.values import LARGEST
 
 PAGE = Path(__file__).parents[1] / "cli.md"
 INTRO = """\
@@ -21,7 +22,9 @@ INTRO = """\
 
 Results go to standard output. Progress and warnings go to standard error. A mistake, such as a
 wrong option, a damaged file or a missing meter, ends a command with one line that says what to do,
-and with exit code 2. A command that was interrupted and saved its work ends with exit code 130.
+and with exit code 2. A command that was interrupted and saved its work ends with exit code 130. One
+whose output nobody reads on, as in `plr-edge predict ... | head -n 1`, is ended by SIGPIPE, without
+a word, as other Unix tools are; a shell calls this 141.
 
 `plr-edge COMMAND --help` prints what stands here. [Concepts](concepts.md) explains the words.
 """
@@ -92,7 +95,8 @@ def _meaning(option: click.Option) -> str:
     if isinstance(kind, click.Choice):
         text += " One of " + ", ".join(f"`{choice}`" for choice in kind.choices) + "."
     if isinstance(kind, (click.IntRange, click.FloatRange)):
-        limits = [("at least", kind.min), ("at most", kind.max)]
+        most = None if kind.max == LARGEST else kind.max  # which only keeps out what is absurd
+        limits = [("at least", kind.min), ("at most", most)]
         text_of_limits = ", ".join(f"{word} {n:g}" for word, n in limits if n is not None)
         text += f" {text_of_limits.capitalize()}."
     if isinstance(option.show_default, str):

@@ -22,7 +22,7 @@ IMAGES = ROOT / "docs" / "images"
 N_OBJECTS = 8
 RATE = 5  # frames/s
 HOLD_S = 6
-SOURCE = "(window.latest ? latest.source.split('#')[0] : '')"
+OBJECT = "(window.latest ? latest.source.split('/').slice(-2)[0] : '')"  # the folder of a frame
 
 sys.path.insert(0, str(ROOT))
 
@@ -56,10 +56,10 @@ def photograph_page(browser: Browser, folder: Path) -> None:
         threading.Thread(target=robot.stderr.read, daemon=True).start()
         browser.size(1000, 700)
         browser.open(f"{url[0]}#token={(folder / 'learned' / 'token').read_text()}")
-        source = ""
+        folder_name = ""
         for _ in range(N_OBJECTS):
-            source = browser.until(f"{SOURCE} !== {source!r} && {SOURCE}")
-            browser.type("#label", re.sub(r"\W?\d+\W?", "", Path(source).stem).replace("_", " "))
+            folder_name = browser.until(f"{OBJECT} !== {folder_name!r} && {OBJECT}")
+            browser.type("#label", re.sub(r"_\d+$", "", folder_name).replace("_", " "))
             browser.hold("#teach", HOLD_S)
             if not browser.js("$('asked').hidden"):
                 browser.click("#dismiss")
@@ -83,6 +83,8 @@ def main() -> None:
             photograph_page(browser, folder)
             browser.size(1180, 826)
             browser.open(f"file://{folder}/demo/report.html")
+            end = browser.js("document.querySelectorAll('svg')[1].getBoundingClientRect().bottom")
+            browser.size(1180, round(end))  # to the end of the second plot
             photograph(browser, "report.png")
         finally:
             browser.close()

@@ -14,6 +14,7 @@ from plr_edge.tensors import unique_keys
 
 SCHEMA = 1
 FILES = ("frozen.onnx", "adaptive.onnx", "adaptive.safetensors")
+SIGNATURE = "manifest.sig"
 _MAX_FILE_BYTES = 1 << 30
 _MAX_MANIFEST_BYTES = 4 << 20
 
@@ -53,7 +54,7 @@ def read_verified(path: Path, trust: Path | None = None) -> tuple[dict[str, Any]
 
 
 def _check_signature(path: Path, payload: bytes, trust: Path) -> None:
-    from plr_edge.bundle.signing import SIGNATURE, verify
+    from plr_edge.bundle.signing import verify
 
     try:
         signature = read_regular(path / SIGNATURE, 64)

@@ -7,7 +7,25 @@ from typing import Any
 
 from plr_edge.errors import BundleError, ConfigError, load
 
-SIGNATURE = "manifest.sig"
+
+def read_private_key(key: Path) -> Any:
+    """Read a private Ed25519 key (PEM, not encrypted).
+
+    Raises:
+        ConfigError: the file is not such a key.
+        MissingExtraError: cryptography is not installed.
+    """
+    ed25519, serialization = _library()
+    try:
+        private = serialization.load_pem_private_key(key.read_bytes(), None)
+    except (OSError, ValueError, TypeError) as error:
+        raise ConfigError(
+            f"{key} is not a private key ({error}); make one with "
+            f"`openssl genpkey -algorithm ed25519 -out {key}`"
+        ) from None
+    if not isinstance(private, ed25519.Ed25519PrivateKey):
+        raise ConfigError(f"{key} holds another kind of key; give an Ed25519 key")
+    return private
 
 
 def sign(payload: bytes, key: Path) -> bytes:
@@ -24,17 +42,7 @@ def sign(payload: bytes, key: Path) -> bytes:
         ConfigError: the file is not such a key.
         MissingExtraError: cryptography is not installed.
     """
-    ed25519, serialization = _library()
-    try:
-        private = serialization.load_pem_private_key(key.read_bytes(), None)
-    except (OSError, ValueError, TypeError) as error:
-        raise ConfigError(
-            f"{key} is not a private key ({error}); make one with "
-            f"`openssl genpkey -algorithm ed25519 -out {key}`"
-        ) from None
-    if not isinstance(private, ed25519.Ed25519PrivateKey):
-        raise ConfigError(f"{key} holds another kind of key; give an Ed25519 key")
-    return bytes(private.sign(payload))
+    return bytes(read_private_key(key).sign(payload))
 
 
 def verify(payload: bytes, signature: bytes, trusted: Path) -> None:

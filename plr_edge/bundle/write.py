@@ -11,9 +11,11 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.bundle.manifest import SCHEMA, manifest_digest, member_entry
+from plr_edge.bundle.manifest import FILES, SCHEMA, SIGNATURE, manifest_digest, member_entry
 from plr_edge.errors import BundleError
 from plr_edge.files import sync_folder, write_synced
+
+_MEMBERS = {*FILES, "manifest.json", SIGNATURE}
 
 
 def write_bundle(
@@ -34,20 +36,17 @@ def write_bundle(
         key: private key (PEM) to sign the manifest with; unsigned by default.
 
     Raises:
-        BundleError: the path exists, or the disk refuses.
+        BundleError: the path exists, holds more than a bundle, or the disk refuses.
         ConfigError: the file is not a private key.
     """
-    if path.exists() and not force:
-        raise BundleError(f"{path} exists; choose another -o, or add --force to replace it")
-    if path.exists() and not (path / "manifest.json").is_file():
-        raise BundleError(f"{path} exists and is not a bundle; choose another -o")
+    check_target(path, force=force)
     digests = {name: member_entry(data) for name, data in files.items()}
     manifest = {"schema": SCHEMA, **manifest, "files": digests}
     manifest["sha256"] = manifest_digest(manifest)
     payload = json.dumps(manifest, indent=1).encode()
     members = {**files, "manifest.json": payload}
     if key is not None:
-        from plr_edge.bundle.signing import SIGNATURE, sign
+        from plr_edge.bundle.signing import sign
 
         members[SIGNATURE] = sign(payload, key)
     try:
@@ -55,6 +54,36 @@ def write_bundle(
     except OSError as error:
         raise BundleError(f"cannot write {path}: {error.strerror}; nothing was written") from None
     return Bundle(path, manifest)
+
+
+def check_target(path: Path, *, force: bool) -> None:
+    """Refuse a path where a bundle cannot or must not be written.
+
+    Args:
+        path: directory to create.
+        force: replace an existing bundle. Nothing but the files of a bundle is ever replaced.
+
+    Raises:
+        BundleError: the path exists and `force` is not given, or it is not a bundle, holds more
+            than a bundle, or cannot be created.
+    """
+    try:
+        if path.is_symlink() or path.exists():
+            if not force:
+                raise BundleError(f"{path} exists; choose another -o, or add --force to replace it")
+            if path.is_symlink() or not (path / "manifest.json").is_file():
+                raise BundleError(f"{path} exists and is not a bundle; choose another -o")
+            foreign = sorted({entry.name for entry in path.iterdir()} - _MEMBERS)
+            if foreign:
+                raise BundleError(
+                    f"{path} holds more than a bundle: {', '.join(foreign)[:200]}; move that away, "
+                    "or choose another -o"
+                )
+        there = next(folder for folder in path.absolute().parents if folder.exists())
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+            raise BundleError(f"cannot write in {there}; choose another -o")
+    except OSError as error:
+        raise BundleError(f"cannot write {path}: {error.strerror}; choose another -o") from None
 
 
 def _put(path: Path, members: Mapping[str, bytes]) -> None:

@@ -44,8 +44,7 @@ class CombinedClassifier:
         rehearsed: (K, D) float32, weight of the rehearsed cosine classifier; a row of zeros marks
             a class that it does not know.
         beside_rehearsed: factor of the mix, and weight of the rehearsed classifier beside it.
-        unknown_below: cosine similarity to the nearest mean below which a frame is unknown, where
-            the mix does not decide.
+        unknown_below: similarity below which a frame is unknown where the mix does not decide.
         pending: batches of taps (n, T) and labels (n,) that ridge has not learned yet.
         mixing: learns the mix.
     """
@@ -70,7 +69,7 @@ class CombinedClassifier:
         """
         self.ridge = Ridge(taps_width, ridge_strength)
         self.mixing = MixLearner(taps_width, feature_width, tap_shapes, false_unknown)
-        self.beside_rehearsed = (1.0, 0.0)
+        self.beside_rehearsed = 1.0, 0.0
         self.means = ClassMeans(feature_width)
         self.rehearsed = np.zeros((0, feature_width), np.float32)
         self.unknown_below = -1.0
@@ -294,8 +293,7 @@ class CombinedClassifier:
         self.rehearsed = arrays["rehearsed"]
         self.unknown_below = float(arrays["unknown_below"][0])
         if "beside_rehearsed" in arrays:
-            factor, weight = arrays["beside_rehearsed"].tolist()
-            self.beside_rehearsed = factor, weight
+            self.beside_rehearsed = tuple(arrays["beside_rehearsed"].tolist())
         mix = without_prefix("mix", arrays)
         self.mixing.mix = Mix.from_arrays(mix) if mix else None
         if learning is not None:

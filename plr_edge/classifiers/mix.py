@@ -58,7 +58,7 @@ class Mix:
             a probability.
         n_samples: number of samples that its classifiers were solved for.
         n_weighted: number of samples when its weights were fitted.
-        held_accuracy: accuracy on held-out samples before they were learned. NaN without any.
+        held_accuracy: accuracy on held-out samples before they were learned. None without any.
         unknown: when a frame is unknown. None while too few samples are held out.
         fit_macs: multiply-adds that fitting took. Not stored.
     """
@@ -70,7 +70,7 @@ class Mix:
     weights: np.ndarray
     n_samples: int
     n_weighted: int
-    held_accuracy: float = float("nan")
+    held_accuracy: float | None = None
     unknown: UnknownRule | None = None
     fit_macs: float = 0.0
 
@@ -123,7 +123,7 @@ class Mix:
             f"{kind} of {' and '.join(parts)}" for parts, of in _KINDS[self.kind] for kind in of
         ]
         weights = dict(zip([*kinds, "class means"], self.weights.tolist(), strict=True))
-        accuracy = None if np.isnan(self.held_accuracy) else round(self.held_accuracy, 4)
+        accuracy = None if self.held_accuracy is None else round(self.held_accuracy, 4)
         rule = self.unknown
         return {
             "kind": self.kind,
@@ -143,7 +143,9 @@ class Mix:
             "class_means": self.class_means,
             "weights": self.weights.astype(np.float32),
             "n_samples": np.array([self.n_samples, self.n_weighted], np.int64),
-            "held_accuracy": np.array([self.held_accuracy], np.float32),
+            "held_accuracy": np.array(
+                [] if self.held_accuracy is None else [self.held_accuracy], np.float32
+            ),
         }
         for i, view in enumerate(self.views):
             arrays |= with_prefix(f"view{i}", view.to_arrays())
@@ -155,7 +157,7 @@ class Mix:
     def from_arrays(cls, arrays: Mapping[str, np.ndarray]) -> Mix:
         """Restore what `to_arrays` returned."""
 
-        kind = list(_KINDS)[int(arrays["kind"][0])]
+        kind, accuracy = list(_KINDS)[int(arrays["kind"][0])], arrays["held_accuracy"]
         rule = without_prefix("unknown", arrays)
         return cls(
             kind=kind,
@@ -168,7 +170,7 @@ class Mix:
             weights=arrays["weights"],
             n_samples=int(arrays["n_samples"][0]),
             n_weighted=int(arrays["n_samples"][1]),
-            held_accuracy=float(arrays["held_accuracy"][0]),
+            held_accuracy=float(accuracy[0]) if len(accuracy) else None,
             unknown=UnknownRule.from_arrays(rule) if rule else None,
         )
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import click
 
+from plr_edge.cli.values import refuse_empty
 from plr_edge.errors import PlrEdgeError
 
 _SECTIONS = {
@@ -26,6 +27,17 @@ class _UserError(click.ClickException):
     """An error caused by a user, a file or a board: one line, exit code 2."""
 
     exit_code = 2
+
+
+def _one_line(error: click.UsageError, path: str) -> _UserError:
+    """Return what click says in several lines as one.
+
+    Args:
+        error: what click says.
+        path: the command, as it is called.
+    """
+    text = " ".join(error.format_message().split()).rstrip(".")
+    return _UserError(f"{text}; `{path} --help` explains the options")
 
 
 class _Group(click.Group):
@@ -50,11 +62,53 @@ class _Group(click.Group):
             with formatter.section(title):
                 formatter.write_dl(rows)
 
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name, command, rest = super().resolve_command(ctx, args)
+        if command is not None:
+            refuse_empty(command, rest)
+        return name, command, rest
+
+    def make_context(
+        self,
+        info_name: str | None,
+        args: list[str],
+        parent: click.Context | None = None,
+        **extra: Any,
+    ) -> click.Context:
+        try:
+            return super().make_context(info_name, args, parent, **extra)
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            raise _one_line(error, str(info_name)) from None
+        except BrokenPipeError:  # while printing help
+            _end_as_by_sigpipe()
+            raise
+
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except PlrEdgeError as error:
             raise _UserError(str(error)) from error
+        except click.exceptions.NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            name = "" if ctx.invoked_subcommand is None else f" {ctx.invoked_subcommand}"
+            raise _one_line(error, ctx.command_path + name) from None
+        except BrokenPipeError:
+            _end_as_by_sigpipe()
+            raise
+
+
+def _end_as_by_sigpipe() -> None:
+    """End this process as other tools end when nobody reads their output any more."""
+    import os
+    import signal
+
+    signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGPIPE)
 
 
 @click.command(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

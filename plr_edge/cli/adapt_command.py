@@ -12,6 +12,7 @@ from plr_edge.cli.left_out import print_left_out
 from plr_edge.cli.options import (
     RenamingCommand,
     allow_code_option,
+    bits_option,
     bundle_argument,
     engine_options,
     false_unknown_option,
@@ -19,12 +20,15 @@ from plr_edge.cli.options import (
     latent_memory_option,
     needs_extras,
     new_class_option,
+    pool_option,
     printable,
+    schedule_option,
     stream_argument,
     stream_options,
     threads_option,
     trust_option,
 )
+from plr_edge.cli.values import Number, Whole
 
 
 @click.command("adapt", cls=RenamingCommand, renamed={"--memory": "--latent-memory"})
@@ -37,14 +41,9 @@ from plr_edge.cli.options import (
     help="Directory of the learned state. What it has learned of STREAM is not taught again.",
 )
 @latent_memory_option
-@click.option("--bits", type=click.Choice(["4", "8"]), help="Bits per value of a stored latent.")
-@click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
-@click.option(
-    "--schedule",
-    help="Rehearsal schedule: internal, basic, cumulative_weights, total_weights, input_size, "
-    "layer_idx, classifier, progressive, measured, auto, or shares separated by commas.  [default: "
-    "auto, which trains the classifier, and from a ratio of 0.3 on the blocks at the end]",
-)
+@bits_option
+@pool_option
+@schedule_option
 @click.option(
     "--costs",
     type=click.Path(path_type=Path),
@@ -52,11 +51,11 @@ from plr_edge.cli.options import (
 )
 @click.option(
     "--train-ratio",
-    type=click.FloatRange(0),
+    type=Number(0, 1000),
     help="Multiply-adds of training per multiply-add of perception.",
 )
 @false_unknown_option
-@click.option("--seed", type=int, help="Random seed.")
+@click.option("--seed", type=Whole(0), help="Random seed.  [default: 0]")
 @click.option(
     "--relabel",
     is_flag=True,
@@ -79,12 +78,15 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
 
     from plr_edge.bundle.reading import open_bundle
     from plr_edge.cli.progress import AdaptProgress
+    from plr_edge.robot.options import check_learning
     from plr_edge.runtime.adapt import adapt
     from plr_edge.runtime.session import Session
+    from plr_edge.store.discarding import discarded_if_blank
     from plr_edge.stream import open_stream
 
     opened = open_bundle(bundle, options["trust"])
     config, engines = make_configs(opened, options)
+    check_learning(opened, config)
     frames = open_stream(
         stream,
         split=options["split"],
@@ -97,6 +99,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
     part = options["split"] if options["topic"] is None else options["topic"]
     key = None if stream == "-" else f"{stream}#{part}"
     with (
+        discarded_if_blank(state),
         Session(opened, state, config, engines, new_class=options["new_class"]) as session,
         AdaptProgress(frames.n_frames) as progress,
     ):
@@ -113,7 +116,7 @@ def command(bundle: Path, stream: str, state: Path, **options: Any) -> None:
 
 def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
     """Turn options into a `LearningConfig` and an `EngineConfig`, leaving defaults to them."""
-    from plr_edge.config import EngineConfig, LearningConfig, parse_bytes, parse_share
+    from plr_edge.config import EngineConfig, learning_config
     from plr_edge.profiling.profile import read_step_costs
 
     engines = EngineConfig(
@@ -122,22 +125,14 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
         providers=options["providers"],
         allow_code=options["allow_code"],
     )
-    given = {
-        "memory_bytes": parse_bytes(options["latent_memory"]),
-        "bits": None if options["bits"] is None else int(options["bits"]),
-        "pool": options["pool"],
-        "schedule": options["schedule"],
-        "train_ratio": options["train_ratio"],
-        "false_unknown": parse_share(options["false_unknown"])
-        if options["false_unknown"] is not None
-        else None,
-        "seed": options["seed"],
-        "step_costs": None
-        if options["costs"] is None
-        else read_step_costs(options["costs"], bundle),
-    }
-    chosen = {name: value for name, value in given.items() if value is not None}
-    return LearningConfig(**chosen), engines
+    costs = options["costs"]
+    names = ("bits", "pool", "schedule", "train_ratio", "seed", "false_unknown")
+    learning = learning_config(
+        options["latent_memory"],
+        step_costs=None if costs is None else read_step_costs(costs, bundle),
+        **{name: options[name] for name in names},
+    )
+    return learning, engines
 
 
 def _is_terminal() -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from plr_edge.cli.options import bundle_argument, json_option, trust_option
+from plr_edge.cli.values import Whole
 
 
 @click.command("build-engine")
@@ -18,13 +19,13 @@ from plr_edge.cli.options import bundle_argument, json_option, trust_option
 )
 @click.option(
     "--max-batch",
-    type=click.IntRange(1, 1024),
+    type=Whole(1, 1024),
     show_default="16",
     help="Largest batch of one run. Larger batches are run in pieces.",
 )
 @click.option(
     "--optimization-level",
-    type=click.IntRange(0, 5),
+    type=Whole(0, 5),
     show_default="3",
     help="Effort of the builder: 0 builds fastest, 5 searches longest.",
 )

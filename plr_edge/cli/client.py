@@ -40,17 +40,21 @@ def ask(
         state: directory of the learned state, which holds the token. None sends no token.
 
     Raises:
-        ConfigError: nothing answers at `listen`, or the status is not 200.
+        ConfigError: `listen` is malformed, `state` holds no token, nothing answers, or the status
+            is not 200.
     """
+    from plr_edge.serve.address import parse_listen
+
+    place = parse_listen(listen)
     connection: http.client.HTTPConnection
-    if listen.startswith("unix:"):
-        connection = _UnixConnection(listen[5:])
+    if isinstance(place, str):
+        connection = _UnixConnection(place)
     else:
-        connection = http.client.HTTPConnection(listen, timeout=_TIMEOUT_S)
+        connection = http.client.HTTPConnection(*place, timeout=_TIMEOUT_S)
     headers = {"Content-Type": "application/json"}
+    if state is not None:
+        headers["Authorization"] = f"Bearer {_token(state)}"
     try:
-        if state is not None:
-            headers["Authorization"] = f"Bearer {(state / 'token').read_text().strip()}"
         payload = None if body is None else json.dumps(body)
         connection.request(method, path, payload, headers)
         response = connection.getresponse()
@@ -62,3 +66,17 @@ def ask(
         detail = json.loads(response.read() or b"{}").get("detail", response.reason)
         raise ConfigError(f"refused: {detail}")
     return response
+
+
+def _token(state: Path) -> str:
+    try:
+        token = (state / "token").read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise ConfigError(
+            f"{state} has no token that can be read ({reason}); check --state, which must be that "
+            "of `plr-edge run`"
+        ) from None
+    if not token.isascii() or not token.isprintable():
+        raise ConfigError(f"{state / 'token'} is damaged; delete it and start `plr-edge run` again")
+    return token

@@ -9,6 +9,7 @@ from typing import Any
 import click
 
 from plr_edge.cli.options import json_option, needs_extras
+from plr_edge.cli.values import Whole
 
 _COMPARED = 64  # images on which the parts are compared with PyTorch
 _CALIBRATED = 96  # images that set the scales of int8
@@ -37,7 +38,7 @@ _CALIBRATED = 96  # images that set the scales of int8
     "cut that can be trained",
     help="First adaptive block. --list-cuts prints the choices.",
 )
-@click.option("--input-size", type=int, help="Height and width of the input in pixels.")
+@click.option("--input-size", type=Whole(0), help="Height and width of the input in pixels.")
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
@@ -87,7 +88,7 @@ _CALIBRATED = 96  # images that set the scales of int8
     "--release",
     default=0,
     show_default=True,
-    type=click.IntRange(0),
+    type=Whole(0),
     help="Release number of a signed bundle. A learned state refuses a lower one.",
 )
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
@@ -123,6 +124,8 @@ def command(
 
     wanted = Recipe() if recipe is None else read_recipe(recipe)
     wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})
+    if not list_cuts:
+        _check_target(output, force, sign)
     network = load_backbone(wanted.backbone, weights=wanted.weights, input_size=wanted.input_size)
     if list_cuts:
         cuts = legal_cuts(network)
@@ -149,6 +152,16 @@ def command(
         click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
     else:
         _print_result(output, bundle, report)
+
+
+def _check_target(output: Path, force: bool, sign: Path | None) -> None:
+    """Refuse a target or a key that cannot be used, before the network is loaded."""
+    from plr_edge.bundle.signing import read_private_key
+    from plr_edge.bundle.write import check_target
+
+    check_target(output, force=force)
+    if sign is not None:
+        read_private_key(sign)
 
 
 def _images(option: str, spec: str | None, split: str, n: int) -> list[Any] | None:

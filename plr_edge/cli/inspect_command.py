@@ -19,6 +19,7 @@ def command(path: Path, as_json: bool) -> None:
     import json
 
     from plr_edge.bundle.reading import open_bundle
+    from plr_edge.cli.facts import print_facts
     from plr_edge.errors import BundleError
     from plr_edge.store import FILE
 
@@ -31,8 +32,7 @@ def command(path: Path, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(facts))
         return
-    for name, value in facts.items():
-        click.echo(f"{name:>18}  {value}")
+    print_facts(facts)
 
 
 def _bundle_facts(bundle: Any) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from plr_edge.cli.options import printable
+from plr_edge.cli.values import Whole
 
 
 @click.command("log")
@@ -16,7 +17,7 @@ from plr_edge.cli.options import printable
     "--last",
     default=50,
     show_default=True,
-    type=click.IntRange(1),
+    type=Whole(),
     help="Lines to show.",
 )
 @click.option("--quarantined", is_flag=True, help="Show only quarantined labels.")

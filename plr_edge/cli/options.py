@@ -9,25 +9,27 @@ from typing import Any, TypeVar, cast
 
 import click
 
+from plr_edge.cli.values import Number, Whole
 from plr_edge.errors import require
 
 F = TypeVar("F", bound=Callable[..., Any])
 
 
 def with_new_names(args: list[str], renamed: Mapping[str, str]) -> list[str]:
-    """Replace old option names in a command line, and warn about each on stderr.
+    """Replace old option names in a command line, and warn about each once on stderr.
 
     Args:
         args: arguments of a command. What follows `--` is not an option.
         renamed: new option names by old ones, e.g. {"--latents": "--latent-memory"}.
     """
     n_options = args.index("--") if "--" in args else len(args)
-    replaced = []
+    replaced, warned = [], set[str]()
     for argument in args[:n_options]:
         name, equals, value = argument.partition("=")
         new = renamed.get(name, name)
-        if new != name:
+        if new != name and name not in warned:
             click.echo(f"{name} is now called {new}; the old name will be removed", err=True)
+            warned.add(name)
         replaced.append(new + equals + value)
     return replaced + args[n_options:]
 
@@ -93,7 +95,7 @@ threads_option = click.option(
     "--threads",
     default=1,
     show_default=True,
-    type=click.IntRange(1),
+    type=Whole(1, 256),
     help="Threads per inference engine. More than the free cores is slower.",
 )
 latent_memory_option = click.option(
@@ -102,22 +104,25 @@ latent_memory_option = click.option(
     show_default=True,
     help="Bytes for stored latents to rehearse from.",
 )
+schedule_option = click.option(
+    "--schedule",
+    help="Rehearsal schedule: internal, basic, cumulative_weights, total_weights, input_size, "
+    "layer_idx, classifier, progressive, measured, auto, or shares separated by commas.  [default: "
+    "auto, which trains the classifier, and from a ratio of 0.3 on the blocks at the end]",
+)
+bits_option = click.option(
+    "--bits", type=Whole(), help="Bits per value of a stored latent, 4 or 8.  [default: 4]"
+)
+pool_option = click.option(
+    "--pool", type=Whole(), help="Side to which stored maps are pooled. Not pooled by default."
+)
 false_unknown_option = click.option(
     "--false-unknown",
     help="Share of the frames of known classes that may be answered with `unknown`, e.g. 2%. "
     "[default: 1%, or what the state was last used with]",
 )
-
-
-def _named(_: click.Context, option: click.Parameter, value: str | None) -> str | None:
-    """Refuse an empty name, which a shell makes of a variable that is not set."""
-    if value is not None and not value.strip():
-        raise click.BadParameter("the name is empty; give one, or leave the option out")
-    return value
-
-
 topic_option = click.option(
-    "--topic", callback=_named, help="Image topic of a ROS bag; required if there are several."
+    "--topic", help="Image topic of a ROS bag; required if there are several."
 )
 new_class_option = click.option(
     "--new-class",
@@ -144,10 +149,11 @@ def engine_options(command: F) -> F:
 def budget_options(command: F) -> F:
     """Add the budgets of a robot, and the board that supplies defaults for them."""
     for option in (
-        click.option("--memory-limit", help="Memory limit of the trainer process, e.g. 600MB."),
-        click.option("--max-temp", help="Pause training above this temperature, e.g. 80C."),
+        click.option("--memory-limit", help="Memory limit of the trainer process, e.g. 800MB."),
+        click.option("--max-temp", help="Do not train above this temperature, e.g. 80C."),
         click.option("--deadline", help="Time limit per frame, e.g. 33ms."),
-        click.option("--duty", help="Share of one core that training may use, e.g. 30%."),
+        click.option("--duty", help="Share of one core that training may use, e.g. 30%. On four "
+                     "cores at most 400%."),
         click.option("--power", help="Power budget of the whole board, e.g. 7W."),
         click.option("--board",
                      help="Use this board's default budgets; `auto` detects the board."),
@@ -168,14 +174,13 @@ def stream_options(command: F) -> F:
         click.option("--split", default="train", show_default=True,
                      help="Part of `demo` or of a folder with train/ beside val/ or test/: "
                      "train, val, test, all."),
-        click.option("--limit-per-class", type=click.IntRange(1),
+        click.option("--limit-per-class", type=Whole(),
                      help="Use at most this many images of each class."),
         topic_option,
-        click.option("--white-level", type=float,
+        click.option("--white-level", type=Number(1e-6, 1e9),
                      help="Value of white in images of more than 8 bits, e.g. 4095 or 1.0. Found "
                      "from the images by default."),
-        click.option("--labels", callback=_named,
-                     help="Topic that labels the images of a ROS bag."),
+        click.option("--labels", help="Topic that labels the images of a ROS bag."),
     ):  # fmt: skip
         command = option(command)
     return command

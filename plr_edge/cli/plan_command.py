@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,6 +19,10 @@ from plr_edge.cli.options import (
     threads_option,
     trust_option,
 )
+from plr_edge.cli.values import Number, Whole
+
+if TYPE_CHECKING:
+    from plr_edge.robot.governor import Budget
 
 _RATE = 30.0  # frames/s if neither --rate nor --deadline is given
 _BUDGETS = ("board", "power", "duty", "deadline", "max_temp", "memory_limit")
@@ -29,7 +33,7 @@ _BUDGETS = ("board", "power", "duty", "deadline", "max_temp", "memory_limit")
 @budget_options
 @click.option(
     "--rate",
-    type=click.FloatRange(0.1, 1000),
+    type=Number(0.1, 1000),
     show_default="one per deadline, else 30",
     help="Frames per second to answer.",
 )
@@ -47,14 +51,14 @@ _BUDGETS = ("board", "power", "duty", "deadline", "max_temp", "memory_limit")
 )
 @click.option(
     "--limit-per-class",
-    type=click.IntRange(1),
+    type=Whole(),
     help="Use at most this many images of each class of --stream.",
 )
 @click.option(
     "--finalists",
     default=3,
     show_default=True,
-    type=click.IntRange(1),
+    type=Whole(),
     help="Number of best configurations to export and measure.",
 )
 @click.option(
@@ -63,7 +67,7 @@ _BUDGETS = ("board", "power", "duty", "deadline", "max_temp", "memory_limit")
     multiple=True,
     type=click.Choice(["fp32", "fp16", "int8"]),
     show_default="fp32 and int8; on a GPU also fp16",
-    help="Precision to choose from. Repeat for several.",
+    help="Precision to choose from.",
 )
 @click.option(
     "--weights",
@@ -89,21 +93,18 @@ def command(bundle: Path, **options: Any) -> None:
 
     from plr_edge.bundle.reading import open_bundle
     from plr_edge.cli import plan_text
-    from plr_edge.config import EngineConfig, LearningConfig, parse_bytes
+    from plr_edge.config import EngineConfig, learning_config
     from plr_edge.errors import ConfigError
     from plr_edge.planning.planner import Planner
     from plr_edge.planning.search_space import SearchSpace
     from plr_edge.planning.trials import Trial
     from plr_edge.profiling.profile import read_profile
-    from plr_edge.robot.options import RobotOptions, with_board
 
     opened = open_bundle(bundle, options["trust"])
     profile = None if options["profile"] is None else read_profile(options["profile"])
-    filled = with_board(RobotOptions(**{name: options[name] for name in _BUDGETS}))
-    budgets = {name: getattr(filled, name) for name in _BUDGETS}
-    options, notes = applicable_budgets(options, options | budgets, profile)
-    constraints = make_constraints(options, profile)
-    config = LearningConfig(memory_bytes=parse_bytes(options["latent_memory"]))
+    constraints, texts, notes = _constraints(options, profile)
+    options |= texts
+    config = learning_config(options["latent_memory"])
     engines = EngineConfig(
         n_threads=options["threads"],
         engine=options["engine"],
@@ -139,25 +140,56 @@ def command(bundle: Path, **options: Any) -> None:
         raise click.exceptions.Exit(1)
 
 
-def applicable_budgets(
-    given: dict[str, Any], filled: dict[str, Any], profile: dict[str, Any] | None
-) -> tuple[dict[str, Any], list[str]]:
+def _constraints(
+    options: dict[str, Any], profile: dict[str, Any] | None
+) -> tuple[Any, dict[str, str | None], list[str]]:
+    """Return the `Constraints`, their budgets as options of `plr-edge run`, and notes."""
+    from plr_edge.planning.configurations import Constraints
+    from plr_edge.robot.options import (
+        RobotOptions,
+        budget_texts,
+        find_board,
+        read_budget,
+        read_memory_limit,
+    )
+
+    asked = RobotOptions(**{name: options[name] for name in _BUDGETS})
+    board, n_cores = find_board(options["board"]), _n_cores(profile)
+    memory_limit = read_memory_limit(asked, board)
+    budget, notes = applicable_budget(
+        read_budget(asked, None, n_cores), read_budget(asked, board, n_cores), profile
+    )
+    constraints = Constraints(
+        budget=budget,
+        memory_limit_bytes=memory_limit,
+        frames_per_s=_rate(options["rate"], budget.deadline_ms),
+        n_cores=n_cores,
+    )
+    return constraints, budget_texts(budget, memory_limit), notes + _board_note(options, profile)
+
+
+def applicable_budget(
+    given: Budget, filled: Budget, profile: dict[str, Any] | None
+) -> tuple[Budget, list[str]]:
     """Drop the budgets of a board that cannot be checked against anything.
 
     Args:
-        given: options as given.
-        filled: the same with the budgets of `--board`.
+        given: budgets as given.
+        filled: the same with those of `--board`.
         profile: a profile. None if this machine will be measured.
 
     Returns:
-        options: `filled` with None for each budget that was dropped.
-        notes: a sentence for each of these, and one if the costs are of another board.
+        budget: `filled` without those that were dropped.
+        notes: a sentence for each of these.
 
     Raises:
         ConfigError: a budget that was given cannot be checked against anything.
     """
+    from dataclasses import replace
+
     from plr_edge.errors import ConfigError
     from plr_edge.meters import find_power_meters, read_temperatures_c
+    from plr_edge.robot.options import AMOUNTS, budget_texts
 
     if profile is None:
         meters, reasons = find_power_meters()
@@ -166,49 +198,31 @@ def applicable_budgets(
     else:
         has_joules, where = bool(profile.get("idle")), "the profile has none"
         reasons, has_sensor = profile.get("energy_absent", []), "temperatures_c" in profile
-    notes, kept = [], dict(filled)
-    for name, known, needs in (
+    notes, kept, texts = [], filled, budget_texts(filled, None)
+    for option, known, needs in (
         ("power", has_joules, f"joules, and {where} ({'; '.join(reasons)})"),
         ("max_temp", has_sensor, "a temperature sensor, and there is none"),
     ):
-        if filled[name] is None or known:
+        name, text = AMOUNTS[option][0], texts[option]
+        if text is None or known:
             continue
-        if given[name] is not None:
+        if getattr(given, name) is not None:
             raise ConfigError(
-                f"a budget of {given[name][:40]} needs {needs}; leave it out, or "
+                f"a budget of {text} needs {needs}; leave it out, or "
                 "give --profile of a board that has it"
             )
-        notes.append(f"{filled[name]} of the board is left out: it needs {needs}")
-        kept[name] = None
-    return kept, notes + _board_note(filled, profile)
+        notes.append(f"{text} of the board is left out: it needs {needs}")
+        kept = replace(kept, **{name: None})
+    return kept, notes
 
 
-def make_constraints(options: dict[str, Any], profile: dict[str, Any] | None) -> Any:
-    """Turn options into `Constraints`."""
-    from plr_edge.config import parse_bytes
+def _n_cores(profile: dict[str, Any] | None) -> int | None:
+    """Return the cores of the machine that is planned for. None if unknown."""
     from plr_edge.meters import describe_machine
-    from plr_edge.planning.configurations import Constraints
-    from plr_edge.robot.governor import Budget
-    from plr_edge.robot.options import number_of
 
-    duty, deadline_ms = number_of(options["duty"], "%"), number_of(options["deadline"], "ms")
-    budget = Budget(
-        power_w=number_of(options["power"], "W"),
-        duty_share=None if duty is None else duty / 100,
-        deadline_ms=deadline_ms,
-        max_temp_c=number_of(options["max_temp"], "C"),
-    )
-    limit, machine = (
-        options["memory_limit"],
-        describe_machine() if profile is None else profile["machine"],
-    )
+    machine = describe_machine() if profile is None else profile["machine"]
     n_cores = machine.get("n_cores")
-    return Constraints(
-        budget=budget,
-        memory_limit_bytes=None if limit is None else parse_bytes(limit),
-        frames_per_s=_rate(options["rate"], deadline_ms),
-        n_cores=None if n_cores is None else int(n_cores),
-    )
+    return None if n_cores is None else int(n_cores)
 
 
 def _rate(rate: float | None, deadline_ms: float | None) -> float:

@@ -16,6 +16,7 @@ from plr_edge.cli.options import (
     threads_option,
     trust_option,
 )
+from plr_edge.cli.values import Whole, check_outputs
 
 _FRAMES, _PER_CLASS = 64, 8
 
@@ -41,7 +42,7 @@ _FRAMES, _PER_CLASS = 64, 8
     "--runs",
     default=50,
     show_default=True,
-    type=click.IntRange(3),
+    type=Whole(3),
     help="Number of timed calls per engine.",
 )
 @allow_code_option
@@ -66,6 +67,8 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
     from plr_edge.report.page import figure_class
     from plr_edge.stream import open_stream
 
+    check_outputs(json=options["json_file"], trace=options["trace"], html=options["html"])
+    check_outputs((".html", ".htm"), html=options["html"])
     if options["html"] is not None:
         figure_class()  # fail now if matplotlib is missing, not after minutes
     opened = [open_bundle(path, options["trust"]) for path in bundles]

@@ -41,7 +41,7 @@ def command(state: Path, confirm: tuple[str, ...], drop: tuple[str, ...]) -> Non
     for label in held:
         text = f"{label.name}  looks like {label.predicted}  {label.source}"
         click.echo(f"{label.seq:>6}  {printable(text)}")
-    click.echo(f"{len(held)} quarantined", err=True)
+    click.echo(f"{len(held)} quarantined")
 
 
 def _numbers(labels: tuple[str, ...]) -> list[int] | Literal["all"]:

@@ -20,4 +20,7 @@ def command(state: Path) -> None:
     with opened_for_reading(state) as store:
         n_undone = store.rollback()
         number = list(store.generations)[-1].number
-    click.echo(f"back to generation {number}; {n_undone} labels taught after it are undone")
+    labels = (
+        "1 label taught after it is" if n_undone == 1 else f"{n_undone} labels taught after it are"
+    )
+    click.echo(f"back to generation {number}; {labels} undone")

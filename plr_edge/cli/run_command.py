@@ -11,17 +11,21 @@ import click
 from plr_edge.cli.options import (
     RenamingCommand,
     allow_code_option,
+    bits_option,
     budget_options,
     bundle_argument,
     engine_options,
     false_unknown_option,
     latent_memory_option,
     needs_extras,
+    pool_option,
+    schedule_option,
     state_option,
     threads_option,
     topic_option,
     trust_option,
 )
+from plr_edge.cli.values import Number, check_outputs
 
 _SWITCH_S = 5e-4  # longest time that a thread holding the interpreter delays a frame
 _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
@@ -44,17 +48,17 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 )
 @click.option(
     "--rate",
-    type=click.FloatRange(0.1, 1000),
+    type=Number(0.1, 1000),
     show_default="the rate of its stamps",
     help="Frames per second at which a film or a ROS bag is played.",
 )
 @topic_option
 @budget_options
 @click.option("--cpus", help="CPU cores for the trainer, e.g. 2,3.")
-@click.option("--schedule", help="Rehearsal schedule. `plr-edge schedule` prints the choices.")
+@schedule_option
 @latent_memory_option
-@click.option("--bits", type=click.Choice(["4", "8"]), help="Bits per value of a stored latent.")
-@click.option("--pool", type=click.IntRange(1), help="Side to which stored maps are pooled.")
+@bits_option
+@pool_option
 @false_unknown_option
 @allow_code_option
 @click.option(
@@ -84,39 +88,50 @@ def command(
     from plr_edge.errors import ConfigError
     from plr_edge.robot.options import RobotOptions, make_robot
     from plr_edge.robot.run_report import write_run_report
+    from plr_edge.serve.address import is_loopback
     from plr_edge.serve.auth import read_token
-    from plr_edge.serve.server import Service, is_loopback
+    from plr_edge.serve.server import Service
+    from plr_edge.store.discarding import discarded_if_blank
     from plr_edge.stream.live_source import open_live
 
+    check_outputs((".json", ".html"), report=report)
+    if not is_loopback(listen):
+        click.echo(
+            "other machines can reach this address; whoever has the token can teach", err=True
+        )
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
-    chosen["bits"] = None if options["bits"] is None else int(options["bits"])
-    robot = make_robot(bundle, state, RobotOptions(**chosen))
-    try:
-        frames = None
-        if source != "none":
-            frames = open_live(source, robot.stopping, options["rate"], options["topic"])
-        token = read_token(state)
-        if not is_loopback(listen):
-            click.echo(
-                "other machines can reach this address; whoever has the token can teach", err=True
-            )
+    if source == "none" and (options["rate"] is not None or options["topic"] is not None):
+        raise ConfigError("--rate and --topic are for a film or a bag; leave them out with `none`")
+    with discarded_if_blank(state):
+        robot = make_robot(bundle, state, RobotOptions(**chosen))
+        try:
+            frames = None
+            if source != "none":
+                frames = open_live(source, robot.stopping, options["rate"], options["topic"])
+            service = Service(robot, read_token(state), listen, lambda at: _say_where(at, state))
+            sys.setswitchinterval(_SWITCH_S)
+            for number in (signal.SIGINT, signal.SIGTERM):
+                signal.signal(number, lambda *_: robot.stop())
+            if frames is not None:
+                threading.Thread(target=robot.feed, args=(frames,), daemon=True).start()
+            robot.run()
+            service.stop()
+            if report is not None:
+                write_run_report(robot, report)
+            if service.failed:
+                raise ConfigError("the HTTP interface failed; the log has the reason")
+        finally:
+            robot.model.close()
 
-        def ready(where: str) -> None:
-            secret = f"#token={token}" if sys.stderr.isatty() and where.startswith("http") else ""
-            click.echo(f"serving at {where}{secret}; the token is in {state / 'token'}", err=True)
 
-        service = Service(robot, token, listen, ready)
-        sys.setswitchinterval(_SWITCH_S)
-        for number in (signal.SIGINT, signal.SIGTERM):
-            signal.signal(number, lambda *_: robot.stop())
-        if frames is not None:
-            threading.Thread(target=robot.feed, args=(frames,), daemon=True).start()
-        robot.run()
-        service.stop()
-        if report is not None:
-            write_run_report(robot, report)
-        if service.failed:
-            raise ConfigError("the HTTP interface failed; the log has the reason")
-    finally:
-        robot.model.close()
+def _say_where(address: str, state: Path) -> None:
+    """Print where the robot answers, with the token if only a person at a terminal sees it."""
+    import sys
+
+    from plr_edge.serve.auth import read_token
+
+    secret = ""
+    if sys.stderr.isatty() and address.startswith("http"):
+        secret = f"#token={read_token(state)}"
+    click.echo(f"serving at {address}{secret}; the token is in {state / 'token'}", err=True)

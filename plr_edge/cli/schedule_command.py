@@ -8,6 +8,7 @@ from typing import Any
 import click
 
 from plr_edge.cli.options import json_option
+from plr_edge.cli.values import Whole
 
 
 @click.command("schedule")
@@ -21,13 +22,13 @@ from plr_edge.cli.options import json_option
     "--schedule",
     "names",
     multiple=True,
-    help="Name or shares of a schedule to print. Repeat for several.",
+    help="Name or shares of a schedule to print.",
 )
 @click.option(
     "--rehearsed",
     default=256,
     show_default=True,
-    type=click.IntRange(1),
+    type=Whole(),
     help="Rehearsed samples of a batch, to divide over the levels.",
 )
 @click.option(

@@ -15,10 +15,10 @@ def command(listen: str, as_json: bool) -> None:
     import json
 
     from plr_edge.cli.client import ask
+    from plr_edge.cli.facts import print_facts
 
     health = json.loads(ask(listen, "GET", "/health").read())
     if as_json:
         click.echo(json.dumps(health))
         return
-    for name, value in health.items():
-        click.echo(f"{name:>20}  {'absent' if value is None else value}")
+    print_facts(health)

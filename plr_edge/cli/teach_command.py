@@ -7,6 +7,7 @@ from pathlib import Path
 import click
 
 from plr_edge.cli.options import listen_option, new_class_option, state_option
+from plr_edge.cli.values import Whole
 
 
 @click.command("teach")
@@ -18,12 +19,12 @@ from plr_edge.cli.options import listen_option, new_class_option, state_option
     "--last",
     default=20,
     show_default=True,
-    type=click.IntRange(1, 150),
+    type=Whole(1, 150),
     help="Number of newest frames to label if no images are given.",
 )
 @click.option(
     "--sequence",
-    type=click.IntRange(1),
+    type=Whole(),
     help="Frame to label, or a run of unknown frames that the robot asked about. `plr-edge "
     "watch` prints their numbers.",
 )

@@ -16,16 +16,17 @@ from plr_edge.cli.options import (
     threads_option,
     trust_option,
 )
+from plr_edge.cli.values import Whole
 
 
 @click.command("undo")
 @bundle_argument
 @state_option
-@click.option("--last", type=click.IntRange(1), help="Undo only the last N matching labels.")
+@click.option("--last", type=Whole(), help="Undo only the last N matching labels.")
 @click.option("--class", "name", help="Undo labels of this class.")
 @click.option("--source", help="Undo labels whose source starts with this text.")
-@click.option("--label", "seqs", multiple=True, type=click.IntRange(1), metavar="N",
-              help="Undo the label that `plr-edge log` numbers N; may be repeated.")  # fmt: skip
+@click.option("--label", "seqs", multiple=True, type=Whole(), metavar="N",
+              help="Undo the label that `plr-edge log` numbers N.")  # fmt: skip
 @click.option("--since", type=click.DateTime(), help="Undo labels taught since this time.")
 @click.option("--until", type=click.DateTime(), help="Undo labels taught before this time.")
 @threads_option
@@ -63,6 +64,7 @@ def command(
     start = time.perf_counter()
     done = undo(open_bundle(bundle, trust), state, threads, allow_code=allow_code, **filters)
     click.echo(
-        f"{done.n_changed} labels undone, {done.n_taught} left, {done.n_classes} classes; "
+        f"{done.n_changed} label{'s' * (done.n_changed != 1)} undone, "
+        f"{done.n_taught} left, {done.n_classes} classes; "
         f"{time.perf_counter() - start:.1f} s"
     )

@@ -21,5 +21,7 @@ def command(listen: str) -> None:
                 event = text[7:]
             elif text.startswith("data: "):
                 click.echo(f"{event:<12} {text[6:]}")
+    except BrokenPipeError:  # nobody reads on
+        raise
     except (OSError, KeyboardInterrupt):
         return

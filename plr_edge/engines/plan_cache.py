@@ -123,17 +123,8 @@ def open_plan(
             "export with --int8-profile s8s8"
         )
     trt, device = load_tensorrt(), describe_device()
-    l4t = l4t_release(root)
     bundle.read("frozen.onnx")  # verifies it again
-    machine = {
-        "recipe": _BUILDER_VERSION,
-        "onnx_sha256": bundle.frozen_sha256,
-        "precision": str(bundle.manifest.get("precision", "fp32")),
-        "tensorrt": str(trt.__version__),
-        "gpu": device.name,
-        "compute_capability": device.compute_capability,
-        "l4t": l4t and "R{} (release), REVISION: {}".format(*l4t.split(".", 1)),
-    }
+    machine = _needed(bundle, str(trt.__version__), device, l4t_release(root))
     given = {
         "max_batch": max_batch,
         "workspace_bytes": workspace_bytes,
@@ -156,6 +147,20 @@ def open_plan(
         if data is None:
             raise EngineError(f"the plan just built cannot be used: {damage}; check the disk")
         return CachedPlan(data, path, metadata, reason)
+
+
+def _needed(bundle: Bundle, version: str, device: Device, l4t: str | None) -> dict[str, Any]:
+    """Return what a plan of a bundle must have been built for."""
+    release = None if l4t is None else "R{} (release), REVISION: {}".format(*l4t.split(".", 1))
+    return {
+        "recipe": _BUILDER_VERSION,
+        "onnx_sha256": bundle.frozen_sha256,
+        "precision": str(bundle.manifest.get("precision", "fp32")),
+        "tensorrt": version,
+        "gpu": device.name,
+        "compute_capability": device.compute_capability,
+        "l4t": release,
+    }
 
 
 @contextmanager

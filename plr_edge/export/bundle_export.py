@@ -11,6 +11,7 @@ import platform
 from collections.abc import Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import onnx
@@ -21,7 +22,7 @@ from torch import nn
 from plr_edge.backbones.base import Backbone, fold_batch_norm, named_blocks
 from plr_edge.backbones.checks import BATCH, check_finite
 from plr_edge.bundle.bundle import Bundle, splice
-from plr_edge.bundle.write import write_bundle
+from plr_edge.bundle.write import check_target, write_bundle
 from plr_edge.errors import ConfigError
 from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
 from plr_edge.export.precision import PRECISIONS, HalfPart, default_int8_profile, quantised
@@ -77,7 +78,22 @@ def export_bundle(
             or the disk refuses.
         ConfigError: the precision or the profile is unknown, or there are no images.
     """
+    check_target(Path(path), force=force)
     _check_options(precision, int8_profile, images, calibration)
+    if precision == "int8" and int8_profile is None:
+        int8_profile = default_int8_profile()
+    files, manifest, report = _exported(
+        backbone, cut, images, static_feature, precision, calibration, int8_profile
+    )
+    manifest["release"] = release
+    return write_bundle(Path(path), files, manifest, force=force, key=key), report
+
+
+def _exported(
+    backbone: Backbone, cut: str, images: Sequence[np.ndarray] | None, static_feature: bool,
+    precision: str, calibration: Sequence[np.ndarray] | None, profile: str | None,
+) -> tuple[dict[str, bytes], dict[str, Any], ExportReport]:  # fmt: skip
+    """Export both parts and compare them with PyTorch. Returns members, manifest and report."""
     split(backbone, cut)  # an illegal cut fails before any work
     check_finite(backbone.name, backbone.blocks, backbone.classifier)
     folded = replace(backbone, blocks=fold_batch_norm(backbone.blocks))
@@ -89,9 +105,6 @@ def export_bundle(
     x = backbone.preprocessing(chosen)
     features = reference_features(backbone, folded, x)
     _check_training(backbone, cut, frozen_blocks, adaptive, x)
-    profile = None
-    if precision == "int8":
-        profile = default_int8_profile() if int8_profile is None else int8_profile
     frozen, n_float = _frozen_model(part, backbone, precision, calibration, profile)
     files = {"frozen.onnx": frozen}
     weights = {name: t.detach().numpy() for name, t in adaptive.state_dict().items()}
@@ -114,11 +127,10 @@ def export_bundle(
         "frozen_macs": _frozen_macs(folded, cut, static_feature),
         "latent_signed": bool(latents.min() < 0),
         "adaptive_slots": slots,
-        "release": release,
         "parity": asdict(report),
         "made_with": _versions(),
     }
-    return write_bundle(Path(path), files, manifest, force=force, key=key), report
+    return files, manifest, report
 
 
 def _check_options(

@@ -13,9 +13,9 @@ from plr_edge.replay.latent_codec import LatentCodec, make_codec
 from plr_edge.replay.latent_memory import SEQ_BYTES
 from plr_edge.replay.schedule import Level, Schedule, make_schedule
 from plr_edge.robot.governor import AIM, CONSOLIDATE_STEPS, Budget, Governor, Reading
+from plr_edge.robot.trainer_memory import MEMORY_AIM
 
 SLOWEST_CONSOLIDATION_S = 600.0
-MEMORY_AIM = 0.95  # share of the memory limit to plan for: beyond the limit the trainer is killed
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,6 +21,7 @@ from plr_edge.planning.cost_model import CostModel
 from plr_edge.planning.search_space import SearchSpace
 from plr_edge.planning.trials import Trial
 from plr_edge.profiling.profile import profile_bundles
+from plr_edge.replay.latent_codec import LinearCodec
 from plr_edge.replay.latent_memory import SEQ_BYTES
 
 SAME_ACCURACY = 0.01  # accuracies closer than this count as equal: seeds differ by as much
@@ -249,7 +250,7 @@ class Planner:
         shape = best.configuration.levels[0].shape
         pools = [None, math.ceil(shape[1] / 2)] if len(shape) == 3 and shape[1] > 1 else [None]
         rows = []
-        for bits in (4, 8):
+        for bits in LinearCodec.ALLOWED_BITS:
             for pool in pools:
                 record_bytes = best.configuration.codec(bits, pool).record_bytes + SEQ_BYTES
                 is_default = (bits, pool) == (self.config.bits, self.config.pool)

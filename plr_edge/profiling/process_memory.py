@@ -7,9 +7,7 @@ from __future__ import annotations
 
 import importlib
 import json
-import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from typing import Any
@@ -21,14 +19,14 @@ from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import EngineError
 from plr_edge.meters.process import process_memory
+from plr_edge.robot.trainer_memory import child, highest_data, train_once
 
 _IMPORTS = {
     "numpy and onnxruntime": "import numpy, onnxruntime",
     "predict (torch-free)": "from plr_edge.runtime import perception",
     "adapt (with torch)": "from plr_edge.runtime import session",
 }
-_LOOK_EVERY_S = 0.002
-_FRAMES, _CLASSES = 16, 4
+_FRAMES = 16
 _TIMEOUT_S = 300
 
 
@@ -41,9 +39,9 @@ def imports_memory() -> dict[str, Any]:
     )
     rows: dict[str, Any] = {}
     for name, imports in _IMPORTS.items():
-        with _child("-c", probe.format(imports=imports)) as child:
-            output, _ = child.communicate(timeout=_TIMEOUT_S)
-        if child.returncode == 0:
+        with child("-c", probe.format(imports=imports)) as process:
+            output, _ = process.communicate(timeout=_TIMEOUT_S)
+        if process.returncode == 0:
             rows[name] = json.loads(output.splitlines()[-1])
     return rows
 
@@ -70,38 +68,20 @@ def role_memory(
     settings = json.dumps([asdict(config), asdict(engines)])
     rows = {}
     for role in ROLES:
-        with _child(
+        with child(
             "-m", "plr_edge.profiling.process_memory", role, str(bundle.path), settings
-        ) as child:
-            assert child.stdout is not None
-            child.stdout.readline()  # libraries are loaded: some reserve gigabytes meanwhile
-            data_bytes = _highest_data(child)
-            output, errors = child.communicate(timeout=_TIMEOUT_S)
-        if child.returncode != 0:
-            reason = (errors.strip().splitlines() or [f"signal {-child.returncode}"])[-1]
+        ) as process:
+            assert process.stdout is not None
+            process.stdout.readline()  # libraries are loaded: some reserve gigabytes meanwhile
+            data_bytes = highest_data(process)
+            output, errors = process.communicate(timeout=_TIMEOUT_S)
+        if process.returncode != 0:
+            reason = (errors.strip().splitlines() or [f"signal {-process.returncode}"])[-1]
             raise EngineError(f"a process that {role} with {bundle.path} failed ({reason[:200]})")
         rows[role] = json.loads(output.splitlines()[-1])
         if data_bytes:
             rows[role]["data_bytes"] = data_bytes
     return rows
-
-
-def _child(*arguments: str) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, *arguments], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
-
-
-def _highest_data(child: subprocess.Popen[str]) -> int:
-    """Return the peak of a process's data, sampled from outside until it ends."""
-    highest, end = 0, time.monotonic() + _TIMEOUT_S
-    while child.poll() is None and time.monotonic() < end:
-        highest = max(highest, process_memory(child.pid, walk=False).get("data_bytes", 0))
-        time.sleep(_LOOK_EVERY_S)
-    if child.poll() is None:
-        child.kill()
-    return highest
 
 
 def _answer(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> object:
@@ -115,43 +95,13 @@ def _answer(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> ob
     return perception
 
 
-def _train(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> object:
-    """Do what the trainer process does: a step at each level, then offer a candidate."""
-    from plr_edge.export.adaptive import adaptive_blocks
-    from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory, with_seq
-    from plr_edge.replay.learner import Learner
-    from plr_edge.replay.schedule import Schedule
-    from plr_edge.robot.protocol import named, pack
-
-    codec, levels = bundle.codec(config.bits, config.pool), bundle.levels
-    memory = LatentMemory(codec.record_bytes + SEQ_BYTES, config.memory_bytes, config.seed)
-    alone = [tuple(float(i == j) for j in range(len(levels))) for i in range(len(levels))]
-    learner = Learner(
-        adaptive_blocks(bundle, allow_code=engines.allow_code), levels, memory, codec,
-        Schedule(name="alone", shares=alone[0]), config, n_threads=engines.n_threads,
-    )  # fmt: skip
-    n = config.new_per_step + config.rehearsed_per_step
-    latents = np.abs(np.random.default_rng(config.seed).standard_normal((n, *bundle.latent_shape)))
-    records = with_seq(codec.encode(latents.astype(np.float32)), np.arange(n))
-    learner.learn_many(records, np.arange(n) % _CLASSES)
-    for i in range(len(memory), memory.capacity):  # until it is full
-        memory.add(records[i % n], i % _CLASSES)
-    for shares in alone:
-        learner.schedule = Schedule(name="alone", shares=shares)
-        learner.step()
-    held, _ = memory.to_arrays()
-    features = np.ones((len(memory), bundle.feature_width), np.float32)
-    pack("candidate", {}, {**held, "features": features, **named(learner.weights(), "weights")})
-    return learner
-
-
 _LOADED_BY = {
     "answers": ("plr_edge.runtime.perception", "onnxruntime"),
     "trains": ("plr_edge.robot.trainer", "onnxruntime"),
 }
 ROLES: dict[str, Callable[[Bundle, LearningConfig, EngineConfig], object]] = {
     "answers": _answer,
-    "trains": _train,
+    "trains": train_once,
 }
 
 

@@ -70,10 +70,8 @@ def profile_bundles(
     machine, before_c = describe_machine(), read_temperatures_c()
     idle = measure_idle(meters) if meters else {}
     entries = [_entry(b, name) for b, name in zip(bundles, _labels(bundles), strict=True)]
-    jobs = [
-        _jobs(b, e, config, engines, frames, runs) for b, e in zip(bundles, entries, strict=True)
-    ]
-    for group in _together(jobs):
+    pairs = zip(bundles, entries, strict=True)
+    for group in _together([_jobs(b, e, config, engines, frames, runs) for b, e in pairs]):
         say(" ".join(str(group[0].row.get(key, "")) for key in ("part", "level", "batch")).strip())
         measure(group, warmup, meters, idle)
     after_c, after = read_temperatures_c(), describe_machine()

@@ -9,14 +9,13 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 
 from plr_edge.errors import ConfigError
 
 _OCTAVE_STEPS = 16  # channel scales are stored as max_scale * 2 ** (-code / 16), one byte each
-_ALLOWED_BITS = (4, 8)
 
 
 class LatentCodec(Protocol):
@@ -81,19 +80,27 @@ class LinearCodec:
         ((5, 15), (5, 2, 3, 3))
     """
 
+    ALLOWED_BITS: ClassVar[tuple[int, ...]] = (4, 8)
+
     shape: tuple[int, ...]
     bits: int = 8
     pool: int | None = None
     signed: bool = True
 
     def __post_init__(self) -> None:
-        if self.bits not in _ALLOWED_BITS:
-            raise ConfigError(f"bits is {self.bits}; it must be 4 or 8")
+        if self.bits not in self.ALLOWED_BITS:
+            allowed = " or ".join(map(str, self.ALLOWED_BITS))
+            raise ConfigError(f"bits is {self.bits}; it must be {allowed}")
         if len(self.shape) not in (1, 3) or min(self.shape) < 1:
             raise ConfigError(f"latent shape is {self.shape}; it must be (C, H, W) or (D,)")
-        if self.pool is not None and not (len(self.shape) == 3 and 1 <= self.pool <= self.shape[1]):
+        if self.pool is not None and len(self.shape) == 1:
             raise ConfigError(
-                f"pool is {self.pool}; for latents of shape {self.shape} it must be 1..height"
+                f"pool is {self.pool}; latents of shape {self.shape} cannot be pooled; leave it out"
+            )
+        if self.pool is not None and not 1 <= self.pool <= self.shape[1]:
+            raise ConfigError(
+                f"pool is {self.pool}; for latents of shape {self.shape} it must lie in "
+                f"1..{self.shape[1]}"
             )
 
     @property

@@ -3,26 +3,34 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-from plr_edge.boards import boards, detect_board, load_board
+from plr_edge.boards import Board, boards, detect_board, load_board
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import EngineConfig, LearningConfig, parse_bytes, parse_share
+from plr_edge.config import EngineConfig, LearningConfig, learning_config, parse_bytes
 from plr_edge.errors import ConfigError, require
-from plr_edge.replay.schedule import macs_from
+from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory
+from plr_edge.replay.schedule import macs_from, make_schedule
 from plr_edge.robot.background_trainer import TrainerLimits
 from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
+from plr_edge.robot.trainer_memory import check_memory_limit
 from plr_edge.runtime.malloc import return_memory_at_once
 
 _log = logging.getLogger(__name__)
 _GUESSED_MACS_PER_S = 5e9  # of a training step, until one is measured
+AMOUNTS = {  # attribute of `Budget`, unit and factor of each option
+    "power": ("power_w", "W", 1),
+    "duty": ("duty_share", "%", 100),
+    "deadline": ("deadline_ms", "ms", 1),
+    "max_temp": ("max_temp_c", "C", 1),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +43,7 @@ class RobotOptions:
         duty: training budget, e.g. 30% of one core.
         deadline: latency budget of a frame, e.g. 33ms.
         max_temp: temperature limit, e.g. 80C.
-        memory_limit: memory limit of the trainer process, e.g. 600MB.
+        memory_limit: memory limit of the trainer process, e.g. 800MB.
         cpus: CPU cores of the trainer, e.g. 2,3.
         schedule: name of a schedule, or shares separated by commas.
         latent_memory: bytes for stored latents, e.g. 8MB.
@@ -84,117 +92,153 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
     """
     require("train", why="a robot that learns")  # its trainer; this process never imports torch
     return_memory_at_once()
-    options = with_board(options)
-    budget = make_budget(options)
+    board = find_board(options.board)
+    cpus = None if options.cpus is None else _cpus(options.cpus)
+    budget = read_budget(options, board, len(cpus or os.sched_getaffinity(0)))
+    check_measurable(budget)
+    memory_limit = read_memory_limit(options, board)
     engines = EngineConfig(
         n_threads=options.threads,
         engine=options.engine,
         providers=options.providers,
         allow_code=options.allow_code,
     )
-    given: dict[str, Any] = {
-        "schedule": options.schedule,
-        "pool": options.pool,
-        "bits": options.bits,
-        "false_unknown": None
-        if options.false_unknown is None
-        else parse_share(options.false_unknown),
-        "memory_bytes": parse_bytes(options.latent_memory) if options.latent_memory else None,
-    }
-    config = LearningConfig(**{name: value for name, value in given.items() if value is not None})
-    limits = TrainerLimits(
-        cpus=_cpus(options.cpus) if options.cpus else None,
-        memory_limit_bytes=parse_bytes(options.memory_limit) if options.memory_limit else None,
-    )
+    config = learning_config(options.latent_memory, schedule=options.schedule, pool=options.pool,
+                             bits=options.bits, false_unknown=options.false_unknown)  # fmt: skip
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
+    check_learning(opened, config)
+    if memory_limit is not None:
+        check_memory_limit(opened, config, engines, memory_limit)
+    limits = TrainerLimits(cpus=cpus, memory_limit_bytes=memory_limit)
     model = OnlineModel(opened, state, config, engines, limits)
     step_s = [3 * 64 * (macs + 1) / _GUESSED_MACS_PER_S for macs in macs_from(opened.levels)]
     return Robot(model, Governor(budget, model.schedule, step_s))
 
 
-def with_board(options: RobotOptions, root: Path = Path("/")) -> RobotOptions:
-    """Fill in the budgets of the board where none is given.
+def check_learning(bundle: Bundle, config: LearningConfig) -> None:
+    """Refuse settings by which a bundle cannot be trained, before its state is opened.
+
+    Raises:
+        ConfigError: the memory cannot hold a single latent, or bits or pool is not allowed.
+        ScheduleError: the schedule does not fit the bundle.
+    """
+    make_schedule(
+        config.schedule_name, bundle.levels, config.step_costs or (1.0,) * len(bundle.levels)
+    )
+    record_bytes = bundle.codec(config.bits, config.pool).record_bytes + SEQ_BYTES
+    LatentMemory(record_bytes, config.memory_bytes, config.seed)
+
+
+def find_board(name: str | None, root: Path = Path("/")) -> Board | None:
+    """Return the board that `--board` names. None if there is no `--board`.
 
     Args:
-        options: what the user chose.
+        name: its name. `auto` detects it.
         root: root of the file system that a board is detected in.
 
     Raises:
         ConfigError: there is no such board, or `auto` cannot detect it.
     """
-    if options.board is None:
-        return options
-    board = detect_board(root) if options.board == "auto" else load_board(options.board)
+    if name is None:
+        return None
+    board = detect_board(root) if name == "auto" else load_board(name)
     if board is None:
         raise ConfigError(
             "board auto: this machine does not tell which board it is; name one of "
             + ", ".join(board.name for board in boards())
         )
-    budget = board.budget
-    defaults = {
-        "power": (budget.power_w, 1, "W"),
-        "duty": (budget.duty_share, 100, "%"),
-        "deadline": (budget.deadline_ms, 1, "ms"),
-        "max_temp": (budget.max_temp_c, 1, "C"),
-        "memory_limit": (budget.memory_bytes, 1e-6, "MB"),
-    }
     _log.info("board: %s", board.title)
-    filled: dict[str, Any] = {
-        name: f"{value * factor:g}{unit}"
-        for name, (value, factor, unit) in defaults.items()
-        if value is not None and getattr(options, name) is None
-    }
-    return replace(options, **filled)
+    return board
 
 
-def make_budget(options: RobotOptions) -> Budget:
-    """Turn options into a `Budget`.
+def read_budget(options: RobotOptions, board: Board | None, n_cores: int | None) -> Budget:
+    """Read the budgets that were given, and take the others from the board.
+
+    Args:
+        options: what the user chose.
+        board: its budgets are the defaults.
+        n_cores: cores that training may use. None if unknown.
 
     Raises:
-        ConfigError: an amount cannot be read, or this machine cannot measure it.
+        ConfigError: an amount cannot be read, or is more than the machine has.
+    """
+    values: dict[str, float | None] = {}
+    for option, (name, unit, factor) in AMOUNTS.items():
+        value = number_of(getattr(options, option), unit)
+        default = None if board is None else getattr(board.budget, name)
+        values[name] = default if value is None else value / factor
+    duty = values["duty_share"]
+    if options.duty is not None and duty is not None and n_cores is not None and duty > n_cores:
+        raise ConfigError(
+            f"a duty of {options.duty} is more than {n_cores} core{'s' * (n_cores > 1)} can "
+            f"give; 100% is one core, so give at most {100 * n_cores}%"
+        )
+    return Budget(**values)
+
+
+def read_memory_limit(options: RobotOptions, board: Board | None) -> int | None:
+    """Return the memory limit of the trainer process in bytes. None if it has none.
+
+    Raises:
+        ConfigError: the size cannot be read.
+    """
+    if options.memory_limit is not None:
+        return parse_bytes(options.memory_limit)
+    return None if board is None else board.budget.memory_bytes
+
+
+def budget_texts(budget: Budget, memory_limit: int | None) -> dict[str, str | None]:
+    """Return budgets as a user writes them, by option. None stands for no limit."""
+    texts: dict[str, str | None] = {}
+    for option, (name, unit, factor) in AMOUNTS.items():
+        value = getattr(budget, name)
+        texts[option] = None if value is None else f"{value * factor:g}{unit}"
+    texts["memory_limit"] = None if memory_limit is None else f"{memory_limit / 1e6:.10g}MB"
+    return texts
+
+
+def check_measurable(budget: Budget) -> None:
+    """Refuse a budget that nothing on this machine measures.
+
+    Raises:
+        ConfigError: there is one.
     """
     from plr_edge.meters import find_power_meters, read_temperatures_c
 
-    power, temperature = number_of(options.power, "W"), number_of(options.max_temp, "C")
     meters, reasons = find_power_meters()
     reasons += [f"{meter.name}: no total" for meter in meters if not meter.has_total]
-    if power is not None and not any(meter.has_total for meter in meters):
+    if budget.power_w is not None and not any(meter.has_total for meter in meters):
         raise ConfigError(
-            f"a power budget of {power:g} W needs a meter, and there is none here: "
+            f"a power budget of {budget.power_w:g} W needs a meter, and there is none here: "
             f"{'; '.join(reasons)}"
         )
-    if temperature is not None and not read_temperatures_c():
+    if budget.max_temp_c is not None and not read_temperatures_c():
         raise ConfigError(
-            f"a limit of {temperature:g} C needs a temperature sensor, and none can be read here"
+            f"a limit of {budget.max_temp_c:g} C needs a temperature sensor, and none can be read "
+            "here"
         )
-    duty = number_of(options.duty, "%")
-    return Budget(
-        power_w=power,
-        duty_share=None if duty is None else duty / 100,
-        deadline_ms=number_of(options.deadline, "ms"),
-        max_temp_c=temperature,
-    )
 
 
 def number_of(text: str | None, unit: str) -> float | None:
     """Read an amount such as `7W`. None stays None.
 
     Raises:
-        ConfigError: the text is not an amount of this unit.
+        ConfigError: the text is not an amount of this unit, or not above 0.
     """
     if text is None:
         return None
-    match = re.fullmatch(rf"\s*(\d+(?:\.\d+)?)\s*{re.escape(unit)}\s*", text, re.IGNORECASE)
-    if not match:
-        raise ConfigError(f"{text[:40]!r} is not an amount; write it like 7{unit}")
-    return float(match[1])
+    match = re.fullmatch(rf"\s*([0-9]+(?:\.[0-9]+)?)\s*{re.escape(unit)}\s*", text, re.IGNORECASE)
+    number = float(match[1]) if match else 0.0
+    if not 0 < number < math.inf:
+        raise ConfigError(f"{text[:40]!r} is not an amount above 0; write it like 7{unit}")
+    return number
 
 
 def _cpus(text: str) -> list[int]:
-    try:
-        cpus = [int(number) for number in text.split(",")]
-    except ValueError:
-        raise ConfigError(f"cpus is {text[:40]!r}; write numbers like 2,3") from None
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() and len(part) < 6 for part in parts):
+        raise ConfigError(f"cpus is {text[:40]!r}; write numbers like 2,3")
+    cpus = sorted({int(part) for part in parts})
     here = os.sched_getaffinity(0)
     if not set(cpus) <= here:
         raise ConfigError(f"cpus is {text[:40]!r}; this process may use {sorted(here)}")

@@ -120,7 +120,8 @@ class Robot:
             _log.exception("the source failed")
             self._source_trouble = f"the source failed: {error}"
         self._source = None
-        _log.info("the source ended")
+        if not self.stopping.is_set():
+            _log.info("the source ended")
 
     def stop(self) -> None:
         """Ask the loop to end."""

@@ -59,6 +59,7 @@ class TokenCheck:
 
     def has_token(self, scope: MutableMapping[str, Any]) -> bool:
         """Return whether a request (an ASGI scope) carries the token, in constant time."""
+        # all of them, so that a second header never adds a try or hides the first
         given = b"".join(value for name, value in scope["headers"] if name == b"authorization")
         return hmac.compare_digest(given, b"Bearer " + self._token)
 

@@ -11,15 +11,16 @@ import logging
 import os
 import resource
 import socket
+import stat
 import threading
 from collections.abc import Callable
 from typing import Any
 
 from plr_edge.errors import ConfigError, require
 from plr_edge.robot.robot import Robot
+from plr_edge.serve.address import parse_listen
 
 _log = logging.getLogger(__name__)
-_LOOPBACK = ("127.0.0.1", "localhost", "::1")
 _BACKLOG, _MAX_CONNECTIONS = 512, 1500
 _END_S = 1.5
 
@@ -105,6 +106,8 @@ def bound(listen: str) -> socket.socket:
 
 def _bound_path(path: str) -> socket.socket:
     """Bind a path that only the owner can use. A socket left by a killed process is removed."""
+    if os.path.lexists(path) and not stat.S_ISSOCK(os.lstat(path).st_mode):
+        raise OSError(errno.EEXIST, "it exists and is not a socket")
     probe = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     with probe:
         try:
@@ -122,23 +125,3 @@ def _bound_path(path: str) -> socket.socket:
     finally:
         os.umask(before)
     return taken
-
-
-def parse_listen(listen: str) -> tuple[str, int] | str:
-    """Return host and port, or the path of a Unix socket.
-
-    Raises:
-        ConfigError: the address is neither `HOST:PORT` nor `unix:PATH`.
-    """
-    if listen.startswith("unix:") and listen[5:]:
-        return listen[5:]
-    host, _, port = listen.rpartition(":")
-    if not host or not port.isdigit() or int(port) > 65535:
-        raise ConfigError(f"--listen is {listen[:60]!r}; write HOST:PORT or unix:PATH")
-    return host.strip("[]"), int(port)
-
-
-def is_loopback(listen: str) -> bool:
-    """Return whether only this machine can reach an address."""
-    place = parse_listen(listen)
-    return isinstance(place, str) or place[0] in _LOOPBACK

@@ -29,6 +29,7 @@ def make_folder(path: Path) -> None:
         path = path.absolute()
         for folder in (path, path / FOLDER):
             _check_own(folder)
+        _check_not_a_bundle(path)
         new = [folder for folder in path.parents if not folder.exists()]
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
         (path / FOLDER).mkdir(mode=0o700, exist_ok=True)
@@ -149,6 +150,23 @@ def _check_own(path: Path) -> None:
         raise StateError(f"{path} is a link, or another user's; choose another --state")
     if status.st_mode & (stat.S_IWOTH | stat.S_IWGRP):
         raise StateError(f"{path} can be written by others; run `chmod 700 {path}`")
+
+
+def _check_not_a_bundle(path: Path) -> None:
+    """Refuse to start a state in the directory of a bundle.
+
+    Raises:
+        StateError: it is a bundle.
+    """
+    if not (path / "manifest.json").exists():
+        return
+    if not (path / "store.db").exists():
+        raise StateError(f"{path} is a bundle; choose another --state, e.g. {path}-learned")
+    _log.warning(
+        "%s is both a bundle and a state, which earlier versions allowed; move all but the files "
+        "of the bundle into a directory of its own",
+        path,
+    )
 
 
 def _unwritable(path: Path, error: OSError) -> StateError:

@@ -77,6 +77,8 @@ def opened_for_reading(path: str | Path, *, check_latents: bool = False) -> Iter
     """
     path = Path(path)
     if not _holds_state(path):
+        if (path / "manifest.json").exists():
+            raise StateError(f"{path} holds no state, only a bundle; give another --state")
         raise StateError(f"{path} holds no state; make one with `plr-edge adapt --state {path}`")
     with open_store(path, check_latents=check_latents) as store:
         yield store

@@ -176,6 +176,17 @@ def test_even_taps_answer_only_where_a_mirrored_image_has_the_same_label(odd, ev
     assert (mix.classes[logits.argmax(1)] == labels).mean() > 0.85
 
 
+def test_a_mix_without_held_out_samples_can_be_stored():
+    taps, exported, labels = stream(400)
+    few = np.concatenate([np.flatnonzero(labels == k)[:3] for k in range(K)])
+    few = np.concatenate([few, np.flatnonzero(labels == 0)[3:13]])
+    mix = fit_mix(*learned(taps[few], exported[few], labels[few]), Mirror(SHAPES), 0.05)
+    assert mix.held_accuracy is None and mix.unknown is None
+    arrays = mix.to_arrays()
+    assert all(np.isfinite(array).all() for array in arrays.values())
+    assert Mix.from_arrays(arrays).facts() == mix.facts()
+
+
 @pytest.mark.parametrize("shapes", [SHAPES, None])
 def test_a_mix_answers_the_same_from_its_arrays(shapes):
     mirror = Mirror(shapes) if shapes else None

@@ -6,10 +6,16 @@ from pathlib import Path
 
 import pytest
 
-from plr_edge.config import parse_bytes
 from plr_edge.errors import ConfigError
 from plr_edge.meters.sampling import IntegratingMeter
-from plr_edge.robot.options import RobotOptions, make_budget, with_board
+from plr_edge.robot.governor import Budget
+from plr_edge.robot.options import (
+    RobotOptions,
+    check_measurable,
+    find_board,
+    read_budget,
+    read_memory_limit,
+)
 
 
 def meter(rails: tuple[str, ...], total: tuple[str, ...]) -> IntegratingMeter:
@@ -25,15 +31,20 @@ def machine(monkeypatch: pytest.MonkeyPatch, *meters: IntegratingMeter, hot: boo
 
 def test_budgets_that_are_not_given_come_from_the_board(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, meter(("VDD_IN",), ("VDD_IN",)))
-    options = with_board(RobotOptions(board="orin-nano-4gb", power="7W"))
-    budget = make_budget(options)
+    options = RobotOptions(board="orin-nano-4gb", power="7W")
+    board = find_board(options.board)
+    budget = read_budget(options, board, 4)
+    check_measurable(budget)
     assert (budget.power_w, budget.duty_share) == (7, 0.5)
     assert (budget.deadline_ms, budget.max_temp_c) == (33, 80)
-    assert parse_bytes(options.memory_limit) == 1_000_000_000
+    assert read_memory_limit(options, board) == 1_000_000_000
+    assert read_memory_limit(RobotOptions(memory_limit="600MB"), board) == 600_000_000
 
 
 def test_without_the_option_nothing_is_limited() -> None:
-    assert with_board(RobotOptions()) == RobotOptions()
+    assert find_board(None) is None
+    assert read_budget(RobotOptions(), None, 4) == Budget()
+    assert read_memory_limit(RobotOptions(), None) is None
 
 
 @pytest.mark.parametrize(
@@ -46,24 +57,25 @@ def test_power_budget_of_a_board_is_refused_where_nothing_measures_it(
 ) -> None:
     machine(monkeypatch, *meters)
     with pytest.raises(ConfigError, match=r"power budget of 30 W needs a meter"):
-        make_budget(with_board(RobotOptions(board="agx-orin")))
+        check_measurable(read_budget(RobotOptions(), find_board("agx-orin"), 4))
 
 
 def test_limit_of_temperature_is_refused_without_a_sensor(monkeypatch: pytest.MonkeyPatch) -> None:
     machine(monkeypatch, hot=False)
     with pytest.raises(ConfigError, match=r"limit of 75 C needs a temperature sensor"):
-        make_budget(with_board(RobotOptions(board="raspberry-pi-5")))
+        check_measurable(read_budget(RobotOptions(), find_board("raspberry-pi-5"), 4))
 
 
 def test_auto_on_a_machine_that_does_not_say_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"does not tell which board.*orin-nano-4gb"):
-        with_board(RobotOptions(board="auto"), tmp_path)
+        find_board("auto", tmp_path)
 
 
 def test_auto_takes_the_board_of_the_device_tree(tmp_path: Path) -> None:
     (tmp_path / "proc/device-tree").mkdir(parents=True)
     (tmp_path / "proc/device-tree/model").write_text("Raspberry Pi 5 Model B Rev 1.0\0")
-    assert with_board(RobotOptions(board="auto"), tmp_path).max_temp == "75C"
+    board = find_board("auto", tmp_path)
+    assert read_budget(RobotOptions(), board, None).max_temp_c == 75
 
 
 def test_unknown_board_is_one_line(plr_edge, tmp_path: Path) -> None:

@@ -26,10 +26,10 @@ def bundle(tmp_path_factory):
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (["profile", "{bundle}", "--stream", ""], "the name of the stream is empty"),
+        (["profile", "{bundle}", "--stream", ""], "--stream is empty"),
         (["plan", "{bundle}", "--allow-code", "--limit-per-class", "3"], "is for --stream"),
         (["schedule", "--widths", "9,9,9", "--costs", "costs.json"], "give the bundle"),
-        (["build-engine", "{bundle}", "--workspace", ""], "write it like 8MB"),
+        (["build-engine", "{bundle}", "--workspace", ""], "--workspace is empty"),
         (["doctor", "nowhere"], "nowhere"),
     ],
 )

@@ -58,7 +58,7 @@ def test_labels_are_undone_by_what_is_known_of_them(
 ):
     labels = {entry["label"]: entry for entry in logged(plr_edge, state) if "label" in entry}
     done = plr_edge("undo", str(bundle_path), "--state", str(state), *options)
-    assert done.exit_code == 0 and f"{n} labels undone, {12 - n} left" in done.stdout
+    assert done.exit_code == 0 and f"{n} label{'s' * (n > 1)} undone, {12 - n} left" in done.stdout
     gone = undone(plr_edge, state)
     assert len(gone) == n
     if "red" in options:
@@ -117,7 +117,7 @@ def test_quarantined_labels_are_listed_confirmed_and_dropped(bundle_path, state,
         store.teach([replace(x, status=QUARANTINED, source=f"\x1b[2J{x.source}") for x in held])
     listed = plr_edge("quarantine", str(state))
     assert listed.exit_code == 0 and "\x1b" not in listed.output
-    assert "3 quarantined" in listed.stderr and "    13  " in listed.stdout
+    assert "3 quarantined" in listed.stdout and "    13  " in listed.stdout
     assert len(logged(plr_edge, state, "--quarantined")) == 3
     refused(plr_edge("quarantine", str(state), "--confirm", "7"), "label 7", "13, 14, 15")
     done = plr_edge("quarantine", str(state), "--confirm", "14", "--drop", "all")
@@ -164,7 +164,7 @@ def test_a_name_that_is_no_text_is_taught_logged_and_undone(bundle_path, frames,
                for entry in logged(plr_edge, state))  # fmt: skip
     assert plr_edge("log", str(state)).exit_code == 0
     undo = ("undo", str(bundle_path), "--state", str(state), "--source", os.fsdecode(other))
-    assert "1 labels undone" in plr_edge(*undo).stdout
+    assert "1 label undone" in plr_edge(*undo).stdout
 
 
 def test_undo_and_forget_work_with_a_network_of_ones_own(

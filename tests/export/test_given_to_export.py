@@ -22,14 +22,14 @@ def broken(folder):
     [
         (("--images", "{broken}"), "no image can be read; the first: "),
         (("--calibrate", "{broken}", "--precision", "int8"), "no image can be read; the first: "),
-        (("--images", ""), "the name of the stream is empty"),
-        (("--calibrate", "", "--precision", "int8"), "the name of the stream is empty"),
+        (("--images", ""), "--images is empty"),
+        (("--calibrate", "", "--precision", "int8"), "--calibrate is empty"),
         (("--images", "nowhere"), "nowhere does not exist"),
         (("--calibrate", "demo"), "add --precision int8"),
         (("--int8-profile", "s8s8"), "add --precision int8"),
-        (("--cut", ""), "has no block ''"),
+        (("--cut", ""), "--cut is empty"),
         (("--input-size", "0"), "input size is 0"),
-        (("--weights", ""), "is not a .safetensors file"),
+        (("--weights", ""), "--weights is empty"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_never_replaced(options, says, run, tmp_path):

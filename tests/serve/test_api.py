@@ -19,9 +19,9 @@ from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
 from plr_edge.robot.status import STATES
+from plr_edge.serve.address import is_loopback, parse_listen
 from plr_edge.serve.api import make_app
 from plr_edge.serve.auth import read_token
-from plr_edge.serve.server import is_loopback, parse_listen
 
 TOKEN = "secret-token"
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
