@@ -9,7 +9,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from benchmarks import cost, fleet_runs, grid_report, growth, pace, pages, precisions
+from benchmarks import (
+    cost,
+    fleet_runs,
+    grid_report,
+    growth,
+    pace,
+    pages,
+    precisions,
+    unknown_report,
+)
 from benchmarks.peers import comparison
 from benchmarks.results import Row, read_results, table
 from benchmarks.suites import SUITES
@@ -47,6 +56,7 @@ COMMANDS = {
     "cost": Command(minutes=3, data=False),
     "streams": Command(minutes=30, jobs=True),
     "compare": Command(arguments=("--tune",), minutes=1200, jobs=True),
+    "unknown": Command(minutes=120, jobs=True),
     "peers": Command(quick=("--frames", "2", "--peer", "river"), minutes=20),
     "fleet": Command(
         arguments=("--seeds", "1"), minutes=7, jobs=True,
@@ -126,6 +136,7 @@ PARTS = (
     Part("readme", README, ("cost", "streams", "pace"), _five_figures),
     _from("streams", grid_report.markdown),
     _from("compare", _compared),
+    _from("unknown", unknown_report.markdown),
     _from("peers", lambda rows: comparison.markdown(rows, rows[0]["stream"])),
     _from("fleet", fleet_runs.markdown),
     _from("growth", lambda rows: growth.markdown(rows[0])),

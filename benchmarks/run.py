@@ -108,6 +108,7 @@ class Run:
             "answer_ms_per_frame": 1e3 * self.answer_s / max(self.n_answered, 1),
             "frozen_ms_per_frame": 1e3 * self.benchmark.frozen_s,
             **self.method.costs(),
+            **self._perception_macs(),
             **self.method.details(),
         }
         joules = [r.total_mj / 1e3 for r in readings if r.total_mj is not None]
@@ -179,6 +180,15 @@ class Run:
         split = test.every(most_tested or len(test.labels))
         answers = self.method.answers(split)
         return {name: float((a == split.labels).mean()) for name, a in answers.items()}
+
+    def _perception_macs(self) -> dict[str, float]:
+        """Return the multiply-adds of perceiving a frame, where a bundle does it."""
+        if self.benchmark.bundles is None:
+            return {}
+        bundle = self.benchmark.bundle
+        blocks = sum(level.macs for level in bundle.levels)
+        macs = bundle.manifest["frozen_macs"] + blocks if self.method.reads_latents else 0
+        return {"perception_macs_per_frame": float(macs)}
 
     def _answers(self, split: Split) -> np.ndarray:
         start = time.perf_counter()

@@ -125,6 +125,24 @@ def arrange(
     )  # fmt: skip
 
 
+def without_classes(benchmark: Benchmark, held_back: np.ndarray) -> Benchmark:
+    """Return a benchmark whose stream has no frame of some classes (k,), and none of their labels.
+
+    The held-out frames stay.
+    """
+    train, right = benchmark.train, benchmark.right_labels
+    kept = ~(np.isin(right, held_back) | np.isin(train.labels, held_back))
+    before = np.concatenate([[0], np.cumsum(kept)])
+    starts = [(int(before[a]), int(before[b])) for a, b in benchmark.experiences]
+    rows = np.flatnonzero(kept)
+    return replace(
+        benchmark,
+        train=train.take(rows),
+        right_labels=right[rows],
+        starts=tuple(start for start, end in starts if end > start),
+    )
+
+
 def check_order(order: str) -> None:
     """Refuse an order that does not exist."""
     if order not in ORDERS:

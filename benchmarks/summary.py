@@ -50,6 +50,8 @@ def summary(rows: list[Row], scenario: str) -> list[Row]:
 
 
 def _line(method: str, suffix: str, rows: list[Row]) -> Row:
+    macs = float(np.mean([row["macs"] / row["n_frames"] for row in rows]))
+    perception = rows[0].get("perception_macs_per_frame")
     accuracies = np.array([100 * row["variants"][suffix] for row in rows])
     whole, ceiling = not suffix, method in CEILINGS
     measures = {
@@ -64,7 +66,8 @@ def _line(method: str, suffix: str, rows: list[Row]) -> Row:
         "accuracies": accuracies,
         "accuracy %": float(accuracies.mean()),
         "±": half_interval(accuracies),
-        "MMAC": float(np.mean([row["macs"] / row["n_frames"] for row in rows])) * 1e-6,
+        "MMAC": macs * 1e-6,
+        "MMAC with perception": None if perception is None else (macs + perception) * 1e-6,
         **measures,
     }
 

@@ -11,7 +11,18 @@ from plr_edge.cli.options import with_new_names
 from plr_edge.errors import PlrEdgeError
 
 _GRIDS = ("compare", "streams", "generated")
-_OWN = ("peers", "fleet", "growth", "pace", "precisions", "cost", "boards", "figures", "unpack")
+_OWN = (
+    "unknown",
+    "peers",
+    "fleet",
+    "growth",
+    "pace",
+    "precisions",
+    "cost",
+    "boards",
+    "figures",
+    "unpack",
+)
 _RENAMED = {
     "fruits": "streams --dataset fruits",
     "fruits-axes": "streams --dataset fruits-axes",

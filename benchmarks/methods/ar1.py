@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.data.encoded import Split
-from benchmarks.methods.base import Gathering
+from benchmarks.methods.base import Gathering, sgd_macs
 from benchmarks.methods.rehearsal import blocks_output
 from benchmarks.scenarios import Benchmark
 from plr_edge.config import LearningConfig
@@ -41,7 +41,7 @@ class Ar1(Gathering):
         self._memory = (np.zeros((0, *bundle.latent_shape), np.float32), np.zeros(0, int))
         self._n_experiences, self._macs = 0, 0
         self._rng = np.random.default_rng(config.seed)
-        self._step_macs = 3 * sum(level.macs for level in bundle.levels)
+        self._block_macs = sum(level.macs for level in bundle.levels[:-1])
 
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Train on an experience, then replace a share of the memory; see `Gathering`."""
@@ -81,7 +81,8 @@ class Ar1(Gathering):
                 loss.backward()  # type: ignore[no-untyped-call]
                 nn.utils.clip_grad_norm_(self._blocks.parameters(), 5.0)
                 optimizer.step()
-                self._macs += len(target) * self._step_macs
+                self._macs += 3 * len(target) * (self._block_macs + weight.numel())
+                self._macs += sgd_macs([weight, *self._blocks.parameters()])
         return weight.detach()
 
     def _consolidate(self, classes: np.ndarray, weight: torch.Tensor, y: np.ndarray) -> None:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import torch
 
 from benchmarks.data.encoded import Split
 from benchmarks.scenarios import Benchmark
@@ -25,6 +27,7 @@ class Method(ABC):
     """
 
     n_waiting: int = 0
+    reads_latents = True  # else it runs the frozen part itself, and counts it
 
     def __init__(self, benchmark: Benchmark, config: LearningConfig) -> None:
         self.benchmark, self.config = benchmark, config
@@ -87,6 +90,16 @@ class Gathering(Method):
     @abstractmethod
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Learn latents (n, ...) of classes (n,)."""
+
+
+def sgd_macs(weights: Iterable[torch.Tensor]) -> int:
+    """Return the multiply-adds of one update by SGD with momentum: two a value."""
+    return 2 * sum(weight.numel() for weight in weights)
+
+
+def adam_macs(weights: Iterable[torch.Tensor]) -> int:
+    """Return the multiply-adds of one update by Adam: two for each moment, one for the step."""
+    return 5 * sum(weight.numel() for weight in weights)
 
 
 def batches(array: np.ndarray) -> list[np.ndarray]:

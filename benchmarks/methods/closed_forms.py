@@ -1,7 +1,7 @@
 """Closed forms over a fixed feature: sums of the samples, in any order.
 
 Settings that matter are chosen on every tenth sample of the stream, never on held-out frames.
-`macs` counts the sums, not the solving.
+`macs` counts the sums, each solving, and the choice of settings.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class TunedLda:
     def __init__(self, width: int, n_classes: int) -> None:
         self._all, self._learned = StreamingLda(width), StreamingLda(width)
         self._held: list[tuple[np.ndarray, np.ndarray]] = []
-        self._n_seen, self._tuned_at = 0, 0
+        self._n_seen, self._tuned_at, self._solved_at = 0, 0, 0
         self._width, self.macs = width, 0
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
@@ -69,7 +69,7 @@ class TunedLda:
         if held.any():
             self._held.append((features[held], labels[held]))
         self._n_seen += len(labels)
-        self.macs += len(labels) * self._width**2
+        self.macs += (len(labels) + int((~held).sum())) * self._width**2
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return discriminants; see `FeatureClassifier`."""
@@ -77,6 +77,9 @@ class TunedLda:
         if n_held >= _FEWEST_HELD and self._n_seen >= _TUNE_GROWTH * self._tuned_at:
             self._tuned_at = self._n_seen
             self._all.shrinkage = self._best_shrinkage()
+        if self._solved_at != self._n_seen:
+            self._solved_at = self._n_seen
+            self.macs += self._solve_macs(self._all)
         return self._all.scores_many(features)
 
     @property
@@ -91,7 +94,15 @@ class TunedLda:
         for shrinkage in _SHRINKAGES:
             self._learned.shrinkage = shrinkage
             right[shrinkage] = float((self._learned.scores_many(x).argmax(1) == y).mean())
+            answers = len(y) * self._width * len(self._learned.counts)
+            self.macs += self._solve_macs(self._learned) + answers
         return max(right, key=lambda shrinkage: right[shrinkage])
+
+    def _solve_macs(self, classifier: StreamingLda) -> int:
+        """Return the multiply-adds of the covariance within classes and of solving with it."""
+        return solve_macs(self._width, len(classifier.counts)) + (
+            len(classifier.counts) * self._width**2
+        )
 
 
 class TunedRidge:
@@ -125,6 +136,7 @@ class TunedRidge:
             self._held.append((x[held], labels[held]))
         self._n_seen += len(labels)
         self.macs += len(labels) * (self._width + 1) ** 2
+        self.macs += len(labels) * (self._width + 1) * n_classes
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return regression outputs; see `FeatureClassifier`."""
@@ -148,9 +160,16 @@ class TunedRidge:
             for value in (share * self._width for share in _STRENGTHS):
                 weights = _solved(self._gram[0], self._targets[0], value)
                 error[value] = float(np.square(x @ weights - targets).mean())
+                self.macs += self._solve_macs() + x.size * targets.shape[1]
             self._strength = min(error, key=lambda value: error[value])
         self._weights = _solved(self._gram.sum(0), self._targets.sum(0), self._strength)
         self._fitted_at = self._n_seen
+        self.macs += self._solve_macs()
+
+    def _solve_macs(self) -> int:
+        """Return the multiply-adds of standardising the sums and of solving with them."""
+        n_classes = self._targets.shape[2]
+        return solve_macs(self._width, n_classes) + (2 * self._width + n_classes) * self._width
 
 
 def _with_one(features: np.ndarray) -> np.ndarray:
@@ -194,6 +213,11 @@ class RandomFeatureRidge(TunedRidge):
 
     def _mapped(self, features: np.ndarray) -> np.ndarray:
         return np.maximum(np.asarray(features, np.float32) @ self._directions, 0)
+
+
+def solve_macs(width: int, n_right: int) -> int:
+    """Return the multiply-adds of a linear system by elimination, for some right-hand sides."""
+    return width**3 // 3 + n_right * width**2
 
 
 def _held_back(n_seen: int, n: int) -> np.ndarray:

@@ -64,11 +64,17 @@ class ProductCodec:
         self._quantiser.cp.seed, self._quantiser.cp.niter = seed, _ROUNDS
         self._quantiser.cp.min_points_per_centroid = 1  # no warning
         self._quantiser.train(np.ascontiguousarray(rows))
+        self.fit_macs = _ROUNDS * len(rows) * channels * 2**_BITS
 
     @property
     def record_bytes(self) -> int:
         """Bytes of one latent."""
         return int(self._quantiser.M) * self._n_positions
+
+    @property
+    def encode_macs(self) -> int:
+        """Multiply-adds of encoding one latent: distances to every centroid."""
+        return math.prod(self.shape) * 2**_BITS
 
     @property
     def codebook_bytes(self) -> int:

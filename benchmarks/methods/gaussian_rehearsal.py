@@ -31,6 +31,7 @@ class GaussianMemory(LatentMemory):
         self._labels = np.full(n_slots, -1, np.int32)
         self._n, self._at, self._n_frozen = n_slots, 0, 0
         self._draw = torch.Generator().manual_seed(seed)
+        self.macs = 0
 
     @property
     def n_bytes(self) -> int:
@@ -43,6 +44,7 @@ class GaussianMemory(LatentMemory):
             self.generator.grow(label + 1)
         latent = torch.from_numpy(self._codec.decode(record[None]).reshape(1, -1))
         self.generator.learn_many(latent, torch.tensor([label]))
+        self.macs += latent.numel() * (latent.numel() + 2)
         slot = self._at
         self._records[slot], self._labels[slot] = record, label
         self._at = (self._at + 1) % self._n_new
@@ -54,13 +56,14 @@ class GaussianMemory(LatentMemory):
         if n == 0 or seen < 32:
             return np.empty(0, np.int64)
         if seen >= 1.5 * self._n_frozen:  # an eigendecomposition: seldom
-            self.generator.freeze()
+            self.macs += self.generator.freeze()
             self._n_frozen = seen
         else:
             self.generator.refresh()
         known = np.flatnonzero(self.generator.counts.numpy() > 0)
         classes = rng.choice(known, n)
         (latents,) = self.generator.sample_levels(torch.from_numpy(classes), 0, self._draw)
+        self.macs += n * self.generator.decode_macs(0)
         slots = np.arange(self._n_new, self._n_new + n)
         shaped = latents.numpy().reshape(n, *self._codec.shape)
         self._records[slots] = self._codec.encode(np.maximum(shaped, self._codec.least))
@@ -101,8 +104,10 @@ class GaussianRehearsal(Rehearsal):
 
     def costs(self) -> dict[str, float]:
         """Return costs, including those of the fast classifier; see `Method`."""
+        assert isinstance(self.memory, GaussianMemory)
         own, width = super().costs(), self._fast.ridge.width + 1
-        macs = own["macs"] + self.n_taught * 2 * width**2
+        statistics = 2 * width**2 + self._fast.mixing.moments.width**2 / 2
+        macs = own["macs"] + self.n_taught * statistics + self.memory.macs
         return {"macs": macs, "memory_bytes": own["memory_bytes"] + 4 * width**2}
 
     def _taps(self, split: Split) -> np.ndarray:

@@ -16,7 +16,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.data.encoded import Split
-from benchmarks.methods.base import Gathering
+from benchmarks.methods.base import Gathering, adam_macs
 from benchmarks.methods.closed_forms import RandomFeatureRidge
 from benchmarks.methods.rehearsal import Rehearsal
 from benchmarks.scenarios import Benchmark
@@ -113,7 +113,7 @@ class MlpNaive(Gathering):
             logits = self.classifier(latents[batch])[:, :n_seen]
             functional.cross_entropy(logits, target[batch]).backward()  # type: ignore[no-untyped-call]
             self._optimizer.step()
-            self._macs += len(batch) * each
+            self._macs += len(batch) * each + adam_macs(self.classifier.parameters())
 
 
 class MlpJoint(MlpNaive):
@@ -155,6 +155,8 @@ class GeneratedRehearsal(Gathering):
         )  # fmt: skip
         torch.set_num_threads(1)
         self.learner = GenerativeLearner(width, replace(generative, **changes))
+        self._update_macs = 0
+        self.learner._optimizer.register_step_pre_hook(self._count_update)
         self._arrivals = _Arrivals()
         self._fast = RandomFeatureRidge(width, len(benchmark.classes)) if fast else None
         self._rng = np.random.default_rng([config.seed, 3])
@@ -184,10 +186,16 @@ class GeneratedRehearsal(Gathering):
 
     def costs(self) -> dict[str, float]:
         """Return costs, including those of the ridge; see `Method`."""
-        macs, kept = sum(self.learner.costs.macs.values()), self.learner.generator.n_bytes
+        macs = sum(self.learner.costs.macs.values()) + self._update_macs
+        kept = self.learner.generator.n_bytes
         if self._fast:
             macs, kept = macs + self._fast.macs, kept + self._fast.n_bytes
         return {"macs": float(macs), "memory_bytes": float(kept)}
+
+    def _count_update(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
+        """Count an update of the weights that have a gradient."""
+        moved = (p for group in optimizer.param_groups for p in group["params"])
+        self._update_macs += adam_macs(p for p in moved if p.grad is not None)
 
     def details(self) -> dict[str, Any]:
         """Return milliseconds of a step and of what in it rehearses; see `Method`."""

@@ -9,7 +9,9 @@ import numpy as np
 
 from benchmarks.data.encoded import Split
 from benchmarks.methods.base import Method, batches
+from benchmarks.methods.rehearsal import learner_macs
 from benchmarks.scenarios import Benchmark
+from plr_edge.classifiers.blending import Answers
 from plr_edge.classifiers.class_means import unit
 from plr_edge.config import LearningConfig
 from plr_edge.runtime.prediction import Features
@@ -46,17 +48,26 @@ class PlrEdge(Method):
 
     def answers(self, split: Split) -> dict[str, np.ndarray]:
         """Answer; see `Method`."""
-        session = self.session
-        known = np.array([self.benchmark.classes.index(name) for name in session.learned.classes])
-        seen = self._seen(split)
-        classifier = session.learned.classifier
+        known, seen = self.known_classes(), self._seen(split)
+        classifier = self.session.learned.classifier
         answers = classifier.answer_many(seen.taps, seen.features, None, seen.as_exported)
         result = {"": known[answers.probabilities.argmax(1)]}
-        rows = session.learned.classifier.rehearsed
+        rows = classifier.rehearsed
         if len(rows) and self.config.train_ratio > 0:
             alone = unit(seen.features) @ unit(rows).T
             result[", no fast"] = known[alone.argmax(1)]
         return result
+
+    def answer_many(self, split: Split) -> Answers:
+        """Return what the product answers; see `CombinedClassifier.answer_many`."""
+        seen = self._seen(split)
+        classifier = self.session.learned.classifier
+        return classifier.answer_many(seen.taps, seen.features, None, seen.as_exported)
+
+    def known_classes(self) -> np.ndarray:
+        """Return the benchmark's indices of the classes taught, in the order of the answers."""
+        names = self.session.learned.classes
+        return np.array([self.benchmark.classes.index(name) for name in names], np.int64)
 
     def costs(self) -> dict[str, float]:
         """Return costs: training, all closed forms, and the second pass of a static feature."""
@@ -64,7 +75,7 @@ class PlrEdge(Method):
         width, both = classifier.ridge.width + 1, classifier.mixing.moments.width
         frozen = [b.manifest["frozen_macs"] for b in (self._bundle, self.benchmark.bundle)]
         per_frame = 2 * width**2 + both**2 / 2 + frozen[0] - frozen[1]
-        trained = self.session.learner.features.cost.macs + classifier.mixing.fit_macs
+        trained = learner_macs(self.session.learner) + classifier.mixing.fit_macs
         macs = trained + self.n_taught * per_frame
         kept = self.session.training.memory.n_bytes + 4 * width**2 + 2 * both**2
         return {"macs": float(macs), "memory_bytes": float(kept)}

@@ -11,7 +11,7 @@ from torch import nn
 from torch.nn import functional
 
 from benchmarks.data.encoded import Split
-from benchmarks.methods.base import Method
+from benchmarks.methods.base import Method, sgd_macs
 from benchmarks.scenarios import Benchmark
 from plr_edge.backbones import load_backbone
 from plr_edge.backbones.base import fold_batch_norm
@@ -30,12 +30,15 @@ class RawReplay(Method):
     correction for label frequency are those of every other method here that trains blocks.
     """
 
+    reads_latents = False
+
     def __init__(self, benchmark: Benchmark, config: LearningConfig, *, lr: float = 0.002) -> None:
         super().__init__(benchmark, config)
         bundle = benchmark.bundle
         backbone = load_backbone(bundle.manifest["backbone"], input_size=bundle.preprocessing.size)
         self._network = fold_batch_norm(backbone.blocks).eval()
-        self._macs_each = 3 * (bundle.manifest["frozen_macs"] + sum(x.macs for x in bundle.levels))
+        blocks = sum(level.macs for level in bundle.levels[:-1])
+        self._macs_each = 3 * (bundle.manifest["frozen_macs"] + blocks)
         self._weight = nn.Parameter(
             torch.full((len(benchmark.classes), bundle.feature_width), 1e-3)
         )
@@ -85,7 +88,8 @@ class RawReplay(Method):
         functional.cross_entropy(logits, y).backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(self._network.parameters(), 5.0)
         self._optimizer.step()
-        self._macs += len(images) * self._macs_each
+        each = self._macs_each + 3 * self._weight.numel()
+        self._macs += len(images) * each + sgd_macs([self._weight, *self._network.parameters()])
 
     def _imprint(self, images: list[np.ndarray], labels: list[int]) -> None:
         """Set the row of a class that is new to the mean of its features."""
@@ -93,6 +97,7 @@ class RawReplay(Method):
             with torch.no_grad():
                 own = [image for image, y in zip(images, labels, strict=True) if y == label]
                 features = functional.normalize(self._network(self._input(own))).mean(0)
+                self._macs += len(own) * self._macs_each // 3
                 self._weight[label] = functional.normalize(features, dim=0)
         self._known |= set(labels)
 

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from benchmarks.data.encoded import Split
-from benchmarks.methods.base import Method, batches
+from benchmarks.methods.base import Method, batches, sgd_macs
 from benchmarks.methods.codecs import ProductCodec
 from benchmarks.scenarios import Benchmark
 from plr_edge.config import LearningConfig
@@ -89,7 +89,15 @@ class Rehearsal(Method):
     def costs(self) -> dict[str, float]:
         """Return costs; see `Method`."""
         kept = self.memory.n_bytes if self._rehearse else 0
-        return {"macs": float(self.learner.features.cost.macs), "memory_bytes": float(kept)}
+        macs = learner_macs(self.learner) + self._codec_macs()
+        return {"macs": float(macs), "memory_bytes": float(kept)}
+
+    def _codec_macs(self) -> int:
+        """Return the multiply-adds of encoding what was taught, and of making the codec."""
+        codec = self.codec
+        if isinstance(codec, ProductCodec):
+            return codec.fit_macs + self.n_taught * codec.encode_macs
+        return 0
 
 
 class Naive(Rehearsal):
@@ -139,6 +147,19 @@ def remind_learner(benchmark: Benchmark, config: LearningConfig, **tuned: Any) -
     budget = config.memory_bytes - codec.codebook_bytes
     memory = LatentMemory(codec.record_bytes, budget, config.seed)
     return Rehearsal(benchmark, replace(config, **{"blocks_lr": 0.001, **tuned}), codec, memory)
+
+
+def learner_macs(learner: Learner) -> int:
+    """Return the multiply-adds of training: passes through the blocks, and updates of weights.
+
+    An update is counted for the classes known at the end.
+    """
+    classifier = 2 * learner.cosine.weight.numel()
+    updates = sum(
+        n * (sgd_macs(learner.blocks[level:].parameters()) + classifier)
+        for level, n in enumerate(learner.features.cost.steps_per_level)
+    )
+    return learner.features.cost.macs + updates
 
 
 def blocks_output(blocks: nn.Module, latents: np.ndarray) -> np.ndarray:

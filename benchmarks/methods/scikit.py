@@ -77,7 +77,7 @@ class Perceptron:
         """Learn; see `FeatureClassifier`."""
         self._model.partial_fit(unit(features), labels, self._classes)
         self._seen[labels] = True
-        self.macs += len(labels) * self._size
+        self.macs += 3 * len(labels) * self._size  # answers, updates, and their average
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return products with the averaged weights; see `FeatureClassifier`."""
@@ -99,8 +99,6 @@ class NearestNeighbours:
     Information Theory 13, 1967. k is the best on every tenth sample of the memory.
     """
 
-    macs = 0  # learning computes nothing; an answer costs D for each sample held
-
     def __init__(
         self,
         width: int,
@@ -111,7 +109,8 @@ class NearestNeighbours:
         equal_votes: bool = False,
     ) -> None:
         self._memory, self._choices = FeatureMemory(width, n_bytes), choices
-        self._n_classes = n_classes
+        self._n_classes, self._width = n_classes, width
+        self.macs = 0  # of the choice of k; learning computes nothing
         self._weights = "uniform" if equal_votes else _similarity
 
     def learn_many(self, features: np.ndarray, labels: np.ndarray) -> None:
@@ -133,6 +132,7 @@ class NearestNeighbours:
         if held.sum() < _FEWEST_HELD or len(self._choices) == 1:
             return self._choices[0]
         rows = np.flatnonzero(held)[:_MOST_HELD]
+        self.macs += len(self._choices) * len(rows) * int((~held).sum()) * self._width
         right = {
             k: float((self._votes(x[rows], x[~held], y[~held], k).argmax(1) == y[rows]).mean())
             for k in self._choices

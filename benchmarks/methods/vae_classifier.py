@@ -8,6 +8,8 @@ import numpy as np
 import torch
 from torch.nn import functional
 
+from benchmarks.methods.base import adam_macs
+
 _BATCH = 500
 _WEIGHT_DECAY = 1.0
 Weights = list[torch.Tensor]
@@ -80,6 +82,7 @@ class VaeClassifier:
             optimizer.step()
         each = sum(w[0].numel() for w in weights[::2])
         self.macs += 3 * self.steps * self.batch * len(classes) * each
+        self.macs += self.steps * adam_macs(weights)
         self._weights.append([w.detach() for w in weights])
         self._labels += classes
 

@@ -1,8 +1,10 @@
 import itertools
 import json
+import re
 import time
 from collections import Counter
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -231,6 +233,21 @@ def test_the_report_marks_the_best_its_ties_and_the_front(tmp_path):
     assert table.splitlines()[2] == (
         "| s | 3 | plr | 61.0 | internal replay | 61.0 | +0.0 ± 0.3 | 70.0 | plr |"
     )
+
+
+@pytest.mark.parametrize(
+    ("values", "half"),
+    [([36.0, 37.0, 38.0], 2.484), ([50.0, 51.0], 6.353), ([60.0, 60.5, 61.0, 61.5, 62.0], 0.982)],
+)
+def test_intervals_are_those_of_students_t(values, half):
+    assert summary.half_interval(np.array(values)) == pytest.approx(half, abs=1e-3)
+    assert summary.half_interval(np.array(values[:1])) is None
+
+
+def test_no_interval_is_made_from_the_normal_distribution():
+    sources = Path(summary.__file__).parent.rglob("*.py")
+    made = {p.name for p in sources if re.search(r"\b1\.96\b|norm\.ppf|sem\(", p.read_text())}
+    assert made == set()
 
 
 def test_pareto_keeps_what_nothing_beats():
