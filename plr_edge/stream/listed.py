@@ -176,4 +176,3 @@ def _stamp_ns(values: Mapping[str, str], origin: str) -> int | None:
             f"{origin}: stamp_ns is {text[:40]!r}; write whole nanoseconds, from 0 to 2^63 - 1"
         )
     return stamp_ns
-
