@@ -57,12 +57,13 @@ def fit_extra_weight(
         labels: (n,) classes as indices of the K.
 
     Returns:
-        factor: what the logits of the mix are multiplied with. 1 if the weight is 0.
+        factor: what the logits of the mix are multiplied with, at most 1: its temperature was
+            fitted to the ends of the classes, and these samples may lie closer to learned ones.
         weight: weight of the other classifier.
     """
     usual = np.array([1.0, 0.0])
     factor, weight = _fit(np.stack([logits, scores]), labels, usual, _PENALTY, usual)
-    return (float(factor), float(weight)) if weight > 0 else (1.0, 0.0)
+    return (min(float(factor), 1.0), float(weight)) if weight > 0 else (1.0, 0.0)
 
 
 def probabilities_of(logits: np.ndarray) -> np.ndarray:
