@@ -149,7 +149,7 @@ def _filled(bundle: Bundle, config: LearningConfig, n_classes: int, n_latents: i
     memory = LatentMemory(codec.record_bytes, config.memory_bytes)
     learner = Learner(
         adaptive_blocks(bundle), bundle.levels, memory, codec,
-        make_schedule(config.schedule_name, bundle.levels), config,
+        make_schedule("progressive", bundle.levels), config,
     )  # fmt: skip
     for i in range(n_latents - n_classes):
         memory.add(records[i % _DIFFERENT], i % n_classes)

@@ -54,7 +54,8 @@ SILENT = {
     "damage that its caller reports, or that is tried again": (
         "planning/search_space.py _other_sizes", "robot/governor_loop.py tick",
         "robot/restart_guard.py __init__", "robot/restart_guard.py _keep",
-        "runtime/session.py __init__", "runtime/session.py learn_again",
+        "runtime/session.py learn_again",
+        "cli/consolidate_command.py command",
         "store/database.py close", "store/database.py checkpoint", "store/discarding.py _is_blank",
         "store/database.py _abandon", "store/database.py _fact", "store/events.py note",
         "store/folder.py check_plain", "store/folder.py warn_of_place",
@@ -69,10 +70,11 @@ SILENT = {
         "serve/limits.py _body", "stream/__init__.py _existing", "stream/files.py file_entry",
         "stream/folder.py has_splits", "stream/bag.py is_bag", "stream/base.py _some_images",
         "stream/files.py windows_path", "stream/folder.py held_out_split",
-        "stream/folder.py _is_image",
+        "stream/folder.py _is_image", "stream/archive.py _is_image", "stream/listed.py _stamp_ns",
+        "stream/folder.py _count_hidden",
     ),
     "the end of a stream, or a frame that is counted": (
-        "stream/bag.py messages", "stream/live_source.py _captured", "stream/decode.py _upright",
+        "stream/bag.py messages", "stream/live_source.py _captured",
         "runtime/adapt.py adapt", "runtime/adapt.py _learn", "stream/watched.py _version",
     ),
     "a fact of the file that may be absent": (

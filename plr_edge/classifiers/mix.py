@@ -285,4 +285,4 @@ def _prior(kind: str) -> np.ndarray:
     """Return the weights of a kind of mix in the absence of held-out samples."""
     n = sum(len(kinds) for _, kinds in _KINDS[kind])
     weights = np.array([1.0] * n + [_MEANS_PRIOR])
-    return weights * (_PRIOR_SUM / (n + 1))
+    return np.asarray(weights * (_PRIOR_SUM / (n + 1)), dtype=np.float32)

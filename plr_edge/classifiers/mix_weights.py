@@ -32,7 +32,7 @@ def fit_weights(scores: np.ndarray, labels: np.ndarray, prior: np.ndarray) -> np
         prior: (P,) weights in the absence of samples, up to a factor.
 
     Returns:
-        (P,) weights, at least 0.
+        (P,) float32 weights, at least 0.
     """
     scale, weights = 1.0, np.array(prior, np.float64)
     for _ in range(_ROUNDS):
@@ -43,7 +43,7 @@ def fit_weights(scores: np.ndarray, labels: np.ndarray, prior: np.ndarray) -> np
         if np.abs(weights - before).max() < 1e-3:
             break
         scale = max(float(weights.sum() / prior.sum()), _MIN_SCALE)
-    return weights
+    return weights.astype(np.float32)  # as a state holds them
 
 
 def fit_extra_weight(
@@ -63,7 +63,9 @@ def fit_extra_weight(
     """
     usual = np.array([1.0, 0.0])
     factor, weight = _fit(np.stack([logits, scores]), labels, usual, _PENALTY, usual)
-    return (min(float(factor), 1.0), float(weight)) if weight > 0 else (1.0, 0.0)
+    if weight <= 0:
+        return 1.0, 0.0
+    return float(np.float32(min(factor, 1.0))), float(np.float32(weight))  # as a state holds them
 
 
 def probabilities_of(logits: np.ndarray) -> np.ndarray:

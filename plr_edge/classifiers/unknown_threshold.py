@@ -41,9 +41,10 @@ class UnknownRule:
     @classmethod
     def fit(cls, scores: np.ndarray, false_unknown: float) -> UnknownRule:
         """Fit the rule to scores (n, 3) of held-out samples."""
-        means, spreads = scores.mean(axis=0), np.maximum(scores.std(axis=0), 1e-6)
-        combined = np.sort(((scores - means) / spreads).mean(axis=1))
-        return cls(means, spreads, combined, false_unknown)
+        means: np.ndarray = scores.mean(axis=0, dtype=np.float32)
+        spreads: np.ndarray = np.maximum(scores.std(axis=0), 1e-6).astype(np.float32)
+        combined: np.ndarray = ((scores - means) / spreads).mean(axis=1).astype(np.float32)
+        return cls(means, spreads, np.sort(combined), false_unknown)
 
     @property
     def threshold(self) -> float:

@@ -63,7 +63,8 @@ def _state_facts(path: Path) -> dict[str, Any]:
 
     with opened_for_reading(path, check_latents=True) as store:
         identity, labels = store.facts.get("identity") or {}, list(store.labels)
-        damage, state = store.generations.damage(), store.generations.read(("learning",))
+        damage = store.generations.damage()
+        state = store.generations.read(("learning", "classifier"))
         in_use = set(state.facts["in_use"]) if state else set()
         learned = [label for label in labels if label.status == LEARNED]
         taught = Counter(label.name for label in learned)
@@ -88,20 +89,18 @@ def _state_facts(path: Path) -> dict[str, Any]:
                 "budget_bytes": state.facts["memory"]["budget_bytes"] if state else None,
             },
             "schedule": state.facts["schedule"] if state else None,
-            "mix": _mix_facts(path) if state else None,
+            "mix": _mix_facts(state.arrays["classifier"]) if state else None,
             "unfinished": store.facts.get("positions", {}),
             "bytes": store.n_bytes,
             "caps": _caps(store, len(labels)),
         }
 
 
-def _mix_facts(path: Path) -> dict[str, Any] | None:
+def _mix_facts(arrays: Any) -> dict[str, Any] | None:
     """Return what the mix of a state answers with. None before the first fit."""
     from plr_edge.classifiers.mix import Mix
-    from plr_edge.store import read_state
     from plr_edge.tensors import without_prefix
 
-    arrays = read_state(path, groups=("classifier",)).arrays["classifier"]
     own = without_prefix("mix", arrays)
     if not own:
         return None

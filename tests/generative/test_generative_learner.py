@@ -5,7 +5,6 @@ import pytest
 import torch
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.errors import ConfigError
 from plr_edge.generative.config import GenerativeConfig
 from plr_edge.generative.learner import GenerativeLearner
@@ -25,7 +24,7 @@ ASCENDING = replace(
 def features(bundle_path, demo_frames):
     """Deepest features of six real objects, and their indices in order of appearance."""
     bundle = open_bundle(bundle_path)
-    perception = Perception(bundle, CombinedClassifier(bundle.taps_width, 1280), [])
+    perception = Perception(bundle)
     x = torch.from_numpy(perception.perceive(demo_frames).features)
     names = list(dict.fromkeys(frame.label for frame in demo_frames))
     y = torch.tensor([names.index(frame.label) for frame in demo_frames])
