@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import re
@@ -71,6 +72,37 @@ def test_a_taught_object_is_known_at_once_and_consolidated_later(robot, demo_fra
         answers = ask(robot, lambda i=images: robot.requests.predict(i))
         assert [a["top"][0][0] for a in answers].count(name) >= 11
         assert answers[0]["version"] >= 1
+
+
+def test_the_mix_is_fitted_when_no_more_labels_come_and_survives_a_restart(
+    bundle, demo_frames, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("plr_edge.robot.mix_fitting._IDLE_S", 1.0)
+    robot = make_robot(bundle, tmp_path / "s")
+    thread = threading.Thread(target=robot.run)
+    thread.start()
+    try:
+        for name, images in objects(demo_frames, 6).items():
+            ask(robot, lambda n=name, i=images: robot.requests.teach(n, images=i))
+        until(lambda: robot.model.learned.classifier.mix is not None)
+        until(lambda: robot.model.learned.version >= 1)
+        assert ask(robot, robot.requests.save)
+        frames = demo_frames[::7]
+        before = ask(robot, lambda: robot.requests.predict([f.image for f in frames]))
+        fitted = robot.model.learned.classifier.mix.facts()
+    finally:
+        robot.stop()
+        thread.join(20)
+        robot.model.close()
+    model = OnlineModel(bundle, tmp_path / "s", LearningConfig())
+    try:
+        assert model.learned.classifier.mix.facts() == fitted
+        after = model.perception.predict_many(frames)
+        assert [p.top[0][0] for p in after] == [a["top"][0][0] for a in before]
+    finally:
+        model.close()
+    with contextlib.closing(Store(tmp_path / "s")) as store:
+        assert any("mix of" in text for _, _, text in store.events)
 
 
 def test_a_trainer_that_is_killed_comes_back_and_knows_everything(robot, demo_frames):
