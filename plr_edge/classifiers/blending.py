@@ -7,6 +7,7 @@ from typing import NamedTuple
 import numpy as np
 
 _MIN_CLASS_SAMPLES = 15  # ridge needs this many of a class ...
+_MAX_GROWTH = 1.25  # of the samples of a class since a mix was fitted, for it to answer
 _MIN_CLASS_SHARE = 0.75  # ... or this share of the average class size, if that is smaller
 
 
@@ -24,10 +25,24 @@ class Answers(NamedTuple):
     unknown: np.ndarray
 
 
+def still_known(classes: np.ndarray, fitted: np.ndarray, counts: np.ndarray) -> np.ndarray:
+    """Return (k,) bool, the classes of a mix of which it has seen most samples.
+
+    Args:
+        classes: (k,) class indices of the mix.
+        fitted: (k,) samples that it was solved for.
+        counts: (K,) samples of each class now.
+    """
+    if len(counts) <= classes.max():
+        return np.zeros(len(classes), bool)
+    return np.asarray(counts[classes] <= _MAX_GROWTH * fitted)
+
+
 def taken_over(total: np.ndarray, logits: np.ndarray, classes: np.ndarray) -> np.ndarray:
     """Replace the scores of the classes of a mix by its logits.
 
     Another class keeps its score relative to the best of these, in units of the spread of either.
+    Fewer than two classes replace nothing.
 
     Args:
         total: (n, K) scores of all classes.
@@ -35,6 +50,8 @@ def taken_over(total: np.ndarray, logits: np.ndarray, classes: np.ndarray) -> np
         classes: (k,) the classes of the mix.
     """
     out, at = np.array(total, np.float32), np.arange(len(total))
+    if len(classes) < 2:
+        return out
     if out.shape[1] > len(classes):
         winner = logits.argmax(axis=1)
         ratio = logits.std(axis=1) / np.maximum(total[:, classes].std(axis=1), 1e-6)
@@ -83,3 +100,14 @@ def standardised_over(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:
     centred = scores - (scores * seen).sum(axis=1, keepdims=True) / n_seen
     spread = np.sqrt((centred**2 * seen).sum(axis=1, keepdims=True) / n_seen)
     return np.asarray(centred / np.maximum(spread, 1e-6))
+
+
+def softmax_over(scores: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    """Return the softmax of each row (n, K) over the classes seen (n, K), float32.
+
+    A row without a class is all zeros.
+    """
+    scores = np.where(seen, scores, -np.inf)
+    highest = scores.max(axis=1, keepdims=True, initial=-np.inf)
+    odds = np.exp(scores - np.where(np.isfinite(highest), highest, 0.0))
+    return np.asarray(odds / np.maximum(odds.sum(axis=1, keepdims=True), 1e-30), dtype=np.float32)

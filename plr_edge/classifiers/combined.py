@@ -19,7 +19,8 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from plr_edge.classifiers.blending import Answers, blend, has_enough, standardised_over, taken_over
+from plr_edge.classifiers import blending
+from plr_edge.classifiers.blending import Answers
 from plr_edge.classifiers.class_means import ClassMeans, unit
 from plr_edge.classifiers.mix import Mix
 from plr_edge.classifiers.mix_learner import MixLearner
@@ -192,16 +193,14 @@ class CombinedClassifier:
         total = _SHARPNESS * self._at_once(taps, features, cosines, seen)
         mix = self.mix  # read once: another thread may replace it
         if mix is not None and cosines.shape[1] > mix.classes.max():
+            known = blending.still_known(mix.classes, mix.counts, self.ridge.fitted.counts)
             logits, strange = self._mixed(mix, taps, features, exported)
-            total = taken_over(total, logits, mix.classes)
-            if mix.unknown is not None:
-                own = np.isin(np.where(seen, total, -np.inf).argmax(axis=1), mix.classes)
-                unknown = np.where(own, strange, unknown)
-        total = np.where(seen, total, -np.inf)
-        highest = total.max(axis=1, keepdims=True, initial=-np.inf)
-        odds = np.exp(total - np.where(np.isfinite(highest), highest, 0.0))
-        probabilities = odds / np.maximum(odds.sum(axis=1, keepdims=True), 1e-30)
-        return Answers(probabilities.astype(np.float32), similarity, np.asarray(unknown, bool))
+            total = blending.taken_over(total, logits[:, known], mix.classes[known])
+            if mix.unknown is not None and mix.unknown.decides:
+                best = np.where(seen, total, -np.inf).argmax(axis=1)
+                unknown = np.where(np.isin(best, mix.classes[known]), strange, unknown)
+        probabilities = blending.softmax_over(total, seen)
+        return Answers(probabilities, similarity, np.asarray(unknown, bool))
 
     def mix_and_rehearsed(
         self, taps: np.ndarray, features: np.ndarray, exported: np.ndarray
@@ -235,22 +234,23 @@ class CombinedClassifier:
     def _rehearsed_scores(self, mix: Mix, features: np.ndarray) -> np.ndarray:
         """Return standardised scores (n, k) of the rehearsed classifier for classes of the mix."""
         by_means = self.means.scores_many(features)  # (n, K)
-        by_means = standardised_over(by_means, by_means > -1.0)
+        by_means = blending.standardised_over(by_means, by_means > -1.0)
         known = np.pad(self._is_rehearsed, (0, by_means.shape[1] - len(self._is_rehearsed)))
         scores = np.zeros_like(by_means)
         scores[:, : len(self._directions)] = unit(features) @ self._directions.T
-        return standardised(blend(by_means, scores, known)[:, mix.classes])
+        return standardised(blending.blend(by_means, scores, known)[:, mix.classes])
 
     def _at_once(
         self, taps: np.ndarray, features: np.ndarray, cosines: np.ndarray, seen: np.ndarray
     ) -> np.ndarray:
         """Return the scores (n, K) of ridge, the rehearsed classifier and class means together."""
-        total = by_means = standardised_over(cosines, seen)  # (n, K)
+        total = by_means = blending.standardised_over(cosines, seen)  # (n, K)
         if self.means.counts.sum() >= _MIN_SAMPLES:
             ridge = self.ridge.fitted  # read once: another thread may replace it
-            fast = blend(by_means, ridge.scores(taps), has_enough(ridge.counts))  # (n, K)
+            enough = blending.has_enough(ridge.counts)
+            fast = blending.blend(by_means, ridge.scores(taps), enough)  # (n, K)
             rehearsed = unit(features) @ self._directions.T  # (n, K)
-            slow = blend(by_means, rehearsed, self._is_rehearsed)  # (n, K)
+            slow = blending.blend(by_means, rehearsed, self._is_rehearsed)  # (n, K)
             total = fast + slow + _MEANS_WEIGHT * by_means
         return total
 

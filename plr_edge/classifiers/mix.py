@@ -53,6 +53,7 @@ class Mix:
         kind: name of the set of views, a key of `_KINDS`.
         views: the views.
         classes: (K,) class indices that it knows.
+        counts: (K,) int64 samples of them that it was solved for.
         class_means: (K, D) float32 unit-length means of the exported feature.
         weights: (P,) of the classifiers in their order, that of class means last. Their softmax is
             a probability.
@@ -66,6 +67,7 @@ class Mix:
     kind: str
     views: tuple[View, ...]
     classes: np.ndarray
+    counts: np.ndarray
     class_means: np.ndarray
     weights: np.ndarray
     n_samples: int
@@ -131,7 +133,7 @@ class Mix:
             "n_samples": self.n_samples,
             "held_out_accuracy": accuracy,
             "false_unknown": None if rule is None else rule.false_unknown,
-            "unknown_below": None if rule is None else round(rule.threshold, 4),
+            "unknown_below": round(rule.threshold, 4) if rule and rule.decides else None,
             "n_held_out": 0 if rule is None else len(rule.held_out),
         }
 
@@ -140,6 +142,7 @@ class Mix:
         arrays = {
             "kind": np.array([list(_KINDS).index(self.kind)], np.int64),
             "classes": self.classes,
+            "counts": self.counts,
             "class_means": self.class_means,
             "weights": self.weights.astype(np.float32),
             "n_samples": np.array([self.n_samples, self.n_weighted], np.int64),
@@ -166,6 +169,7 @@ class Mix:
                 for i, (parts, _) in enumerate(_KINDS[kind])
             ),
             classes=arrays["classes"],
+            counts=arrays["counts"],
             class_means=arrays["class_means"],
             weights=arrays["weights"],
             n_samples=int(arrays["n_samples"][0]),
@@ -272,7 +276,15 @@ def _solve(moments: Moments, kind: str, mirror: Mirror | None) -> Mix:
     means = unit(moments.unit_sums[classes])
     macs = _solve_macs(views)
     return Mix(
-        kind, tuple(views), classes, means, _prior(kind), moments.n, moments.n, fit_macs=macs
+        kind=kind,
+        views=tuple(views),
+        classes=classes,
+        counts=moments.counts[classes],
+        class_means=means,
+        weights=_prior(kind),
+        n_samples=moments.n,
+        n_weighted=moments.n,
+        fit_macs=macs,
     )
 
 

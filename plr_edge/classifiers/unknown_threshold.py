@@ -47,6 +47,11 @@ class UnknownRule:
         return cls(means, spreads, np.sort(combined), false_unknown)
 
     @property
+    def decides(self) -> bool:
+        """Whether enough samples were held out to tell this share: one of them at least."""
+        return len(self.held_out) * self.false_unknown >= 1.0
+
+    @property
     def threshold(self) -> float:
         """Combined score below which a frame is unknown."""
         return float(np.quantile(self.held_out, self.false_unknown))

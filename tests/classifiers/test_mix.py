@@ -241,6 +241,17 @@ def test_the_threshold_follows_the_share_that_is_set():
     assert (rule.held_out < rule.threshold).mean() == pytest.approx(0.02, abs=0.002)
 
 
+def test_a_handful_of_held_out_samples_cannot_tell_one_in_a_hundred():
+    combined = CombinedClassifier(T, D, tap_shapes=SHAPES, false_unknown=0.01)
+    combined.learn_many(*stream(200))
+    combined.mixing.mix = combined.mixing.fitted(final=True)
+    assert not combined.mix.unknown.decides
+    taps, exported, _ = stream(300, seed=2)
+    assert not combined.answer_many(3 * taps, 3 * exported).unknown.any()
+    combined.mixing.allow_unknown(0.1)
+    assert combined.mix.unknown.decides
+
+
 def test_confidence_is_close_to_accuracy():
     combined = CombinedClassifier(T, D, tap_shapes=SHAPES)
     combined.learn_many(*stream(2000, even=0.5))
