@@ -90,7 +90,7 @@ class LearningConfig:
         """The schedule of consolidation at the end of a stream."""
         if self.schedule != "auto":
             return self.schedule
-        return "progressive" if self.train_ratio >= _BLOCKS_PAY_FROM else "classifier"
+        return "internal" if self.train_ratio >= _BLOCKS_PAY_FROM else "classifier"
 
     def __post_init__(self) -> None:
         for name in ("memory_bytes", "new_per_step", "rehearsed_per_step", "canary", "chunk"):

@@ -232,7 +232,7 @@ class Session(MovedNames):
     def consolidate(
         self,
         budget: ConsolidationBudget,
-        schedule: str = "progressive",
+        schedule: str = "internal",
         on_progress: Callable[[Progress], None] = lambda _: None,
     ) -> int:
         """Train over the latent memory, and publish the result if the gate agrees.
