@@ -153,10 +153,10 @@ def _learn(bundle: Bundle, output: Path, quick: bool, say: Say) -> dict[str, Any
 
 
 def _stream_of(frames: list[Frame]) -> Stream:
-    entries = (
+    entries = [
         Entry(lambda image=frame.image: image, frame.label, frame.stamp_ns, frame.source)  # type: ignore[misc]
         for frame in frames
-    )
+    ]
     return Stream(entries, n_frames=len(frames))
 
 

@@ -6,6 +6,7 @@ from pathlib import Path
 
 from adapting import put, refused, summary, taught
 
+from plr_edge.demo import _stream_of
 from plr_edge.runtime import resuming
 from plr_edge.store import QUARANTINED, UNDONE, Store
 
@@ -194,3 +195,8 @@ def test_a_stop_while_frames_are_passed_over_is_heard(adapt, tmp_path, monkeypat
         assert result.exit_code == 130 and "interrupted" in result.stderr, reading
         assert taught(tmp_path / "s") == {"cup": 6}
     assert summary(adapt("p", "--json"))["n_taught"] == 6
+
+
+def test_the_streams_of_the_demo_can_be_read_twice(demo_frames):
+    stream = _stream_of(demo_frames[:3])  # `adapt` reads ahead once something was taught
+    assert len(list(stream)) == len(list(stream)) == 3
