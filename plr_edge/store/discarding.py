@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from plr_edge.errors import StateError
+from plr_edge.errors import LabelError, StateError
 from plr_edge.store.database import FILE
 from plr_edge.store.store import Store
 
@@ -16,14 +16,16 @@ from plr_edge.store.store import Store
 def discarded_if_blank(path: Path) -> Iterator[None]:
     """Remove the state if it was made inside this block, which failed before a label was taught.
 
+    A label that is refused is mended in the stream, and the state is used again: it stays.
+
     Args:
         path: directory of the state. It is never removed if it existed before.
     """
     existed = path.exists() or path.is_symlink()
     try:
         yield
-    except Exception:
-        if not existed and _is_blank(path):
+    except Exception as error:
+        if not existed and not isinstance(error, LabelError) and _is_blank(path):
             shutil.rmtree(path, ignore_errors=True)
         raise
 
