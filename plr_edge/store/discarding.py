@@ -16,7 +16,7 @@ from plr_edge.store.store import Store
 def discarded_if_blank(path: Path) -> Iterator[None]:
     """Remove the state if it was made inside this block, which failed before a label was taught.
 
-    A label that is refused is mended in the stream, and the state is used again: it stays.
+    After a refused label it stays: the user corrects the stream, and gives the same state again.
 
     Args:
         path: directory of the state. It is never removed if it existed before.
