@@ -8,8 +8,7 @@ A label answers at once, and well after a while:
 - After each fit: the *mix* of closed-form classifiers over taps and exported feature, whose weights
   were fitted to held-out samples. It takes over for the classes that it knows.
 
-The cosine classifier that rehearsal trained, over the adapted feature, is added to either with the
-weight that held-out labels give it.
+The rehearsed cosine classifier, over the adapted feature, is added to either.
 """
 
 from __future__ import annotations
@@ -22,14 +21,13 @@ import numpy as np
 from plr_edge.classifiers import blending
 from plr_edge.classifiers.blending import Answers
 from plr_edge.classifiers.class_means import ClassMeans, unit
-from plr_edge.classifiers.mix import Mix
+from plr_edge.classifiers.mix import MIN_SAMPLES, Mix
 from plr_edge.classifiers.mix_learner import MixLearner
 from plr_edge.classifiers.mix_weights import standardised
 from plr_edge.classifiers.ridge import Ridge
 from plr_edge.classifiers.unknown_threshold import is_unknown
 from plr_edge.tensors import with_prefix, without_prefix
 
-_MIN_SAMPLES = 24  # below this total, class means answer alone
 _MAX_PENDING = 64  # samples that ridge may lag behind; class means never lag
 _REFIT_GROWTH = 1.25  # ridge is refitted once it has stored so many times more samples
 _MEANS_WEIGHT = 0.25  # weight of class means beside the fast and slow scores, which have 1
@@ -153,8 +151,8 @@ class CombinedClassifier:
         Never, if a state of an earlier release holds ridge but not the moments of its samples.
         """
         n_queued = sum(len(y) for _, y in self.pending)
-        whole = self.mixing.moments.n == self.ridge.counts.sum() + n_queued
-        return bool(whole) and self.mixing.is_due(final=final)
+        missing = self.ridge.counts.sum() + n_queued - self.mixing.moments.n
+        return not missing and self.mixing.is_due(final=final)
 
     def solve(self, growth: float = 1.0) -> None:
         """Let ridge learn the queued batches and refit; see `Ridge.solve`."""
@@ -190,10 +188,12 @@ class CombinedClassifier:
         seen = cosines > -1.0  # (n, K)
         similarity = cosines.max(axis=1, initial=-1.0)
         unknown = is_unknown(similarity, self.unknown_below)
-        total = _SHARPNESS * self._at_once(taps, features, cosines, seen)
-        mix = self.mix  # read once: another thread may replace it
+        mix, known = self.mix, seen[:0]  # read once: another thread may replace it
         if mix is not None and cosines.shape[1] > mix.classes.max():
             known = blending.still_known(mix.classes, mix.counts, self.ridge.fitted.counts)
+        whole = 1 < known.sum() == cosines.shape[1]  # the mix answers for every class
+        total = cosines if whole else _SHARPNESS * self._at_once(taps, features, cosines, seen)
+        if mix is not None and known.any():
             logits, strange = self._mixed(mix, taps, features, exported)
             total = blending.taken_over(total, logits[:, known], mix.classes[known])
             if mix.unknown is not None and mix.unknown.decides:
@@ -245,7 +245,7 @@ class CombinedClassifier:
     ) -> np.ndarray:
         """Return the scores (n, K) of ridge, the rehearsed classifier and class means together."""
         total = by_means = blending.standardised_over(cosines, seen)  # (n, K)
-        if self.means.counts.sum() >= _MIN_SAMPLES:
+        if self.means.counts.sum() >= MIN_SAMPLES:
             ridge = self.ridge.fitted  # read once: another thread may replace it
             enough = blending.has_enough(ridge.counts)
             fast = blending.blend(by_means, ridge.scores(taps), enough)  # (n, K)

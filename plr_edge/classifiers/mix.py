@@ -31,7 +31,7 @@ from plr_edge.classifiers.views import (
 )
 from plr_edge.tensors import with_prefix, without_prefix
 
-_MIN_SAMPLES = 24  # of all classes together, below which class means answer alone
+MIN_SAMPLES = 24  # of all classes together, below which class means answer alone
 _MIN_HELD = 8  # held-out samples that can decide something
 _MIRRORED_BELOW = 0.85  # accuracy of the odd taps over that of the even ones
 _MEANS_PRIOR = 2.0  # weight of class means in the prior, where the others have 1
@@ -205,7 +205,7 @@ def fit_mix(
     Returns:
         The mix. None for fewer than two classes or too few samples.
     """
-    if moments.n < _MIN_SAMPLES or (moments.counts > 0).sum() < 2:
+    if moments.n < MIN_SAMPLES or (moments.counts > 0).sum() < 2:
         return None
     samples, labels, evaluated = tails.held_out()
     rest = moments.without(samples, labels) if evaluated.sum() >= _MIN_HELD else None

@@ -9,7 +9,6 @@ import importlib
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
 from typing import Any
 
 import numpy as np
@@ -17,9 +16,8 @@ import numpy as np
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import EngineConfig, LearningConfig
-from plr_edge.errors import EngineError
 from plr_edge.meters.process import process_memory
-from plr_edge.robot.trainer_memory import child, highest_data, train_once
+from plr_edge.robot.trainer_memory import child, in_child, train_once
 
 _IMPORTS = {
     "numpy and onnxruntime": "import numpy, onnxruntime",
@@ -63,21 +61,9 @@ def role_memory(
     Raises:
         EngineError: a process failed.
     """
-    engines = engines or EngineConfig()
-    engines = replace(engines, allow_code=engines.allow_code or bundle.trusted)
-    settings = json.dumps([asdict(config), asdict(engines)])
-    rows = {}
+    engines, rows = engines or EngineConfig(), {}
     for role in ROLES:
-        with child(
-            "-m", "plr_edge.profiling.process_memory", role, str(bundle.path), settings
-        ) as process:
-            assert process.stdout is not None
-            process.stdout.readline()  # libraries are loaded: some reserve gigabytes meanwhile
-            data_bytes = highest_data(process)
-            output, errors = process.communicate(timeout=_TIMEOUT_S)
-        if process.returncode != 0:
-            reason = (errors.strip().splitlines() or [f"signal {-process.returncode}"])[-1]
-            raise EngineError(f"a process that {role} with {bundle.path} failed ({reason[:200]})")
+        output, data_bytes = in_child(__name__, (role,), bundle, config, engines)
         rows[role] = json.loads(output.splitlines()[-1])
         if data_bytes:
             rows[role]["data_bytes"] = data_bytes

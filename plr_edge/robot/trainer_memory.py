@@ -44,22 +44,50 @@ def check_memory_limit(
         EngineError: the trainer fails without a limit, too.
     """
     _log.info("measuring how much memory the trainer needs")
-    engines = replace(engines, allow_code=engines.allow_code or bundle.trusted)
-    settings = json.dumps([asdict(config), asdict(engines)])
-    with child("-m", "plr_edge.robot.trainer_memory", str(bundle.path), settings) as process:
-        assert process.stdout is not None
-        process.stdout.readline()  # libraries are loaded: some reserve gigabytes meanwhile
-        needed = highest_data(process)
-        _, errors = process.communicate(timeout=_TIMEOUT_S)
-    if process.returncode != 0:
-        reason = (errors.strip().splitlines() or [f"signal {-process.returncode}"])[-1]
-        raise EngineError(f"the trainer of {bundle.path} fails ({reason[:200]})")
+    _, needed = in_child("plr_edge.robot.trainer_memory", (), bundle, config, engines)
     if needed > limit_bytes:
         raise ConfigError(
             f"a memory limit of {limit_bytes / 1e6:g} MB is too low: the trainer of {bundle.path} "
             f"needs {ceil(needed / 1e6)} MB; give at least --memory-limit "
             f"{ceil(needed / MEMORY_AIM / 1e7) * 10}MB, or a smaller --latent-memory"
         )
+
+
+def in_child(
+    module: str,
+    arguments: tuple[str, ...],
+    bundle: Bundle,
+    config: LearningConfig,
+    engines: EngineConfig,
+) -> tuple[str, int]:
+    """Run a module as a process that prints a line once its libraries are loaded.
+
+    Args:
+        module: name of the module.
+        arguments: its first arguments. The path of the bundle and the settings follow.
+        bundle: bundle to load.
+        config: settings of learning.
+        engines: settings of the engines.
+
+    Returns:
+        output: what it printed after that line.
+        data_bytes: peak of its data segment from then on, 0 if it cannot be read.
+
+    Raises:
+        EngineError: the process failed.
+    """
+    engines = replace(engines, allow_code=engines.allow_code or bundle.trusted)
+    settings = json.dumps([asdict(config), asdict(engines)])
+    with child("-m", module, *arguments, str(bundle.path), settings) as process:
+        assert process.stdout is not None
+        process.stdout.readline()  # libraries are loaded: some reserve gigabytes meanwhile
+        data_bytes = _highest_data(process)
+        output, errors = process.communicate(timeout=_TIMEOUT_S)
+    if process.returncode != 0:
+        reason = (errors.strip().splitlines() or [f"signal {-process.returncode}"])[-1]
+        role = arguments[0] if arguments else "trains"
+        raise EngineError(f"a process that {role} with {bundle.path} failed ({reason[:200]})")
+    return output, data_bytes
 
 
 def child(*arguments: str) -> subprocess.Popen[str]:
@@ -70,7 +98,7 @@ def child(*arguments: str) -> subprocess.Popen[str]:
     )  # fmt: skip
 
 
-def highest_data(process: subprocess.Popen[str]) -> int:
+def _highest_data(process: subprocess.Popen[str]) -> int:
     """Return the peak of a process's data, sampled from outside until it ends."""
     highest, end = 0, time.monotonic() + _TIMEOUT_S
     while process.poll() is None and time.monotonic() < end:
