@@ -55,6 +55,8 @@ def health_of(
             **trainer.report,
         },
         "governor": str(loop.decision) if loop.decision else None,
+        "starved": loop.starvation.facts(),
+        "consolidation": loop.consolidation.facts(),
         "state_bytes": loop.state_bytes,
         "written_today_bytes": loop.written_bytes,
     }

@@ -66,6 +66,8 @@ class OnlineModel:
         last_seq: last label that was learned.
         n_dropped: number of candidates that were refused.
         disk_trouble: why the disk refuses labels. Empty if it does not.
+        evaluating: whether a candidate is being evaluated.
+        evaluated: called with each candidate and what came of it. None if it is void.
     """
 
     def __init__(
@@ -97,7 +99,8 @@ class OnlineModel:
         self.checkpoint: TrainerCheckpoint | None = None
         self.last_seq, self.n_dropped, self.disk_trouble = 0, 0, ""
         self._epoch = 0  # ends when labels are taken back; candidates of an earlier one are void
-        self._evaluating = False
+        self.evaluating = False
+        self.evaluated: Callable[[Message, Evaluation | None], None] = lambda *_: None
         self.store = open_store(state, label_bytes=self.config.label_bytes)
         try:
             self.perception = Perception(bundle, self.learned, self.engines)
@@ -144,7 +147,7 @@ class OnlineModel:
                 lambda: self.last_seq,
             )
         trainer.poll(lambda: self._refuse("training diverged"))
-        if trainer.candidate is not None and not (self._evaluating or self.workers.changing):
+        if trainer.candidate is not None and not (self.evaluating or self.workers.changing):
             candidate, trainer.candidate = trainer.candidate, None
             self._evaluate(candidate)
         if not self.workers.changing:
@@ -239,21 +242,21 @@ class OnlineModel:
         epoch = self._epoch
         incumbent = self.learned.incumbent(self.perception.engine, self.perception.exported_engine)
         # if time is limited, this takes the trainer's, not that of the frames
-        self._evaluating = self.trainer.process.held = True
+        self.evaluating = self.trainer.process.held = True
 
         def then(done: Future[Evaluation]) -> None:
             if self.workers.changing:  # labels are learned with the version that answers
                 self.workers.call_later(lambda: then(done))
                 return
-            self._evaluating = self.trainer.process.held = False
-            if epoch != self._epoch:
-                return
+            self.evaluating = self.trainer.process.held = False
+            evaluation = None
             try:
-                evaluation = done.result()
+                evaluation = done.result() if epoch == self._epoch else None
             except PlrEdgeError as error:
                 _log.error("a candidate cannot be evaluated (%s)", error)
-                return
-            self._publish(evaluation, message)
+            if evaluation is not None:
+                self._publish(evaluation, message)
+            self.evaluated(message, evaluation)
 
         build_engine = self.perception.build_engine
         work = partial(evaluate, candidate, incumbent, build_engine, lambda: self.workers.share)

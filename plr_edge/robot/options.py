@@ -18,6 +18,7 @@ from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory
 from plr_edge.replay.schedule import macs_from, make_schedule
 from plr_edge.robot.background_trainer import TrainerLimits
 from plr_edge.robot.governor import Budget, Governor
+from plr_edge.robot.level_choice import WHILE_FRAMES_COME
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
 from plr_edge.robot.trainer_memory import check_memory_limit
@@ -112,7 +113,8 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
     limits = TrainerLimits(cpus=cpus, memory_limit_bytes=memory_limit)
     model = OnlineModel(opened, state, config, engines, limits)
     step_s = [3 * 64 * (macs + 1) / _GUESSED_MACS_PER_S for macs in macs_from(opened.levels)]
-    return Robot(model, Governor(budget, model.schedule, step_s))
+    why = WHILE_FRAMES_COME if model.config.schedule == "auto" else ""
+    return Robot(model, Governor(budget, model.schedule, step_s, why))
 
 
 def check_learning(bundle: Bundle, config: LearningConfig) -> None:

@@ -64,7 +64,7 @@ class Robot:
         self.stats = FrameStats(governor.budget.deadline_ms)
         self.drift, self.novelty, self.recent = Drift(), NoveltyDetector(), RecentFrames()
         self.sensors = Sensors()
-        self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats)
+        self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats, self.emit)
         self.requests = Requests(model, self.recent, self.novelty, self.stats, self.emit)
         self.state, self.reason = STARTING, ""
         self.latest: tuple[Frame, Prediction] | None = None
@@ -265,7 +265,8 @@ class Robot:
         rate = self.governor_loop.frames_per_s
         if not self._is_stuck:
             notify(f"WATCHDOG=1\nSTATUS={self.state}, {rate:.0f} frames/s")
-        self.emit("status", {"frames_per_s": rate, "power_w": self.sensors.now.power_w})
+        now, watts = self.governor_loop.consolidation.facts()["now"], self.sensors.now.power_w
+        self.emit("status", {"frames_per_s": rate, "power_w": watts, "consolidation": now})
 
     @property
     def _is_stuck(self) -> bool:
@@ -274,7 +275,7 @@ class Robot:
         return heard_s is not None and time.monotonic() - heard_s > _STUCK_S
 
     def _update_state(self) -> None:
-        model, process = self.model, self.model.trainer.process
+        model, process, loop = self.model, self.model.trainer.process, self.governor_loop
         source_trouble = self._source_trouble or getattr(self._source, "trouble", "")
         damaged = "what was learned is damaged; learning it again from its labels"
         status = RobotStatus(
@@ -284,8 +285,10 @@ class Robot:
             disk_trouble=model.disk_trouble,
             trainer_given_up=process.given_up,
             factory_trouble=model.restarts.trouble or (damaged if model.learned.fell_back else ""),
-            paused=self.governor_loop.paused,
+            paused=loop.paused,
             to_train=bool(model.trainer.report.get("to_go", 0)) and process.alive,
+            starved=loop.starvation.text,
+            consolidating=loop.consolidation.text,
         )
         before = self.state, self.reason
         self.state, self.reason = state_of(status)

@@ -29,14 +29,15 @@ from fastapi.responses import (
 from fastapi.security import HTTPBearer
 from PIL import Image
 
-from plr_edge.errors import LabelError, PlrEdgeError, StateError, StreamError
+from plr_edge.errors import ConfigError, LabelError, PlrEdgeError, StateError, StreamError
 from plr_edge.robot.robot import Robot
+from plr_edge.runtime.consolidation import parse_budget
 from plr_edge.runtime.prediction import FrozenOutput
 from plr_edge.serve.auth import TOKEN_POSTS, TokenCheck
 from plr_edge.serve.events import MAX_LISTENERS, event_stream
 from plr_edge.serve.limits import Rate, RequestLimits
 from plr_edge.serve.metrics import CONTENT_TYPE, metrics_text
-from plr_edge.serve.schemas import REFUSALS, ParsedRoute, Predict, Teach, Undo
+from plr_edge.serve.schemas import REFUSALS, Consolidate, ParsedRoute, Predict, Teach, Undo
 from plr_edge.stream.decode import decode_image
 
 _ANSWER_S = 10.0
@@ -67,7 +68,8 @@ def make_app(robot: Robot, token: str) -> FastAPI:
     posts: dict[str, Callable[..., Any]] = {
         "/teach": posted.teach, "/predict": posted.predict, "/undo": posted.undo,
         "/rollback": posted.rollback, "/save": posted.save, "/pause": posted.pause,
-        "/resume": posted.resume,
+        "/resume": posted.resume, "/consolidate": posted.consolidate,
+        "/consolidate/stop": posted.stop_consolidating,
     }  # fmt: skip
     for path, handler in posts.items():
         needs = described if path in TOKEN_POSTS else None
@@ -131,6 +133,20 @@ class _PostHandlers:
 
     async def resume(self) -> dict[str, Any]:
         act = partial(self._robot.pause, False)
+        answer: dict[str, Any] = await self._asked(act, changes=False)
+        return answer
+
+    async def consolidate(self, body: Consolidate) -> dict[str, Any]:
+        try:
+            budget = parse_budget(body.budget)
+        except ConfigError as error:
+            raise HTTPException(422, str(error)) from None
+        act = partial(self._robot.governor_loop.consolidation.start, budget)
+        answer: dict[str, Any] = await self._asked(act, changes=False)
+        return answer
+
+    async def stop_consolidating(self) -> dict[str, Any]:
+        act = self._robot.governor_loop.consolidation.stop
         answer: dict[str, Any] = await self._asked(act, changes=False)
         return answer
 

@@ -17,7 +17,18 @@ from typing import Any
 from plr_edge.errors import ConfigError
 
 OPEN_POSTS = frozenset({"/predict"})  # anybody who reaches the address may post here
-TOKEN_POSTS = frozenset({"/teach", "/undo", "/rollback", "/pause", "/resume", "/save"})
+TOKEN_POSTS = frozenset(
+    {
+        "/teach",
+        "/undo",
+        "/rollback",
+        "/pause",
+        "/resume",
+        "/save",
+        "/consolidate",
+        "/consolidate/stop",
+    }
+)
 
 
 def read_token(path: Path) -> str:

@@ -66,6 +66,14 @@ class Undo(Strict):
     until_s: float | None = Field(None, ge=0, allow_inf_nan=False, description="Unix time.")
 
 
+class Consolidate(Strict):
+    budget: str = Field(
+        "5min",
+        max_length=40,
+        description="Time such as 90s, 5min or 1h, or multiply-adds such as 500GMAC or 2TMAC.",
+    )
+
+
 class Refusal(BaseModel):
     detail: str
 
