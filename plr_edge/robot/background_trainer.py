@@ -37,12 +37,16 @@ class TrainerLimits:
     Attributes:
         nice: nice value of the process.
         cpus: processors that it may use. None for all.
+        n_threads: its threads.
         memory_limit_bytes: limit of its data segment.
+        divisor: its batches are smaller by this, so that it lives within the limit.
     """
 
     nice: int = 10
     cpus: list[int] | None = None
+    n_threads: int = 1
     memory_limit_bytes: int | None = None
+    divisor: int = 1
 
 
 class BackgroundTrainer:
@@ -50,6 +54,7 @@ class BackgroundTrainer:
 
     Attributes:
         process: the trainer process.
+        batch: samples of a training step.
         report: the newest report of the trainer. Empty before the first.
         n_steps: training steps since the start, by level.
         steps_s: processor seconds that they took, by level.
@@ -73,7 +78,8 @@ class BackgroundTrainer:
             limits: what the process may use.
         """
         limits = limits or TrainerLimits()
-        self.process = TrainerProcess(limits.nice)
+        config = config.with_smaller_batches(limits.divisor)
+        self.process, self.batch = TrainerProcess(limits.nice), config.batch
         self.report: dict[str, Any] = {}
         self.n_steps = [0] * len(bundle.levels)
         self.steps_s = [0.0] * len(bundle.levels)
@@ -82,7 +88,7 @@ class BackgroundTrainer:
         self._settings = {
             "bundle": str(bundle.path),
             "config": asdict(config),
-            "n_threads": engines.n_threads,
+            "n_threads": limits.n_threads,
             "allow_code": engines.allow_code or bundle.trusted,
             "cpus": limits.cpus,
             "memory_limit_bytes": limits.memory_limit_bytes,

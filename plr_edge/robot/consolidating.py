@@ -72,9 +72,7 @@ class Consolidation:
         self.allowed: list[bool] | None = None
         self._model, self._governor, self._emit = model, governor, emit
         self._names = [level.name for level in levels]
-        config = model.config
-        n = config.new_per_step + config.rehearsed_per_step
-        self._step_macs = [3 * n * macs for macs in macs_from(levels)]
+        self._step_macs = [3 * model.trainer.batch * macs for macs in macs_from(levels)]
         self._perception_macs = int(model.bundle.manifest["frozen_macs"]) + sum(
             level.macs for level in levels[:-1]
         )

@@ -52,6 +52,7 @@ def health_of(
             "alive": trainer.process.alive,
             "deaths": trainer.process.n_deaths,
             "steps_per_level": list(trainer.n_steps),
+            "batch": trainer.batch,
             **trainer.report,
         },
         "governor": str(loop.decision) if loop.decision else None,
