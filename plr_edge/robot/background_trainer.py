@@ -55,6 +55,7 @@ class BackgroundTrainer:
     Attributes:
         process: the trainer process.
         batch: samples of a training step.
+        memory_limit_bytes: limit of the data segment of the process. None if it has none.
         report: the newest report of the trainer. Empty before the first.
         n_steps: training steps since the start, by level.
         steps_s: processor seconds that they took, by level.
@@ -79,6 +80,7 @@ class BackgroundTrainer:
         """
         limits = limits or TrainerLimits()
         config = config.with_smaller_batches(limits.divisor)
+        self.memory_limit_bytes = limits.memory_limit_bytes
         self.process, self.batch = TrainerProcess(limits.nice), config.batch
         self.report: dict[str, Any] = {}
         self.n_steps = [0] * len(bundle.levels)

@@ -21,6 +21,7 @@ from plr_edge.robot.governor import Governor
 from plr_edge.robot.level_choice import LevelWorth, steps_within
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.protocol import Message
+from plr_edge.robot.trainer_memory import TrainerNeeds
 from plr_edge.runtime.consolidation import ConsolidationBudget
 from plr_edge.runtime.validation import Evaluation
 
@@ -54,7 +55,7 @@ class Consolidation:
     Attributes:
         last: what came of the last cycle. None before the first.
         worth: what cycles at each level are worth.
-        allowed: whether the memory of the trainer suffices for each level. None for all.
+        needs: memory that the trainer needs. None if it has no limit.
     """
 
     def __init__(self, model: OnlineModel, governor: Governor, emit: Emit) -> None:
@@ -69,7 +70,7 @@ class Consolidation:
         levels = model.bundle.levels
         self.worth = LevelWorth(macs_from(levels), kept.get("worth"))
         self.last: dict[str, Any] | None = None
-        self.allowed: list[bool] | None = None
+        self.needs: TrainerNeeds | None = None
         self._model, self._governor, self._emit = model, governor, emit
         self._names = [level.name for level in levels]
         self._step_macs = [3 * model.trainer.batch * macs for macs in macs_from(levels)]
@@ -111,8 +112,7 @@ class Consolidation:
                 "left_s": None if left_s is None else round(left_s, 1),
                 "phase": "training" if run.took is None else "evaluating",
             }
-        gains = dict(zip(self._names, (round(g, 2) for g in self.worth.gains), strict=True))
-        return {"now": now, "banked_macs": self.banked_macs, "gains": gains, "last": self.last}
+        return {"now": now, "banked_macs": self.banked_macs, "last": self.last}
 
     @property
     def text(self) -> str:
@@ -200,7 +200,9 @@ class Consolidation:
         n_steps = steps_within(
             self._step_macs, governor.step_s, governor.core_share, budget.macs, budget.seconds
         )
-        choice = self.worth.choose(self._names, n_steps, self.allowed)
+        limit = self._model.trainer.memory_limit_bytes
+        allowed = self.needs.allowed(limit) if self.needs and limit else None
+        choice = self.worth.choose(self._names, n_steps, allowed)
         return choice.schedule(len(self._names)), choice.level, choice.reason
 
     def _follow(self, run: _Running) -> None:

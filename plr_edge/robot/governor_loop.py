@@ -7,6 +7,7 @@ import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from plr_edge.errors import StateError
 from plr_edge.meters import cpu_quota
@@ -16,6 +17,7 @@ from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.sensors import Sensors
 from plr_edge.robot.starvation import Starvation
 from plr_edge.robot.status import FrameStats
+from plr_edge.robot.step_costs import TrainingPower, level_costs
 
 _log = logging.getLogger(__name__)
 _QUOTA_MARGIN, _MIN_SHARE = 0.65, 0.02
@@ -77,7 +79,7 @@ class GovernorLoop:
         self.model, self.governor, self.sensors, self.stats = model, governor, sensors, stats
         self.consolidation = Consolidation(model, governor, emit)
         self.n_cores = os.cpu_count() or 1
-        self.starvation = Starvation(self.n_cores)
+        self.starvation, self._power = Starvation(self.n_cores), TrainingPower()
         sensors.trainer_pid = lambda: child.pid if (child := model.trainer.process.child) else None
         self.decision: Decision | None = None
         self.frames_per_s = 0.0
@@ -127,6 +129,15 @@ class GovernorLoop:
         left = bool(trainer.report.get("to_go")) or self.consolidation.running
         return left and trainer.process.alive and not self.paused
 
+    def level_costs(self) -> list[dict[str, Any]]:
+        """Return what a step costs at each level, and what a cycle there is worth."""
+        one, governor, levels = self.consolidation, self.governor, self.model.bundle.levels
+        shares = self.decision.shares if self.decision else governor.schedule.shares
+        needed = one.needs.by_level if one.needs is not None else None
+        names = [level.name for level in levels]
+        watts, gains = self._power.watts, one.worth.gains
+        return level_costs(names, shares, governor.step_s, watts, needed, gains)
+
     def _reading(self, steps_per_s: float) -> Reading:
         sensed = self.sensors.now
         return Reading(
@@ -143,6 +154,7 @@ class GovernorLoop:
     def _decide(self, reading: Reading, passed_s: float) -> None:
         trainer, governor = self.model.trainer, self.governor
         pairs = zip(trainer.steps_s, trainer.n_steps, strict=True)
+        self._power.add(reading.power_w, reading.trainer_cores)
         governor.observe_costs([s / n if n else None for s, n in pairs])
         before, self.decision = self.decision, governor.decide(reading, passed_s)
         self.starvation.add(reading, self.decision, governor, passed_s, wanted=self.to_train)

@@ -56,6 +56,7 @@ def health_of(
             **trainer.report,
         },
         "governor": str(loop.decision) if loop.decision else None,
+        "levels": loop.level_costs(),
         "starved": loop.starvation.facts(),
         "consolidation": loop.consolidation.facts(),
         "state_bytes": loop.state_bytes,

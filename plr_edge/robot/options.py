@@ -125,8 +125,7 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
     step_s = [3 * 64 * (macs + 1) / _GUESSED_MACS_PER_S for macs in macs_from(opened.levels)]
     why = WHILE_FRAMES_COME if model.config.schedule == "auto" else ""
     robot = Robot(model, Governor(budget, model.schedule, step_s, why))
-    if needs is not None and memory_limit is not None:
-        robot.governor_loop.consolidation.allowed = needs.allowed(memory_limit)
+    robot.governor_loop.consolidation.needs = needs
     return robot
 
 

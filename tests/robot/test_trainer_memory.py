@@ -110,7 +110,7 @@ def test_a_cache_that_is_damaged_is_measured_again(bundle, monkeypatch):
 def test_a_limit_that_is_too_low_is_refused_with_the_figure(bundle, tmp_path):
     least = needs_of(bundle, LearningConfig(), EngineConfig(), 8).by_level[-1]
     for limit in (least, least // 2, 1_000_000):
-        with pytest.raises(ConfigError, match="needs .* MB with its smallest batches"):
+        with pytest.raises(ConfigError, match=r"needs .* MB with its smallest batches"):
             make_robot(bundle, tmp_path / "s", RobotOptions(memory_limit=f"{limit}B"))
     assert not (tmp_path / "s").exists()
 
