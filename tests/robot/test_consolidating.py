@@ -254,3 +254,34 @@ def test_a_cycle_leaves_the_learner_as_it_was_between_two_steps(bundle_path, dem
         assert cycle.n_steps == len(shares) == 10 and shares == sorted(shares)
         assert cycle.progress.share == 1.0 and cycle.progress.left_s == 0
         assert cycle.macs > 0
+
+
+def test_training_goes_on_while_other_programs_take_the_processor(robot, demo_frames, monkeypatch):
+    """Frames that wait for a processor held it at 8 steps in six minutes before."""
+    monkeypatch.setattr(robot.sensors, "_pressure", lambda: 0.85)
+    monkeypatch.setattr(robot.sensors, "_load", lambda: (0.02, 1.9))
+    stop = threading.Event()
+
+    def frames():
+        while not stop.is_set():
+            yield demo_frames[0]
+            time.sleep(0.1)
+
+    threading.Thread(target=robot.feed, args=(frames(),), daemon=True).start()
+    try:
+        until(lambda: robot.governor_loop.frames_per_s > 0)
+        until(lambda: robot.governor_loop.decision.steps_per_s <= 2 * robot.governor.floor)
+        teach(robot, demo_frames)  # until the trainer has caught up: 400 steps
+        assert sum(robot.model.trainer.n_steps) >= 400
+        assert robot.health()["starved"] is None
+        # and when training is given nothing at all, it is said with figures
+        robot.model.trainer.process.child.send_signal(signal.SIGSTOP)
+        robot.model.trainer.report["to_go"] = 400
+        until(lambda: robot.state == "starved")
+        facts = robot.health()["starved"]
+        assert facts["steps_per_s"] < 1 < facts["wanted_steps_per_s"]
+        assert "other programs take 1.9 of" in robot.reason
+        robot.model.trainer.process.child.send_signal(signal.SIGCONT)
+        until(lambda: robot.state != "starved")
+    finally:
+        stop.set()
