@@ -13,6 +13,7 @@ import subprocess
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from plr_edge.errors import StreamError
@@ -22,7 +23,7 @@ from plr_edge.robot.level_choice import LevelWorth, steps_within
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.protocol import Message
 from plr_edge.robot.trainer_memory import TrainerNeeds
-from plr_edge.runtime.consolidation import ConsolidationBudget
+from plr_edge.runtime.consolidation import ConsolidationBudget, recalled, remember
 from plr_edge.runtime.validation import Evaluation
 
 _log = logging.getLogger(__name__)
@@ -31,7 +32,6 @@ _RATIO = 1.5  # multiply-adds that a label banks, for each one of perceiving it;
 _LEAST_STEPS = 80  # at level 1, of a cycle that the robot begins by itself
 _IDLE_MOST_S, _CHARGING_MOST_S = 600.0, 1800.0
 _LEAST_NEW, _LEAST_NEW_SHARE = 20, 0.1  # labels since the last cycle, and their share of all
-_FACT = "consolidation"  # name in the store
 Emit = Callable[[str, dict[str, Any]], None]
 
 
@@ -66,7 +66,7 @@ class Consolidation:
             governor: limits the rate of its steps.
             emit: called with the kind and the payload of an event.
         """
-        kept = model.store.facts.get(_FACT, {})
+        kept = recalled(model.store)
         levels = model.bundle.levels
         self.worth = LevelWorth(macs_from(levels), kept.get("worth"))
         self.last: dict[str, Any] | None = None
@@ -235,9 +235,8 @@ class Consolidation:
         if self._model.config.schedule == "auto":
             self.worth.observe(run.level, run.took["n_steps"], gain, verdict.n)
         self._upto = max(self._upto, run.upto)
-        kept = {"upto": self._upto, "worth": self.worth.facts()}
-        store = self._model.store
-        self._model.workers.disk.submit(lambda: store.facts.keep(**{_FACT: kept}))
+        kept = partial(remember, self._model.store, upto=self._upto, worth=self.worth.facts())
+        self._model.workers.disk.submit(kept)
         outcome = "published" if verdict.passed else "refused by the publish gate"
         self._end(run, f"{outcome}: {verdict.reason}", published=verdict.passed,
                   held_out=verdict.n, before=verdict.before, after=verdict.after)  # fmt: skip

@@ -52,6 +52,7 @@ def health_of(
             "alive": trainer.process.alive,
             "deaths": trainer.process.n_deaths,
             "steps_per_level": list(trainer.n_steps),
+            "pid": child.pid if (child := trainer.process.child) else None,
             "batch": trainer.batch,
             **trainer.report,
         },

@@ -16,11 +16,13 @@ import math
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
-from plr_edge.errors import ConfigError
+from plr_edge.errors import ConfigError, StateError
 from plr_edge.replay.schedule import Schedule
+from plr_edge.store import Store
 
 if TYPE_CHECKING:  # perception reads budgets, and never loads torch
     from plr_edge.replay.learner import Learner
@@ -68,6 +70,24 @@ def parse_budget(text: str) -> ConsolidationBudget:
     if unit in _SECONDS:
         return ConsolidationBudget(seconds=amount * _SECONDS[unit])
     return ConsolidationBudget(macs=amount * _MACS[unit])
+
+
+def remember(store: Store, **facts: Any) -> None:
+    """Keep in a state that its labels were consolidated, if the disk takes it.
+
+    Args:
+        store: the state.
+        facts: what else to keep about it: `upto`, the last of these labels, and `worth`.
+    """
+    kept = {**recalled(store), "upto": store.last_seq, **facts}
+    with suppress(StateError):
+        store.facts.keep(consolidation=kept)
+
+
+def recalled(store: Store) -> dict[str, Any]:
+    """Return what `remember` kept."""
+    kept: dict[str, Any] = store.facts.get("consolidation", {})
+    return kept
 
 
 @dataclass(frozen=True)

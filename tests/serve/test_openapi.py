@@ -23,8 +23,9 @@ OPERATIONS = (
     "GET /classes", "GET /health", "GET /metrics", "GET /frame.jpg", "GET /thumbnails/{index}.jpg",
     "GET /asked/{sequence}.jpg", "GET /", "POST /teach", "POST /predict", "POST /undo",
     "POST /rollback", "POST /save", "POST /pause", "POST /resume",
+    "POST /consolidate", "POST /consolidate/stop",
 )  # fmt: skip
-WITH_BODY = ("POST /teach", "POST /predict", "POST /undo")
+WITH_BODY = ("POST /teach", "POST /predict", "POST /undo", "POST /consolidate")
 
 
 @pytest.fixture(scope="module")
