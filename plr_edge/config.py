@@ -12,8 +12,8 @@ from plr_edge.errors import ConfigError
 
 # multiply-adds of training for each one of perception from which blocks are trained too, at the
 # end; fewer steps at earlier levels add nothing to those at the classifier (CIFAR-100, grocery)
-_BLOCKS_PAY_FROM = 0.3
-_RATIO_AT_ONCE = 0.05  # spent while frames come, at the classifier; the rest is banked
+_BLOCKS_PAY_FROM = 0.1
+_RATIO_AT_ONCE = 0.02  # spent while frames come, at the classifier; the rest is banked
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20}
 _UNITS["GIB"] = 2**30
 _MAX_BYTES = 2**62
@@ -33,6 +33,9 @@ class LearningConfig:
         memory_bytes: budget of the latent memory.
         bits: bits per value of a stored latent, 8 or 4.
         pool: side to which stored maps are pooled. None stores them as they are.
+        window: side of the central part of stored maps that blocks are trained on and, once
+            trained, answer with. 0 takes whole maps. None takes half their side, where the bundle
+            allows it.
         train_ratio: multiply-adds that training may spend for each one of perception.
         new_per_step: newest frames in a training step.
         rehearsed_per_step: samples of the latent memory in a training step.
@@ -58,6 +61,7 @@ class LearningConfig:
     memory_bytes: int = 8_000_000
     bits: int = 4
     pool: int | None = None
+    window: int | None = None
     train_ratio: float = 0.1
     new_per_step: int = 16
     rehearsed_per_step: int = 48

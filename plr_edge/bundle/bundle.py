@@ -25,9 +25,10 @@ import numpy as np
 
 from plr_edge.bundle.manifest import read_member
 from plr_edge.bundle.preprocessing import Preprocessing
-from plr_edge.errors import BundleError
+from plr_edge.errors import BundleError, ConfigError
 from plr_edge.replay.latent_codec import LatentCodec, make_codec
 from plr_edge.replay.schedule import Level
+from plr_edge.replay.window import Window
 
 
 @dataclass(frozen=True)
@@ -69,9 +70,7 @@ class Bundle:
     @cached_property
     def levels(self) -> tuple[Level, ...]:
         """Levels of the adaptive part, the input of the classifier last."""
-        return tuple(
-            Level(**{**level, "shape": tuple(level["shape"])}) for level in self.manifest["levels"]
-        )
+        return levels_from(self.manifest["levels"])
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
@@ -112,6 +111,44 @@ class Bundle:
         signed = bool(self.manifest["latent_signed"])
         return make_codec(name, self.latent_shape, bits=bits, pool=pool, signed=signed)
 
+    @cached_property
+    def windows(self) -> dict[int, Window]:
+        """Windows of the latent maps that blocks can be trained on, by side; see `Window`."""
+        return {
+            int(side): Window(int(side), levels_from(levels))
+            for side, levels in self.manifest.get("windows", {}).items()
+        }
+
+    def window(self, side: int | None) -> Window | None:
+        """Return the window that blocks are trained on. None stands for whole latents.
+
+        Args:
+            side: its side. Half of that of the latents by default, if the bundle allows it.
+
+        Raises:
+            ConfigError: the bundle does not allow it.
+        """
+        whole = self.latent_shape[1] if len(self.latent_shape) == 3 else 0
+        if side is None:
+            return self.windows.get(-(-whole // 2))
+        if side in (0, whole):
+            return None
+        if side not in self.windows:
+            sides = ", ".join(map(str, [0, *sorted(self.windows)]))
+            raise ConfigError(
+                f"window is {side}; {self.name} allows {sides}, where 0 stands for whole latents"
+            )
+        return self.windows[side]
+
+    def trained_levels(self, side: int | None) -> tuple[Level, ...]:
+        """Return the levels as training sees them; see `window`."""
+        window = self.window(side)
+        return self.levels if window is None else window.levels
+
+    def with_side(self, model: bytes, side: int) -> bytes:
+        """Return an adaptive part, as `splice` returns it, for windows of a side."""
+        return with_input_side(model, self.manifest["input_side_at"], side)
+
     def read(self, name: str) -> bytes:
         """Return the bytes of a member, and verify them again.
 
@@ -133,6 +170,25 @@ class Bundle:
             BundleError: a name or a shape does not match the template.
         """
         return splice(self.read("adaptive.onnx"), self.manifest["adaptive_slots"], weights)
+
+
+def levels_from(levels: Sequence[Mapping[str, Any]]) -> tuple[Level, ...]:
+    """Return levels as a manifest holds them."""
+    return tuple(Level(**{**level, "shape": tuple(level["shape"])}) for level in levels)
+
+
+def with_input_side(template: bytes, at: Sequence[int], side: int) -> bytes:
+    """Return a serialised model for square inputs of another side.
+
+    Args:
+        template: the serialised model.
+        at: offsets of the two dimensions in it, one byte each.
+        side: rows and columns of the input, 1..127.
+    """
+    model = bytearray(template)
+    for offset in at:
+        model[offset] = side
+    return bytes(model)
 
 
 def splice(

@@ -81,3 +81,18 @@ def check_manifest(bundle: Bundle, template_bytes: int) -> None:
         at = offset + 4 * math.prod(shape)
     if at > template_bytes:
         raise ValueError("a weight lies beyond the end of adaptive.onnx")
+    _check_windows(bundle, template_bytes)
+
+
+def _check_windows(bundle: Bundle, template_bytes: int) -> None:
+    """Check the windows of a manifest; see `check_manifest`."""
+    names = [level.name for level in bundle.levels]
+    for side, window in bundle.windows.items():
+        shape = window.levels[0].shape
+        if not 1 <= side < bundle.latent_shape[1] or shape[1:] != (side, side):
+            raise ValueError(f"a window has side {side} and shape {shape}")
+        if [level.name for level in window.levels] != names:
+            raise ValueError(f"the window of side {side} has other levels")
+    at = bundle.manifest.get("input_side_at", [])
+    if not all(type(offset) is int and 0 <= offset < template_bytes for offset in at):
+        raise ValueError("input_side_at lies beyond the end of adaptive.onnx")

@@ -27,6 +27,7 @@ from plr_edge.cli.options import (
     stream_options,
     threads_option,
     trust_option,
+    window_option,
 )
 from plr_edge.cli.values import Number, Whole
 
@@ -43,6 +44,7 @@ from plr_edge.cli.values import Number, Whole
 @latent_memory_option
 @bits_option
 @pool_option
+@window_option
 @schedule_option
 @click.option(
     "--costs",
@@ -126,7 +128,7 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
         allow_code=options["allow_code"],
     )
     costs = options["costs"]
-    names = ("bits", "pool", "schedule", "train_ratio", "seed", "false_unknown")
+    names = ("bits", "pool", "window", "schedule", "train_ratio", "seed", "false_unknown")
     learning = learning_config(
         options["latent_memory"],
         step_costs=None if costs is None else read_step_costs(costs, bundle),

@@ -116,6 +116,12 @@ bits_option = click.option(
 pool_option = click.option(
     "--pool", type=Whole(), help="Side to which stored maps are pooled. Not pooled by default."
 )
+window_option = click.option(
+    "--window",
+    type=Whole(),
+    help="Side of the central part of stored maps that blocks are trained on; 0 takes whole maps.  "
+    "[default: half the side, or that of the state]",
+)
 false_unknown_option = click.option(
     "--false-unknown",
     help="Share of the frames of known classes that may be answered with `unknown`, e.g. 2%. "

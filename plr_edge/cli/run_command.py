@@ -24,6 +24,7 @@ from plr_edge.cli.options import (
     threads_option,
     topic_option,
     trust_option,
+    window_option,
 )
 from plr_edge.cli.values import Number, Whole, check_outputs
 
@@ -66,6 +67,7 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 @latent_memory_option
 @bits_option
 @pool_option
+@window_option
 @false_unknown_option
 @allow_code_option
 @click.option(

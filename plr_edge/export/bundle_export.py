@@ -29,6 +29,7 @@ from plr_edge.export.precision import PRECISIONS, HalfPart, default_int8_profile
 from plr_edge.export.split import block_costs, check_cut, levels_of, split
 from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
 from plr_edge.export.trainable import check_gradients, is_trainable
+from plr_edge.export.windows import windows_of
 
 _MAX_PARITY_IMAGES = 64
 _MAX_CALIBRATION = 96
@@ -126,6 +127,7 @@ def _exported(
         "static_feature": static_feature,
         "frozen_macs": _frozen_macs(folded, cut, static_feature),
         "latent_signed": bool(latents.min() < 0),
+        **windows_of(adaptive, levels, files["adaptive.onnx"], latents),
         "adaptive_slots": slots,
         "parity": asdict(report),
         "made_with": _versions(),

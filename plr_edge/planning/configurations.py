@@ -29,6 +29,7 @@ class Configuration:
         levels: levels of the adaptive part. The last one is the classifier's input.
         frozen_macs: multiply-adds of the frozen part per frame.
         saved_bytes: bytes that autograd keeps per sample that enters at level 1.
+        window_share: share of the places of a map that blocks are trained on.
     """
 
     input_size: int
@@ -37,6 +38,7 @@ class Configuration:
     levels: tuple[Level, ...]
     frozen_macs: int
     saved_bytes: int
+    window_share: float = 1.0
 
     @property
     def key(self) -> tuple[int, str, str]:
@@ -58,10 +60,9 @@ class Configuration:
 
         The backward pass counts twice the forward pass.
         """
-        return [
-            3 * batch * sum(level.macs for level in self.levels[i:])
-            for i in range(len(self.levels))
-        ]
+        blocks = [round(level.macs * self.window_share) for level in self.levels[:-1]]
+        macs = [*blocks, self.levels[-1].macs]
+        return [3 * batch * sum(macs[i:]) for i in range(len(macs))]
 
     def codec(self, bits: int, pool: int | None = None) -> LatentCodec:
         """Return the codec that would store its latents."""

@@ -73,13 +73,15 @@ class SearchSpace:
         sized = self._at(input_size)
         levels = sized.levels(cut)
         frozen = sized.macs - sum(level.macs for level in levels[:-1])
+        share = _window_share(levels[0].shape) if self.bundle.windows else 1.0
         return Configuration(
             input_size=input_size,
             cut=cut,
             precision=precision,
             levels=levels,
             frozen_macs=sized.macs if self.static_feature else frozen,
-            saved_bytes=sized.saved_bytes(cut),
+            saved_bytes=round(sized.saved_bytes(cut) * share),
+            window_share=share,
         )
 
     def configurations(self, precisions: Sequence[str]) -> list[Configuration]:
@@ -197,3 +199,8 @@ class _SizedBackbone:
             n_bytes = saved_bytes(adaptive, self.levels(cut)[0].shape) if len(adaptive) else 0
             self._saved[cut] = n_bytes
         return self._saved[cut]
+
+
+def _window_share(shape: tuple[int, ...]) -> float:
+    """Return the share of a latent map that the window of half its side covers."""
+    return 1.0 if len(shape) == 1 else ((shape[1] + 1) // 2 / shape[1]) ** 2

@@ -228,7 +228,7 @@ def _step_jobs(bundle: Bundle, session: Any, runs: int, n: int) -> Iterator[Job]
     from plr_edge.replay.schedule import Schedule
 
     learner = session.learner
-    for i, level in enumerate(bundle.levels):
+    for i, level in enumerate(bundle.trained_levels(session.config.window)):
         shares = tuple(float(j == i) for j in range(len(bundle.levels)))
         alone = Schedule(name=level.name, shares=shares)
 

@@ -15,6 +15,7 @@ Shapes: B newest and R rehearsed samples in a step, D feature width, K classes.
 
 from __future__ import annotations
 
+import hashlib
 import logging
 from collections.abc import Mapping
 
@@ -31,6 +32,7 @@ from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.level_features import LevelFeatures, to_torch
 from plr_edge.replay.schedule import Level, Schedule, macs_from
+from plr_edge.replay.window import Window
 
 _log = logging.getLogger(__name__)
 _MAX_GRADIENT = 5.0  # norm over the blocks; a larger gradient is scaled down
@@ -43,7 +45,6 @@ class Learner:
 
     Attributes:
         blocks: the adaptive part.
-        levels: the input of each block, and that of the classifier.
         schedule: share of the steps per level; may be replaced at any time.
         features: memory slots as features of each level; owns the latent memory and the cost.
         cosine: the cosine classifier over the deepest feature.
@@ -59,6 +60,7 @@ class Learner:
         schedule: Schedule,
         config: LearningConfig,
         *,
+        window: Window | None = None,
         n_threads: int = 1,
     ) -> None:
         """Take ownership of `blocks` and `memory`.
@@ -70,14 +72,16 @@ class Learner:
             codec: decodes these latents.
             schedule: share of the steps per level.
             config: learning rates, sizes and seed.
+            window: the part of the latents that blocks are trained on. None for whole latents.
             n_threads: number of torch threads in this process.
         """
         torch.set_num_threads(n_threads)
         self.blocks = blocks.to(memory_format=torch.channels_last).eval()  # type: ignore[call-overload]
-        self.schedule, self.config, self.levels = schedule, config, levels
+        self.schedule, self.config = schedule, config
         self.features = LevelFeatures(self.blocks, levels, memory, codec, config)
         self.cosine = CosineClassifier(levels[-1].width, config.classifier_lr, config.momentum)
         self.diverged = False
+        self._window, self._exported = window, _digest(self.weights())
         self._rng = np.random.default_rng([config.seed, 1])
         self._n_imprinted: dict[int, int] = {}  # samples averaged into a class weight, by class
         weights = list(blocks.parameters())
@@ -92,7 +96,13 @@ class Learner:
         """Multiply-adds of one training sample by level entered: one forward, two backward."""
         classifier = self.levels[-1]
         of_classes = classifier.width * self.cosine.n_classes - classifier.macs
-        return [3 * (macs + of_classes) for macs in macs_from(self.levels)]
+        levels = self.levels if self._window is None else self._window.levels
+        return [3 * (macs + of_classes) for macs in macs_from(levels)]
+
+    @property
+    def levels(self) -> tuple[Level, ...]:
+        """The input of each block, and that of the classifier."""
+        return self.features.levels
 
     def learn_many(
         self, records: np.ndarray, labels: np.ndarray, features: np.ndarray | None = None
@@ -102,8 +112,10 @@ class Learner:
         Args:
             records: (n, memory.record_bytes) uint8.
             labels: (n,) class indices.
-            features: (n, D) float32 deepest features, if they are already known.
+            features: (n, D) float32 deepest features of whole latents, if they are already known.
         """
+        if self.features.window is not None:
+            features = None
         memory = self.features.memory
         row_of: dict[int, int] = {}  # slot -> row of `records`; a later row may overwrite a slot
         for row, label in enumerate(labels):
@@ -148,6 +160,8 @@ class Learner:
             return None
         if level is None:
             level = int(self._rng.choice(len(self.levels), p=self.schedule.shares))
+        if level < self.features.deepest and self.features.window is not self._window:
+            self.features.look_at(self._window, self._rng)
         config = self.config
         n_rehearsed = config.rehearsed_per_step if rehearse else 0
         moving_share = 1.0 - self.schedule.shares[-1]  # steps that update a block
@@ -222,7 +236,8 @@ class Learner:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise StateError(f"learned weights do not fit this bundle ({reason})") from None
-        self.features.invalidate(self._rng)
+        has_moved = _digest(self.weights()) != self._exported
+        self.features.look_at(self._window if has_moved else None, self._rng)
         self._optimizer.state.clear()  # the momentum belongs to other weights
         self.diverged = False
         self.cosine.restore(
@@ -245,3 +260,10 @@ class Learner:
             features = self.features.at(self.features.deepest, slots)  # (n, D)
             self.cosine.imprint(label, torch.from_numpy(features))
             self._n_imprinted[label] = self._n_imprinted.get(label, 0) + len(slots)
+
+
+def _digest(weights: Mapping[str, np.ndarray]) -> str:
+    digest = hashlib.sha256()
+    for name in sorted(weights):
+        digest.update(weights[name].tobytes())
+    return digest.hexdigest()

@@ -18,6 +18,7 @@ from plr_edge.replay.feature_cache import FeatureCache
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.schedule import Level
+from plr_edge.replay.window import Window
 
 _BATCH = 64  # latents decoded and passed through the blocks at once
 _LIFETIME = 0.8  # share of `max_age_steps` after which a member of the working set is replaced
@@ -58,6 +59,7 @@ class LevelFeatures:
     Attributes:
         memory: the latent memory; `invalidate` must follow its replacement.
         cost: what training has cost so far.
+        window: the part of the latents that features are computed of. None for whole latents.
         levels: the input of each block, and that of the classifier.
         macs_below: multiply-adds of one sample's forward pass up to each level.
     """
@@ -72,8 +74,10 @@ class LevelFeatures:
     ) -> None:
         """Start with an empty cache; the arguments are those of `Learner`."""
         self.levels, self.memory = levels, memory
+        self.window: Window | None = None
         self.cost = TrainingCost(steps_per_level=[0] * len(levels))
         self.macs_below = [0, *accumulate(level.macs for level in levels)]
+        self._whole = levels
         self._blocks, self._codec, self._config = list(blocks), codec, config
         self._n_updates = [0] * len(levels)  # updates of the blocks below each level
         self._cache = FeatureCache(levels, memory.capacity, config.cache_bytes)
@@ -157,6 +161,13 @@ class LevelFeatures:
         for deeper in range(level + 1, len(self.levels)):
             self._n_updates[deeper] += 1
 
+    def look_at(self, window: Window | None, rng: np.random.Generator) -> None:
+        """Compute features of a window of the latents from now on; None for whole latents."""
+        self.window = window
+        self.levels = self._whole if window is None else window.levels
+        self.macs_below = [0, *accumulate(level.macs for level in self.levels)]
+        self.invalidate(rng)
+
     def invalidate(self, rng: np.random.Generator) -> None:
         """Empty the cache and draw a new working set, after weights or memory were replaced."""
         self._cache = FeatureCache(self.levels, self.memory.capacity, self._config.cache_bytes)
@@ -233,6 +244,8 @@ class LevelFeatures:
         """Compute features (n, *shape of the level) float32 of slots (n,) from their latents."""
         records = self.memory.records(slots)[:, : self._codec.record_bytes]  # (n, record_bytes)
         latents = self._codec.decode(records)  # (n, *latent shape)
+        if self.window is not None:
+            latents = self.window.cut(latents)
         if level == 0:
             return latents
         with torch.no_grad():

@@ -67,7 +67,7 @@ class Consolidation:
             emit: called with the kind and the payload of an event.
         """
         kept = recalled(model.store)
-        levels = model.bundle.levels
+        levels = model.bundle.trained_levels(model.config.window)
         self.worth = LevelWorth(macs_from(levels), kept.get("worth"))
         self.last: dict[str, Any] | None = None
         self.needs: TrainerNeeds | None = None

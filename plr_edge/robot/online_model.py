@@ -40,6 +40,7 @@ from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.perception import Perception
 from plr_edge.runtime.prediction import FrozenOutput
+from plr_edge.runtime.state_identity import with_window
 from plr_edge.runtime.validation import Evaluation, evaluate
 from plr_edge.store import open_store
 from plr_edge.stream.base import Frame
@@ -90,20 +91,22 @@ class OnlineModel:
         Raises:
             StateError: the state is damaged, in use, not writable, or of another frozen part.
         """
-        self.bundle, self.config = bundle, with_initial_costs(config, bundle.levels)
-        self.engines = engines or EngineConfig()
-        self.schedule = make_schedule(
-            self.config.schedule_name, bundle.levels, self.config.step_costs
-        )
-        self.learned = LearnedModel.blank(bundle, self.config)
+        self.bundle, self.engines = bundle, engines or EngineConfig()
         self.checkpoint: TrainerCheckpoint | None = None
         self.last_seq, self.n_dropped, self.disk_trouble = 0, 0, ""
         self._epoch = 0  # ends when labels are taken back; candidates of an earlier one are void
         self.evaluating = False
         self.evaluated: Callable[[Message, Evaluation | None], None] = lambda *_: None
-        self.store = open_store(state, label_bytes=self.config.label_bytes)
+        self.store = open_store(state, label_bytes=config.label_bytes)
         try:
-            self.perception = Perception(bundle, self.learned, self.engines)
+            config = with_window(config, bundle, self.store)
+            levels = bundle.trained_levels(config.window)
+            self.config = with_initial_costs(config, levels)
+            name, costs = self.config.schedule_name, self.config.step_costs
+            self.schedule = make_schedule(name, levels, costs)
+            self.learned = LearnedModel.blank(bundle, self.config)
+            window = self.config.window
+            self.perception = Perception(bundle, self.learned, self.engines, window=window)
         except BaseException:
             self.store.close()
             raise

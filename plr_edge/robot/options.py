@@ -51,6 +51,7 @@ class RobotOptions:
         latent_memory: bytes for stored latents, e.g. 8MB.
         bits: bits per value of a stored latent, 8 or 4.
         pool: side to which stored maps are pooled.
+        window: side of the central part of stored maps that blocks are trained on.
         false_unknown: share of the frames of known classes that may be `unknown`, e.g. 2%.
         threads: threads of the engines.
         engine: engine of the frozen part, `onnx` or `tensorrt`.
@@ -71,6 +72,7 @@ class RobotOptions:
     latent_memory: str | None = None
     bits: int | None = None
     pool: int | None = None
+    window: int | None = None
     false_unknown: str | None = None
     threads: int = 1
     engine: str = "onnx"
@@ -106,8 +108,8 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
         providers=options.providers,
         allow_code=options.allow_code,
     )
-    config = learning_config(options.latent_memory, schedule=options.schedule, pool=options.pool,
-                             bits=options.bits, false_unknown=options.false_unknown)  # fmt: skip
+    given = {name: getattr(options, name) for name in ("schedule", "bits", "pool", "window")}
+    config = learning_config(options.latent_memory, options.false_unknown, **given)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
     check_learning(opened, config)
     n_threads = _trainer_threads(options.trainer_threads, cpus)
@@ -122,7 +124,8 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
         divisor=needs.divisor if needs else 1,
     )
     model = OnlineModel(opened, state, config, engines, limits)
-    step_s = [3 * 64 * (macs + 1) / _GUESSED_MACS_PER_S for macs in macs_from(opened.levels)]
+    levels = opened.trained_levels(model.config.window)
+    step_s = [3 * 64 * (macs + 1) / _GUESSED_MACS_PER_S for macs in macs_from(levels)]
     why = WHILE_FRAMES_COME if model.config.schedule == "auto" else ""
     robot = Robot(model, Governor(budget, model.schedule, step_s, why))
     robot.governor_loop.consolidation.needs = needs

@@ -247,6 +247,7 @@ def _make_learner(metadata: Mapping[str, Any]) -> Learner:
         codec,
         make_schedule(config.schedule_name, levels, config.step_costs),
         config,
+        window=bundle.window(config.window),
         n_threads=int(metadata["n_threads"]),
     )
 

@@ -6,10 +6,9 @@ then learns again the labels that were taught after it.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -17,12 +16,11 @@ import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import LearningConfig
-from plr_edge.errors import StateError
 from plr_edge.replay.latent_memory import with_seq
 from plr_edge.replay.schedule import make_schedule
 from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.model_state import ModelState
-from plr_edge.runtime.perception import check_state_fits
+from plr_edge.runtime.state_identity import check_identity, identity
 from plr_edge.store import LEARNED, UNDONE, Label, Store
 
 _log = logging.getLogger(__name__)
@@ -119,27 +117,6 @@ def save(
     store.commit_generation(metadata, arrays, upto=upto, in_use=in_use, reason=reason)
 
 
-def identity(bundle: Bundle, config: LearningConfig) -> dict[str, Any]:
-    """Return what a state must have in common with whoever uses it."""
-    return {
-        "bundle": bundle.name,
-        "frozen_sha256": bundle.frozen_sha256,
-        "codec": {"bits": config.bits, "pool": config.pool},
-    }
-
-
-def config_of(store: Store) -> LearningConfig:
-    """Return the settings that a state was last used with."""
-    kept = store.facts.get("config") or (store.facts.get("identity") or {}).get("codec", {})
-    known = {field.name for field in fields(LearningConfig)}
-    own: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in kept.items()
-        if name in known
-    }
-    return LearningConfig(**own)
-
-
 class Recovery:
     """The newest whole generation of a store, and the labels to learn again after it.
 
@@ -162,7 +139,7 @@ class Recovery:
         """
         self._store = store
         self._n_missed = self._n_held = 0
-        _check_identity(store, bundle, config)
+        check_identity(store, bundle, config)
         damage = store.generations.damage()
         for text in damage.values():
             _log.warning("%s; learning again what it held", text)
@@ -248,29 +225,3 @@ def _with_latents(store: Store, seqs: np.ndarray) -> tuple[list[Label], np.ndarr
     if len(found) < len(seqs):
         store.notes.append(f"{len(seqs) - len(found)} latents of the memory are missing")
     return held, found
-
-
-def _check_identity(store: Store, bundle: Bundle, config: LearningConfig) -> None:
-    """Refuse a state of something else, and remember the settings it is used with.
-
-    Raises:
-        StateError: it belongs to another frozen part, another codec or a later release.
-    """
-    kept, mine = store.facts.get("identity"), identity(bundle, config)
-    if kept is not None:
-        check_state_fits(bundle, kept, store.path)
-        if kept["codec"] != mine["codec"]:
-            raise StateError(
-                f"the state keeps latents at {kept['codec']['bits']} bits and pool "
-                f"{kept['codec']['pool']}; give the same --bits and --pool, or another --state"
-            )
-    seen = int(store.facts.get("release", 0))
-    if bundle.release < seen:
-        raise StateError(
-            f"{bundle.path} is release {bundle.release}; {store.path} has seen {seen}; use that "
-            "one or a later one"
-        )
-    facts = {"identity": kept or mine, "release": bundle.release, "config": asdict(config)}
-    changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.facts.get(k))}
-    if changed and not store.refusal:
-        store.facts.keep(**changed)

@@ -48,6 +48,7 @@ class InlineTraining:
             codec,
             schedule,
             config,
+            window=bundle.window(config.window),
             n_threads=engines.n_threads,
         )
         adaptive = sum(level.macs for level in bundle.levels[:-1])

@@ -23,6 +23,7 @@ from plr_edge.engines import Engine
 from plr_edge.engines.choice import make_frozen_engine
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.engines.trial import try_bundle
+from plr_edge.engines.window_engine import WindowEngine
 from plr_edge.errors import StateError
 from plr_edge.runtime.malloc import large_blocks_mapped
 from plr_edge.runtime.prediction import (
@@ -64,6 +65,7 @@ class Perception:
         engines: EngineConfig | None = None,
         *,
         weights: Mapping[str, np.ndarray] | None = None,
+        window: int | None = 0,
         unknown: bool = True,
     ) -> None:
         """Build the engines of a bundle.
@@ -73,6 +75,7 @@ class Perception:
             model: what answers. One that knows no class by default.
             engines: what the networks run on.
             weights: weights of the adaptive part by name. Those of the bundle by default.
+            window: see `LearningConfig`.
             unknown: whether a frame that resembles no class is answered with `unknown`.
 
         Raises:
@@ -82,6 +85,7 @@ class Perception:
         blank = CombinedClassifier(bundle.taps_width, bundle.feature_width)
         self.bundle, self.unknown = bundle, unknown
         self.model: AnsweringModel = model or _StoredModel((), blank)
+        self._window = bundle.window(window)
         self.prepare_s = self.frozen_s = self.adaptive_s = 0.0
         self._n_threads = engines.n_threads
         self._exported: Engine | None = None
@@ -138,6 +142,7 @@ class Perception:
                 _StoredModel(list(state.facts["classes"]), classifier, version, has_moved),
                 EngineConfig(engine=engine, providers=tuple(providers), n_threads=n_threads),
                 weights=state.arrays["adaptive"] if version else None,
+                window=state.facts.get("window", 0),
                 unknown=unknown,
             )
 
@@ -150,9 +155,13 @@ class Perception:
             weights: weights by name. Those of the bundle if empty.
             rest: called between two expensive steps.
         """
-        model = self.bundle.splice(weights) if weights else self.bundle.read("adaptive.onnx")
+        exported = self.bundle.read("adaptive.onnx")
+        model = self.bundle.splice(weights) if weights else exported
         rest()
-        return OnnxEngine(model, self._n_threads)
+        if self._window is None or model == exported:  # blocks that did not move take whole maps
+            return OnnxEngine(model, self._n_threads)
+        small = self.bundle.with_side(model, self._window.side)
+        return WindowEngine(OnnxEngine(small, self._n_threads), self._window)
 
     def perceive(self, frames: Sequence[Frame]) -> Features:
         """Run frames through both parts."""

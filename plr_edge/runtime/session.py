@@ -19,13 +19,14 @@ from plr_edge.engines import Engine
 from plr_edge.errors import StateError
 from plr_edge.replay.schedule import Schedule, make_schedule
 from plr_edge.runtime.acknowledge import acknowledge
-from plr_edge.runtime.checkpoint import Recovery, config_of, save
+from plr_edge.runtime.checkpoint import Recovery, save
 from plr_edge.runtime.consolidation import ConsolidationBudget, Progress, remember, run_cycle
 from plr_edge.runtime.inline_training import InlineTraining
 from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel, MovedNames
 from plr_edge.runtime.perception import Perception
 from plr_edge.runtime.prediction import Features, Prediction
+from plr_edge.runtime.state_identity import config_of, with_window
 from plr_edge.runtime.validation import evaluate
 from plr_edge.store import Store, open_store, opened_for_reading
 from plr_edge.stream.base import Frame
@@ -83,21 +84,21 @@ class Session(MovedNames):
         if state is not None:
             self.store = open_store(state, label_bytes=self.config.label_bytes)
         try:
+            self.config = with_window(self.config, bundle, self.store)
             self.learn_again()
         except BaseException:
             self.close()
             raise
 
     def learn_again(self) -> None:
-        """Learn what the state holds, and nothing else: its newest generation, then its labels.
-
-        To be called when labels were taken back in the store.
+        """Learn what the state holds, and nothing else. For when labels were taken back in it.
 
         Raises:
             StateError: the state is damaged, or of another frozen part.
         """
         self.learned = LearnedModel.blank(self.bundle, self.config)
-        self.perception = Perception(self.bundle, self.learned, self.engines)
+        window = self.config.window
+        self.perception = Perception(self.bundle, self.learned, self.engines, window=window)
         self.training = InlineTraining(self.bundle, self.config, self.engines, self.schedule)
         self.learner = self.training.learner
         self.learned.weights = self.learner.weights()
