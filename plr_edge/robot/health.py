@@ -30,7 +30,7 @@ def health_of(
         "version": learned.version,
         "classes": len(learned.classes),
         "taught": learned.n_taught,
-        "quarantined": learned.n_quarantined,
+        "quarantined": model.counts.n_quarantined,
         "frames": stats.n_frames,
         "dropped": stats.total(DROPPED),
         "failed": stats.total(FAILED),
