@@ -47,6 +47,26 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
     help="Address of the HTTP interface: HOST:PORT or unix:PATH.",
 )
 @click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    help="Certificate (PEM) of the HTTP interface, with --key.  [default: a self-signed one, where "
+    "other machines reach --listen]",
+)
+@click.option("--key", type=click.Path(path_type=Path), help="Private key (PEM) of --certificate.")
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Do not encrypt, although other machines reach --listen. Tokens and pictures can be read "
+    "on the way.",
+)
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Answer to this host name too, e.g. that of a proxy.",
+)
+@click.option(
     "--rate",
     type=Number(0.1, 1000),
     show_default="the rate of its stamps",
@@ -69,7 +89,16 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 @trust_option
 @needs_extras("train", "serve")
 def command(
-    bundle: Path, source: str, state: Path, listen: str, report: Path | None, **options: Any
+    bundle: Path,
+    source: str,
+    state: Path,
+    listen: str,
+    certificate: Path | None,
+    key: Path | None,
+    insecure: bool,
+    names: tuple[str, ...],
+    report: Path | None,
+    **options: Any,
 ) -> None:
     """Classify frames from SOURCE and learn from labels while running.
 
@@ -88,16 +117,20 @@ def command(
     from plr_edge.errors import ConfigError
     from plr_edge.robot.options import RobotOptions, make_robot
     from plr_edge.robot.run_report import write_run_report
+    from plr_edge.serve.access import make_access, withdraw_address
     from plr_edge.serve.address import is_loopback
-    from plr_edge.serve.auth import read_token
     from plr_edge.serve.server import Service
     from plr_edge.store.discarding import discarded_if_blank
     from plr_edge.stream.live_source import open_live
 
     check_outputs((".json", ".html"), report=report)
-    if not is_loopback(listen):
+    if (certificate is None) != (key is None):
+        raise ConfigError("--certificate and --key belong together; give both")
+    if insecure and not is_loopback(listen):
         click.echo(
-            "other machines can reach this address; whoever has the token can teach", err=True
+            "other machines can reach this address, and nothing is encrypted; whoever listens on "
+            "the network can read the tokens",
+            err=True,
         )
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
@@ -109,7 +142,12 @@ def command(
             frames = None
             if source != "none":
                 frames = open_live(source, robot.stopping, options["rate"], options["topic"])
-            service = Service(robot, read_token(state), listen, lambda at: _say_where(at, state))
+            access = make_access(
+                state, listen, insecure=insecure, names=names,
+                certificate=None if certificate is None or key is None else (certificate, key),
+            )  # fmt: skip
+            service = Service(robot, access, listen, lambda at: _say_where(at, state))
+            robot.requests.are_frames = frames is None
             sys.setswitchinterval(_SWITCH_S)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: robot.stop())
@@ -117,6 +155,7 @@ def command(
                 threading.Thread(target=robot.feed, args=(frames,), daemon=True).start()
             robot.run()
             service.stop()
+            withdraw_address(state)
             if report is not None:
                 write_run_report(robot, report)
             if service.failed:
@@ -125,13 +164,21 @@ def command(
             robot.model.close()
 
 
-def _say_where(address: str, state: Path) -> None:
+def _say_where(address: Any, state: Path) -> None:
     """Print where the robot answers, with the token if only a person at a terminal sees it."""
     import sys
 
-    from plr_edge.serve.auth import read_token
+    from plr_edge.serve.access import tell_address
+    from plr_edge.serve.tokens import FILES, TEACHER, VIEWER, read_token
 
+    tell_address(state, address)
     secret = ""
-    if sys.stderr.isatty() and address.startswith("http"):
+    if sys.stderr.isatty() and address.url.startswith("http"):
         secret = f"#token={read_token(state)}"
-    click.echo(f"serving at {address}{secret}; the token is in {state / 'token'}", err=True)
+    click.echo(
+        f"serving at {address.url}{secret}; the token is in {state / FILES[TEACHER]}, that of who "
+        f"may only look in {state / FILES[VIEWER]}",
+        err=True,
+    )
+    if address.fingerprint is not None:
+        click.echo(f"the certificate's sha256 is {address.fingerprint}", err=True)

@@ -12,6 +12,7 @@ from typing import Any
 
 from plr_edge.serve.auth import NOBODY, WRONG, TokenCheck
 from plr_edge.serve.door import Receive, Scope, Send, refuse
+from plr_edge.serve.page import page_and_policy
 from plr_edge.serve.tokens import TEACHER, VIEWER
 from plr_edge.tensors import unique_keys
 
@@ -79,7 +80,10 @@ class RequestLimits:
         if refused is not None:
             if who == WRONG or refused[0] == 429:
                 await self._pause()
-            await refuse(send, *refused)
+            if scope["path"] == "/" and refused[0] == 401:  # a browser asks for the token there
+                await ask_for_token(send)
+            else:
+                await refuse(send, *refused)
             return
         body = b""
         if scope["method"] == "POST":
@@ -211,6 +215,19 @@ class Rate:
         while (left := self.left) <= 0:
             await asyncio.sleep(max(0.01, -left / self._per_s))
         self._left -= n
+
+
+async def ask_for_token(send: Send) -> None:
+    """Answer with the page, which holds nothing of the robot and has a field for the token."""
+    text, policy = page_and_policy()
+    payload = text.encode()
+    await send({"type": "http.response.start", "status": 401, "headers": [
+        (b"content-type", b"text/html; charset=utf-8"),
+        (b"content-length", str(len(payload)).encode()),
+        (b"content-security-policy", policy.encode()),
+        (b"www-authenticate", b"Bearer"),
+    ]})  # fmt: skip
+    await send({"type": "http.response.body", "body": payload})
 
 
 def predict_paces() -> dict[str, Rate]:

@@ -7,6 +7,7 @@ snapshots, written when there is time, and are rebuilt from the labels after a c
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,7 +24,7 @@ from plr_edge.store.label_log import LabelLog
 from plr_edge.store.labels import UNDONE, Label
 from plr_edge.store.replacing import finish_repair
 from plr_edge.store.requests import RequestLog, TeachRequest
-from plr_edge.store.rows import meta, ranges
+from plr_edge.store.rows import DamagedError, meta, ranges
 from plr_edge.store.verifying import refuse_unusable, verify
 
 LABEL_BYTES = 64 << 20
@@ -124,6 +125,16 @@ class Store(Corrections):
     def written_today(self) -> int:
         """Bytes written in the last 24 hours, as the device counts them if Linux says so."""
         return self._written.today
+
+    def damage(self) -> list[str]:
+        """Read every row and every file, and return what is wrong. It may be in use meanwhile."""
+        try:
+            with self._database.lock:
+                verify(self._database, self.facts, check_latents=False)
+            deque(self._database.rows("latents"), maxlen=0)
+        except DamagedError as error:
+            return [str(error)]
+        return list(self.generations.damage().values())
 
     # learning
 
