@@ -164,6 +164,8 @@ class Correcting:
             after(answer)
             self._keep(key, digest, answer)
             self._emit(kind, answer)
+            if kind != "undone":  # labels are gone, whatever took them
+                self._emit("undone", {"undone": n})
             return answer
 
         return then(self._model.rebuild_after(change), finish)

@@ -82,12 +82,12 @@ class Service:
 
         _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
         resource.setrlimit(resource.RLIMIT_NOFILE, (min(most, 4 * _MAX_CONNECTIONS), most))
-        asyncio.constants.SSL_HANDSHAKE_TIMEOUT = _HANDSHAKE_S  # type: ignore[attr-defined]
+        asyncio.constants.SSL_HANDSHAKE_TIMEOUT = _HANDSHAKE_S
         access, own = self._access, self._access.certificate
         config = uvicorn.Config(
             make_app(self._robot, access.check, access.hosts), http=ImpatientProtocol, ws="none",
-            ssl_certfile=own and str(own.chain), ssl_keyfile=own and str(own.key),
-            log_level="critical", access_log=False, lifespan="off", backlog=_BACKLOG,
+            ssl_certfile=own.chain if own else None, ssl_keyfile=own.key if own else None,
+            log_level="critical", access_log=False, server_header=False, lifespan="off", backlog=_BACKLOG,
             limit_concurrency=_MAX_CONNECTIONS, timeout_keep_alive=5,
             h11_max_incomplete_event_size=16384, timeout_graceful_shutdown=1,
         )  # fmt: skip
