@@ -11,6 +11,7 @@ from typing import Any
 from plr_edge.errors import ConfigError
 
 _TIMEOUT_S = 15
+_CAN_PASS = (408, 429, 502, 503, 504, 507)  # statuses of what may succeed later
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -28,9 +29,15 @@ class _UnixConnection(http.client.HTTPConnection):
 
 
 def ask(
-    listen: str, method: str, path: str, body: Any = None, state: Path | None = None
+    listen: str,
+    method: str,
+    path: str,
+    body: Any = None,
+    state: Path | None = None,
+    *,
+    good: tuple[int, ...] = (200,),
 ) -> http.client.HTTPResponse:
-    """Send one request and return the response, whose status is 200.
+    """Send one request and return the response.
 
     Args:
         listen: `HOST:PORT` or `unix:PATH`.
@@ -38,10 +45,11 @@ def ask(
         path: path of the request, with its leading slash.
         body: request body, sent as JSON. None sends no body.
         state: directory of the learned state, which holds the token. None sends no token.
+        good: statuses of a response that is returned.
 
     Raises:
         ConfigError: `listen` is malformed, `state` holds no token, nothing answers, or the status
-            is not 200.
+            is another one.
     """
     from plr_edge.serve.address import parse_listen
 
@@ -60,11 +68,12 @@ def ask(
         response = connection.getresponse()
     except (OSError, http.client.HTTPException) as error:
         raise ConfigError(
-            f"nothing answers at {listen} ({error}); start `plr-edge run`, or give its --listen"
+            f"nothing answers at {listen} ({error}); start `plr-edge run`, or give its --listen",
+            can_pass=True,
         ) from None
-    if response.status != 200:
+    if response.status not in good:
         detail = json.loads(response.read() or b"{}").get("detail", response.reason)
-        raise ConfigError(f"refused: {detail}")
+        raise ConfigError(f"refused: {detail}", can_pass=response.status in _CAN_PASS)
     return response
 
 

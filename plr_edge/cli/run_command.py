@@ -79,7 +79,6 @@ def command(
     import os
     import signal
     import sys
-    import threading
     from dataclasses import fields
 
     # Set before NumPy is loaded: fitting the classifier must not use the core that frames need.
@@ -106,15 +105,13 @@ def command(
     with discarded_if_blank(state):
         robot = make_robot(bundle, state, RobotOptions(**chosen))
         try:
-            frames = None
             if source != "none":
-                frames = open_live(source, robot.stopping, options["rate"], options["topic"])
+                how = options["rate"], options["topic"]
+                robot.feeder.start(lambda stop: open_live(source, stop, *how))
             service = Service(robot, read_token(state), listen, lambda at: _say_where(at, state))
             sys.setswitchinterval(_SWITCH_S)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: robot.stop())
-            if frames is not None:
-                threading.Thread(target=robot.feed, args=(frames,), daemon=True).start()
             robot.run()
             service.stop()
             if report is not None:

@@ -18,6 +18,7 @@ from typing import Any
 from plr_edge.errors import StateError
 from plr_edge.robot.calls import Call
 from plr_edge.robot.drift import Drift
+from plr_edge.robot.feeding import Feeder
 from plr_edge.robot.governor import Governor
 from plr_edge.robot.governor_loop import GovernorLoop
 from plr_edge.robot.health import health_of
@@ -34,7 +35,7 @@ from plr_edge.stream.base import Frame
 _log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _IDLE_S = 0.05
-_STUCK_S = 20.0  # a source that is silent for so long hangs in its driver
+_ALIVE_S = 10.0  # since the last turn of the loop that took stock; WatchdogSec of the unit
 
 
 class Robot:
@@ -56,6 +57,10 @@ class Robot:
         listeners: called with kind and payload of each event. They must not wait.
         stopping: set when the robot is asked to end.
         began_ns: wall clock when it was made.
+        feeder: reads the source of frames.
+        troubles: what is wrong elsewhere, by who says so, e.g. that an address cannot be listened
+            on. Empty texts and a missing entry say that nothing is.
+        serves: whether it answers what it sees with what it was taught.
     """
 
     def __init__(self, model: OnlineModel, governor: Governor) -> None:
@@ -66,7 +71,7 @@ class Robot:
         self.sensors = Sensors()
         self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats)
         self.requests = Requests(model, self.recent, self.novelty, self.stats, self.emit)
-        self.state, self.reason = STARTING, ""
+        self.state, self.reason, self.serves = STARTING, "", False
         self.latest: tuple[Frame, Prediction] | None = None
         self.listeners: list[Callable[[str, dict[str, Any]], None]] = []
         self.stopping = threading.Event()
@@ -75,8 +80,8 @@ class Robot:
         self._newest: Frame | None = None
         self._woken = False
         self._calls: deque[Call] = deque()
-        self._source: Any = None
-        self._kind, self._source_trouble = "stream", ""
+        self.feeder = Feeder(self.put)
+        self.troubles: dict[str, str] = {}
         self._started, self._began_s = False, 0.0
         self._last_tick = time.monotonic()
         model.workers.wake = model.trainer.process.wake = self._wake
@@ -98,40 +103,39 @@ class Robot:
 
     def put(self, frame: Frame) -> None:
         """Hand over a frame. The one before is dropped if it was not taken yet."""
+        self.feeder.sight.saw(time.monotonic())
         with self._condition:
             if self._newest is not None:
-                self.stats.count(self._kind, DROPPED)
+                self.stats.count(self.feeder.kind, DROPPED)
             self._newest = frame
             self._condition.notify()
 
     def feed(self, source: Iterable[Frame]) -> None:
-        """Read a source to its end on this thread, handing over the newest frame.
-
-        Args:
-            source: a `LiveSource`, or any frames.
-        """
-        self._source, self._kind = source, getattr(source, "kind", "stream")
-        try:
-            for frame in source:
-                self.put(frame)
-                if self.stopping.is_set():
-                    return
-        except Exception as error:  # a driver may raise anything; answering goes on
-            _log.exception("the source failed")
-            self._source_trouble = f"the source failed: {error}"
-        self._source = None
-        if not self.stopping.is_set():
-            _log.info("the source ended")
+        """Read any frames to their end on this thread. `feeder.start` reads a live source."""
+        self.feeder.read(source)
 
     def stop(self) -> None:
         """Ask the loop to end."""
         self.stopping.set()
+        self.feeder.stop()
         with self._condition:
             self._condition.notify()
 
     def health(self) -> dict[str, Any]:
         """Return the state of the whole, for people and machines."""
-        return health_of(self.state, self.reason, self.governor_loop, self.drift, self.novelty)
+        age_s = self.feeder.sight.age_s(time.monotonic())
+        return {
+            "state": self.state,
+            "reason": self.reason,
+            "serves": self.serves,
+            "frame_age_s": None if age_s is None else round(age_s, 2),
+            **health_of(self.governor_loop, self.drift, self.novelty),
+        }
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the loop turns."""
+        return time.monotonic() - self._last_tick < _ALIVE_S
 
     # the loop
 
@@ -219,7 +223,7 @@ class Robot:
         try:
             self._answer(frame)
         except Exception as error:  # whatever is wrong with a frame costs that frame alone
-            self.stats.count(self._kind, FAILED)
+            self.stats.count(self.feeder.kind, FAILED)
             if self.stats.total(FAILED) in (1, 10, 100):
                 _log.warning("%s cannot be answered (%s)", frame.source, error)
 
@@ -232,7 +236,7 @@ class Robot:
         age_ms = (time.time_ns() - frame.stamp_ns) / 1e6
         prediction = replace(prediction, latency_ms=latency_ms)
         unknown = prediction.label == UNKNOWN
-        self.stats.add(self._kind, unknown=unknown, latency_ms=latency_ms, age_ms=age_ms)
+        self.stats.add(self.feeder.kind, unknown=unknown, latency_ms=latency_ms, age_ms=age_ms)
         self.latest = (frame, prediction)
         sequence = self.stats.n_frames
         payload = {**prediction.to_dict(), "sequence": sequence, "age_ms": round(age_ms, 1)}
@@ -257,31 +261,26 @@ class Robot:
 
     def _tick(self) -> None:
         self._last_tick = time.monotonic()
+        self.feeder.check(self._last_tick)
         self.governor_loop.tick()
         if self._began_s and self._last_tick - self._began_s > HEALTHY_S:
             self._began_s = 0.0
             self._succeeded()
         self._update_state()
         rate = self.governor_loop.frames_per_s
-        if not self._is_stuck:
-            notify(f"WATCHDOG=1\nSTATUS={self.state}, {rate:.0f} frames/s")
+        reason = f" ({self.reason[:200]})" if self.reason else ""
+        notify(f"WATCHDOG=1\nSTATUS={self.state}, {rate:.0f} frames/s{reason}")
         self.emit("status", {"frames_per_s": rate, "power_w": self.sensors.now.power_w})
-
-    @property
-    def _is_stuck(self) -> bool:
-        """Whether the source hangs in its driver, so that systemd must start us again."""
-        heard_s = getattr(self._source, "heard_s", None)
-        return heard_s is not None and time.monotonic() - heard_s > _STUCK_S
 
     def _update_state(self) -> None:
         model, process = self.model, self.model.trainer.process
-        source_trouble = self._source_trouble or getattr(self._source, "trouble", "")
         damaged = "what was learned is damaged; learning it again from its labels"
         status = RobotStatus(
             started=self._started,
             stopping=self.stopping.is_set(),
-            source_trouble="the source hangs" if self._is_stuck else source_trouble,
+            source_trouble=self.feeder.trouble(time.monotonic()),
             disk_trouble=model.disk_trouble,
+            other_trouble="; ".join(filter(None, self.troubles.values())),
             trainer_given_up=process.given_up,
             factory_trouble=model.restarts.trouble or (damaged if model.learned.fell_back else ""),
             paused=self.governor_loop.paused,
@@ -289,5 +288,6 @@ class Robot:
         )
         before = self.state, self.reason
         self.state, self.reason = state_of(status)
+        self.serves = status.serves
         if (self.state, self.reason) != before:
             self.emit("state", {"state": self.state, "reason": self.reason})

@@ -74,6 +74,8 @@ def make_app(robot: Robot, token: str) -> FastAPI:
         app.post(path, dependencies=needs)(handler)
     app.get("/classes")(got.classes)
     app.get("/health")(got.health)
+    app.get("/health/live")(got.live)
+    app.get("/health/ready")(got.ready)
     app.get("/metrics", response_class=PlainTextResponse)(got.metrics)
     app.get("/events", response_class=StreamingResponse)(got.events)
     app.get("/frame.jpg", **_PICTURE)(got.frame)
@@ -172,8 +174,18 @@ class _GetHandlers:
     async def classes(self) -> list[dict[str, Any]]:
         return self._robot.requests.classes()
 
-    async def health(self) -> dict[str, Any]:
+    async def health(self, response: Response) -> dict[str, Any]:
+        response.status_code = 200 if self._robot.serves else 503
         return self._robot.health()
+
+    async def live(self, response: Response) -> dict[str, Any]:
+        response.status_code = 200 if self._robot.is_alive else 503
+        return {"alive": self._robot.is_alive}
+
+    async def ready(self, response: Response) -> dict[str, Any]:
+        robot = self._robot
+        response.status_code = 200 if robot.serves else 503
+        return {"ready": robot.serves, "state": robot.state, "reason": robot.reason}
 
     async def metrics(self) -> PlainTextResponse:
         return PlainTextResponse(metrics_text(self._robot), media_type=CONTENT_TYPE)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 
@@ -63,8 +64,14 @@ class RobotCollector(Collector):
             "state",
             {state: int(state == robot.state) for state in STATES},
         )
+        yield _gauge("serving", "1 while what is seen is answered.", int(robot.serves))
         yield _gauge(
             "frames_per_second", "Frames answered per second.", robot.governor_loop.frames_per_s
+        )
+        yield _gauge(
+            "frame_age_seconds",
+            "Age of the newest frame, absent before the first.",
+            robot.feeder.sight.age_s(time.monotonic()),
         )
 
     def _frames(self) -> Iterator[Metric]:
