@@ -16,6 +16,7 @@ from plr_edge.robot.calls import done, then
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrame, RecentFrames, thumbnail
 from plr_edge.robot.status import ANSWERED, FrameStats
+from plr_edge.robot.taught_frames import TaughtFrames
 from plr_edge.runtime.prediction import UNKNOWN, FrozenOutput, answer
 from plr_edge.runtime.undo import mark_undone
 from plr_edge.store import LEARNED, MAX_REQUESTS, QUARANTINED, Label, TeachRequest
@@ -31,6 +32,7 @@ class Requests:
     Attributes:
         answers: answers to requests to teach by their keys, the newest last.
         thumbnails: a picture of each class that was taught since the start.
+        taught: frames that were taught since the start.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class Requests:
         self._stats, self._emit = stats, emit
         self.answers = model.store.requests.answers()
         self.thumbnails: dict[str, np.ndarray] = {}
+        self.taught = TaughtFrames()
 
     def encode(
         self, images: Sequence[np.ndarray], source: str = "api", stamp_ns: int | None = None
@@ -197,6 +200,7 @@ class Requests:
         self._check_learning()
 
         def finish(n: int) -> dict[str, Any]:
+            self.taught.clear()
             self._emit("undone", {"undone": n})
             return {"undone": n}
 
@@ -220,7 +224,12 @@ class Requests:
         """Acknowledge and learn frames. Return the answer to the request."""
         model = self._model
         frames = [
-            replace(frame, label=label, source=f"{source} {frame.source}")
+            replace(
+                frame,
+                label=label,
+                source=f"{source} {frame.source}",
+                doubt=self.taught.doubt(each, label),
+            )
             for each in encoded
             for frame in each.frames
         ]
@@ -240,6 +249,7 @@ class Requests:
                 self.answers[key] = reply
                 while len(self.answers) > MAX_REQUESTS:
                     del self.answers[next(iter(self.answers))]
+            self.taught.add(encoded, label)
             self.thumbnails.setdefault(label, thumbnail(frames[-1].image))
             self._novelty.asked.pop(-1 if sequence is None else sequence, None)
             self._emit("taught", reply)

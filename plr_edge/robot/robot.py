@@ -25,7 +25,6 @@ from plr_edge.robot.health import health_of
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrame, RecentFrames
 from plr_edge.robot.requests import Requests
-from plr_edge.robot.restart_guard import HEALTHY_S
 from plr_edge.robot.sensors import Sensors
 from plr_edge.robot.status import DROPPED, FAILED, STARTING, FrameStats, RobotStatus, state_of
 from plr_edge.robot.systemd import notify
@@ -209,6 +208,17 @@ class Robot:
             self.model.save("at the end").result()
         self._succeeded()
 
+    def _stayed_healthy(self) -> None:
+        """Count this start as a success, or load what failed starts kept out of use."""
+        restarts, model = self.model.restarts, self.model
+        if not restarts.trouble:
+            self._began_s = 0.0
+            self._succeeded()
+        elif not model.workers.changing:
+            self._began_s = self._last_tick
+            rebuilt = model.rebuild_after(lambda: None)
+            rebuilt.add_done_callback(restarts.loaded)
+
     def _succeeded(self) -> None:
         """Count this start as a success."""
         self.model.workers.disk.submit(self.model.restarts.succeeded)
@@ -249,23 +259,15 @@ class Robot:
         self.drift.add(unknown=unknown, confidence=confidence, now_s=time.monotonic())
         self.recent.add(recent)
         if self.novelty.update(recent, unknown=unknown):
-            payload = {
-                "sequence": recent.sequence,
-                "stamp_ns": prediction.stamp_ns,
-                "source": prediction.source,
-                "frames": NoveltyDetector.RUN,
-                "thumbnail": f"/asked/{recent.sequence}.jpg",
-            }
-            self.emit("what is this", payload)
+            self.emit("what is this", NoveltyDetector.question(recent))
             self.model.note("unknown", f"a run of {NoveltyDetector.RUN} frames that look alike")
 
     def _tick(self) -> None:
         self._last_tick = time.monotonic()
         self.feeder.check(self._last_tick)
         self.governor_loop.tick()
-        if self._began_s and self._last_tick - self._began_s > HEALTHY_S:
-            self._began_s = 0.0
-            self._succeeded()
+        if self._began_s and self._last_tick - self._began_s > self.model.restarts.healthy_s:
+            self._stayed_healthy()
         self._update_state()
         rate = self.governor_loop.frames_per_s
         reason = f" ({self.reason[:200]})" if self.reason else ""
@@ -282,7 +284,8 @@ class Robot:
             disk_trouble=model.disk_trouble,
             other_trouble="; ".join(filter(None, self.troubles.values())),
             trainer_given_up=process.given_up,
-            factory_trouble=model.restarts.trouble or (damaged if model.learned.fell_back else ""),
+            factory_trouble=model.restarts.trouble
+            or (damaged if model.learned.fell_back else self.troubles.get("learned", "")),
             paused=self.governor_loop.paused,
             to_train=bool(model.trainer.report.get("to_go", 0)) and process.alive,
         )
@@ -290,4 +293,6 @@ class Robot:
         self.state, self.reason = state_of(status)
         self.serves = status.serves
         if (self.state, self.reason) != before:
+            if status.is_troubled:
+                _log.warning("%s: %s", self.state, self.reason)
             self.emit("state", {"state": self.state, "reason": self.reason})

@@ -46,6 +46,12 @@ class RobotStatus:
         """Whether what is seen is answered with what was taught."""
         return self.started and not (self.stopping or self.source_trouble or self.factory_trouble)
 
+    @property
+    def is_troubled(self) -> bool:
+        """Whether an operator should look."""
+        texts = (self.source_trouble, self.disk_trouble, self.other_trouble, self.factory_trouble)
+        return self.trainer_given_up or any(texts)
+
 
 def state_of(status: RobotStatus) -> tuple[str, str]:
     """Return the first state that applies, and the reason for it if one is due."""

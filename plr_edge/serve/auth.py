@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from plr_edge.errors import ConfigError
+from plr_edge.errors import ConfigError, may_pass
 
 OPEN_POSTS = frozenset({"/predict"})  # anybody who reaches the address may post here
 TOKEN_POSTS = frozenset({"/teach", "/undo", "/rollback", "/pause", "/resume", "/save"})
@@ -34,7 +34,9 @@ def read_token(path: Path) -> str:
                 made.write(secrets.token_urlsafe(24))
         return file.read_text().strip()
     except OSError as error:
-        raise ConfigError(f"cannot read or create {file}: {error.strerror}") from None
+        raise ConfigError(
+            f"cannot read or create {file}: {error.strerror}", can_pass=may_pass(error)
+        ) from None
 
 
 class TokenCheck:

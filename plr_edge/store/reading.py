@@ -53,6 +53,20 @@ def _copy_of(path: Path, label_bytes: int, check_latents: bool) -> Store:
         ) from None
 
 
+def copied_state(path: Path, copy: Path) -> None:
+    """Copy a state that another process may be using, and check that the copy is whole.
+
+    Raises:
+        OSError: it cannot be copied.
+        StateError: there is nothing to copy, or it was written meanwhile.
+    """
+    if not (path / FILE).is_file():
+        raise StateError(f"{path} holds no state")
+    shutil.copytree(path, copy, dirs_exist_ok=True, ignore=_not_of_a_store)
+    os.chmod(copy, 0o700)
+    Store(copy).close()
+
+
 def read_state(path: str | Path, groups: tuple[str, ...] | None = None) -> State:
     """Read the newest generation of a directory, verifying every byte that is read.
 
