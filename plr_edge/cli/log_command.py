@@ -26,7 +26,8 @@ from plr_edge.cli.values import Whole
 def command(state: Path, last: int, quarantined: bool, only_events: bool, as_json: bool) -> None:
     """List the labels and generations of a state.
 
-    Prints each label of STATE with its time and source.
+    Prints each label of STATE with its time and source. Where the clock of the machine jumped, the
+    times before are corrected, and an event says so.
     """
     import json
     from datetime import datetime
@@ -35,8 +36,9 @@ def command(state: Path, last: int, quarantined: bool, only_events: bool, as_jso
 
     with opened_for_reading(state) as store:
         status = QUARANTINED if quarantined else None
-        labels = [] if only_events else list(store.labels.read(status=status))
-        events = [] if quarantined else list(store.events)
+        read = [] if only_events else store.labels.read(status=status)
+        labels = list(store.clock.corrected(read))
+        events = [] if quarantined else list(store.clock.corrected_events())
     entries: list[dict[str, Any]] = [
         {
             "time_ns": label.time_ns,

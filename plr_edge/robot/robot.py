@@ -143,6 +143,7 @@ class Robot:
         self.sensors.start()
         self._started, self._began_s = True, time.monotonic()
         self.model.restarts.answered = True
+        self.model.workers.disk.submit(self.model.store.clock.watch)
         self._update_state()
         notify("READY=1")
         while not self.stopping.is_set():
@@ -265,6 +266,7 @@ class Robot:
     def _tick(self) -> None:
         self._last_tick = time.monotonic()
         self.feeder.check(self._last_tick)
+        self.model.workers.disk.submit(self.model.store.clock.watch)  # again, if the disk refuses
         self.governor_loop.tick()
         if self._began_s and self._last_tick - self._began_s > self.model.restarts.healthy_s:
             self._stayed_healthy()
