@@ -64,7 +64,6 @@ class RobotCollector(Collector):
             "state",
             {state: int(state == robot.state) for state in STATES},
         )
-        yield _gauge("serving", "1 while what is seen is answered.", int(robot.serves))
         yield _gauge(
             "frames_per_second", "Frames answered per second.", robot.governor_loop.frames_per_s
         )
