@@ -16,6 +16,7 @@ from plr_edge.errors import ConfigError
 
 _TIMEOUT_S = 15
 _DEFAULT = "127.0.0.1:8077"
+_CAN_PASS = (408, 429, 502, 503, 504, 507)  # statuses of what may succeed later
 
 
 class _UnixConnection(http.client.HTTPConnection):
@@ -75,16 +76,21 @@ class Target:
 
 
 def ask(
-    target: Target | str, method: str, path: str, body: Any = None, *, wait: bool = True
+    target: Target | str,
+    method: str,
+    path: str,
+    body: Any = None,
+    *,
+    good: tuple[int, ...] = (200,),
 ) -> http.client.HTTPResponse:
-    """Send one request and return the response, whose status is 200.
+    """Send one request and return the response, when what it asks for is done.
 
     Args:
         target: the robot. Or its address, for what needs no token.
         method: HTTP method.
         path: path of the request, with its leading slash.
         body: request body, sent as JSON. None sends no body.
-        wait: wait for an operation that takes longer; else its facts are returned.
+        good: statuses of a response that is returned.
 
     Raises:
         ConfigError: the address is malformed, there is no token, nothing answers, the certificate
@@ -92,20 +98,22 @@ def ask(
     """
     target = Target(target) if isinstance(target, str) else target
     response = _sent(target, method, path, body)
-    if response.status == 202 and wait:
+    if response.status == 202:
         return _finished(target, json.loads(response.read()))
-    if response.status not in (200, 202):
+    if response.status not in good:
         try:
             detail = json.loads(response.read() or b"{}").get("detail", response.reason)
         except ValueError:
             detail = response.reason
-        raise ConfigError(f"refused: {detail}")
+        raise ConfigError(f"refused: {detail}", can_pass=response.status in _CAN_PASS)
     return response
 
 
-def answer(target: Target | str, method: str, path: str, body: Any = None) -> Any:
-    """Send one request and return its answer, when what it asks for is done; see `ask`."""
-    response = ask(target, method, path, body)
+def answer(
+    target: Target | str, method: str, path: str, body: Any = None, good: tuple[int, ...] = (200,)
+) -> Any:
+    """Send one request and return its answer; see `ask`."""
+    response = ask(target, method, path, body, good=good)
     facts = json.loads(response.read())
     waited = method == "POST" and isinstance(facts, dict) and facts.get("state") == "done"
     return facts["answer"] if waited and "operation" in facts else facts
@@ -157,7 +165,8 @@ def _sent(target: Target, method: str, path: str, body: Any) -> http.client.HTTP
         ) else ""  # fmt: skip
         raise ConfigError(
             f"nothing answers at {address.listen} ({error}); start `plr-edge run`, or give its "
-            f"--listen.{secured}".rstrip(".")
+            f"--listen.{secured}".rstrip("."),
+            can_pass=True,
         ) from None
 
 

@@ -26,7 +26,8 @@ from plr_edge.cli.values import Whole
 def command(state: Path, last: int, quarantined: bool, only_events: bool, as_json: bool) -> None:
     """List the labels and generations of a state.
 
-    Prints each label of STATE with its time and source. If a robot uses the state, it is asked.
+    Prints each label of STATE with its time and source. Where the clock of the machine jumped, the
+    times before are corrected, and an event says so. If a robot uses the state, it is asked.
     """
     import json
     from datetime import datetime

@@ -108,17 +108,18 @@ def command(
     import os
     import signal
     import sys
-    import threading
     from dataclasses import fields
 
     # Set before NumPy is loaded: fitting the classifier must not use the core that frames need.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options["threads"]))
 
-    from plr_edge.errors import ConfigError
-    from plr_edge.robot.options import RobotOptions, make_robot
+    from plr_edge.errors import BundleError, ConfigError
+    from plr_edge.robot.options import RobotOptions
     from plr_edge.robot.run_report import write_run_report
+    from plr_edge.robot.stand_in import made_robot, start_anew
     from plr_edge.serve.access import make_access, withdraw_address
     from plr_edge.serve.address import is_loopback
+    from plr_edge.serve.keeping import KeptService
     from plr_edge.serve.server import Service
     from plr_edge.store.discarding import discarded_if_blank
     from plr_edge.stream.live_source import open_live
@@ -136,23 +137,29 @@ def command(
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
     if source == "none" and (options["rate"] is not None or options["topic"] is not None):
         raise ConfigError("--rate and --topic are for a film or a bag; leave them out with `none`")
+    if not bundle.exists():
+        raise BundleError(f"there is no {bundle}; check its path and its mount", can_pass=True)
     with discarded_if_blank(state):
-        robot = make_robot(bundle, state, RobotOptions(**chosen))
+        robot, stand_in = made_robot(bundle, state, RobotOptions(**chosen))
+        if stand_in is not None:
+            state = stand_in.path
         try:
-            frames = None
             if source != "none":
-                frames = open_live(source, robot.stopping, options["rate"], options["topic"])
-            access = make_access(
-                state, listen, insecure=insecure, names=names,
-                certificate=None if certificate is None or key is None else (certificate, key),
-            )  # fmt: skip
-            service = Service(robot, access, listen, lambda at: _say_where(at, state))
-            robot.requests.are_frames = frames is None
+                how = options["rate"], options["topic"]
+                robot.feeder.start(lambda stop: open_live(source, stop, *how))
+            robot.requests.are_frames = source == "none"
+            pair = None if certificate is None or key is None else (certificate, key)
+
+            def serve() -> Service:
+                access = make_access(
+                    state, listen, certificate=pair, insecure=insecure, names=names
+                )
+                return Service(robot, access, listen, lambda at: _say_where(at, state))
+
+            service = KeptService(robot, serve)
             sys.setswitchinterval(_SWITCH_S)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: robot.stop())
-            if frames is not None:
-                threading.Thread(target=robot.feed, args=(frames,), daemon=True).start()
             robot.run()
             service.stop()
             withdraw_address(state)
@@ -162,6 +169,10 @@ def command(
                 raise ConfigError("the HTTP interface failed; the log has the reason")
         finally:
             robot.model.close()
+            if stand_in is not None:
+                stand_in.close()
+    if stand_in is not None and stand_in.can_go.is_set():
+        start_anew()
 
 
 def _say_where(address: Any, state: Path) -> None:

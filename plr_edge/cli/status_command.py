@@ -19,8 +19,11 @@ def command(as_json: bool, **target: Any) -> None:
 
     from plr_edge.cli.client import Target, answer
     from plr_edge.cli.facts import print_facts
+    from plr_edge.errors import ConfigError
 
-    health = answer(Target(**target), "GET", "/health")
+    health = answer(Target(**target), "GET", "/health", good=(200, 503))
+    if "state" not in health:  # 503 of a robot that has too much to do
+        raise ConfigError(f"refused: {health.get('detail')}", can_pass=True)
     if as_json:
         click.echo(json.dumps(health))
         return

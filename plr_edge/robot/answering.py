@@ -76,12 +76,5 @@ class Answering:
         self._drift.add(unknown=unknown, confidence=confidence, now_s=time.monotonic())
         self._recent.add(recent)
         if self._novelty.update(recent, unknown=unknown):
-            payload = {
-                "sequence": recent.sequence,
-                "stamp_ns": prediction.stamp_ns,
-                "source": prediction.source,
-                "frames": NoveltyDetector.RUN,
-                "thumbnail": f"/asked/{recent.sequence}.jpg",
-            }
-            self._emit("what is this", payload)
+            self._emit("what is this", NoveltyDetector.question(recent))
             self._model.note("unknown", f"a run of {NoveltyDetector.RUN} frames that look alike")

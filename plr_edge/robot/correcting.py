@@ -12,6 +12,7 @@ from plr_edge.errors import LabelError, StreamError
 from plr_edge.robot.calls import done, then
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.operations import KeyReusedError
+from plr_edge.robot.taught_frames import TaughtFrames
 from plr_edge.runtime.corrections import review
 from plr_edge.runtime.undo import mark_undone
 from plr_edge.store import LEARNED, TeachRequest
@@ -30,12 +31,14 @@ class Correcting:
     Attributes:
         answers: answers to requests by their keys, the newest last.
         thumbnails: a picture of each class that was taught since the start.
+        taught: frames that were taught since the start.
     """
 
     _model: OnlineModel
     _emit: Callable[[str, dict[str, Any]], None]
     answers: dict[str, Answer]
     thumbnails: dict[str, np.ndarray]
+    taught: TaughtFrames
 
     def undo(self, *, key: str | None = None, digest: str = "", **filters: Any) -> Future[Answer]:
         """Undo labels that were learned.
@@ -163,6 +166,7 @@ class Correcting:
             answer = {counted: n}
             after(answer)
             self._keep(key, digest, answer)
+            self.taught.clear()
             self._emit(kind, answer)
             if kind != "undone":  # labels are gone, whatever took them
                 self._emit("undone", {"undone": n})

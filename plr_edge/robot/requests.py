@@ -16,6 +16,7 @@ from plr_edge.robot.correcting import DIGEST, Correcting
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrame, RecentFrames, thumbnail
 from plr_edge.robot.status import ANSWERED, FrameStats
+from plr_edge.robot.taught_frames import TaughtFrames
 from plr_edge.runtime.prediction import UNKNOWN, FrozenOutput, answer
 from plr_edge.store import MAX_REQUESTS, QUARANTINED, Label, TeachRequest
 from plr_edge.stream.base import Frame
@@ -32,6 +33,8 @@ class Requests(Correcting):
         thumbnails: a picture of each class that was taught since the start.
         are_frames: whether images to predict are the frames of this robot, because it has no other
             source.
+        saw_frame: called for each of them.
+        taught: frames that were taught since the start.
     """
 
     def __init__(
@@ -56,8 +59,10 @@ class Requests(Correcting):
         self._model, self._recent, self._novelty = model, recent, novelty
         self._stats, self._emit, self._answer_frame = stats, emit, answer_frame
         self.are_frames = False
+        self.saw_frame: Callable[[], None] = lambda: None
         self.answers = model.store.requests.answers()
         self.thumbnails: dict[str, np.ndarray] = {}
+        self.taught = TaughtFrames()
 
     def encode(
         self, images: Sequence[np.ndarray], source: str = "api", stamp_ns: int | None = None
@@ -135,6 +140,7 @@ class Requests(Correcting):
         answers = []
         for one in self.encode(images) if encoded is None else encoded:
             if self.are_frames:
+                self.saw_frame()
                 answers.append(self._answer_frame(one, _HTTP))
                 continue
             features = self._model.perception.extract(one)
@@ -193,7 +199,12 @@ class Requests(Correcting):
         """Acknowledge and learn frames. Return the answer to the request."""
         model, (key, digest) = self._model, identity
         frames = [
-            replace(frame, label=label, source=f"{source} {frame.source}")
+            replace(
+                frame,
+                label=label,
+                source=f"{source} {frame.source}",
+                doubt=self.taught.doubt(each, label),
+            )
             for each in encoded
             for frame in each.frames
         ]
@@ -210,6 +221,7 @@ class Requests(Correcting):
 
         def finish(_: object) -> dict[str, Any]:
             self._keep(key, digest, reply)
+            self.taught.add(encoded, label)
             self.thumbnails.setdefault(label, thumbnail(frames[-1].image))
             self._novelty.asked.pop(-1 if sequence is None else sequence, None)
             self._emit("taught", reply)

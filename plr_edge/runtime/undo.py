@@ -35,5 +35,6 @@ def mark_undone(
     Raises:
         StateError: the disk refuses. Nothing was undone.
     """
-    chosen = select((x for x in store.labels if x.status in statuses), **filters)
+    labels = store.clock.corrected(store.labels)
+    chosen = select((x for x in labels if x.status in statuses), **filters)
     return store.mark(chosen, UNDONE, reason, request) if chosen else []

@@ -80,6 +80,7 @@ def _add_gets(app: FastAPI, got: GetHandlers) -> None:
     app.get("/classes")(got.classes)
     app.get("/health")(got.health)
     app.get("/health/live")(got.live)
+    app.get("/health/ready")(got.ready)
     app.get("/metrics", response_class=PlainTextResponse)(got.metrics)
     app.get("/events", response_class=StreamingResponse)(got.events)
     app.get("/operations/{number}", response_model=OperationFacts)(got.operation)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from plr_edge.errors import ConfigError, load
+from plr_edge.errors import ConfigError, load, may_pass
 from plr_edge.serve.tokens import read_private, write_private
 
 FILE = "tls.pem"  # key and certificate, readable by its owner only
@@ -70,7 +70,8 @@ def own_certificate(state: Path) -> Certificate:
             write_private(file, data, replace=False)
         except OSError as error:
             raise ConfigError(
-                f"cannot make {file}: {error.strerror}; check the disk and who owns the folder"
+                f"cannot make {file}: {error.strerror}; check the disk and who owns the folder",
+                can_pass=may_pass(error),
             ) from None
     advice = f"delete {file}, and the next start makes a new one, which clients must trust anew"
     read_private(file, advice)

@@ -43,11 +43,18 @@ class GetHandlers:
     async def classes(self) -> list[dict[str, Any]]:
         return self._robot.requests.classes()
 
-    async def health(self) -> dict[str, Any]:
+    async def health(self, response: Response) -> dict[str, Any]:
+        response.status_code = 200 if self._robot.serves else 503
         return self._robot.health()
 
-    async def live(self) -> dict[str, Any]:
-        return {"live": True}
+    async def live(self, response: Response) -> dict[str, Any]:
+        response.status_code = 200 if self._robot.is_alive else 503
+        return {"alive": self._robot.is_alive}
+
+    async def ready(self, response: Response) -> dict[str, Any]:
+        robot = self._robot
+        response.status_code = 200 if robot.serves else 503
+        return {"ready": robot.serves, "state": robot.state, "reason": robot.reason}
 
     async def metrics(self) -> PlainTextResponse:
         text = metrics_text(self._robot, self._counts)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import platform
+import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
@@ -81,6 +82,11 @@ class RobotCollector(Collector):
         )
         yield _gauge(
             "frames_per_second", "Frames answered per second.", robot.governor_loop.frames_per_s
+        )
+        yield _gauge(
+            "frame_age_seconds",
+            "Age of the newest frame, absent before the first.",
+            robot.feeder.sight.age_s(time.monotonic()),
         )
 
     def _frames(self) -> Iterator[Metric]:

@@ -10,6 +10,7 @@ import asyncio.constants
 import errno
 import logging
 import os
+import re
 import resource
 import socket
 import stat
@@ -17,7 +18,7 @@ import threading
 from collections.abc import Callable
 from typing import Any
 
-from plr_edge.errors import ConfigError, require
+from plr_edge.errors import ConfigError, may_pass, require
 from plr_edge.robot.robot import Robot
 from plr_edge.serve.access import Access, Address
 from plr_edge.serve.address import parse_listen
@@ -87,8 +88,8 @@ class Service:
         config = uvicorn.Config(
             make_app(self._robot, access.check, access.hosts), http=ImpatientProtocol, ws="none",
             ssl_certfile=own.chain if own else None, ssl_keyfile=own.key if own else None,
-            log_level="critical", access_log=False, server_header=False, lifespan="off", backlog=_BACKLOG,
-            limit_concurrency=_MAX_CONNECTIONS, timeout_keep_alive=5,
+            log_level="critical", access_log=False, server_header=False, lifespan="off",
+            backlog=_BACKLOG, limit_concurrency=_MAX_CONNECTIONS, timeout_keep_alive=5,
             h11_max_incomplete_event_size=16384, timeout_graceful_shutdown=1,
         )  # fmt: skip
         self._server = uvicorn.Server(config)
@@ -111,7 +112,14 @@ def bound(listen: str) -> socket.socket:
         return socket.create_server(place, family=family, backlog=_BACKLOG)
     except OSError as error:
         reason = f"{error.strerror or error}; choose another --listen"
-        raise ConfigError(f"cannot listen on {listen}: {reason}") from None
+        passes = may_pass(error) or _may_be_named_later(error, listen)
+        raise ConfigError(f"cannot listen on {listen}: {reason}", can_pass=passes) from None
+
+
+def _may_be_named_later(error: OSError, listen: str) -> bool:
+    """Return whether a host is not known yet. An address in digits that is wrong stays wrong."""
+    is_name = (error.errno or 0) < 0  # as the resolver numbers its errors
+    return is_name and bool(re.search(r"[g-z]", listen, re.IGNORECASE))
 
 
 def _bound_path(path: str) -> socket.socket:

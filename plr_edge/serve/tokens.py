@@ -16,7 +16,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from plr_edge.errors import ConfigError
+from plr_edge.errors import ConfigError, may_pass
 from plr_edge.files import sync_folder, write_new
 
 _log = logging.getLogger(__name__)
@@ -215,5 +215,6 @@ def _place(state: Path, role: str, *, replace: bool) -> None:
     except OSError as error:
         raise ConfigError(
             f"cannot make {file}: {error.strerror}; nothing was changed. Check the disk and who "
-            "owns the folder"
+            "owns the folder",
+            can_pass=may_pass(error),
         ) from None

@@ -20,7 +20,7 @@ from plr_edge.store.labels import (
     Label,
     stored_source,
 )
-from plr_edge.store.reading import open_store, opened_for_reading, read_state
+from plr_edge.store.reading import copied_state, open_store, opened_for_reading, read_state
 from plr_edge.store.repairing import repair
 from plr_edge.store.requests import MAX_REQUESTS, TeachRequest
 from plr_edge.store.selection import select
@@ -39,6 +39,7 @@ __all__ = [
     "State",
     "Store",
     "TeachRequest",
+    "copied_state",
     "open_store",
     "opened_for_reading",
     "read_state",

@@ -268,11 +268,14 @@ class Database:
     def _failure(self, error: Exception) -> StateError:
         text = " ".join(str(error).split())[:120]
         if isinstance(error, sqlite3.ProgrammingError):  # another thread met an error
-            return StateError(f"{self.file} was closed while it was read ({text}); try again")
+            return StateError(
+                f"{self.file} was closed while it was read ({text}); try again", can_pass=True
+            )
         if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
             advice = next((a for word, a in _ADVICE.items() if word in text), _ADVICE["I/O"])
             return StateError(
-                f"cannot use {self.file} ({text}); what was acknowledged is safe; {advice}"
+                f"cannot use {self.file} ({text}); what was acknowledged is safe; {advice}",
+                can_pass="unable to open" not in text,
             )
         return self.damaged(f"{self.file} is damaged ({text})")
 

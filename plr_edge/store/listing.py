@@ -22,7 +22,7 @@ def entries(
     status = QUARANTINED if quarantined else None
     whole = quarantined or store.facts.get("n_deleted", 0)
     after = 0 if whole else max(0, store.last_seq - last)
-    labels = [] if only_events else list(store.labels.read(after, status))
+    read = [] if only_events else store.labels.read(after, status)
     found: list[dict[str, Any]] = [
         {
             "time_ns": label.time_ns,
@@ -32,8 +32,9 @@ def entries(
             "predicted": label.predicted,
             "source": label.source,
         }
-        for label in labels
+        for label in store.clock.corrected(read)
     ]
     if not quarantined:
-        found += [{"time_ns": at, "kind": kind, "text": text} for at, kind, text in store.events]
+        events = store.clock.corrected_events()
+        found += [{"time_ns": at, "kind": kind, "text": text} for at, kind, text in events]
     return sorted(found, key=lambda entry: entry["time_ns"])[-last:]

@@ -13,6 +13,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from plr_edge.store.clock import Clock
 from plr_edge.store.correcting import Corrections
 from plr_edge.store.database import Database, Transaction
 from plr_edge.store.events import Events
@@ -41,6 +42,7 @@ class Store(Corrections):
         generations: the weights that were learned.
         events: what happened.
         facts: small values by name.
+        clock: where the wall clock jumped.
         requests: answers to requests to teach that carried a key.
         notes: what is wrong with the state, a line each, for people.
     """
@@ -68,6 +70,7 @@ class Store(Corrections):
             self._database = Database(self.path)
             closing.callback(self._database.close)
             self.facts, self.events = Facts(self._database), Events(self._database)
+            self.clock = Clock(self._database, self.facts, self.events)
             self.requests = RequestLog(self._database)
             self._written = WriteCounter(self.facts)
             self.labels = LabelLog(self._database, self.facts, self._written)
