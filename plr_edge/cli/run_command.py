@@ -103,7 +103,10 @@ def command(
     """Classify frames from SOURCE and learn from labels while running.
 
     SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a ROS 2 bag, a
-    folder to watch, or `none`. Labels come from `plr-edge teach`, the page, or HTTP.
+    folder to watch, or `none`: then the images to predict by HTTP are the frames. An address with a
+    password is not for the command line, where all users see it: write it into a file that only you
+    can read and give file:PATH, or into an environment variable and give env:NAME. Labels come from
+    `plr-edge teach`, the page, or HTTP.
     """
     import os
     import signal
@@ -117,6 +120,7 @@ def command(
     from plr_edge.robot.options import RobotOptions
     from plr_edge.robot.run_report import write_run_report
     from plr_edge.robot.stand_in import made_robot, start_anew
+    from plr_edge.cli.sources import read_source
     from plr_edge.serve.access import make_access, withdraw_address
     from plr_edge.serve.address import is_loopback
     from plr_edge.serve.keeping import KeptService
@@ -125,6 +129,7 @@ def command(
     from plr_edge.stream.live_source import open_live
 
     check_outputs((".json", ".html"), report=report)
+    source = read_source(source)
     if (certificate is None) != (key is None):
         raise ConfigError("--certificate and --key belong together; give both")
     if insecure and not is_loopback(listen):
