@@ -80,6 +80,7 @@ def ask(
     method: str,
     path: str,
     body: Any = None,
+    state: Path | None = None,
     *,
     good: tuple[int, ...] = (200,),
 ) -> http.client.HTTPResponse:
@@ -90,13 +91,14 @@ def ask(
         method: HTTP method.
         path: path of the request, with its leading slash.
         body: request body, sent as JSON. None sends no body.
+        state: directory of its state, if `target` is an address.
         good: statuses of a response that is returned.
 
     Raises:
         ConfigError: the address is malformed, there is no token, nothing answers, the certificate
             is another, or the request is refused.
     """
-    target = Target(target) if isinstance(target, str) else target
+    target = Target(target, state) if isinstance(target, str) else target
     response = _sent(target, method, path, body)
     if response.status == 202:
         return _finished(target, json.loads(response.read()))
