@@ -149,9 +149,10 @@ def _sent(target: Target, method: str, path: str, body: Any) -> http.client.HTTP
     from plr_edge.serve.access import Address, address_of
 
     address = None if target.state is None else address_of(target.state)
-    if target.listen is not None and (address is None or address.listen != target.listen):
-        address = Address(target.listen, target.fingerprint)
-    address = address or Address(_DEFAULT, target.fingerprint)
+    if target.listen is not None:
+        here = address is not None and _port(address.listen) == _port(target.listen)
+        address = Address(target.listen, address.fingerprint if here and address else None)
+    address = address or Address(_DEFAULT)
     headers = {"Content-Type": "application/json"}
     token = _token(target)
     if token is not None:
@@ -170,6 +171,10 @@ def _sent(target: Target, method: str, path: str, body: Any) -> http.client.HTTP
             f"--listen.{secured}".rstrip("."),
             can_pass=True,
         ) from None
+
+
+def _port(listen: str) -> str:
+    return listen if listen.startswith("unix:") else listen.rpartition(":")[2]
 
 
 def _connection(listen: str, fingerprint: str | None, target: Target) -> http.client.HTTPConnection:

@@ -61,8 +61,9 @@ def test_too_many_pixels_are_refused_before_one_is_decoded(name, monkeypatch):
 
 @pytest.mark.parametrize(
     "data",
-    [b"", b"hello", b"II*\0" + bytes(100), b"%!PS-Adobe-3.0 EPSF-3.0\n", b"\xff\xd8\xff" + bytes(50),
-     png(8, 8)[:40], png(8, 8).replace(struct.pack(">II", 8, 8), struct.pack(">II", 30000, 30000))],
+    [b"", b"hello", b"II*\0" + bytes(100), b"%!PS-Adobe-3.0 EPSF-3.0\n",
+     b"\xff\xd8\xff" + bytes(50), png(8, 8)[:40],
+     png(8, 8).replace(struct.pack(">II", 8, 8), struct.pack(">II", 30000, 30000))],
 )  # fmt: skip
 def test_what_is_none_of_the_formats_or_damaged_is_refused(data):
     with pytest.raises(StreamError):
