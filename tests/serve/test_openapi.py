@@ -22,9 +22,11 @@ TOKEN = "secret-token"
 OPERATIONS = (
     "GET /classes", "GET /health", "GET /metrics", "GET /frame.jpg", "GET /thumbnails/{index}.jpg",
     "GET /asked/{sequence}.jpg", "GET /", "POST /teach", "POST /predict", "POST /undo",
-    "POST /rollback", "POST /save", "POST /pause", "POST /resume",
+    "POST /rollback", "POST /save", "POST /pause", "POST /resume", "GET /health/live",
+    "GET /health/ready", "GET /operations/{number}", "GET /log", "GET /quarantine", "GET /inspect",
+    "GET /repair", "POST /forget", "POST /quarantine",
 )  # fmt: skip
-WITH_BODY = ("POST /teach", "POST /predict", "POST /undo")
+WITH_BODY = ("POST /teach", "POST /predict", "POST /undo", "POST /forget", "POST /quarantine")
 
 
 @pytest.fixture(scope="module")
