@@ -210,6 +210,7 @@ class _Reading:
                 if self.source is None and open_source is not None:
                     with self._opening:
                         self.use(open_source(self.leave))
+                    self.trouble = ""
                 if self._read_once():
                     return
             except Exception as error:  # a driver may raise anything; answering goes on
