@@ -27,7 +27,7 @@ from typing import Any
 EXTRAS = {
     "train": ("torch",),
     "export": ("torch", "onnx", "onnxscript"),
-    "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client", "cryptography"),
     "report": ("matplotlib",),
     "ros": ("rosbags",),
     "sign": ("cryptography",),

@@ -14,7 +14,7 @@ _SECTIONS = {
     "First steps": ("demo", "doctor"),
     "Make a bundle": ("export", "verify", "build-engine"),
     "Learn and predict": ("adapt", "consolidate", "predict"),
-    "Run a robot": ("run", "teach", "status", "watch"),
+    "Run a robot": ("run", "teach", "status", "watch", "token"),
     "Inspect and correct learned state": (
         "inspect", "log", "undo", "rollback", "forget", "quarantine", "repair",
     ),

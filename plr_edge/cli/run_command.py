@@ -47,6 +47,26 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
     help="Address of the HTTP interface: HOST:PORT or unix:PATH.",
 )
 @click.option(
+    "--certificate",
+    type=click.Path(path_type=Path),
+    help="Certificate (PEM) of the HTTP interface, with --key.  [default: a self-signed one, where "
+    "other machines reach --listen]",
+)
+@click.option("--key", type=click.Path(path_type=Path), help="Private key (PEM) of --certificate.")
+@click.option(
+    "--insecure",
+    is_flag=True,
+    help="Do not encrypt, although other machines reach --listen. Tokens and pictures can be read "
+    "on the way.",
+)
+@click.option(
+    "--allow-host",
+    "names",
+    multiple=True,
+    metavar="NAME",
+    help="Answer to this host name too, e.g. that of a proxy.",
+)
+@click.option(
     "--rate",
     type=Number(0.1, 1000),
     show_default="the rate of its stamps",
@@ -69,12 +89,24 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 @trust_option
 @needs_extras("train", "serve")
 def command(
-    bundle: Path, source: str, state: Path, listen: str, report: Path | None, **options: Any
+    bundle: Path,
+    source: str,
+    state: Path,
+    listen: str,
+    certificate: Path | None,
+    key: Path | None,
+    insecure: bool,
+    names: tuple[str, ...],
+    report: Path | None,
+    **options: Any,
 ) -> None:
     """Classify frames from SOURCE and learn from labels while running.
 
     SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a ROS 2 bag, a
-    folder to watch, or `none`. Labels come from `plr-edge teach`, the page, or HTTP.
+    folder to watch, or `none`: then the images to predict by HTTP are the frames. An address with a
+    password is not for the command line, where all users see it: write it into a file that only you
+    can read and give file:PATH, or into an environment variable and give env:NAME. Labels come from
+    `plr-edge teach`, the page, or HTTP.
     """
     import os
     import signal
@@ -88,17 +120,23 @@ def command(
     from plr_edge.robot.options import RobotOptions
     from plr_edge.robot.run_report import write_run_report
     from plr_edge.robot.stand_in import made_robot, start_anew
+    from plr_edge.cli.sources import read_source
+    from plr_edge.serve.access import make_access, withdraw_address
     from plr_edge.serve.address import is_loopback
-    from plr_edge.serve.auth import read_token
     from plr_edge.serve.keeping import KeptService
     from plr_edge.serve.server import Service
     from plr_edge.store.discarding import discarded_if_blank
     from plr_edge.stream.live_source import open_live
 
     check_outputs((".json", ".html"), report=report)
-    if not is_loopback(listen):
+    source = read_source(source)
+    if (certificate is None) != (key is None):
+        raise ConfigError("--certificate and --key belong together; give both")
+    if insecure and not is_loopback(listen):
         click.echo(
-            "other machines can reach this address; whoever has the token can teach", err=True
+            "other machines can reach this address, and nothing is encrypted; whoever listens on "
+            "the network can read the tokens",
+            err=True,
         )
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
@@ -114,15 +152,22 @@ def command(
             if source != "none":
                 how = options["rate"], options["topic"]
                 robot.feeder.start(lambda stop: open_live(source, stop, *how))
-            serve = lambda: Service(  # noqa: E731
-                robot, read_token(state), listen, lambda at: _say_where(at, state)
-            )
+            robot.requests.are_frames = source == "none"
+            pair = None if certificate is None or key is None else (certificate, key)
+
+            def serve() -> Service:
+                access = make_access(
+                    state, listen, certificate=pair, insecure=insecure, names=names
+                )
+                return Service(robot, access, listen, lambda at: _say_where(at, state))
+
             service = KeptService(robot, serve)
             sys.setswitchinterval(_SWITCH_S)
             for number in (signal.SIGINT, signal.SIGTERM):
                 signal.signal(number, lambda *_: robot.stop())
             robot.run()
             service.stop()
+            withdraw_address(state)
             if report is not None:
                 write_run_report(robot, report)
             if service.failed:
@@ -135,13 +180,21 @@ def command(
         start_anew()
 
 
-def _say_where(address: str, state: Path) -> None:
+def _say_where(address: Any, state: Path) -> None:
     """Print where the robot answers, with the token if only a person at a terminal sees it."""
     import sys
 
-    from plr_edge.serve.auth import read_token
+    from plr_edge.serve.access import tell_address
+    from plr_edge.serve.tokens import FILES, TEACHER, VIEWER, read_token
 
+    tell_address(state, address)
     secret = ""
-    if sys.stderr.isatty() and address.startswith("http"):
+    if sys.stderr.isatty() and address.url.startswith("http"):
         secret = f"#token={read_token(state)}"
-    click.echo(f"serving at {address}{secret}; the token is in {state / 'token'}", err=True)
+    click.echo(
+        f"serving at {address.url}{secret}; the token is in {state / FILES[TEACHER]}, that of who "
+        f"may only look in {state / FILES[VIEWER]}",
+        err=True,
+    )
+    if address.fingerprint is not None:
+        click.echo(f"the certificate's sha256 is {address.fingerprint}", err=True)

@@ -24,7 +24,7 @@ def health_of(loop: GovernorLoop, drift: Drift, novelty: NoveltyDetector) -> dic
         "version": learned.version,
         "classes": len(learned.classes),
         "taught": learned.n_taught,
-        "quarantined": learned.n_quarantined,
+        "quarantined": model.counts.n_quarantined,
         "frames": stats.n_frames,
         "dropped": stats.total(DROPPED),
         "failed": stats.total(FAILED),

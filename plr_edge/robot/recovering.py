@@ -13,6 +13,11 @@ from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.perception import Perception
 from plr_edge.store import Store
 
+
+class AbandonedError(Exception):
+    """The robot ends before it has learned everything again."""
+
+
 Recovered = tuple[LearnedModel, Engine, TrainerCheckpoint | None]  # with its adaptive part
 
 
@@ -30,11 +35,14 @@ def recovered(
 
     Raises:
         StateError: the state is damaged, or of another frozen part.
+        AbandonedError: the robot ends meanwhile.
     """
     recovery = Recovery(store, bundle, config)
     model = recovery.model
     engine = perception.build_engine(model.weights if model.version else {})
     for labels in recovery.batches():
+        if workers.hurried:
+            raise AbandonedError
         model.relearn(
             labels,
             recovery.upto,

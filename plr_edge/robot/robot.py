@@ -12,10 +12,10 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any
 
 from plr_edge.errors import StateError
+from plr_edge.robot.answering import Answering
 from plr_edge.robot.calls import Call
 from plr_edge.robot.drift import Drift
 from plr_edge.robot.feeding import Feeder
@@ -23,12 +23,13 @@ from plr_edge.robot.governor import Governor
 from plr_edge.robot.governor_loop import GovernorLoop
 from plr_edge.robot.health import health_of
 from plr_edge.robot.online_model import OnlineModel
-from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrame, RecentFrames
+from plr_edge.robot.operations import Operations
+from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrames
 from plr_edge.robot.requests import Requests
 from plr_edge.robot.sensors import Sensors
 from plr_edge.robot.status import DROPPED, FAILED, STARTING, FrameStats, RobotStatus, state_of
 from plr_edge.robot.systemd import notify
-from plr_edge.runtime.prediction import UNKNOWN, Prediction, answer
+from plr_edge.runtime.prediction import Prediction
 from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
@@ -50,9 +51,10 @@ class Robot:
         sensors: measure the board.
         governor_loop: measures and decides once a second.
         requests: answers requests. Pass its methods to `call`.
+        operations: changes that were asked for, which can be asked about.
         state: one of `STATES`.
         reason: why it is in this state, if a reason is due.
-        latest: the newest frame that was answered, and the answer.
+        answering: answers frames, and keeps what may be taught.
         listeners: called with kind and payload of each event. They must not wait.
         stopping: set when the robot is asked to end.
         began_ns: wall clock when it was made.
@@ -69,9 +71,15 @@ class Robot:
         self.drift, self.novelty, self.recent = Drift(), NoveltyDetector(), RecentFrames()
         self.sensors = Sensors()
         self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats)
-        self.requests = Requests(model, self.recent, self.novelty, self.stats, self.emit)
+        self.answering = Answering(
+            model, self.stats, self.drift, self.recent, self.novelty, self.emit
+        )
+        self.requests = Requests(
+            model, self.recent, self.novelty, self.stats, self.emit, self.answering.answer
+        )
+        self.requests.saw_frame = lambda: self.feeder.sight.saw(time.monotonic())
+        self.operations = Operations(self.call)
         self.state, self.reason, self.serves = STARTING, "", False
-        self.latest: tuple[Frame, Prediction] | None = None
         self.listeners: list[Callable[[str, dict[str, Any]], None]] = []
         self.stopping = threading.Event()
         self.began_ns = time.time_ns()
@@ -82,8 +90,15 @@ class Robot:
         self.feeder = Feeder(self.put)
         self.troubles: dict[str, str] = {}
         self._started, self._began_s = False, 0.0
+        self._told = ""  # the decision that listeners know
         self._last_tick = time.monotonic()
         model.workers.wake = model.trainer.process.wake = self._wake
+        model.on_event = self.emit
+
+    @property
+    def latest(self) -> tuple[Frame, Prediction] | None:
+        """The newest frame that was answered, and the answer."""
+        return self.answering.latest
 
     # for other threads
 
@@ -232,36 +247,11 @@ class Robot:
 
     def _take_frame(self, frame: Frame) -> None:
         try:
-            self._answer(frame)
+            self.answering.answer(self.model.perception.encode([frame]), self.feeder.kind)
         except Exception as error:  # whatever is wrong with a frame costs that frame alone
             self.stats.count(self.feeder.kind, FAILED)
             if self.stats.total(FAILED) in (1, 10, 100):
                 _log.warning("%s cannot be answered (%s)", frame.source, error)
-
-    def _answer(self, frame: Frame) -> None:
-        start = time.perf_counter()
-        encoded = self.model.perception.encode([frame])
-        features = self.model.perception.extract(encoded)
-        (prediction,) = answer(self.model.learned, [frame], features)
-        latency_ms = (time.perf_counter() - start) * 1e3
-        age_ms = (time.time_ns() - frame.stamp_ns) / 1e6
-        prediction = replace(prediction, latency_ms=latency_ms)
-        unknown = prediction.label == UNKNOWN
-        self.stats.add(self.feeder.kind, unknown=unknown, latency_ms=latency_ms, age_ms=age_ms)
-        self.latest = (frame, prediction)
-        sequence = self.stats.n_frames
-        payload = {**prediction.to_dict(), "sequence": sequence, "age_ms": round(age_ms, 1)}
-        self.emit("prediction", payload)
-        self._remember(RecentFrame.of(sequence, encoded, features.features[0]), prediction)
-
-    def _remember(self, recent: RecentFrame, prediction: Prediction) -> None:
-        """Keep a frame that may be taught, and ask the operator about a run of unknown ones."""
-        confidence, unknown = prediction.confidence, prediction.label == UNKNOWN
-        self.drift.add(unknown=unknown, confidence=confidence, now_s=time.monotonic())
-        self.recent.add(recent)
-        if self.novelty.update(recent, unknown=unknown):
-            self.emit("what is this", NoveltyDetector.question(recent))
-            self.model.note("unknown", f"a run of {NoveltyDetector.RUN} frames that look alike")
 
     def _tick(self) -> None:
         self._last_tick = time.monotonic()
@@ -274,7 +264,16 @@ class Robot:
         rate = self.governor_loop.frames_per_s
         reason = f" ({self.reason[:200]})" if self.reason else ""
         notify(f"WATCHDOG=1\nSTATUS={self.state}, {rate:.0f} frames/s{reason}")
-        self.emit("status", {"frames_per_s": rate, "power_w": self.sensors.now.power_w})
+        self._tell(rate)
+
+    def _tell(self, frames_per_s: float) -> None:
+        """Tell listeners the figures of the last second, and what the governor decided anew."""
+        sensors, decision = self.sensors, self.governor_loop.decision
+        figures = {"power_w": sensors.now.power_w, "energy_j": sensors.energy_j}
+        self.emit("status", {"frames_per_s": frames_per_s, **figures})
+        if decision is not None and str(decision) != self._told:
+            self._told = str(decision)
+            self.emit("budget", {**vars(decision), "text": self._told})
 
     def _update_state(self) -> None:
         model, process = self.model, self.model.trainer.process

@@ -149,6 +149,11 @@ class Workers:
         for executor in (self.ridge, self.aside):
             executor.submit(_nothing).result()
 
+    @property
+    def hurried(self) -> bool:
+        """Whether the robot is about to end."""
+        return self._hurried.is_set()
+
     def hurry(self) -> None:
         """Stop pausing, because the robot is about to end."""
         self.share = 1.0
