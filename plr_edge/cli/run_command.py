@@ -116,11 +116,11 @@ def command(
     # Set before NumPy is loaded: fitting the classifier must not use the core that frames need.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options["threads"]))
 
+    from plr_edge.cli.sources import read_source
     from plr_edge.errors import BundleError, ConfigError
     from plr_edge.robot.options import RobotOptions
     from plr_edge.robot.run_report import write_run_report
     from plr_edge.robot.stand_in import made_robot, start_anew
-    from plr_edge.cli.sources import read_source
     from plr_edge.serve.access import make_access, withdraw_address
     from plr_edge.serve.address import is_loopback
     from plr_edge.serve.keeping import KeptService
