@@ -116,8 +116,18 @@ needs_server = pytest.mark.usefixtures("server")
 
 
 @pytest.fixture
-def server():
+def server(monkeypatch):
     pytest.importorskip("fastapi")
+    robots, real = [], Robot.__init__
+
+    def noted(self, *arguments):
+        real(self, *arguments)
+        robots.append(self)
+
+    monkeypatch.setattr(Robot, "__init__", noted)
+    yield
+    for robot in robots:
+        robot.process.kill()
 
 
 @needs_server
