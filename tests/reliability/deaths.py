@@ -1,6 +1,6 @@
 """A robot whose camera, process, trainer, disk and clock die at random, one after another.
 
-deaths.py BUNDLE STATE N [SECONDS]
+deaths.py BUNDLE STATE N [SECONDS [SEED]]
 
 The next death comes as soon as the robot is healthy again, until there were N of them or the time
 is over. A thread does what the unit does: it starts the robot again whenever it ends, unless with
@@ -42,9 +42,10 @@ HERE = Path(__file__).parent
 def main() -> None:
     bundle, state, n = sys.argv[1], Path(sys.argv[2]), int(sys.argv[3])
     seconds = float(sys.argv[4]) if len(sys.argv) > 4 else 1e9
+    seed = int(sys.argv[5]) if len(sys.argv) > 5 else 0
     world = World(bundle, state)
     try:
-        facts = deaths(world, n, seconds)
+        facts = deaths(world, n, seconds, seed)
     finally:
         world.close()
     print(json.dumps(facts, indent=1))
@@ -202,8 +203,8 @@ class Watcher:
             before = frames
 
 
-def deaths(world: World, n: int, seconds: float) -> dict[str, object]:
-    rng, begun = random.Random(0), time.monotonic()
+def deaths(world: World, n: int, seconds: float, seed: int) -> dict[str, object]:
+    rng, begun = random.Random(seed), time.monotonic()
     images = {f.label: base64.b64encode(jpeg(f.image)).decode() for f in open_stream("demo")}
     kinds = {"camera killed": camera_killed, "camera hangs": camera_hangs, "robot": robot_killed,
              "trainer": trainer_killed}  # fmt: skip
