@@ -168,7 +168,7 @@ def test_a_state_that_is_held_is_taken_when_it_is_free(bundle_path, tmp_path, by
     robot.until(lambda status, facts: status == 200 and facts["state"] == "serving")
     assert robot.process.pid == pid and (state / "token").exists()
     code, log = robot.stop()
-    assert code == 0 and "starting anew with it" in log and "Traceback" not in log
+    assert code == 0 and "starting again with it" in log and "Traceback" not in log
 
 
 @needs_server
