@@ -84,7 +84,8 @@ class Feeder:
     def start(self, open_source: OpenSource) -> None:
         """Read a source until `stop`. Whatever fails is tried again.
 
-        The first attempt to open it is made here, so that the user hears at once of what stays wrong.
+        The first attempt to open it is made here, so that the user hears at once of what stays
+        wrong.
 
         Args:
             open_source: opens it. The event that it is given ends the source.
