@@ -80,6 +80,7 @@ def ask(
     method: str,
     path: str,
     body: Any = None,
+    state: Path | None = None,
     *,
     good: tuple[int, ...] = (200,),
 ) -> http.client.HTTPResponse:
@@ -90,13 +91,14 @@ def ask(
         method: HTTP method.
         path: path of the request, with its leading slash.
         body: request body, sent as JSON. None sends no body.
+        state: directory of its state, if `target` is an address.
         good: statuses of a response that is returned.
 
     Raises:
         ConfigError: the address is malformed, there is no token, nothing answers, the certificate
             is another, or the request is refused.
     """
-    target = Target(target) if isinstance(target, str) else target
+    target = Target(target, state) if isinstance(target, str) else target
     response = _sent(target, method, path, body)
     if response.status == 202:
         return _finished(target, json.loads(response.read()))
@@ -147,9 +149,10 @@ def _sent(target: Target, method: str, path: str, body: Any) -> http.client.HTTP
     from plr_edge.serve.access import Address, address_of
 
     address = None if target.state is None else address_of(target.state)
-    if target.listen is not None and (address is None or address.listen != target.listen):
-        address = Address(target.listen, target.fingerprint)
-    address = address or Address(_DEFAULT, target.fingerprint)
+    if target.listen is not None:
+        here = address is not None and _port(address.listen) == _port(target.listen)
+        address = Address(target.listen, address.fingerprint if here and address else None)
+    address = address or Address(_DEFAULT)
     headers = {"Content-Type": "application/json"}
     token = _token(target)
     if token is not None:
@@ -168,6 +171,10 @@ def _sent(target: Target, method: str, path: str, body: Any) -> http.client.HTTP
             f"--listen.{secured}".rstrip("."),
             can_pass=True,
         ) from None
+
+
+def _port(listen: str) -> str:
+    return listen if listen.startswith("unix:") else listen.rpartition(":")[2]
 
 
 def _connection(listen: str, fingerprint: str | None, target: Target) -> http.client.HTTPConnection:

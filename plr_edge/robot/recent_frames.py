@@ -157,7 +157,7 @@ class NoveltyDetector:
         }
 
 
-def thumbnail(image: np.ndarray) -> np.ndarray:
-    """Return a copy of every n-th pixel, so that no side is longer than that of a thumbnail."""
-    step = -(-max(image.shape[:2]) // _THUMBNAIL)
+def thumbnail(image: np.ndarray, side: int = _THUMBNAIL) -> np.ndarray:
+    """Return a copy of every n-th pixel, so that no side is longer than `side`."""
+    step = -(-max(image.shape[:2]) // side)
     return np.array(image[::step, ::step])

@@ -156,7 +156,8 @@ class Requests(Correcting):
         """Return the classes, and how many labels of each there are. Any thread may ask."""
         counts, classes = self._model.counts, list(self._model.learned.classes)
         return [
-            {"name": n, "taught": counts.learned[n], "quarantined": counts.quarantined[n]}
+            {"name": n, "taught": counts.learned[n]}
+            | ({"quarantined": counts.quarantined[n]} if counts.quarantined[n] else {})
             for n in classes
         ]
 

@@ -20,7 +20,7 @@ _MAX_BODY_BYTES = 4 << 20
 _MAX_OPEN_BODY_BYTES = 1 << 20  # without the teacher's token
 _MAX_JSON_DEPTH = 16
 _READ_S = 5.0
-_MAX_READING_BYTES, _MAX_OPEN_READING_BYTES = 64 << 20, 12 << 20
+_MAX_READING_BYTES, _MAX_OPEN_READING_BYTES = 64 << 20, 6 << 20
 _REST = 4.0  # pause after parsing a large body, as a multiple of the time it took
 _LARGE_BYTES = 64 << 10
 _NO_BRACKETS = bytes(set(range(256)) - set(b"[]{}"))
@@ -29,8 +29,8 @@ WHO = "plr_edge.who"  # key of who sends the request
 PREDICT, _EVENTS = "/predict", "/events"  # events have a limit of their own
 _WATCHED = frozenset({"/health", "/health/live", "/health/ready", "/metrics"})
 # requests at once. Watching, predicting, and whoever has a token do not take places of others
-_PLACES = {"watch": 16, "predict": 4, TEACHER: 16, VIEWER: 16, NOBODY: 16}
-_MEGAPIXELS_PER_S = {TEACHER: 100.0, VIEWER: 50.0, NOBODY: 20.0}  # of images to predict
+_PLACES = {"watch": 16, "predict": 3, TEACHER: 16, VIEWER: 16, NOBODY: 16}
+_MEGAPIXELS_PER_S = {TEACHER: 40.0, VIEWER: 40.0, NOBODY: 20.0}  # of images to predict
 _BURST_S = 2.0
 _FREE_REFUSALS, _PAUSE_S, _MAX_PAUSED = 10.0, 0.25, 64
 
@@ -138,7 +138,8 @@ class RequestLimits:
         headers = {name.lower(): value for name, value in scope["headers"]}
         trusted = scope[WHO] == TEACHER
         most = _MAX_BODY_BYTES if trusted else _MAX_OPEN_BODY_BYTES
-        most_at_once = _MAX_READING_BYTES if trusted else _MAX_OPEN_READING_BYTES
+        large = trusted and scope["path"] != PREDICT
+        most_at_once = _MAX_READING_BYTES if large else _MAX_OPEN_READING_BYTES
         too_large = (413, f"a request body may have at most {most} bytes")
         if headers.get(b"content-encoding", b"identity") != b"identity":
             return 415, "compressed request bodies are not supported"
@@ -151,16 +152,16 @@ class RequestLimits:
                 message = await asyncio.wait_for(receive(), max(0.0, until - time.monotonic()))
                 part = message.get("body", b"")
                 body += part
-                self._reading[trusted] += len(part)
+                self._reading[large] += len(part)
                 more = message.get("more_body", False)
                 if len(body) > most:
                     return too_large
-                if self._reading[trusted] > most_at_once:
+                if self._reading[large] > most_at_once:
                     return 503, "too many request bodies at once; nothing was done"
         except (TimeoutError, asyncio.TimeoutError):
             return 408, "the request body arrived too slowly"
         finally:
-            self._reading[trusted] -= len(body)
+            self._reading[large] -= len(body)
         return bytes(body)
 
     async def _parsed(self, body: bytes) -> Any:

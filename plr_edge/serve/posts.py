@@ -7,6 +7,7 @@ import asyncio
 import hashlib
 import json
 import secrets
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import CancelledError
 from functools import partial
@@ -45,8 +46,9 @@ class PostHandlers:
             paces: megapixels a second that each kind of client may have predicted.
         """
         self._robot, self._paces = robot, paces
-        # strangers' images never delay those of whoever has a token
-        self._theirs, self._ours = Images(robot, "images"), Images(robot, "taught images")
+        # images of strangers never delay those of whoever has a token, nor any of them teaching
+        self._taught = Images(robot, "taught")
+        self._predicted_by = {True: Images(robot, "predicted"), False: Images(robot, "open")}
         self._rate = Rate(_LABELS_PER_S, _BURST)
 
     async def teach(self, body: Teach) -> Any:
@@ -59,7 +61,7 @@ class PostHandlers:
             wait = {"Retry-After": str(self._rate.wait_s(n))}
             raise HTTPException(429, f"more than {_LABELS_PER_S:g} labels per second", wait)
         with _Refused():
-            seen = await self._ours.encoded(body.images) if body.images else None
+            seen = await self._taught.encoded(body.images) if body.images else None
         return await self._changed(
             "teach", body, partial(self._robot.requests.teach, **fields, encoded=seen)
         )
@@ -67,7 +69,7 @@ class PostHandlers:
     async def predict(self, body: Predict, request: Request) -> list[Answer]:
         who = request.scope.get(WHO, NOBODY)
         kind = NOBODY if who == WRONG else who
-        images = self._theirs if kind == NOBODY else self._ours
+        images = self._predicted_by[kind != NOBODY]
         try:
             with _Refused():
                 return await asyncio.wait_for(
@@ -77,9 +79,11 @@ class PostHandlers:
             raise HTTPException(503, "busy; try again", {"Retry-After": "1"}) from None
 
     async def _predicted(self, body: Predict, images: Images, pace: Rate) -> list[Answer]:
-        seen, answers = await images.encoded(body.images, pace), list[Answer]()
-        for start in range(0, len(seen), _AT_ONCE):
-            act = partial(self._robot.requests.predict, encoded=seen[start : start + _AT_ONCE])
+        stamp_ns, answers = time.time_ns(), list[Answer]()
+        for start in range(0, len(body.images), _AT_ONCE):
+            some = body.images[start : start + _AT_ONCE]
+            seen = await images.encoded(some, pace, stamp_ns + start)
+            act = partial(self._robot.requests.predict, encoded=seen)
             answers += await asyncio.wrap_future(self._robot.call(act, changes=False))
         return answers
 

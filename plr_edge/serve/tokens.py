@@ -23,7 +23,7 @@ _log = logging.getLogger(__name__)
 TEACHER, VIEWER = "teacher", "viewer"
 FILES = {TEACHER: "token", VIEWER: "viewer-token"}
 _N_BYTES, _MIN_CHARACTERS, _MAX_CHARACTERS = 24, 16, 200
-_LOOK_AGAIN_S = 1.0
+_LOOK_AGAIN_S, _MAX_FILE_BYTES = 1.0, 1 << 16
 
 
 @dataclass(frozen=True)
@@ -169,7 +169,7 @@ def read_private(file: Path, advice: str) -> bytes:
         if os.path.islink(file):
             raise ConfigError(f"{file} is a link; {advice}") from None
         raise ConfigError(f"cannot read {file}: {error.strerror}; {advice}") from None
-    with os.fdopen(descriptor, "rb") as opened:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{file} is not a plain file; {advice}")
@@ -180,7 +180,9 @@ def read_private(file: Path, advice: str) -> bytes:
                 f"{file} can be read by others (mode {stat.S_IMODE(status.st_mode):04o}), who may "
                 f"know it; {advice}"
             )
-        return opened.read(1 << 16)
+        return os.read(descriptor, _MAX_FILE_BYTES)
+    finally:
+        os.close(descriptor)
 
 
 def write_private(file: Path, data: bytes, *, replace: bool) -> None:

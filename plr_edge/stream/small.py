@@ -7,7 +7,9 @@ files that the user names.
 from __future__ import annotations
 
 import io
+import threading
 import warnings
+from contextlib import nullcontext
 from typing import Any
 
 import numpy as np
@@ -19,19 +21,25 @@ from plr_edge.stream.messages import one_line
 from plr_edge.stream.pixels import PixelRange
 
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP")
-MAX_PIXELS = 4_200_000  # decoded at full size
+# what decoding holds at once stays below 30 MB
+MAX_PIXELS = 3_200_000  # decoded at full size: 4 bytes a pixel
+MAX_HELD_PIXELS = 2_100_000  # of a JPEG whose coefficients are held, 9 bytes a pixel
+MAX_LAYERED_PIXELS = 1_050_000  # of a WebP or GIF, whose decoder has two canvases beside
 MAX_JPEG_PIXELS = 26_000_000  # in one scan, reduced while it is decoded
 KEPT_PIXELS = 1_050_000  # 1024 x 1024; more is reduced
 MAX_DEEP_PIXELS = 640 * 480  # of 16 bits a channel in colour, whose white level is looked for
 _FRAME_MARKERS = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 _SCAN = 0xDA
+_LIMITS = {"WEBP": MAX_LAYERED_PIXELS, "GIF": MAX_LAYERED_PIXELS}
+_LARGE = threading.Lock()  # held while a large image is decoded, by whichever thread
+_REDUCED_COST = 3  # a JPEG that is reduced while it is decoded costs so much less
 
 
 class SmallImage:
     """An image whose header was read, and whose pixels were not.
 
     Attributes:
-        n_pixels: its number of pixels, which decides what decoding costs.
+        n_pixels: its number of pixels.
     """
 
     def __init__(self, data: bytes, source: str = "image") -> None:
@@ -45,31 +53,32 @@ class SmallImage:
             StreamError: it is none of `FORMATS`, is damaged, or has too many pixels.
         """
         self._name, self._data = one_line(source), data
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")  # the limits here are lower than Pillow's
-                self._image: Any = Image.open(io.BytesIO(data), formats=FORMATS)
-        except (UnidentifiedImageError, *DAMAGE):
-            known = ", ".join(FORMATS[:-1])
-            raise StreamError(f"{self._name} is not {known} or {FORMATS[-1]}; convert it") from None
-        except Image.DecompressionBombError:
-            raise StreamError(f"{self._name} has too many pixels; scale it down") from None
-        self.n_pixels = self._image.width * self._image.height
-        self._one_scan = self._image.format in ("JPEG", "MPO") and _in_one_scan(data)
-        most = MAX_JPEG_PIXELS if self._one_scan else MAX_PIXELS
+        with self._opened() as image:
+            self.n_pixels = image.width * image.height
+            kind, mode = image.format, image.mode
+            self._deep = any(";16" in str(tile[3]) for tile in getattr(image, "tile", ()))
+        self._one_scan = kind in ("JPEG", "MPO") and _in_one_scan(data)
+        held = MAX_HELD_PIXELS if kind in ("JPEG", "MPO") else MAX_PIXELS
+        most = MAX_JPEG_PIXELS if self._one_scan else _LIMITS.get(kind, held)
         if self.n_pixels > most:
+            what = "JPEG in several scans" if held == MAX_HELD_PIXELS else kind
             raise StreamError(
-                f"{self._name} has too many pixels, {self.n_pixels / 1e6:.1f} million; at most "
-                f"{most / 1e6:.1f} million are read, of a JPEG that is not progressive "
+                f"{self._name} has too many pixels, {self.n_pixels / 1e6:.1f} million; of a {what} "
+                f"at most {most / 1e6:.1f} million are read, of a baseline JPEG "
                 f"{MAX_JPEG_PIXELS / 1e6:.0f}. Scale it down"
             )
-        self._deep = any(";16" in str(tile[3]) for tile in getattr(self._image, "tile", ()))
-        if self._deep and self._image.mode[:3] == "RGB" and self.n_pixels > MAX_DEEP_PIXELS:
+        if self._deep and mode[:3] == "RGB" and self.n_pixels > MAX_DEEP_PIXELS:
             raise StreamError(
                 f"{self._name} has 16 bits per colour and {self.n_pixels / 1e6:.1f} million "
                 f"pixels; at most {MAX_DEEP_PIXELS / 1e6:.1f} million are read, so convert it to 8 "
                 "bits"
             )
+
+    @property
+    def cost_pixels(self) -> float:
+        """What decoding costs, in pixels that are decoded at full size."""
+        reduced = self._one_scan and self.n_pixels > KEPT_PIXELS
+        return self.n_pixels / _REDUCED_COST if reduced else self.n_pixels
 
     def decode(self) -> np.ndarray:
         """Decode it at no more than about a megapixel, and turn it upright.
@@ -80,11 +89,28 @@ class SmallImage:
         Raises:
             StreamError: the file is damaged.
         """
-        image = self._image
         if self._deep and self.n_pixels <= MAX_DEEP_PIXELS:
             return decode_image(self._data, self._name)
+        with _LARGE if self.n_pixels > KEPT_PIXELS else nullcontext():
+            return self._decoded()
+
+    def _opened(self) -> Any:
+        """Open the file, which decodes nothing. Its decoder may hold memory until it is closed."""
         try:
             with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # the limits here are lower than Pillow's
+                return Image.open(io.BytesIO(self._data), formats=FORMATS)
+        except (Image.DecompressionBombError, MemoryError):
+            raise StreamError(f"{self._name} has too many pixels; scale it down") from None
+        except (UnidentifiedImageError, *DAMAGE):
+            known = ", ".join(FORMATS[:-1])
+            raise StreamError(
+                f"{self._name} is not {known} or {FORMATS[-1]}, or is damaged; convert it"
+            ) from None
+
+    def _decoded(self) -> np.ndarray:
+        try:
+            with warnings.catch_warnings(), self._opened() as image:
                 warnings.simplefilter("ignore")  # e.g. truncated EXIF: the pixels decide
                 if self._one_scan:
                     by = _factor(self.n_pixels, (1, 2, 4, 8))
