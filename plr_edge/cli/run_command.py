@@ -120,7 +120,7 @@ def command(
     from plr_edge.errors import BundleError, ConfigError
     from plr_edge.robot.options import RobotOptions
     from plr_edge.robot.run_report import write_run_report
-    from plr_edge.robot.stand_in import made_robot, start_anew
+    from plr_edge.robot.stand_in import made_robot, start_again
     from plr_edge.serve.access import make_access, withdraw_address
     from plr_edge.serve.address import is_loopback
     from plr_edge.serve.keeping import KeptService
@@ -177,7 +177,7 @@ def command(
             if stand_in is not None:
                 stand_in.close()
     if stand_in is not None and stand_in.can_go.is_set():
-        start_anew()
+        start_again()
 
 
 def _say_where(address: Any, state: Path) -> None:

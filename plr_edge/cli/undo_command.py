@@ -50,7 +50,8 @@ def command(
     Learning starts again from the last generation of --state before these labels. If a robot uses
     --state, it undoes them while it runs.
 
-    Only labels that pass every given filter are undone.
+    Only labels that pass every given filter are undone. Where the clock of the machine jumped,
+    --since and --until follow the corrected times; `plr-edge log --events` says where that was.
     """
     import time
 

@@ -66,8 +66,15 @@ class Correcting:
 
         return self._corrected("undone", change, "undone", key, digest)
 
-    def rollback(self, *, key: str | None = None, digest: str = "") -> Future[Answer]:
+    def rollback(
+        self, *, exported: bool = False, key: str | None = None, digest: str = ""
+    ) -> Future[Answer]:
         """Go back to the generation before the newest.
+
+        Args:
+            exported: go back to the bundle as exported instead.
+            key: a request with a key that was used before changes nothing.
+            digest: of the request.
 
         Returns:
             How many labels that undoes, once they no longer answer. Or a StreamError if there is no
@@ -76,9 +83,12 @@ class Correcting:
         store, request = self._model.store, self._request(key, digest, "undone")
 
         def change() -> int:
-            if len(store.generations) < 2:
-                raise StreamError("there is no generation older than the newest")
-            return store.rollback(request)
+            if not exported and store.no_older():
+                raise StreamError(
+                    "there is no generation older than the newest; `exported` goes back to the "
+                    "bundle as exported"
+                )
+            return store.rollback(request, exported=exported)
 
         return self._corrected("rollback", change, "undone", key, digest)
 

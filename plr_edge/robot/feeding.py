@@ -84,8 +84,8 @@ class Feeder:
     def start(self, open_source: OpenSource) -> None:
         """Read a source until `stop`. Whatever fails is tried again.
 
-        The first attempt to open it is made here, so that the user hears at once of what no later
-        attempt mends.
+        The first attempt to open it is made here, so that the user hears at once of what stays
+        wrong.
 
         Args:
             open_source: opens it. The event that it is given ends the source.
@@ -112,9 +112,9 @@ class Feeder:
         """Return why no frames come. Empty if they do, or need not."""
         reading = self._reading
         source = reading.source
-        said = self._hang or reading.trouble or getattr(source, "trouble", "")
-        if said or self._open is None or getattr(source, "may_be_silent", True):
-            return said
+        reason = self._hang or reading.trouble or getattr(source, "trouble", "")
+        if reason or self._open is None or getattr(source, "may_be_silent", True):
+            return reason
         blind = self.sight.is_blind(now_s, self._began_s)
         return f"no frames come from the {source.name}" if blind else ""
 
@@ -143,7 +143,7 @@ class Feeder:
 
 
 class _Reading:
-    """Opens and reads a source, until it is told to leave.
+    """Opens and reads a source, until it must leave.
 
     Attributes:
         leave: ends it.
@@ -210,6 +210,7 @@ class _Reading:
                 if self.source is None and open_source is not None:
                     with self._opening:
                         self.use(open_source(self.leave))
+                    self.trouble = ""
                 if self._read_once():
                     return
             except Exception as error:  # a driver may raise anything; answering goes on

@@ -2,7 +2,7 @@
 
 After three failed starts in a row the newest generation is dropped. After five, the exported
 network answers alone, until it has answered for a while: then what was learned is loaded beside the
-frames. A start that ended with the power of the machine is no failure.
+frames. A start that ended with the power of the machine does not count as failed.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """StandIn: what a robot runs on while its state cannot be opened.
 
 The disk may be full, another process may hold the state, or what it is on is not mounted yet. The
-robot then answers from a copy in a temporary folder, and refuses every change. It starts anew when
+robot then answers from a copy in a temporary folder, and refuses every change. It starts again when
 the state can be opened.
 """
 
@@ -74,7 +74,7 @@ class StandIn:
             except PlrEdgeError as error:
                 robot.troubles["state"] = f"nothing can be taught: {error}; trying again"
                 continue
-            _log.warning("%s can be opened; starting anew with it", self._state)
+            _log.warning("%s can be opened; starting again with it", self._state)
             self.can_go.set()
             robot.stop()
             return
@@ -103,9 +103,9 @@ def _copy(state: Path, error: StateError) -> tuple[tempfile.TemporaryDirectory[s
     raise error
 
 
-def start_anew() -> None:
+def start_again() -> None:
     """Replace this process by one that starts as this one did. Its number stays the same."""
-    notify(f"WATCHDOG_USEC={_RESTART_S * 10**6}\nWATCHDOG=1\nSTATUS=starting anew")
+    notify(f"WATCHDOG_USEC={_RESTART_S * 10**6}\nWATCHDOG=1\nSTATUS=starting again")
     sys.stdout.flush()
     sys.stderr.flush()
     os.execv(sys.executable, [sys.executable, *sys.orig_argv[1:]])

@@ -24,7 +24,7 @@ from plr_edge.robot.protocol import Message, opened, unpack
 
 _log = logging.getLogger(__name__)
 _MAX_DEATHS, _WITHIN_S = 5, 300.0
-_REST_S = 300.0  # after so many deaths, before the next attempt
+_REST_S = 60.0  # after so many deaths, before the next attempt
 _MAX_BACKOFF_S = 30.0
 _MAX_QUEUED = 4096
 _SLICE_S = 0.02
@@ -45,7 +45,7 @@ class TrainerProcess:
     Attributes:
         child: the process. None if there is none.
         n_deaths: number of deaths so far.
-        given_up: whether none is started for some minutes, because many have died.
+        given_up: whether none is started for a minute, because many have died.
         inbox: messages of the child.
         starting: set it while another thread is about to call `start`.
         held: set it to give a child with a limit none of the time for now.

@@ -24,7 +24,7 @@ from plr_edge.robot.robot import Robot
 from plr_edge.serve.auth import NOBODY, WRONG
 from plr_edge.serve.images import Images
 from plr_edge.serve.limits import WHO, Rate
-from plr_edge.serve.schemas import Change, Forget, Predict, Review, Teach, Undo
+from plr_edge.serve.schemas import Change, Forget, Predict, Review, Rollback, Teach, Undo
 from plr_edge.store import LEARNED, QUARANTINED
 
 _ANSWER_S = 5.0  # a change that takes longer is answered with its operation
@@ -94,8 +94,10 @@ class PostHandlers:
             raise HTTPException(422, f"nothing to undo; give one of {', '.join(names)}")
         return await self._changed("undo", body, partial(self._robot.requests.undo, **filters))
 
-    async def rollback(self, body: Change | None = None) -> Any:
-        return await self._changed("rollback", body, self._robot.requests.rollback)
+    async def rollback(self, body: Rollback | None = None) -> Any:
+        exported = body is not None and body.exported
+        act = partial(self._robot.requests.rollback, exported=exported)
+        return await self._changed("rollback", body, act)
 
     async def forget(self, body: Forget) -> Any:
         act = partial(self._robot.requests.forget, body.name)

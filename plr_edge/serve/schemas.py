@@ -82,6 +82,10 @@ class Change(Strict):
     key: str | None = KEY
 
 
+class Rollback(Change):
+    exported: bool = Field(False, description="Go back to the bundle as exported.")
+
+
 class Forget(Strict):
     name: str = Field(max_length=200, description="The class to delete.")
     key: str | None = KEY

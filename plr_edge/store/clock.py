@@ -21,7 +21,7 @@ from plr_edge.store.facts import BOOT_ID, Facts
 from plr_edge.store.labels import Label
 from plr_edge.store.rows import meta
 
-_JUMP_NS = 2 * 10**9  # a smaller correction is none
+_JUMP_NS = 2 * 10**9  # smaller ones are corrections
 _MAX_JUMPS = 200
 
 

@@ -84,8 +84,24 @@ class Corrections:
         self.generations.tidy()
         return [x.seq for x in changed]
 
-    def rollback(self, request: TeachRequest | None = None) -> int:
+    def no_older(self) -> str:
+        """Return why `rollback` cannot go back a generation; empty if it can."""
+        kept = [info.number for info in self.generations]
+        if len(kept) > 1 or kept == [1]:
+            return ""
+        return (
+            f"{self.path} holds no generation older than the newest; the bundle as exported is one "
+            "step further (`plr-edge rollback --exported`), and undoes every label"
+        )
+
+    def rollback(self, request: TeachRequest | None = None, *, exported: bool = False) -> int:
         """Go back to the generation before the newest; labels after it are undone.
+
+        Before the first generation there is the bundle as exported, which knows no label.
+
+        Args:
+            request: the request that asks for it, to be answered without a change next time.
+            exported: go back to the bundle as exported, whatever generations there are.
 
         Returns:
             How many labels that were.
@@ -94,14 +110,16 @@ class Corrections:
             StateError: there is no older generation.
         """
         kept = list(self.generations)
-        if len(kept) < 2:
-            raise StateError(f"{self.path} holds no generation older than the newest")
-        back, newest = kept[-2:]
-        late = [x for x in self.labels.read(back.upto) if x.status == LEARNED]
+        if not exported and (trouble := self.no_older()):
+            raise StateError(trouble)
+        back = kept[-2] if len(kept) > 1 and not exported else None
+        gone = [info.number for info in (kept[-1:] if back else kept)]
+        late = [x for x in self.labels.read(back.upto if back else 0) if x.status == LEARNED]
         with self._database.transaction() as tx:
             self.labels.put(tx, late, status=UNDONE)
-            tx.delete("generations", [newest.number])
-            text = f"to generation {back.number}; {len(late)} labels undone"
+            tx.delete("generations", gone)
+            where = f"generation {back.number}" if back else "the bundle as exported"
+            text = f"to {where}; {len(late)} labels undone"
             self.events.add(tx, "rollback", text)
             self.requests.add(tx, request, late)
         self.generations.tidy()

@@ -206,9 +206,9 @@ def test_frames_are_answered_while_a_label_waits_for_the_disk(robot, demo_frames
         return real(labels, **facts)
 
     monkeypatch.setattr(robot.model.store, "teach", slow)
-    image = demo_frames[0].image
+    image, other = demo_frames[0].image, demo_frames[12].image
     first = robot.call(lambda: robot.requests.teach("a", images=[image]))
-    second = robot.call(lambda: robot.requests.teach("b", images=[image]))
+    second = robot.call(lambda: robot.requests.teach("b", images=[other]))
     assert waits.wait(60)
     for frame in demo_frames[:5]:
         before = robot.stats.n_frames

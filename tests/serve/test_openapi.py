@@ -20,7 +20,8 @@ from plr_edge.serve.auth import OPEN_POSTS, TOKEN_POSTS
 
 TOKEN = "secret-token"
 OPERATIONS = (
-    "GET /classes", "GET /health", "GET /metrics", "GET /frame.jpg", "GET /thumbnails/{index}.jpg",
+    "GET /classes", "GET /health", "GET /health/live", "GET /health/ready", "GET /metrics",
+    "GET /frame.jpg", "GET /thumbnails/{index}.jpg",
     "GET /asked/{sequence}.jpg", "GET /", "POST /teach", "POST /predict", "POST /undo",
     "POST /rollback", "POST /save", "POST /pause", "POST /resume", "GET /health/live",
     "GET /health/ready", "GET /operations/{number}", "GET /log", "GET /quarantine", "GET /inspect",
