@@ -31,7 +31,7 @@ from plr_edge.robot.background_trainer import (
 from plr_edge.robot.governor import with_initial_costs
 from plr_edge.robot.mix_fitting import MixFitting
 from plr_edge.robot.protocol import Message
-from plr_edge.robot.recovering import Recovered, recovered
+from plr_edge.robot.recovering import CatchingUp, Recovered, recovered
 from plr_edge.robot.restart_guard import RestartGuard
 from plr_edge.robot.workers import Workers
 from plr_edge.runtime.acknowledge import acknowledge
@@ -109,10 +109,14 @@ class OnlineModel:
         self.restarts = RestartGuard(self.store)
         self._mix_fitting = MixFitting(self.workers, self.note)
         try:
+            self.last_seq = saved_seq = self.store.last_seq
             if not self.restarts.trouble:
-                self._use(*self._recovered())
-            self.last_seq = self.store.last_seq
-            saved = (self.last_seq, self.learned.version)
+                found = CatchingUp(self.store, bundle, self.config, self.perception)
+                self._use(*found.begun)
+                self.last_seq = saved_seq = found.upto
+                missed = found.learn_missed(self.workers, self._caught_up)
+                missed.add_done_callback(self._note_refusal)
+            saved = (saved_seq, self.learned.version)
             self._autosave = Autosave(self.store, bundle, self.config, self.workers, saved)
         except PlrEdgeError:
             self.close()
@@ -207,21 +211,22 @@ class OnlineModel:
 
         def work() -> tuple[T, Recovered]:
             self.workers.settle()  # a generation that is being written knows these labels
-            return change(), self._recovered()
+            return change(), recovered(self.store, self.bundle, self.config, self.perception,
+                                       self.workers)  # fmt: skip
 
         def take(result: tuple[T, Recovered]) -> T:
-            changed, recovered = result
-            self._use(*recovered)
-            return changed
+            self._use(*result[1])
+            return result[0]
 
         return self.workers.change(work, take)
+
+    def _caught_up(self, result: tuple[LearnedModel, int]) -> None:
+        self.learned, self.last_seq = result
+        self.perception.model = self.learned
 
     def _note_refusal(self, taught: Future[Any]) -> None:
         if isinstance(error := taught.exception(), StateError):
             self.disk_trouble = f"labels are refused: {error}"
-
-    def _recovered(self) -> Recovered:
-        return recovered(self.store, self.bundle, self.config, self.perception, self.workers)
 
     def _use(
         self, learned: LearnedModel, engine: Engine, checkpoint: TrainerCheckpoint | None
@@ -280,7 +285,7 @@ class OnlineModel:
 
     # the state
 
-    def save(self, reason: str, *, within_budget: bool = False) -> Future[bool]:
+    def save(self, reason: str, *, within_budget: bool = False) -> Future[str]:
         """Write a generation; see `Autosave.save`."""
         return self._autosave.save(
             self.learned, self.checkpoint, self.last_seq, reason, within_budget=within_budget
