@@ -7,9 +7,10 @@ import time
 from typing import Any
 
 from plr_edge.files import device_bytes_written
-from plr_edge.store.database import Database, Transaction
+from plr_edge.store.database import Database
 from plr_edge.store.labels import without_folder
 from plr_edge.store.rows import meta
+from plr_edge.store.transaction import Transaction
 
 _DAY_NS = 86_400 * 10**9
 

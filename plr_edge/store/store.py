@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.errors import StateError
-from plr_edge.store.database import FILE, LOG, Database, Transaction
+from plr_edge.store.database import FILE, LOG, Database
 from plr_edge.store.events import Events
 from plr_edge.store.facts import Facts, WriteCounter
 from plr_edge.store.folder import locked, make_folder, warn_of_place
@@ -25,6 +25,8 @@ from plr_edge.store.labels import LEARNED, QUARANTINED, UNDONE, Label
 from plr_edge.store.replacing import expendable, finish_repair
 from plr_edge.store.requests import RequestLog, TeachRequest
 from plr_edge.store.rows import meta, ranges
+from plr_edge.store.transaction import Transaction
+from plr_edge.store.upgrading import upgrade
 from plr_edge.store.verifying import refuse_unusable, verify
 
 LABEL_BYTES = 64 << 20
@@ -46,7 +48,12 @@ class Store:
     """
 
     def __init__(
-        self, path: str | Path, *, label_bytes: int = LABEL_BYTES, check_latents: bool = True
+        self,
+        path: str | Path,
+        *,
+        label_bytes: int = LABEL_BYTES,
+        check_latents: bool = True,
+        upgraded: bool = True,
     ) -> None:
         """Create the directory if needed, take its lock, and verify every row.
 
@@ -54,6 +61,7 @@ class Store:
             path: the directory.
             label_bytes: latents to keep, in bytes; the oldest that are not in use are evicted.
             check_latents: verify latents too, instead of each one when it is read.
+            upgraded: rewrite a database that an earlier version made in the form of this one.
 
         Raises:
             StateError: it is not writable, is damaged beyond use, or another process holds it.
@@ -65,6 +73,8 @@ class Store:
             closing.callback(os.close, locked(self.path))
             finish_repair(self.path)
             refuse_unusable(self.path)
+            if upgraded:
+                upgrade(self.path)
             self._database = Database(self.path)
             closing.callback(self._database.close)
             self.facts, self.events = Facts(self._database), Events(self._database)
