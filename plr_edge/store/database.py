@@ -96,6 +96,18 @@ class Database:
                 if connection is not None:
                     connection.close()
 
+    def let_go(self) -> None:
+        """Close until the next use. Hold `lock`, and replace the file meanwhile."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def rows(self, table: str, where: str = "", values: Sequence[Any] = ()) -> Iterator[Row]:
         """Read rows in the order of their keys, without their checksums, which are verified.
 

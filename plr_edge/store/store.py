@@ -7,6 +7,7 @@ snapshots, written when there is time, and are rebuilt from the labels after a c
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -22,7 +23,7 @@ from plr_edge.store.generation_files import FOLDER, Arrays, holds, remove_files
 from plr_edge.store.generations import Generations
 from plr_edge.store.label_log import LabelLog
 from plr_edge.store.labels import LEARNED, QUARANTINED, UNDONE, Label
-from plr_edge.store.replacing import expendable, finish_repair
+from plr_edge.store.replacing import RESTORED, expendable, finish_repair, take_restored
 from plr_edge.store.requests import RequestLog, TeachRequest
 from plr_edge.store.rows import meta, ranges
 from plr_edge.store.transaction import Transaction
@@ -71,6 +72,7 @@ class Store:
         warn_of_place(self.path)
         with ExitStack() as closing:
             closing.callback(os.close, locked(self.path))
+            take_restored(self.path)
             finish_repair(self.path)
             refuse_unusable(self.path)
             if upgraded:
@@ -119,6 +121,33 @@ class Store:
     def refusal(self) -> str:
         """Why nothing can be changed; empty if it can."""
         return self._database.refusal
+
+    @property
+    def is_restore_offered(self) -> bool:
+        """Whether `restore` has put another store beside this one; see `take_restored`."""
+        return (self.path / RESTORED).is_dir()
+
+    def take_restored(self) -> None:
+        """Go on with the store that was offered in the place of this one.
+
+        Raises:
+            StateError: it was made with another frozen part or codec, or the disk refuses.
+        """
+        own = self.facts.get("identity")
+        try:
+            with Database(self.path / RESTORED) as offered:
+                other = Facts(offered).get("identity")
+            if None not in (own, other) and own != other:
+                raise StateError("it was learned with another frozen part or codec")
+        except StateError as error:
+            shutil.rmtree(self.path / RESTORED, ignore_errors=True)
+            raise StateError(f"{self.path} was not restored: {error}") from None
+        with self._database.lock:
+            self._database.let_go()
+            take_restored(self.path)
+            self._last_safe = self.last_seq
+        self.events.note("restored", f"{self.last_seq} labels of a backup")
+        self.generations.tidy()
 
     @property
     def last_seq(self) -> int:
