@@ -25,6 +25,7 @@ def command(backup: Path, state: Path, replace: bool) -> None:
 
     from plr_edge.errors import StateError
     from plr_edge.store import FILE, Store, restore
+    from plr_edge.store.backup import outcome
 
     if (state / FILE).exists() and not replace:
         raise StateError(
@@ -40,7 +41,7 @@ def command(backup: Path, state: Path, replace: bool) -> None:
         except StateError as error:
             if "in use" not in str(error):
                 raise
-        if not (state / "restored").is_dir():
+        if outcome(state):
             n_labels, by = report.labels, "restored by the robot that uses it"
             break
         if time.monotonic() > end:

@@ -50,6 +50,15 @@ class Autosave:
         self._writing = False
         self._saved, self._saved_at = saved, time.monotonic()
 
+    def rebuilt(self, version: int) -> None:
+        """Look up what is saved, because labels were taken back, and generations with them.
+
+        Args:
+            version: version that answers now, which is that of the newest generation.
+        """
+        uptos = [info.upto for info in self._store.generations]
+        self._saved = (uptos[-1] if uptos else 0, version)
+
     def is_behind(self, last_seq: int, version: int) -> bool:
         """Return whether no generation on disk holds this label and this version."""
         return (last_seq, version) != self._saved

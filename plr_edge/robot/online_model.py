@@ -155,6 +155,8 @@ class OnlineModel:
             self._mix_fitting.poll(lambda: self.learned, lambda: self._epoch)
         if not self.workers.changing and self._autosave.is_due(self.last_seq, self.learned.version):
             self.save("on time", within_budget=True)
+        if not self.workers.changing and self.store.is_restore_offered:
+            self.rebuild_after(self.store.take_restored).add_done_callback(_say_restored)
 
     # teaching, and taking back
 
@@ -216,6 +218,8 @@ class OnlineModel:
 
         def take(result: tuple[T, Recovered]) -> T:
             self._use(*result[1])
+            self.last_seq = self.store.last_seq
+            self._autosave.rebuilt(self.learned.version)
             return result[0]
 
         return self.workers.change(work, take)
@@ -299,3 +303,10 @@ class OnlineModel:
     def note(self, kind: str, text: str) -> None:
         """Keep an event in the log of the state, when there is time."""
         self.workers.disk.submit(self.store.events.note, kind, text)
+
+
+def _say_restored(done: Future[None]) -> None:
+    if (error := done.exception()) is None:
+        _log.info("a backup answers from now on")
+    else:
+        _log.error("%s", error)

@@ -22,7 +22,7 @@ from plr_edge.store.folder import check_plain, make_folder
 from plr_edge.store.generation_files import FOLDER
 from plr_edge.store.generations import GenerationInfo
 from plr_edge.store.reading import opened_for_reading
-from plr_edge.store.replacing import RESTORED, RESTORING
+from plr_edge.store.replacing import REFUSED, RESTORED, RESTORING
 
 _TRIES = 30
 _PAUSE_S = 0.2
@@ -94,6 +94,7 @@ def restore(backup: Path, path: Path) -> BackupReport:
     try:
         for folder in (new, offered):
             shutil.rmtree(folder, ignore_errors=True)
+        (path / REFUSED).unlink(missing_ok=True)
         if not _copied(backup, new):
             raise StateError(f"{backup} is changing; give a copy that `plr-edge backup` made")
         os.replace(new, offered)
@@ -102,6 +103,21 @@ def restore(backup: Path, path: Path) -> BackupReport:
         shutil.rmtree(new, ignore_errors=True)
         raise StateError(f"cannot copy {backup} into {path}: {error.strerror}") from None
     return report
+
+
+def outcome(path: Path) -> bool:
+    """Return whether the store that was offered is in use.
+
+    Raises:
+        StateError: the process that uses the directory has refused it.
+    """
+    if (path / RESTORED).is_dir():
+        return False
+    with suppress(FileNotFoundError):
+        reason = (path / REFUSED).read_text()
+        (path / REFUSED).unlink(missing_ok=True)
+        raise StateError(f"{path} was not restored: {reason}")
+    return True
 
 
 def _copied(path: Path, target: Path) -> bool:

@@ -15,6 +15,7 @@ from plr_edge.store.generation_files import FOLDER, generation_files
 
 BUILDING, REPAIRED = "repairing.db", "repaired.db"
 RESTORING, RESTORED = "restoring", "restored"  # folders with a store that is to replace this one
+REFUSED = "restored.refused"  # why the last one was not taken
 
 
 def offer(path: Path) -> None:
@@ -77,6 +78,13 @@ def take_restored(path: Path) -> bool:
     finish_repair(path)
     shutil.rmtree(offered, ignore_errors=True)
     return True
+
+
+def refuse_restored(path: Path, reason: str) -> None:
+    """Delete a store that `restore` offered, and leave the reason for who offered it."""
+    with suppress(OSError):
+        (path / REFUSED).write_text(reason)
+    shutil.rmtree(path / RESTORED, ignore_errors=True)
 
 
 def damaged_databases(path: Path) -> list[Path]:

@@ -7,7 +7,6 @@ snapshots, written when there is time, and are rebuilt from the labels after a c
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
@@ -23,7 +22,13 @@ from plr_edge.store.generation_files import FOLDER, Arrays, holds, remove_files
 from plr_edge.store.generations import Generations
 from plr_edge.store.label_log import LabelLog
 from plr_edge.store.labels import LEARNED, QUARANTINED, UNDONE, Label
-from plr_edge.store.replacing import RESTORED, expendable, finish_repair, take_restored
+from plr_edge.store.replacing import (
+    RESTORED,
+    expendable,
+    finish_repair,
+    refuse_restored,
+    take_restored,
+)
 from plr_edge.store.requests import RequestLog, TeachRequest
 from plr_edge.store.rows import meta, ranges
 from plr_edge.store.transaction import Transaction
@@ -140,7 +145,7 @@ class Store:
             if None not in (own, other) and own != other:
                 raise StateError("it was learned with another frozen part or codec")
         except StateError as error:
-            shutil.rmtree(self.path / RESTORED, ignore_errors=True)
+            refuse_restored(self.path, str(error))
             raise StateError(f"{self.path} was not restored: {error}") from None
         with self._database.lock:
             self._database.let_go()

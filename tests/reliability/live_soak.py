@@ -23,7 +23,7 @@ from running import RATE, Running, frames_of, long_film
 
 from plr_edge.files import device_bytes_written
 
-TEACH_EVERY_S, UNDO_EVERY = 2.0, 100
+TEACH_EVERY_S, UNDO_EVERY_S = 2.0, 200.0
 SETTLED_S = 600.0  # then everything is in memory
 
 
@@ -41,7 +41,7 @@ def main() -> None:
             if now - begun >= every * len(looks):
                 looks.append(look(run, viewer, now - begun))
             began = time.monotonic()
-            teach(run, viewer, counts)
+            teach(run, viewer, counts, round(UNDO_EVERY_S / teach_every_s))
             time.sleep(max(0.0, teach_every_s - (time.monotonic() - began)))
         looks.append(look(run, viewer, time.monotonic() - begun))
         crashed = run.process.poll() is not None
@@ -52,13 +52,13 @@ def main() -> None:
     print(json.dumps(summary(looks, counts, facts, crashed, end_s), indent=1))
 
 
-def teach(run: Running, viewer: Viewer, counts: dict[str, int]) -> None:
+def teach(run: Running, viewer: Viewer, counts: dict[str, int], undo_every: int) -> None:
     if viewer.newest is None:
         return
     sequence, label = viewer.newest
     status, _ = run.ask("POST", "/teach", {"label": label, "sequence": sequence})
     counts["taught" if status == 200 else "refused"] += 1
-    if counts["taught"] % UNDO_EVERY == UNDO_EVERY - 1:
+    if counts["taught"] % undo_every == undo_every - 1:
         status, answer = run.ask("POST", "/undo", {"last": 1})
         counts["undone"] += answer["undone"] if status == 200 else 0
         counts["taught"] += 1  # so that it is undone once
