@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import logging
 from pathlib import Path
 from typing import Any
 
 import click
 
+from plr_edge.cli.logs import FORMATS, log_to_stderr
 from plr_edge.cli.options import (
     RenamingCommand,
     allow_code_option,
@@ -84,6 +84,13 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write a run report (.json or .html) on exit."
 )
+@click.option(
+    "--log",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="Format of the log on standard error. Under journald its lines carry their priority.",
+)
 @threads_option
 @engine_options
 @trust_option
@@ -98,6 +105,7 @@ def command(
     insecure: bool,
     names: tuple[str, ...],
     report: Path | None,
+    log: str,
     **options: Any,
 ) -> None:
     """Classify frames from SOURCE and learn from labels while running.
@@ -138,7 +146,7 @@ def command(
             "the network can read the tokens",
             err=True,
         )
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    log_to_stderr(log)
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
     if source == "none" and (options["rate"] is not None or options["topic"] is not None):
         raise ConfigError("--rate and --topic are for a film or a bag; leave them out with `none`")

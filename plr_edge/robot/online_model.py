@@ -31,7 +31,7 @@ from plr_edge.robot.label_changes import LabelChanges
 from plr_edge.robot.label_counts import LabelCounts
 from plr_edge.robot.mix_fitting import MixFitting
 from plr_edge.robot.protocol import Message
-from plr_edge.robot.recovering import Recovered, recovered
+from plr_edge.robot.recovering import CatchingUp, Recovered, recovered
 from plr_edge.robot.restart_guard import RestartGuard
 from plr_edge.robot.workers import Workers
 from plr_edge.runtime.checkpoint import TrainerCheckpoint
@@ -107,11 +107,15 @@ class OnlineModel(LabelChanges):
         self.restarts = RestartGuard(self.store)
         self._mix_fitting = MixFitting(self.workers, self.note)
         try:
+            self.last_seq = saved_seq = self.store.last_seq
             if not self.restarts.trouble:
-                self._use(*self._recovered())
-            self.last_seq = self.store.last_seq
+                found = CatchingUp(self.store, bundle, self.config, self.perception)
+                self._use(*found.begun)
+                self.last_seq = saved_seq = found.upto
+                missed = found.learn_missed(self.workers, self._caught_up)
+                missed.add_done_callback(self._note_refusal)
             self.counts = LabelCounts.of(self.store)
-            saved = (self.last_seq, self.learned.version)
+            saved = (saved_seq, self.learned.version)
             self._autosave = Autosave(self.store, bundle, self.config, self.workers, saved)
         except PlrEdgeError:
             self.close()
@@ -150,9 +154,15 @@ class OnlineModel(LabelChanges):
             self._mix_fitting.poll(lambda: self.learned, lambda: self._epoch)
         if not self.workers.changing and self._autosave.is_due(self.last_seq, self.learned.version):
             self.save("on time", within_budget=True)
+        if not self.workers.changing and self.store.is_restore_offered:
+            self.rebuild_after(self.store.take_restored).add_done_callback(_say_restored)
 
     def _recovered(self) -> Recovered:
         return recovered(self.store, self.bundle, self.config, self.perception, self.workers)
+
+    def _caught_up(self, result: tuple[LearnedModel, int]) -> None:
+        self.learned, self.last_seq = result
+        self.perception.model = self.learned
 
     def _use(
         self, learned: LearnedModel, engine: Engine, checkpoint: TrainerCheckpoint | None
@@ -213,12 +223,12 @@ class OnlineModel(LabelChanges):
 
     # the state
 
-    def save(self, reason: str, *, within_budget: bool = False) -> Future[bool]:
+    def save(self, reason: str, *, within_budget: bool = False) -> Future[str]:
         """Write a generation; see `Autosave.save`."""
         version, last_seq = self.learned.version, self.last_seq
 
-        def tell(saved: Future[bool]) -> None:
-            if saved.result():
+        def tell(saved: Future[str]) -> None:
+            if not saved.result():
                 facts = {"reason": reason, "version": version, "upto": last_seq}
                 self.on_event("saved", facts)
 
@@ -244,3 +254,10 @@ class OnlineModel(LabelChanges):
         """
         self.workers.disk.submit(self.store.events.note, kind, text)
         self.on_event(kind, {"text": text, **facts})
+
+
+def _say_restored(done: Future[None]) -> None:
+    if (error := done.exception()) is None:
+        _log.info("a backup answers from now on")
+    else:
+        _log.error("%s", error)

@@ -19,8 +19,9 @@ from plr_edge.engines import Engine
 from plr_edge.errors import StateError
 from plr_edge.replay.schedule import Schedule, make_schedule
 from plr_edge.runtime.acknowledge import acknowledge
-from plr_edge.runtime.checkpoint import Recovery, config_of, save
+from plr_edge.runtime.checkpoint import Recovery, save
 from plr_edge.runtime.consolidation import ConsolidationBudget, Progress, run_cycle
+from plr_edge.runtime.identity import config_of
 from plr_edge.runtime.inline_training import InlineTraining
 from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel, MovedNames
