@@ -25,7 +25,7 @@ from plr_edge.cli.options import (
     topic_option,
     trust_option,
 )
-from plr_edge.cli.values import Number, check_outputs
+from plr_edge.cli.values import Number, Whole, check_outputs
 
 _SWITCH_S = 5e-4  # longest time that a thread holding the interpreter delays a frame
 _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
@@ -75,6 +75,13 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 @topic_option
 @budget_options
 @click.option("--cpus", help="CPU cores for the trainer, e.g. 2,3.")
+@click.option(
+    "--trainer-threads",
+    type=Whole(1, 256),
+    default=1,
+    show_default=True,
+    help="Threads of the trainer. At most its CPU cores.",
+)
 @schedule_option
 @latent_memory_option
 @bits_option

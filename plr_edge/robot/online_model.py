@@ -63,6 +63,8 @@ class OnlineModel(LabelChanges):
         n_dropped: number of candidates that were refused.
         on_event: called with kind and payload of what happens to the model.
         disk_trouble: why the disk refuses labels. Empty if it does not.
+        evaluating: whether a candidate is being evaluated.
+        evaluated: called with each candidate and what came of it. None if it is void.
     """
 
     def __init__(
@@ -94,8 +96,9 @@ class OnlineModel(LabelChanges):
         self.checkpoint: TrainerCheckpoint | None = None
         self.last_seq, self.n_dropped, self.disk_trouble = 0, 0, ""
         self._epoch = 0  # ends when labels are taken back; candidates of an earlier one are void
-        self._evaluating = False
         self.on_event: Callable[[str, dict[str, Any]], None] = lambda kind, payload: None
+        self.evaluating = False
+        self.evaluated: Callable[[Message, Evaluation | None], None] = lambda *_: None
         self.store = open_store(state, label_bytes=self.config.label_bytes)
         try:
             self.perception = Perception(bundle, self.learned, self.engines)
@@ -147,7 +150,7 @@ class OnlineModel(LabelChanges):
                 lambda: self.last_seq,
             )
         trainer.poll(lambda: self._refuse("training diverged"))
-        if trainer.candidate is not None and not (self._evaluating or self.workers.changing):
+        if trainer.candidate is not None and not (self.evaluating or self.workers.changing):
             candidate, trainer.candidate = trainer.candidate, None
             self._evaluate(candidate)
         if not self.workers.changing:
@@ -180,21 +183,21 @@ class OnlineModel(LabelChanges):
         epoch = self._epoch
         incumbent = self.learned.incumbent(self.perception.engine, self.perception.exported_engine)
         # if time is limited, this takes the trainer's, not that of the frames
-        self._evaluating = self.trainer.process.held = True
+        self.evaluating = self.trainer.process.held = True
 
         def then(done: Future[Evaluation]) -> None:
             if self.workers.changing:  # labels are learned with the version that answers
                 self.workers.call_later(lambda: then(done))
                 return
-            self._evaluating = self.trainer.process.held = False
-            if epoch != self._epoch:
-                return
+            self.evaluating = self.trainer.process.held = False
+            evaluation = None
             try:
-                evaluation = done.result()
+                evaluation = done.result() if epoch == self._epoch else None
             except PlrEdgeError as error:
                 _log.error("a candidate cannot be evaluated (%s)", error)
-                return
-            self._publish(evaluation, message)
+            if evaluation is not None:
+                self._publish(evaluation, message)
+            self.evaluated(message, evaluation)
 
         build_engine = self.perception.build_engine
         work = partial(evaluate, candidate, incumbent, build_engine, lambda: self.workers.share)

@@ -70,7 +70,7 @@ class Robot:
         self.stats = FrameStats(governor.budget.deadline_ms)
         self.drift, self.novelty, self.recent = Drift(), NoveltyDetector(), RecentFrames()
         self.sensors = Sensors()
-        self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats)
+        self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats, self.emit)
         self.answering = Answering(
             model, self.stats, self.drift, self.recent, self.novelty, self.emit
         )
@@ -264,19 +264,19 @@ class Robot:
         rate = self.governor_loop.frames_per_s
         reason = f" ({self.reason[:200]})" if self.reason else ""
         notify(f"WATCHDOG=1\nSTATUS={self.state}, {rate:.0f} frames/s{reason}")
-        self._tell(rate)
+        self._tell(self.governor_loop.consolidation.facts()["now"])
 
-    def _tell(self, frames_per_s: float) -> None:
+    def _tell(self, now: Any) -> None:
         """Tell listeners the figures of the last second, and what the governor decided anew."""
-        sensors, decision = self.sensors, self.governor_loop.decision
-        figures = {"power_w": sensors.now.power_w, "energy_j": sensors.energy_j}
-        self.emit("status", {"frames_per_s": frames_per_s, **figures})
+        sensors, loop, decision = self.sensors, self.governor_loop, self.governor_loop.decision
+        figures = {"frames_per_s": loop.frames_per_s, "power_w": sensors.now.power_w}
+        self.emit("status", {**figures, "energy_j": sensors.energy_j, "consolidation": now})
         if decision is not None and str(decision) != self._told:
             self._told = str(decision)
             self.emit("budget", {**vars(decision), "text": self._told})
 
     def _update_state(self) -> None:
-        model, process = self.model, self.model.trainer.process
+        model, process, loop = self.model, self.model.trainer.process, self.governor_loop
         damaged = "what was learned is damaged; learning it again from its labels"
         status = RobotStatus(
             started=self._started,
@@ -287,8 +287,10 @@ class Robot:
             trainer_given_up=process.given_up,
             factory_trouble=model.restarts.trouble
             or (damaged if model.learned.fell_back else self.troubles.get("learned", "")),
-            paused=self.governor_loop.paused,
+            paused=loop.paused,
             to_train=bool(model.trainer.report.get("to_go", 0)) and process.alive,
+            starved=loop.starvation.text,
+            consolidating=loop.consolidation.text,
         )
         before = self.state, self.reason
         self.state, self.reason = state_of(status)
