@@ -77,7 +77,6 @@ class Robot:
         self.requests = Requests(
             model, self.recent, self.novelty, self.stats, self.emit, self.answering.answer
         )
-        self.requests.saw_frame = lambda: self.feeder.sight.saw(time.monotonic())
         self.operations = Operations(self.call)
         self.state, self.reason, self.serves = STARTING, "", False
         self.listeners: list[Callable[[str, dict[str, Any]], None]] = []
@@ -88,6 +87,7 @@ class Robot:
         self._woken = False
         self._calls: deque[Call] = deque()
         self.feeder = Feeder(self.put)
+        self.requests.saw_frame = lambda: self.feeder.sight.saw(time.monotonic())
         self.troubles: dict[str, str] = {}
         self._started, self._began_s = False, 0.0
         self._told = ""  # the decision that listeners know
@@ -261,16 +261,16 @@ class Robot:
         if self._began_s and self._last_tick - self._began_s > self.model.restarts.healthy_s:
             self._stayed_healthy()
         self._update_state()
-        rate = self.governor_loop.frames_per_s
-        reason = f" ({self.reason[:200]})" if self.reason else ""
-        notify(f"WATCHDOG=1\nSTATUS={self.state}, {rate:.0f} frames/s{reason}")
-        self._tell(self.governor_loop.consolidation.facts()["now"])
+        self._tell()
 
-    def _tell(self, now: Any) -> None:
-        """Tell listeners the figures of the last second, and what the governor decided anew."""
+    def _tell(self) -> None:
+        """Tell systemd and listeners the figures of the last second, and a new decision."""
         sensors, loop, decision = self.sensors, self.governor_loop, self.governor_loop.decision
+        reason = f" ({self.reason[:200]})" if self.reason else ""
+        notify(f"WATCHDOG=1\nSTATUS={self.state}, {loop.frames_per_s:.0f} frames/s{reason}")
         figures = {"frames_per_s": loop.frames_per_s, "power_w": sensors.now.power_w}
-        self.emit("status", {**figures, "energy_j": sensors.energy_j, "consolidation": now})
+        figures |= {"energy_j": sensors.energy_j}
+        self.emit("status", {**figures, "consolidation": loop.consolidation.facts()["now"]})
         if decision is not None and str(decision) != self._told:
             self._told = str(decision)
             self.emit("budget", {**vars(decision), "text": self._told})
