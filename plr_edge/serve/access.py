@@ -25,7 +25,7 @@ class Access:
     Attributes:
         check: checks the tokens of requests.
         hosts: names that the robot answers to.
-        certificate: of an encrypted interface. None if it is not encrypted.
+        certificate: what the interface is encrypted with. None if it is not encrypted.
     """
 
     check: TokenCheck
@@ -39,7 +39,7 @@ class Address:
 
     Attributes:
         listen: `HOST:PORT` or `unix:PATH`.
-        fingerprint: of its certificate. None if it is not encrypted.
+        fingerprint: SHA-256 of its certificate. None if it is not encrypted.
     """
 
     listen: str
