@@ -163,8 +163,14 @@ def command(
 
             service = KeptService(robot, serve)
             sys.setswitchinterval(_SWITCH_S)
+            asked_to_end = list[int]()
+
+            def end(number: int, _: object) -> None:
+                asked_to_end.append(number)
+                robot.stop()
+
             for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: robot.stop())
+                signal.signal(number, end)
             robot.run()
             service.stop()
             withdraw_address(state)
@@ -176,7 +182,7 @@ def command(
             robot.model.close()
             if stand_in is not None:
                 stand_in.close()
-    if stand_in is not None and stand_in.can_go.is_set():
+    if stand_in is not None and stand_in.can_go.is_set() and not asked_to_end:
         start_again()
 
 
