@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -109,8 +110,6 @@ def command(
     `plr-edge teach`, the page, or HTTP.
     """
     import os
-    import signal
-    import sys
     from dataclasses import fields
 
     # Set before NumPy is loaded: fitting the classifier must not use the core that frames need.
@@ -123,7 +122,6 @@ def command(
     from plr_edge.robot.stand_in import made_robot, start_again
     from plr_edge.serve.access import make_access, withdraw_address
     from plr_edge.serve.address import is_loopback
-    from plr_edge.serve.keeping import KeptService
     from plr_edge.serve.server import Service
     from plr_edge.store.discarding import discarded_if_blank
     from plr_edge.stream.live_source import open_live
@@ -161,29 +159,44 @@ def command(
                 )
                 return Service(robot, access, listen, lambda at: _say_where(at, state))
 
-            service = KeptService(robot, serve)
-            sys.setswitchinterval(_SWITCH_S)
-            asked_to_end = list[int]()
-
-            def end(number: int, _: object) -> None:
-                asked_to_end.append(number)
-                robot.stop()
-
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, end)
-            robot.run()
-            service.stop()
+            asked_to_end = _answer(robot, serve)
             withdraw_address(state)
             if report is not None:
                 write_run_report(robot, report)
-            if service.failed:
-                raise ConfigError("the HTTP interface failed; the log has the reason")
         finally:
             robot.model.close()
             if stand_in is not None:
                 stand_in.close()
     if stand_in is not None and stand_in.can_go.is_set() and not asked_to_end:
         start_again()
+
+
+def _answer(robot: Any, serve: Callable[[], Any]) -> bool:
+    """Answer and serve until the robot is stopped. Return whether a signal asked for the end.
+
+    Raises:
+        ConfigError: it cannot be served, nor later, or serving ended by an error.
+    """
+    import signal
+    import sys
+
+    from plr_edge.errors import ConfigError
+    from plr_edge.serve.keeping import KeptService
+
+    service, asked = KeptService(robot, serve), list[int]()
+
+    def end(number: int, _: object) -> None:
+        asked.append(number)
+        robot.stop()
+
+    sys.setswitchinterval(_SWITCH_S)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    robot.run()
+    service.stop()
+    if service.failed:
+        raise ConfigError("the HTTP interface failed; the log has the reason")
+    return bool(asked)
 
 
 def _say_where(address: Any, state: Path) -> None:
