@@ -121,21 +121,12 @@ def command(
     from plr_edge.robot.run_report import write_run_report
     from plr_edge.robot.stand_in import made_robot, start_again
     from plr_edge.serve.access import make_access, withdraw_address
-    from plr_edge.serve.address import is_loopback
     from plr_edge.serve.server import Service
     from plr_edge.store.discarding import discarded_if_blank
     from plr_edge.stream.live_source import open_live
 
     check_outputs((".json", ".html"), report=report)
-    source = read_source(source)
-    if (certificate is None) != (key is None):
-        raise ConfigError("--certificate and --key belong together; give both")
-    if insecure and not is_loopback(listen):
-        click.echo(
-            "other machines can reach this address, and nothing is encrypted; whoever listens on "
-            "the network can read the tokens",
-            err=True,
-        )
+    source = _checked(read_source(source), listen, certificate, key, insecure)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
     if source == "none" and (options["rate"] is not None or options["topic"] is not None):
@@ -169,6 +160,28 @@ def command(
                 stand_in.close()
     if stand_in is not None and stand_in.can_go.is_set() and not asked_to_end:
         start_again()
+
+
+def _checked(
+    source: str, listen: str, certificate: Path | None, key: Path | None, insecure: bool
+) -> str:
+    """Return the source if the options agree, and warn of what others on the network can read.
+
+    Raises:
+        ConfigError: a certificate is given without its key, or a key without its certificate.
+    """
+    from plr_edge.errors import ConfigError
+    from plr_edge.serve.address import is_loopback
+
+    if (certificate is None) != (key is None):
+        raise ConfigError("--certificate and --key belong together; give both")
+    if insecure and not is_loopback(listen):
+        click.echo(
+            "other machines can reach this address, and nothing is encrypted; whoever listens on "
+            "the network can read the tokens",
+            err=True,
+        )
+    return source
 
 
 def _answer(robot: Any, serve: Callable[[], Any]) -> bool:
