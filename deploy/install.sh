@@ -60,7 +60,7 @@ units=$root/etc/systemd/system
 rules=$root/etc/udev/rules.d/60-plr-edge.rules
 settings=$root/etc/default/plr-edge
 link=$root/usr/local/bin/plr-edge
-names='plr-edge.service plr-edge-engine.service plr-edge-predict.service'
+names='plr-edge.service plr-edge@.service plr-edge-engine.service plr-edge-predict.service'
 
 # true if the running system is to be changed and has the tool for it
 on_system() {

@@ -16,7 +16,7 @@ _SECTIONS = {
     "Learn and predict": ("adapt", "consolidate", "predict"),
     "Run a robot": ("run", "teach", "status", "watch", "token"),
     "Inspect and correct learned state": (
-        "inspect", "log", "undo", "rollback", "forget", "quarantine", "repair",
+        "inspect", "log", "undo", "rollback", "forget", "quarantine", "repair", "backup", "restore",
     ),
     "Measure and plan": ("profile", "plan", "schedule"),
 }  # fmt: skip

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import click
 
+from plr_edge.cli.logs import FORMATS, log_to_stderr
 from plr_edge.cli.options import (
     RenamingCommand,
     allow_code_option,
@@ -26,7 +26,7 @@ from plr_edge.cli.options import (
     topic_option,
     trust_option,
 )
-from plr_edge.cli.values import Number, check_outputs
+from plr_edge.cli.values import Number, Whole, check_outputs
 
 _SWITCH_S = 5e-4  # longest time that a thread holding the interpreter delays a frame
 _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
@@ -76,6 +76,13 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 @topic_option
 @budget_options
 @click.option("--cpus", help="CPU cores for the trainer, e.g. 2,3.")
+@click.option(
+    "--trainer-threads",
+    type=Whole(1, 256),
+    default=1,
+    show_default=True,
+    help="Threads of the trainer. At most its CPU cores.",
+)
 @schedule_option
 @latent_memory_option
 @bits_option
@@ -84,6 +91,13 @@ _RENAMED = {"--latents": "--latent-memory", "--memory": "--memory-limit"}
 @allow_code_option
 @click.option(
     "--report", type=click.Path(path_type=Path), help="Write a run report (.json or .html) on exit."
+)
+@click.option(
+    "--log",
+    type=click.Choice(FORMATS),
+    default="text",
+    show_default=True,
+    help="Format of the log on standard error. Under journald its lines carry their priority.",
 )
 @threads_option
 @engine_options
@@ -99,12 +113,13 @@ def command(
     insecure: bool,
     names: tuple[str, ...],
     report: Path | None,
+    log: str,
     **options: Any,
 ) -> None:
     """Classify frames from SOURCE and learn from labels while running.
 
-    SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a ROS 2 bag, a
-    folder to watch, or `none`: then the images to predict by HTTP are the frames. An address with a
+    SOURCE is a camera (0, /dev/video0, rtsp://..., http://..., a GStreamer pipeline), a film, a
+    ROS 2 bag, a folder to watch, or `none`: then the images to predict by HTTP are the frames. An address with a
     password is not for the command line, where all users see it: write it into a file that only you
     can read and give file:PATH, or into an environment variable and give env:NAME. Labels come from
     `plr-edge teach`, the page, or HTTP.
@@ -116,7 +131,6 @@ def command(
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options["threads"]))
 
     from plr_edge.cli.sources import read_source
-    from plr_edge.errors import BundleError, ConfigError
     from plr_edge.robot.options import RobotOptions
     from plr_edge.robot.run_report import write_run_report
     from plr_edge.robot.stand_in import made_robot, start_again
@@ -126,13 +140,11 @@ def command(
     from plr_edge.stream.live_source import open_live
 
     check_outputs((".json", ".html"), report=report)
-    source = _checked(read_source(source), listen, certificate, key, insecure)
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(message)s")
+    source = read_source(source)
+    pair = _checked_pair(listen, certificate, key, insecure)
+    _check_given(source, bundle, options)
+    log_to_stderr(log)
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
-    if source == "none" and (options["rate"] is not None or options["topic"] is not None):
-        raise ConfigError("--rate and --topic are for a film or a bag; leave them out with `none`")
-    if not bundle.exists():
-        raise BundleError(f"there is no {bundle}; check its path and its mount", can_pass=True)
     with discarded_if_blank(state):
         robot, stand_in = made_robot(bundle, state, RobotOptions(**chosen))
         if stand_in is not None:
@@ -142,7 +154,6 @@ def command(
                 how = options["rate"], options["topic"]
                 robot.feeder.start(lambda stop: open_live(source, stop, *how))
             robot.requests.are_frames = source == "none"
-            pair = None if certificate is None or key is None else (certificate, key)
 
             def serve() -> Service:
                 access = make_access(
@@ -162,10 +173,25 @@ def command(
         start_again()
 
 
-def _checked(
-    source: str, listen: str, certificate: Path | None, key: Path | None, insecure: bool
-) -> str:
-    """Return the source if the options agree, and warn of what others on the network can read.
+def _check_given(source: str, bundle: Path, options: dict[str, Any]) -> None:
+    """Refuse options that the source has no use for, and a bundle that is not there yet.
+
+    Raises:
+        ConfigError: an option does not fit the source.
+        BundleError: there is no bundle. It may be on a disk that is not mounted yet.
+    """
+    from plr_edge.errors import BundleError, ConfigError
+
+    if source == "none" and (options["rate"] is not None or options["topic"] is not None):
+        raise ConfigError("--rate and --topic are for a film or a bag; leave them out with `none`")
+    if not bundle.exists():
+        raise BundleError(f"there is no {bundle}; check its path and its mount", can_pass=True)
+
+
+def _checked_pair(
+    listen: str, certificate: Path | None, key: Path | None, insecure: bool
+) -> tuple[Path, Path] | None:
+    """Return certificate and key if they are given, and warn of what others can read.
 
     Raises:
         ConfigError: a certificate is given without its key, or a key without its certificate.
@@ -181,7 +207,7 @@ def _checked(
             "the network can read the tokens",
             err=True,
         )
-    return source
+    return None if certificate is None or key is None else (certificate, key)
 
 
 def _answer(robot: Any, serve: Callable[[], Any]) -> bool:

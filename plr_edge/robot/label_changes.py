@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from plr_edge.errors import StateError
+from plr_edge.robot.autosave import Autosave
 from plr_edge.robot.background_trainer import BackgroundTrainer
 from plr_edge.robot.label_counts import LabelCounts
 from plr_edge.robot.mix_fitting import MixFitting
@@ -46,6 +47,7 @@ class LabelChanges:
     counts: LabelCounts
     n_learned = n_set_aside = 0
     _mix_fitting: MixFitting
+    _autosave: Autosave
     _epoch: int
     _is_stale = False  # labels were taken back, and what is learned still knows them
 
@@ -119,6 +121,7 @@ class LabelChanges:
                 self._is_stale = True
             else:
                 self._use(*recovered)
+                self._autosave.rebuilt(self.learned.version)
             return changed
 
         return self.workers.change(work, take)

@@ -31,7 +31,7 @@ from plr_edge.robot.label_changes import LabelChanges
 from plr_edge.robot.label_counts import LabelCounts
 from plr_edge.robot.mix_fitting import MixFitting
 from plr_edge.robot.protocol import Message
-from plr_edge.robot.recovering import Recovered, recovered
+from plr_edge.robot.recovering import CatchingUp, Recovered, recovered
 from plr_edge.robot.restart_guard import RestartGuard
 from plr_edge.robot.workers import Workers
 from plr_edge.runtime.checkpoint import TrainerCheckpoint
@@ -63,6 +63,8 @@ class OnlineModel(LabelChanges):
         n_dropped: number of candidates that were refused.
         on_event: called with kind and payload of what happens to the model.
         disk_trouble: why the disk refuses labels. Empty if it does not.
+        evaluating: whether a candidate is being evaluated.
+        evaluated: called with each candidate and what came of it. None if it is void.
     """
 
     def __init__(
@@ -94,8 +96,9 @@ class OnlineModel(LabelChanges):
         self.checkpoint: TrainerCheckpoint | None = None
         self.last_seq, self.n_dropped, self.disk_trouble = 0, 0, ""
         self._epoch = 0  # ends when labels are taken back; candidates of an earlier one are void
-        self._evaluating = False
         self.on_event: Callable[[str, dict[str, Any]], None] = lambda kind, payload: None
+        self.evaluating = False
+        self.evaluated: Callable[[Message, Evaluation | None], None] = lambda *_: None
         self.store = open_store(state, label_bytes=self.config.label_bytes)
         try:
             self.perception = Perception(bundle, self.learned, self.engines)
@@ -107,11 +110,15 @@ class OnlineModel(LabelChanges):
         self.restarts = RestartGuard(self.store)
         self._mix_fitting = MixFitting(self.workers, self.note)
         try:
+            self.last_seq = saved_seq = self.store.last_seq
             if not self.restarts.trouble:
-                self._use(*self._recovered())
-            self.last_seq = self.store.last_seq
+                found = CatchingUp(self.store, bundle, self.config, self.perception)
+                self._use(*found.begun)
+                self.last_seq = saved_seq = found.upto
+                missed = found.learn_missed(self.workers, self._caught_up)
+                missed.add_done_callback(self._note_refusal)
             self.counts = LabelCounts.of(self.store)
-            saved = (self.last_seq, self.learned.version)
+            saved = (saved_seq, self.learned.version)
             self._autosave = Autosave(self.store, bundle, self.config, self.workers, saved)
         except PlrEdgeError:
             self.close()
@@ -143,16 +150,22 @@ class OnlineModel(LabelChanges):
                 lambda: self.last_seq,
             )
         trainer.poll(lambda: self._refuse("training diverged"))
-        if trainer.candidate is not None and not (self._evaluating or self.workers.changing):
+        if trainer.candidate is not None and not (self.evaluating or self.workers.changing):
             candidate, trainer.candidate = trainer.candidate, None
             self._evaluate(candidate)
         if not self.workers.changing:
             self._mix_fitting.poll(lambda: self.learned, lambda: self._epoch)
         if not self.workers.changing and self._autosave.is_due(self.last_seq, self.learned.version):
             self.save("on time", within_budget=True)
+        if not self.workers.changing and self.store.is_restore_offered:
+            self.rebuild_after(self.store.take_restored).add_done_callback(_say_restored)
 
     def _recovered(self) -> Recovered:
         return recovered(self.store, self.bundle, self.config, self.perception, self.workers)
+
+    def _caught_up(self, result: tuple[LearnedModel, int]) -> None:
+        self.learned, self.last_seq = result
+        self.perception.model = self.learned
 
     def _use(
         self, learned: LearnedModel, engine: Engine, checkpoint: TrainerCheckpoint | None
@@ -170,21 +183,21 @@ class OnlineModel(LabelChanges):
         epoch = self._epoch
         incumbent = self.learned.incumbent(self.perception.engine, self.perception.exported_engine)
         # if time is limited, this takes the trainer's, not that of the frames
-        self._evaluating = self.trainer.process.held = True
+        self.evaluating = self.trainer.process.held = True
 
         def then(done: Future[Evaluation]) -> None:
             if self.workers.changing:  # labels are learned with the version that answers
                 self.workers.call_later(lambda: then(done))
                 return
-            self._evaluating = self.trainer.process.held = False
-            if epoch != self._epoch:
-                return
+            self.evaluating = self.trainer.process.held = False
+            evaluation = None
             try:
-                evaluation = done.result()
+                evaluation = done.result() if epoch == self._epoch else None
             except PlrEdgeError as error:
                 _log.error("a candidate cannot be evaluated (%s)", error)
-                return
-            self._publish(evaluation, message)
+            if evaluation is not None:
+                self._publish(evaluation, message)
+            self.evaluated(message, evaluation)
 
         build_engine = self.perception.build_engine
         work = partial(evaluate, candidate, incumbent, build_engine, lambda: self.workers.share)
@@ -213,12 +226,12 @@ class OnlineModel(LabelChanges):
 
     # the state
 
-    def save(self, reason: str, *, within_budget: bool = False) -> Future[bool]:
+    def save(self, reason: str, *, within_budget: bool = False) -> Future[str]:
         """Write a generation; see `Autosave.save`."""
         version, last_seq = self.learned.version, self.last_seq
 
-        def tell(saved: Future[bool]) -> None:
-            if saved.result():
+        def tell(saved: Future[str]) -> None:
+            if not saved.result():
                 facts = {"reason": reason, "version": version, "upto": last_seq}
                 self.on_event("saved", facts)
 
@@ -244,3 +257,10 @@ class OnlineModel(LabelChanges):
         """
         self.workers.disk.submit(self.store.events.note, kind, text)
         self.on_event(kind, {"text": text, **facts})
+
+
+def _say_restored(done: Future[None]) -> None:
+    if (error := done.exception()) is None:
+        _log.info("a backup answers from now on")
+    else:
+        _log.error("%s", error)

@@ -162,13 +162,18 @@ class Requests(Correcting):
         ]
 
     def save(self) -> Future[dict[str, Any]]:
-        """Write a generation now, if there is one to write. Labels are on disk already."""
+        """Write a generation now. Labels are on disk already.
+
+        Returns:
+            Whether it was written, and if not, the reason.
+        """
         self._check_learning()
         model = self._model
         return then(
             model.save("on request"),
-            lambda saved: {
-                "saved": saved,
+            lambda refusal: {
+                "saved": not refusal,
+                "reason": refusal,
                 "version": model.learned.version,
                 "taught": model.learned.n_taught,
             },

@@ -70,14 +70,13 @@ class Robot:
         self.stats = FrameStats(governor.budget.deadline_ms)
         self.drift, self.novelty, self.recent = Drift(), NoveltyDetector(), RecentFrames()
         self.sensors = Sensors()
-        self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats)
+        self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats, self.emit)
         self.answering = Answering(
             model, self.stats, self.drift, self.recent, self.novelty, self.emit
         )
         self.requests = Requests(
             model, self.recent, self.novelty, self.stats, self.emit, self.answering.answer
         )
-        self.requests.saw_frame = lambda: self.feeder.sight.saw(time.monotonic())
         self.operations = Operations(self.call)
         self.state, self.reason, self.serves = STARTING, "", False
         self.listeners: list[Callable[[str, dict[str, Any]], None]] = []
@@ -88,6 +87,7 @@ class Robot:
         self._woken = False
         self._calls: deque[Call] = deque()
         self.feeder = Feeder(self.put)
+        self.requests.saw_frame = lambda: self.feeder.sight.saw(time.monotonic())
         self.troubles: dict[str, str] = {}
         self._started, self._began_s = False, 0.0
         self._told = ""  # the decision that listeners know
@@ -261,22 +261,22 @@ class Robot:
         if self._began_s and self._last_tick - self._began_s > self.model.restarts.healthy_s:
             self._stayed_healthy()
         self._update_state()
-        rate = self.governor_loop.frames_per_s
-        reason = f" ({self.reason[:200]})" if self.reason else ""
-        notify(f"WATCHDOG=1\nSTATUS={self.state}, {rate:.0f} frames/s{reason}")
-        self._tell(rate)
+        self._tell()
 
-    def _tell(self, frames_per_s: float) -> None:
-        """Tell listeners the figures of the last second, and what the governor decided anew."""
-        sensors, decision = self.sensors, self.governor_loop.decision
-        figures = {"power_w": sensors.now.power_w, "energy_j": sensors.energy_j}
-        self.emit("status", {"frames_per_s": frames_per_s, **figures})
+    def _tell(self) -> None:
+        """Tell systemd and listeners the figures of the last second, and a new decision."""
+        sensors, loop, decision = self.sensors, self.governor_loop, self.governor_loop.decision
+        reason = f" ({self.reason[:200]})" if self.reason else ""
+        notify(f"WATCHDOG=1\nSTATUS={self.state}, {loop.frames_per_s:.0f} frames/s{reason}")
+        figures = {"frames_per_s": loop.frames_per_s, "power_w": sensors.now.power_w}
+        figures |= {"energy_j": sensors.energy_j}
+        self.emit("status", {**figures, "consolidation": loop.consolidation.facts()["now"]})
         if decision is not None and str(decision) != self._told:
             self._told = str(decision)
             self.emit("budget", {**vars(decision), "text": self._told})
 
     def _update_state(self) -> None:
-        model, process = self.model, self.model.trainer.process
+        model, process, loop = self.model, self.model.trainer.process, self.governor_loop
         damaged = "what was learned is damaged; learning it again from its labels"
         status = RobotStatus(
             started=self._started,
@@ -287,8 +287,10 @@ class Robot:
             trainer_given_up=process.given_up,
             factory_trouble=model.restarts.trouble
             or (damaged if model.learned.fell_back else self.troubles.get("learned", "")),
-            paused=self.governor_loop.paused,
+            paused=loop.paused,
             to_train=bool(model.trainer.report.get("to_go", 0)) and process.alive,
+            starved=loop.starvation.text,
+            consolidating=loop.consolidation.text,
         )
         before = self.state, self.reason
         self.state, self.reason = state_of(status)

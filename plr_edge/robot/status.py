@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 STARTING, SERVING, LEARNING, PAUSED = "starting", "serving", "learning", "paused"
 DEGRADED, FACTORY, STOPPING = "degraded", "factory fallback", "stopping"
-STATES = (STARTING, SERVING, LEARNING, PAUSED, DEGRADED, FACTORY, STOPPING)
+STARVED = "starved"  # of processor time for training; it answers and takes labels as always
+STATES = (STARTING, SERVING, LEARNING, STARVED, PAUSED, DEGRADED, FACTORY, STOPPING)
 
 ANSWERED, UNKNOWN, DROPPED, FAILED = "answered", "unknown", "dropped", "failed"
 BOUNDS_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.033, 0.066, 0.13, 0.26, 0.52, 1.0)
@@ -29,6 +30,8 @@ class RobotStatus:
         factory_trouble: why the exported network answers.
         paused: whether training is paused.
         to_train: whether there is something left to train.
+        starved: figures, if other programs leave training no processor.
+        consolidating: how far a cycle of consolidation is, if one is under way.
     """
 
     started: bool = True
@@ -40,6 +43,8 @@ class RobotStatus:
     factory_trouble: str = ""
     paused: bool = False
     to_train: bool = False
+    starved: str = ""
+    consolidating: str = ""
 
     @property
     def serves(self) -> bool:
@@ -68,7 +73,10 @@ def state_of(status: RobotStatus) -> tuple[str, str]:
         return FACTORY, status.factory_trouble
     if status.paused:
         return PAUSED, ""
-    return (LEARNING, "") if status.to_train else (SERVING, "")
+    if status.starved:
+        return STARVED, status.starved
+    learning = status.to_train or status.consolidating
+    return (LEARNING, status.consolidating) if learning else (SERVING, "")
 
 
 class FrameStats:

@@ -33,7 +33,8 @@ _PICTURE: dict[str, Any] = {
 }
 ROUTES = (
     "/teach", "/predict", "/undo", "/rollback", "/save", "/pause", "/resume", "/forget",
-    "/quarantine", "/classes", "/health", "/health/live", "/health/ready", "/metrics", "/events",
+    "/quarantine", "/consolidate", "/consolidate/stop", "/classes", "/health", "/health/live",
+    "/health/ready", "/metrics", "/events",
     "/frame.jpg", "/thumbnails/*", "/asked/*", "/operations/*", "/log", "/inspect", "/repair", "/",
     "/openapi.json",
 )  # fmt: skip
@@ -68,7 +69,8 @@ def _add_posts(app: FastAPI, posted: PostHandlers) -> None:
     posts: dict[str, Callable[..., Any]] = {
         "/teach": posted.teach, "/undo": posted.undo, "/rollback": posted.rollback,
         "/forget": posted.forget, "/quarantine": posted.review, "/save": posted.save,
-        "/pause": posted.pause, "/resume": posted.resume,
+        "/pause": posted.pause, "/resume": posted.resume, "/consolidate": posted.consolidate,
+        "/consolidate/stop": posted.stop_consolidating,
     }  # fmt: skip
     for path, handler in posts.items():
         needs = described if path in TOKEN_POSTS else None

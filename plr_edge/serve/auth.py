@@ -19,7 +19,18 @@ _log = logging.getLogger(__name__)
 OPEN_GETS = frozenset({"/health/live"})  # open to everybody, wherever the robot listens
 OPEN_POSTS = frozenset({"/predict"})  # for whoever may look
 TOKEN_POSTS = frozenset(
-    {"/teach", "/undo", "/rollback", "/pause", "/resume", "/save", "/forget", "/quarantine"}
+    {
+        "/teach",
+        "/undo",
+        "/rollback",
+        "/pause",
+        "/resume",
+        "/save",
+        "/forget",
+        "/quarantine",
+        "/consolidate",
+        "/consolidate/stop",
+    }
 )
 TOKEN_GETS = frozenset({"/log", "/quarantine", "/inspect", "/repair"})  # need a token everywhere
 NOBODY, WRONG = "nobody", "wrong"

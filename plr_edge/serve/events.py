@@ -52,11 +52,10 @@ class EventStreams:
                 return None
             slowest.gone.set()
             places.remove(slowest)
-        place = _Place()
-        places.append(place)
-        return self._kept(place, places)
+        return self._kept(_Place(), places)
 
     async def _kept(self, place: _Place, places: list[_Place]) -> AsyncIterator[str]:
+        places.append(place)  # here, as a stream that never began is never closed either
         try:
             yield greeting(self._robot)
             async for text in event_stream(self._robot, place):

@@ -21,10 +21,20 @@ from plr_edge.errors import ConfigError, LabelError, PlrEdgeError, StateError, S
 from plr_edge.robot.correcting import without_digest
 from plr_edge.robot.operations import FAILED, RUNNING, KeyReusedError, Operation, TooManyError
 from plr_edge.robot.robot import Robot
+from plr_edge.runtime.consolidation import parse_budget
 from plr_edge.serve.auth import NOBODY, WRONG
 from plr_edge.serve.images import Images
 from plr_edge.serve.limits import WHO, Rate
-from plr_edge.serve.schemas import Change, Forget, Predict, Review, Rollback, Teach, Undo
+from plr_edge.serve.schemas import (
+    Change,
+    Consolidate,
+    Forget,
+    Predict,
+    Review,
+    Rollback,
+    Teach,
+    Undo,
+)
 from plr_edge.store import LEARNED, QUARANTINED
 
 _ANSWER_S = 5.0  # a change that takes longer is answered with its operation
@@ -117,6 +127,16 @@ class PostHandlers:
 
     async def resume(self, body: Change | None = None) -> Any:
         return await self._done("resume", body, partial(self._robot.pause, False))
+
+    async def consolidate(self, body: Consolidate) -> Any:
+        with _Refused():
+            budget = parse_budget(body.budget)
+        act = partial(self._robot.governor_loop.consolidation.start, budget)
+        return await self._done("consolidate", body, act)
+
+    async def stop_consolidating(self, body: Change | None = None) -> Any:
+        act = self._robot.governor_loop.consolidation.stop
+        return await self._done("stop consolidating", body, act)
 
     async def _changed(
         self, kind: str, body: BaseModel | None, act: Callable[..., Any]

@@ -105,6 +105,15 @@ class OperationFacts(BaseModel):
     detail: str | None
 
 
+class Consolidate(Strict):
+    budget: str = Field(
+        "5min",
+        max_length=40,
+        description="Time such as 90s, 5min or 1h, or multiply-adds such as 500GMAC or 2TMAC.",
+    )
+    key: str | None = KEY
+
+
 class Refusal(BaseModel):
     detail: str
 

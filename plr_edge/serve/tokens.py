@@ -173,7 +173,7 @@ def read_private(file: Path, advice: str) -> bytes:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise ConfigError(f"{file} is not a plain file; {advice}")
-        if status.st_uid not in (os.geteuid(), 0):
+        if status.st_uid not in (os.geteuid(), 0) and os.geteuid() != 0:
             raise ConfigError(f"{file} belongs to another user, who may know it; {advice}")
         if status.st_mode & 0o077:
             raise ConfigError(
@@ -199,6 +199,9 @@ def write_private(file: Path, data: bytes, *, replace: bool) -> None:
     partial = file.with_name(f".{file.name}.{secrets.token_hex(4)}")
     try:
         write_new(partial, data)
+        if os.geteuid() == 0:  # it belongs to whoever the folder belongs to
+            owner = file.parent.stat()
+            os.chown(partial, owner.st_uid, owner.st_gid)
         if replace:
             os.replace(partial, file)
         else:

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 
 from plr_edge.errors import StateError
-from plr_edge.store.database import Database, Transaction
+from plr_edge.store.database import Database
+from plr_edge.store.transaction import Transaction
 
 _MAX_EVENTS = 5_000
 _MAX_CHARACTERS = 300

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.files import device_bytes_written, read_text
-from plr_edge.store.database import Database, Transaction
+from plr_edge.store.database import Database
 from plr_edge.store.labels import without_folder
 from plr_edge.store.rows import meta
+from plr_edge.store.transaction import Transaction
 
 _DAY_NS = 86_400 * 10**9
 _SET_NS = 1_704_067_200 * 10**9  # the year 2024: a clock before it was never set

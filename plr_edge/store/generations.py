@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.errors import StateError, may_pass
-from plr_edge.store.database import Database, Transaction
+from plr_edge.store.database import Database
 from plr_edge.store.events import Events
 from plr_edge.store.facts import Facts, WriteCounter
 from plr_edge.store.generation_files import (
@@ -24,6 +24,7 @@ from plr_edge.store.generation_files import (
     write_files,
 )
 from plr_edge.store.rows import Damage, Row, meta, packed, ranges
+from plr_edge.store.transaction import Transaction
 
 _KEPT = 2
 

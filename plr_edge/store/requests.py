@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from plr_edge.errors import StateError
-from plr_edge.store.database import Database, Transaction
+from plr_edge.store.database import Database
 from plr_edge.store.labels import Label
 from plr_edge.store.rows import DamagedError, Row
+from plr_edge.store.transaction import Transaction
 
 _log = logging.getLogger(__name__)
 MAX_REQUESTS = 10_000

@@ -13,9 +13,10 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+from plr_edge.errors import StateError
 from plr_edge.store.clock import Clock
 from plr_edge.store.correcting import Corrections
-from plr_edge.store.database import Database, Transaction
+from plr_edge.store.database import Database
 from plr_edge.store.events import Events
 from plr_edge.store.facts import Facts, WriteCounter
 from plr_edge.store.folder import locked, make_folder, warn_of_place
@@ -23,9 +24,11 @@ from plr_edge.store.generation_files import FOLDER, Arrays
 from plr_edge.store.generations import Generations
 from plr_edge.store.label_log import LabelLog
 from plr_edge.store.labels import UNDONE, Label
-from plr_edge.store.replacing import finish_repair
+from plr_edge.store.replacing import RESTORED, finish_repair, refuse_restored, take_restored
 from plr_edge.store.requests import RequestLog, TeachRequest
 from plr_edge.store.rows import DamagedError, meta, ranges
+from plr_edge.store.transaction import Transaction
+from plr_edge.store.upgrading import upgrade
 from plr_edge.store.verifying import refuse_unusable, verify
 
 LABEL_BYTES = 64 << 20
@@ -48,7 +51,12 @@ class Store(Corrections):
     """
 
     def __init__(
-        self, path: str | Path, *, label_bytes: int = LABEL_BYTES, check_latents: bool = True
+        self,
+        path: str | Path,
+        *,
+        label_bytes: int = LABEL_BYTES,
+        check_latents: bool = True,
+        upgraded: bool = True,
     ) -> None:
         """Create the directory if needed, take its lock, and verify every row.
 
@@ -56,6 +64,7 @@ class Store(Corrections):
             path: the directory.
             label_bytes: latents to keep, in bytes; the oldest that are not in use are evicted.
             check_latents: verify latents too, instead of each one when it is read.
+            upgraded: rewrite a database that an earlier version made in the form of this one.
 
         Raises:
             StateError: it is not writable, is damaged beyond use, or another process holds it.
@@ -65,8 +74,11 @@ class Store(Corrections):
         warn_of_place(self.path)
         with ExitStack() as closing:
             closing.callback(os.close, locked(self.path))
+            take_restored(self.path)
             finish_repair(self.path)
             refuse_unusable(self.path)
+            if upgraded:
+                upgrade(self.path)
             self._database = Database(self.path)
             closing.callback(self._database.close)
             self.facts, self.events = Facts(self._database), Events(self._database)
@@ -112,6 +124,33 @@ class Store(Corrections):
     def refusal(self) -> str:
         """Why nothing can be changed; empty if it can."""
         return self._database.refusal
+
+    @property
+    def is_restore_offered(self) -> bool:
+        """Whether `restore` has put another store beside this one; see `take_restored`."""
+        return (self.path / RESTORED).is_dir()
+
+    def take_restored(self) -> None:
+        """Go on with the store that was offered in the place of this one.
+
+        Raises:
+            StateError: it was made with another frozen part or codec, or the disk refuses.
+        """
+        own = self.facts.get("identity")
+        try:
+            with Database(self.path / RESTORED) as offered:
+                other = Facts(offered).get("identity")
+            if None not in (own, other) and own != other:
+                raise StateError("it was learned with another frozen part or codec")
+        except StateError as error:
+            refuse_restored(self.path, str(error))
+            raise StateError(f"{self.path} was not restored: {error}") from None
+        with self._database.lock:
+            self._database.let_go()
+            take_restored(self.path)
+            self._last_safe = self.last_seq
+        self.events.note("restored", f"{self.last_seq} labels of a backup")
+        self.generations.tidy()
 
     @property
     def last_seq(self) -> int:

@@ -297,7 +297,7 @@ def test_a_live_state_is_that_of_a_session_and_back(bundle, tmp_path, demo_frame
     while not model.trainer.report and time.monotonic() < end:
         model.poll()
         time.sleep(0.02)
-    assert model.save("test").result(60)
+    assert model.save("test").result(60) == ""
     model.close()
     with Session(bundle, tmp_path / "s", LearningConfig()) as session:
         answers = session.perception.predict_many(demo_frames)

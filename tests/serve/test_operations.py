@@ -154,7 +154,7 @@ def test_the_end_does_not_wait_for_what_is_learned_again(bundle_path, tmp_path, 
     with running(bundle_path, tmp_path / "s") as robot:
         client = TestClient(make_app(robot, TOKEN))
         teach(client, demo_frames[:8], "a")
-        robot.model.workers._hurried.set()  # as at the end
+        robot.model.workers.ending = True  # as at the end
         assert post(client, "/undo", {"last": 3}) == {"undone": 3}
         assert not robot.model.is_unsaved  # what it knows is not to be saved any more
     with Store(tmp_path / "s") as store:

@@ -1,0 +1,63 @@
+"""Identity: what a state has in common with whoever uses it, and the settings of its last use.
+
+Latents of one frozen part fit no other, and those of one codec no other.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, fields
+from typing import Any
+
+from plr_edge.bundle.bundle import Bundle
+from plr_edge.config import LearningConfig
+from plr_edge.errors import StateError
+from plr_edge.runtime.perception import check_state_fits
+from plr_edge.store import Store
+
+
+def identity(bundle: Bundle, config: LearningConfig) -> dict[str, Any]:
+    """Return what a state must have in common with whoever uses it."""
+    return {
+        "bundle": bundle.name,
+        "frozen_sha256": bundle.frozen_sha256,
+        "codec": {"bits": config.bits, "pool": config.pool},
+    }
+
+
+def config_of(store: Store) -> LearningConfig:
+    """Return the settings that a state was last used with."""
+    kept = store.facts.get("config") or (store.facts.get("identity") or {}).get("codec", {})
+    known = {field.name for field in fields(LearningConfig)}
+    own: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in kept.items()
+        if name in known
+    }
+    return LearningConfig(**own)
+
+
+def check_identity(store: Store, bundle: Bundle, config: LearningConfig) -> None:
+    """Refuse a state of something else, and remember the settings it is used with.
+
+    Raises:
+        StateError: it belongs to another frozen part, another codec or a later release.
+    """
+    kept, mine = store.facts.get("identity"), identity(bundle, config)
+    if kept is not None:
+        check_state_fits(bundle, kept, store.path)
+        if kept["codec"] != mine["codec"]:
+            raise StateError(
+                f"the state keeps latents at {kept['codec']['bits']} bits and pool "
+                f"{kept['codec']['pool']}; give the same --bits and --pool, or another --state"
+            )
+    seen = int(store.facts.get("release", 0))
+    if bundle.release < seen:
+        raise StateError(
+            f"{bundle.path} is release {bundle.release}; {store.path} has seen {seen}; use that "
+            "one or a later one"
+        )
+    facts = {"identity": kept or mine, "release": bundle.release, "config": asdict(config)}
+    changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.facts.get(k))}
+    if changed and not store.refusal:
+        store.facts.keep(**changed)
