@@ -119,10 +119,10 @@ def command(
     """Classify frames from SOURCE and learn from labels while running.
 
     SOURCE is a camera (0, /dev/video0, rtsp://..., http://..., a GStreamer pipeline), a film, a
-    ROS 2 bag, a folder to watch, or `none`: then the images to predict by HTTP are the frames. An address with a
-    password is not for the command line, where all users see it: write it into a file that only you
-    can read and give file:PATH, or into an environment variable and give env:NAME. Labels come from
-    `plr-edge teach`, the page, or HTTP.
+    ROS 2 bag, a folder to watch, or `none`: then the images to predict by HTTP are the frames. An
+    address with a password is not for the command line, where all users see it: write it into a
+    file that only you can read and give file:PATH, or into an environment variable and give
+    env:NAME. Labels come from `plr-edge teach`, the page, or HTTP.
     """
     import os
     from dataclasses import fields
