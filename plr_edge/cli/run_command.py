@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -117,48 +118,33 @@ def command(
 ) -> None:
     """Classify frames from SOURCE and learn from labels while running.
 
-    SOURCE is a camera (0, /dev/video0, rtsp://..., a GStreamer pipeline), a film, a ROS 2 bag, a
-    folder to watch, or `none`: then the images to predict by HTTP are the frames. An address with a
-    password is not for the command line, where all users see it: write it into a file that only you
-    can read and give file:PATH, or into an environment variable and give env:NAME. Labels come from
-    `plr-edge teach`, the page, or HTTP.
+    SOURCE is a camera (0, /dev/video0, rtsp://..., http://..., a GStreamer pipeline), a film, a
+    ROS 2 bag, a folder to watch, or `none`: then the images to predict by HTTP are the frames. An
+    address with a password is not for the command line, where all users see it: write it into a
+    file that only you can read and give file:PATH, or into an environment variable and give
+    env:NAME. Labels come from `plr-edge teach`, the page, or HTTP.
     """
     import os
-    import signal
-    import sys
     from dataclasses import fields
 
     # Set before NumPy is loaded: fitting the classifier must not use the core that frames need.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", str(options["threads"]))
 
     from plr_edge.cli.sources import read_source
-    from plr_edge.errors import BundleError, ConfigError
     from plr_edge.robot.options import RobotOptions
     from plr_edge.robot.run_report import write_run_report
     from plr_edge.robot.stand_in import made_robot, start_again
     from plr_edge.serve.access import make_access, withdraw_address
-    from plr_edge.serve.address import is_loopback
-    from plr_edge.serve.keeping import KeptService
     from plr_edge.serve.server import Service
     from plr_edge.store.discarding import discarded_if_blank
     from plr_edge.stream.live_source import open_live
 
     check_outputs((".json", ".html"), report=report)
     source = read_source(source)
-    if (certificate is None) != (key is None):
-        raise ConfigError("--certificate and --key belong together; give both")
-    if insecure and not is_loopback(listen):
-        click.echo(
-            "other machines can reach this address, and nothing is encrypted; whoever listens on "
-            "the network can read the tokens",
-            err=True,
-        )
+    pair = _checked_pair(listen, certificate, key, insecure)
+    _check_given(source, bundle, options)
     log_to_stderr(log)
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
-    if source == "none" and (options["rate"] is not None or options["topic"] is not None):
-        raise ConfigError("--rate and --topic are for a film or a bag; leave them out with `none`")
-    if not bundle.exists():
-        raise BundleError(f"there is no {bundle}; check its path and its mount", can_pass=True)
     with discarded_if_blank(state):
         robot, stand_in = made_robot(bundle, state, RobotOptions(**chosen))
         if stand_in is not None:
@@ -168,7 +154,6 @@ def command(
                 how = options["rate"], options["topic"]
                 robot.feeder.start(lambda stop: open_live(source, stop, *how))
             robot.requests.are_frames = source == "none"
-            pair = None if certificate is None or key is None else (certificate, key)
 
             def serve() -> Service:
                 access = make_access(
@@ -176,23 +161,81 @@ def command(
                 )
                 return Service(robot, access, listen, lambda at: _say_where(at, state))
 
-            service = KeptService(robot, serve)
-            sys.setswitchinterval(_SWITCH_S)
-            for number in (signal.SIGINT, signal.SIGTERM):
-                signal.signal(number, lambda *_: robot.stop())
-            robot.run()
-            service.stop()
+            asked_to_end = _answer(robot, serve)
             withdraw_address(state)
             if report is not None:
                 write_run_report(robot, report)
-            if service.failed:
-                raise ConfigError("the HTTP interface failed; the log has the reason")
         finally:
             robot.model.close()
             if stand_in is not None:
                 stand_in.close()
-    if stand_in is not None and stand_in.can_go.is_set():
+    if stand_in is not None and stand_in.can_go.is_set() and not asked_to_end:
         start_again()
+
+
+def _check_given(source: str, bundle: Path, options: dict[str, Any]) -> None:
+    """Refuse options that the source has no use for, and a bundle that is not there yet.
+
+    Raises:
+        ConfigError: an option does not fit the source.
+        BundleError: there is no bundle. It may be on a disk that is not mounted yet.
+    """
+    from plr_edge.errors import BundleError, ConfigError
+
+    if source == "none" and (options["rate"] is not None or options["topic"] is not None):
+        raise ConfigError("--rate and --topic are for a film or a bag; leave them out with `none`")
+    if not bundle.exists():
+        raise BundleError(f"there is no {bundle}; check its path and its mount", can_pass=True)
+
+
+def _checked_pair(
+    listen: str, certificate: Path | None, key: Path | None, insecure: bool
+) -> tuple[Path, Path] | None:
+    """Return certificate and key if they are given, and warn of what others can read.
+
+    Raises:
+        ConfigError: a certificate is given without its key, or a key without its certificate.
+    """
+    from plr_edge.errors import ConfigError
+    from plr_edge.serve.address import is_loopback
+
+    if (certificate is None) != (key is None):
+        raise ConfigError("--certificate and --key belong together; give both")
+    if insecure and not is_loopback(listen):
+        click.echo(
+            "other machines can reach this address, and nothing is encrypted; whoever listens on "
+            "the network can read the tokens",
+            err=True,
+        )
+    return None if certificate is None or key is None else (certificate, key)
+
+
+def _answer(robot: Any, serve: Callable[[], Any]) -> bool:
+    """Answer and serve until the robot is stopped. Return whether a signal asked for the end.
+
+    Raises:
+        ConfigError: it cannot be served, nor later, or serving ended by an error.
+    """
+    import signal
+    import sys
+
+    from plr_edge.errors import ConfigError
+    from plr_edge.serve.keeping import KeptService
+
+    service, asked = KeptService(robot, serve), list[int]()
+
+    def end(number: int, _: object) -> None:
+        asked.append(number)
+        robot.stop()
+
+    sys.setswitchinterval(_SWITCH_S)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, end)
+    robot.run()
+    service.stop()
+    if service.failed:
+        raise ConfigError("the HTTP interface failed; the log has the reason")
+    return bool(asked)
 
 
 def _say_where(address: Any, state: Path) -> None:

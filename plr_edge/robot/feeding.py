@@ -25,6 +25,8 @@ _MAX_HUNG = 5  # threads left behind, before one of them must return
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _BLIND_S = 3.0
 _USUAL = 3.0  # a frame is missing after so many times the longest of the last intervals
+_MAX_BLIND_S = 30.0
+_FIRST_S = 2.0  # that a start waits for the first attempt to open a source
 
 OpenSource = Callable[[threading.Event], LiveSource]
 
@@ -55,7 +57,8 @@ class Sight:
             since_s: since when frames are expected.
         """
         age_s = self.age_s(now_s)
-        limit_s = max([_BLIND_S, *(_USUAL * each for each in list(self._intervals))])
+        longest_s = max(list(self._intervals), default=0.0)
+        limit_s = max(_BLIND_S, min(_USUAL * longest_s, _MAX_BLIND_S))
         return (now_s - since_s if age_s is None else age_s) > limit_s
 
 
@@ -84,8 +87,8 @@ class Feeder:
     def start(self, open_source: OpenSource) -> None:
         """Read a source until `stop`. Whatever fails is tried again.
 
-        The first attempt to open it is made here, so that the user hears at once of what stays
-        wrong.
+        The first attempt to open it is waited for a moment, so that the user hears at once of what
+        stays wrong.
 
         Args:
             open_source: opens it. The event that it is given ends the source.
@@ -93,9 +96,13 @@ class Feeder:
         Raises:
             PlrEdgeError: the source cannot be opened, nor later.
         """
-        self._reading.open(open_source)
-        self._open, self._began_s = open_source, time.monotonic()
+        self._began_s = time.monotonic()
         self._reading.start(open_source)
+        self._reading.tried.wait(_FIRST_S)
+        if (error := self._reading.error) is not None and not error.can_pass:
+            self._reading.leave.set()
+            raise error
+        self._open = open_source
 
     def stop(self) -> None:
         """Ask the source to end. A thread whose driver hangs is left behind."""
@@ -150,29 +157,20 @@ class _Reading:
         source: what is read. None until it is open, or if it has failed.
         trouble: why no frames come. Empty if they do.
         is_left: whether its thread was left behind.
+        tried: set after the first attempt to open the source.
+        error: why that attempt failed.
     """
 
     def __init__(self, take: Callable[[Frame, str], None]) -> None:
         self.leave = threading.Event()
         self.source: Any = None
         self.trouble, self.name, self.is_left = "", "source", False
+        self.tried = threading.Event()
+        self.error: PlrEdgeError | None = None
         self._take = take
         self._opening = DriverCalls()
         self._thread: threading.Thread | None = None
         self._n_failures = 0
-
-    def open(self, open_source: OpenSource) -> None:
-        """Open the source, unless that fails in a way that may pass.
-
-        Raises:
-            PlrEdgeError: it cannot be opened, nor later.
-        """
-        try:
-            self.use(open_source(self.leave))
-        except PlrEdgeError as error:
-            if not error.can_pass:
-                raise
-            self._fail(error)
 
     def use(self, source: Any) -> None:
         """Read a source that is open."""
@@ -211,6 +209,7 @@ class _Reading:
                     with self._opening:
                         self.use(open_source(self.leave))
                     self.trouble = ""
+                    self.tried.set()
                 if self._read_once():
                     return
             except Exception as error:  # a driver may raise anything; answering goes on
@@ -236,7 +235,10 @@ class _Reading:
     def _fail(self, error: Exception) -> None:
         self._n_failures += 1
         known = isinstance(error, PlrEdgeError)
+        if isinstance(error, PlrEdgeError) and not self.tried.is_set():
+            self.error = error
         text = without_password(one_line(error))
         self.trouble = f"{text if known else f'the source failed: {text}'}; trying again"
         if self._n_failures == 1:
             _log.warning("%s", self.trouble, exc_info=None if known else error)
+        self.tried.set()

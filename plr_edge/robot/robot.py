@@ -292,8 +292,7 @@ class Robot:
             consolidating=loop.consolidation.text,
         )
         before = self.state, self.reason
-        self.state, self.reason = state_of(status)
-        self.serves = status.serves
+        self.state, self.reason, self.serves = *state_of(status), status.serves
         if (self.state, self.reason) != before:
             if status.is_troubled:
                 _log.warning("%s: %s", self.state, self.reason)

@@ -286,9 +286,7 @@ class Database:
     def _failure(self, error: Exception) -> StateError:
         text = " ".join(str(error).split())[:120]
         if isinstance(error, sqlite3.ProgrammingError):  # another thread met an error
-            return StateError(
-                f"{self.file} was closed while it was read ({text}); try again", can_pass=True
-            )
+            return StateError(f"{self.file} was closed in use ({text}); try again", can_pass=True)
         if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
             advice = next((a for word, a in _ADVICE.items() if word in text), _ADVICE["I/O"])
             return StateError(

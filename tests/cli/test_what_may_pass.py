@@ -10,6 +10,7 @@ import socket
 import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -84,6 +85,17 @@ class Robot:
              "--listen", listen or f"127.0.0.1:{self.port}"],
             stderr=subprocess.PIPE, text=True,
         )  # fmt: skip
+        self.lines = []
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self):
+        for line in self.process.stderr:
+            self.lines.append(line)
+
+    @property
+    def log(self):
+        return "".join(self.lines)
 
     def health(self):
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=5)
@@ -99,7 +111,7 @@ class Robot:
     def until(self, condition, seconds=60):
         end = time.monotonic() + seconds
         while not condition(*(seen := self.health())):
-            assert self.process.poll() is None, self.process.stderr.read()
+            assert self.process.poll() is None, self.log
             assert time.monotonic() < end, seen
             time.sleep(0.1)
         return seen[1]
@@ -107,7 +119,9 @@ class Robot:
     def stop(self):
         self.process.send_signal(signal.SIGTERM)
         try:
-            return self.process.wait(30), self.process.stderr.read()
+            code = self.process.wait(60)
+            self._reader.join(5)
+            return code, self.log
         finally:
             self.process.kill()
 
@@ -176,7 +190,9 @@ def test_an_address_that_is_in_use_is_listened_on_later(bundle_path, tmp_path):
     holder = socket.create_server(("127.0.0.1", 0))
     robot = Robot(bundle_path, "none", tmp_path / "s", f"127.0.0.1:{holder.getsockname()[1]}")
     robot.port = holder.getsockname()[1]
-    time.sleep(4)
+    end = time.monotonic() + 60
+    while "Address already in use" not in robot.log and time.monotonic() < end:
+        time.sleep(0.1)
     assert robot.process.poll() is None
     holder.close()
     robot.until(lambda status, facts: status == 200 and facts["state"] == "serving")

@@ -49,19 +49,20 @@ def endless(_):
         time.sleep(0.01)
 
 
-def test_a_source_that_is_not_there_yet_is_opened_later(fed):
+def test_a_source_that_is_not_there_yet_is_opened_later(fed, monkeypatch):
     attempts = []
 
     def open_source(stop):
         attempts.append(stop)
-        if len(attempts) < 4:
+        if len(attempts) < 3:
             raise StreamError("there is no folder", can_pass=True)
         return source(endless)
 
+    monkeypatch.setattr(feeding, "_PAUSES_S", (1.0,))
     fed.start(open_source)
     assert trouble(fed) == "there is no folder; trying again"
     until(fed, lambda: fed.taken)
-    assert len(attempts) == 4 and trouble(fed) == "" and fed.kind == "camera"
+    assert len(attempts) == 3 and trouble(fed) == "" and fed.kind == "camera"
 
 
 def test_what_no_attempt_mends_is_said_at_once(fed):
@@ -112,6 +113,24 @@ def test_a_driver_that_hangs_is_left_behind(fed, where):
     assert opened[0].is_set() and not opened[-1].is_set()
     wake.set()
     until(fed, lambda: not [t for t in fed._hung if t.is_alive()])
+
+
+def test_a_file_system_that_hangs_does_not_hold_up_the_start(fed, monkeypatch):
+    monkeypatch.setattr(feeding, "_FIRST_S", 0.1)
+    wake, opened = threading.Event(), []
+
+    def open_source(stop):
+        opened.append(stop)
+        if len(opened) == 1:
+            wake.wait(30)
+        return source(endless)
+
+    began = time.monotonic()
+    fed.start(open_source)
+    assert time.monotonic() - began < 5
+    until(fed, lambda: "hangs" in trouble(fed))
+    until(fed, lambda: fed.taken and trouble(fed) == "")
+    wake.set()
 
 
 def test_threads_that_hang_are_not_piled_up(fed):
@@ -165,7 +184,9 @@ def test_a_film_that_has_ended_says_so(fed):
     assert len(fed.taken) == 3
 
 
-@pytest.mark.parametrize(("every_s", "limit_s"), [(0.03, 3.0), (1.0, 3.0), (5.0, 15.0)])
+@pytest.mark.parametrize(
+    ("every_s", "limit_s"), [(0.03, 3.0), (1.0, 3.0), (5.0, 15.0), (60.0, 30.0)]
+)
 def test_how_long_a_frame_may_be_missing_follows_the_rate(every_s, limit_s):
     sight = Sight()
     assert sight.age_s(5.0) is None
