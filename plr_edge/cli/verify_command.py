@@ -31,7 +31,7 @@ def command(
     context: click.Context, bundle: Path, engine: str, providers: tuple[str, ...], stream: str,
     float_bundle: Path | None, as_json: bool,
 ) -> None:  # fmt: skip
-    """Compare an engine with ONNX Runtime and with the float network.
+    """Compare an engine with ONNX Runtime and the float network.
 
     Runs BUNDLE on the chosen engine, by ONNX Runtime on the processor, and in float32 as it was
     before it was quantised. The exit code is 1 if the results differ more than they may.
