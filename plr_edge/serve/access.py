@@ -81,7 +81,7 @@ def make_access(
         raise ConfigError("a Unix socket is not encrypted; leave out --certificate")
     if insecure and local:
         raise ConfigError(
-            f"--insecure is for an address that other machines reach, and {listen} is none"
+            f"--insecure is for an address that other machines reach, and {listen} is not one"
         )
     check = TokenCheck(TokenFiles(state), open_reading=local)
     own = None
