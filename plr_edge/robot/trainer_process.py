@@ -33,6 +33,7 @@ _SLICE_S = 0.02
 _START = """import os, sys
 os.setpgrp()
 os.nice(int(sys.argv[2]))
+os.environ["OPENBLAS_NUM_THREADS"] = sys.argv[3]
 from plr_edge.robot.trainer import main
 main(int(sys.argv[1]))"""
 
@@ -52,13 +53,14 @@ class TrainerProcess:
         wake: called when a message has come.
     """
 
-    def __init__(self, nice: int = 10) -> None:
+    def __init__(self, nice: int = 10, n_threads: int = 1) -> None:
         """Start nothing yet.
 
         Args:
             nice: nice value of the children.
+            n_threads: threads of their linear algebra, whatever this process has.
         """
-        self._nice = nice
+        self._arguments = [str(nice), str(n_threads)]
         self.child: subprocess.Popen[bytes] | None = None
         self.n_deaths, self.given_up = 0, False
         self.inbox: queue.Queue[Message] = queue.Queue()
@@ -99,7 +101,7 @@ class TrainerProcess:
         with theirs:
             try:
                 self.child = subprocess.Popen(
-                    [sys.executable, "-c", _START, str(theirs.fileno()), str(self._nice)],
+                    [sys.executable, "-c", _START, str(theirs.fileno()), *self._arguments],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                 )

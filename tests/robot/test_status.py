@@ -8,6 +8,7 @@ from plr_edge.robot.status import (
     PAUSED,
     SERVING,
     STARTING,
+    STARVED,
     STATES,
     STOPPING,
     RobotStatus,
@@ -15,7 +16,8 @@ from plr_edge.robot.status import (
 )
 
 NAMES = [field.name for field in fields(RobotStatus)]
-VALUES = [("", "why") if name.endswith("trouble") else (False, True) for name in NAMES]
+TEXTS = ("trouble", "starved", "consolidating")
+VALUES = [("", "why") if name.endswith(TEXTS) else (False, True) for name in NAMES]
 ALL = [RobotStatus(**dict(zip(NAMES, values, strict=True))) for values in product(*VALUES)]
 
 
@@ -27,14 +29,15 @@ def expected(c):
         (DEGRADED, c.source_trouble or c.disk_trouble or c.other_trouble or c.trainer_given_up),
         (FACTORY, c.factory_trouble),
         (PAUSED, c.paused),
-        (LEARNING, c.to_train),
+        (STARVED, c.starved),
+        (LEARNING, c.to_train or c.consolidating),
         (SERVING, True),
     ]
     return next(state for state, applies in table if applies)
 
 
 def test_every_condition_has_the_state_of_the_table():
-    assert len(ALL) == 512
+    assert len(ALL) == 2048
     assert [state_of(c)[0] for c in ALL] == [expected(c) for c in ALL]
     assert {state_of(c)[0] for c in ALL} == set(STATES)
 
@@ -42,7 +45,10 @@ def test_every_condition_has_the_state_of_the_table():
 def test_a_reason_is_given_where_one_is_due_and_only_there():
     for condition in ALL:
         state, reason = state_of(condition)
-        assert bool(reason) == (state in (DEGRADED, FACTORY))
+        due = state in (DEGRADED, FACTORY, STARVED) or (
+            state == LEARNING and condition.consolidating
+        )
+        assert bool(reason) == bool(due)
 
 
 def test_every_trouble_is_named():
