@@ -51,7 +51,7 @@ class _PinnedConnection(http.client.HTTPSConnection):
             self.close()
             raise ConfigError(
                 f"{self.host}:{self.port} has the certificate {found}, not {self._fingerprint}; "
-                "somebody may be in between. If the robot was set up anew, give its new "
+                "somebody may be in between. If the robot has a new certificate, give its "
                 "--fingerprint"
             )
 
@@ -64,7 +64,7 @@ class Target:
         listen: `HOST:PORT` or `unix:PATH`. None takes what the robot of `state` says.
         state: directory of its state, which holds tokens and fingerprint. None if it is elsewhere.
         token_file: file with the token. None takes the one of `state`.
-        fingerprint: of its certificate.
+        fingerprint: SHA-256 of its certificate.
         insecure: the robot is not encrypted, although it is another machine.
     """
 

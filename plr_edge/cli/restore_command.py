@@ -16,7 +16,7 @@ _WAIT_S = 60.0
     "--replace", is_flag=True, help="Replace what STATE holds. Its database is kept beside it."
 )
 def command(backup: Path, state: Path, replace: bool) -> None:
-    """Put BACKUP in the place of STATE, also while a robot uses it.
+    """Restore STATE from BACKUP, also while a robot uses it.
 
     A running robot goes on answering, and answers with the backup a few seconds later. The token
     of the robot stays.

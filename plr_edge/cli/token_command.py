@@ -25,7 +25,7 @@ def command(state: Path, rotate: str | None, show: str | None) -> None:
     from plr_edge.serve.tokens import FILES, read_token, rotate_token
 
     if not state.is_dir():
-        raise ConfigError(f"{state} is no state; give the --state of `plr-edge run`")
+        raise ConfigError(f"{state} is not a state; give the --state of `plr-edge run`")
     for role in FILES:
         if rotate in (role, "both"):
             rotate_token(state, role)

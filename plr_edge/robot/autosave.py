@@ -49,6 +49,7 @@ class Autosave:
         self._store, self._bundle, self._config, self._workers = store, bundle, config, workers
         self._writing = False
         self._saved, self._saved_at = saved, time.monotonic()
+        self._is_first = saved[0] == 0  # whether nothing was ever written
 
     def rebuilt(self, version: int) -> None:
         """Look up what is saved, because labels were taken back, and generations with them.
@@ -70,7 +71,7 @@ class Autosave:
         passed_s, (saved_seq, saved_version) = time.monotonic() - self._saved_at, self._saved
         if last_seq - saved_seq >= _EVERY_LABELS:
             return True
-        if saved_seq == 0:
+        if self._is_first:
             return passed_s > _FIRST_S
         return passed_s > (_VERSION_S if version != saved_version else _LABELS_S)
 
@@ -143,4 +144,5 @@ class Autosave:
         if within_budget and self._store.written_today > limit:
             return f"more than {limit / 1e9:g} GB were written today"
         save(self._store, self._bundle, self._config, frozen, training, reason, upto=last_seq)
+        self._is_first = False
         return ""

@@ -47,7 +47,7 @@ class Correcting:
 
         Args:
             key: key of the request.
-            digest: of the request.
+            digest: identifies the request apart from its key.
             filters: filters of `store.select`, e.g. `last` or `name`.
 
         Returns:
@@ -74,7 +74,7 @@ class Correcting:
         Args:
             exported: go back to the bundle as exported instead.
             key: a request with a key that was used before changes nothing.
-            digest: of the request.
+            digest: identifies the request apart from its key.
 
         Returns:
             How many labels that undoes, once they no longer answer. Or a StreamError if there is no
@@ -129,7 +129,7 @@ class Correcting:
             confirm: numbers of labels, or `all`.
             drop: numbers of labels, or `all`.
             key: key of the request.
-            digest: of the request.
+            digest: identifies the request apart from its key.
 
         Returns:
             How many were confirmed, dropped, and could not be confirmed. Or a ConfigError if one

@@ -69,7 +69,7 @@ class Robot:
         self.model, self.governor = model, governor
         self.stats = FrameStats(governor.budget.deadline_ms)
         self.drift, self.novelty, self.recent = Drift(), NoveltyDetector(), RecentFrames()
-        self.sensors = Sensors()
+        self.sensors, self._told = Sensors(), ""  # the decision that listeners know
         self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats, self.emit)
         self.answering = Answering(
             model, self.stats, self.drift, self.recent, self.novelty, self.emit
@@ -90,7 +90,6 @@ class Robot:
         self.requests.saw_frame = lambda: self.feeder.sight.saw(time.monotonic())
         self.troubles: dict[str, str] = {}
         self._started, self._began_s = False, 0.0
-        self._told = ""  # the decision that listeners know
         self._last_tick = time.monotonic()
         model.workers.wake = model.trainer.process.wake = self._wake
         model.on_event = self.emit
@@ -265,15 +264,15 @@ class Robot:
 
     def _tell(self) -> None:
         """Tell systemd and listeners the figures of the last second, and a new decision."""
-        sensors, loop, decision = self.sensors, self.governor_loop, self.governor_loop.decision
+        sensors, loop = self.sensors, self.governor_loop
         reason = f" ({self.reason[:200]})" if self.reason else ""
         notify(f"WATCHDOG=1\nSTATUS={self.state}, {loop.frames_per_s:.0f} frames/s{reason}")
-        figures = {"frames_per_s": loop.frames_per_s, "power_w": sensors.now.power_w}
-        figures |= {"energy_j": sensors.energy_j}
-        self.emit("status", {**figures, "consolidation": loop.consolidation.facts()["now"]})
-        if decision is not None and str(decision) != self._told:
-            self._told = str(decision)
-            self.emit("budget", {**vars(decision), "text": self._told})
+        figures = {"power_w": sensors.now.power_w, "energy_j": sensors.energy_j}
+        figures |= {"consolidation": loop.consolidation.facts()["now"]}
+        self.emit("status", {"frames_per_s": loop.frames_per_s, **figures})
+        if loop.decision is not None and str(loop.decision) != self._told:
+            self._told = str(loop.decision)
+            self.emit("budget", {**vars(loop.decision), "text": self._told})
 
     def _update_state(self) -> None:
         model, process, loop = self.model, self.model.trainer.process, self.governor_loop

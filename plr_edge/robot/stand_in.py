@@ -44,7 +44,7 @@ class StandIn:
             error: why it cannot be opened.
 
         Raises:
-            StateError: that error, if there is no space for a copy either.
+            StateError: that error, if there is no space for a copy.
         """
         self._state, self._error = state, error
         self.can_go = threading.Event()

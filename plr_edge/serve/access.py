@@ -25,7 +25,7 @@ class Access:
     Attributes:
         check: checks the tokens of requests.
         hosts: names that the robot answers to.
-        certificate: of an encrypted interface. None if it is not encrypted.
+        certificate: what the interface is encrypted with. None if it is not encrypted.
     """
 
     check: TokenCheck
@@ -39,7 +39,7 @@ class Address:
 
     Attributes:
         listen: `HOST:PORT` or `unix:PATH`.
-        fingerprint: of its certificate. None if it is not encrypted.
+        fingerprint: SHA-256 of its certificate. None if it is not encrypted.
     """
 
     listen: str
@@ -81,7 +81,7 @@ def make_access(
         raise ConfigError("a Unix socket is not encrypted; leave out --certificate")
     if insecure and local:
         raise ConfigError(
-            f"--insecure is for an address that other machines reach, and {listen} is none"
+            f"--insecure is for an address that other machines reach, and {listen} is not one"
         )
     check = TokenCheck(TokenFiles(state), open_reading=local)
     own = None

@@ -73,7 +73,7 @@ def own_certificate(state: Path) -> Certificate:
                 f"cannot make {file}: {error.strerror}; check the disk and who owns the folder",
                 can_pass=may_pass(error),
             ) from None
-    advice = f"delete {file}, and the next start makes a new one, which clients must trust anew"
+    advice = f"delete {file}, and the next start makes a new one, which clients must then trust"
     read_private(file, advice)
     try:
         return given_certificate(file, file)

@@ -90,8 +90,8 @@ class Door:
         if len(hosts) != 1 or not self._knows_host(hosts[0]):
             named = hosts[0][:80] if len(hosts) == 1 else "missing, or given twice"
             return 421, (
-                f"the Host of this request is {named!r}, not a name of this robot; --allow-host "
-                "of `plr-edge run` adds one"
+                f"the Host of this request is {named!r}, which does not name this robot; "
+                "--allow-host of `plr-edge run` adds one"
             )
         origins = _all(scope, b"origin")
         if any(_without_scheme(origin) != hosts[0].lower() for origin in origins):
@@ -104,7 +104,7 @@ async def refuse(send: Send, status: int, reason: str, wait_s: int = 1) -> None:
 
     Args:
         send: sends a message of ASGI.
-        status: of HTTP.
+        status: HTTP status.
         reason: for people.
         wait_s: seconds after which a request that was too much may come again.
     """

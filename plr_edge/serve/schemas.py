@@ -21,7 +21,7 @@ _REASONS = {
     413: "the request body is too large",
     415: "compressed request bodies are not supported",
     422: "a field is invalid, or there is no such frame, label or generation",
-    421: "the Host is no name of this robot",
+    421: "the Host does not name this robot",
     429: "too many labels or megapixels per second",
     500: "failed; the log has the reason",
     503: "too many requests at once; nothing was done",

@@ -50,7 +50,7 @@ class SmallImage:
             source: name of the file, for messages.
 
         Raises:
-            StreamError: it is none of `FORMATS`, is damaged, or has too many pixels.
+            StreamError: it has another format than `FORMATS`, is damaged, or has too many pixels.
         """
         self._name, self._data = one_line(source), data
         with self._opened() as image:

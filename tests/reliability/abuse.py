@@ -76,7 +76,7 @@ def main() -> None:
         counts = dict(
             zip(kinds, [json.loads(one.communicate()[0] or "{}") for one in bad], strict=True)
         )
-        time.sleep(6)
+        time.sleep(min(6.0, seconds))
         health = run.health() or {}
         kept = health.get("taught", 0) + health.get("quarantined", 0)
         facts = {

@@ -1,6 +1,6 @@
 """A robot that answers 30 frames a second and is taught meanwhile, for an hour or so.
 
-live_soak.py BUNDLE STATE SECONDS [LABELS_PER_S]
+live_soak.py BUNDLE STATE SECONDS [LABELS_PER_S [UNDO_EVERY_S]]
 
 Teaches what it is shown, one frame in two seconds by default, by the number of a frame that it has
 just answered; undoes the last label once in a while. Looks at memory, threads, files, accuracy and
@@ -30,6 +30,7 @@ SETTLED_S = 600.0  # then everything is in memory
 def main() -> None:
     bundle, state, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     teach_every_s = 1 / float(sys.argv[4]) if len(sys.argv) > 4 else TEACH_EVERY_S
+    undo_every_s = float(sys.argv[5]) if len(sys.argv) > 5 else UNDO_EVERY_S
     frames = frames_of("demo", 12, 60)
     film = long_film(state.with_name(state.name + "-film"), frames, seconds + 120)
     run = Running(bundle, state, str(film), "--duty", "30%")
@@ -41,7 +42,7 @@ def main() -> None:
             if now - begun >= every * len(looks):
                 looks.append(look(run, viewer, now - begun))
             began = time.monotonic()
-            teach(run, viewer, counts, round(UNDO_EVERY_S / teach_every_s))
+            teach(run, viewer, counts, round(undo_every_s / teach_every_s))
             time.sleep(max(0.0, teach_every_s - (time.monotonic() - began)))
         looks.append(look(run, viewer, time.monotonic() - begun))
         crashed = run.process.poll() is not None

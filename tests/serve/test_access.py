@@ -221,7 +221,7 @@ def test_other_machines_are_answered_over_tls_and_our_commands_pin_it(served):
 def test_what_contradicts_itself_is_refused(tmp_path):
     with pytest.raises(ConfigError, match="contradict"):
         make_access(tmp_path, "0.0.0.0:1", insecure=True, certificate=(tmp_path, tmp_path))
-    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:1 is none"):
+    with pytest.raises(ConfigError, match=r"127\.0\.0\.1:1 is not one"):
         make_access(tmp_path, "127.0.0.1:1", insecure=True)
     with pytest.raises(ConfigError, match="cannot use the certificate"):
         make_access(tmp_path, "0.0.0.0:1", certificate=(tmp_path / "a", tmp_path / "b"))
