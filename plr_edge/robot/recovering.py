@@ -17,6 +17,11 @@ from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.perception import Perception
 from plr_edge.store import LEARNED, Store
 
+
+class AbandonedError(Exception):
+    """The robot ends before it has learned everything again."""
+
+
 Recovered = tuple[LearnedModel, Engine, TrainerCheckpoint | None]  # with its adaptive part
 _SHORT = 256  # labels that are learned again before the first frame, in half a second
 _MAX_WAITING = 8  # batches that the closed forms may lag behind
@@ -116,8 +121,11 @@ def recovered(
 
     Raises:
         StateError: the state is damaged, or of another frozen part.
+        AbandonedError: the robot ends meanwhile.
     """
     catching_up = CatchingUp(store, bundle, config, perception)
     _, engine, checkpoint = catching_up.begun
-    model, _ = catching_up.learn(workers)
+    model, upto = catching_up.learn(workers)
+    if workers.ending and upto < store.last_seq:
+        raise AbandonedError
     return model, engine, checkpoint

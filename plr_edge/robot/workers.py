@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 import numpy as np
 
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.errors import PlrEdgeError
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -51,7 +52,12 @@ class Workers:
     def poll(self) -> None:
         """Take in the results that are there. Call it between two frames."""
         for _ in range(len(self._results)):
-            self._results.popleft()()
+            try:
+                self._results.popleft()()
+            except PlrEdgeError:
+                raise
+            except Exception:  # what is done beside the frames costs no frame
+                _log.exception("what was done beside the frames failed")
 
     def call_later(self, act: Callable[[], None]) -> None:
         """Have something called by the next `poll`."""

@@ -20,7 +20,7 @@ from plr_edge.errors import StateError
 from plr_edge.replay.schedule import Schedule, make_schedule
 from plr_edge.runtime.acknowledge import acknowledge
 from plr_edge.runtime.checkpoint import Recovery, save
-from plr_edge.runtime.consolidation import ConsolidationBudget, Progress, run_cycle
+from plr_edge.runtime.consolidation import ConsolidationBudget, Progress, remember, run_cycle
 from plr_edge.runtime.identity import config_of
 from plr_edge.runtime.inline_training import InlineTraining
 from plr_edge.runtime.labelled_batch import LabelledBatch
@@ -244,7 +244,10 @@ class Session(MovedNames):
         self.training.banked_macs = 0.0
         try:
             shares = self._schedule_of(schedule)
-            return run_cycle(self.learner, shares, budget, on_progress)
+            n_steps = run_cycle(self.learner, shares, budget, on_progress)
+            if self.store is not None and n_steps and shares.shares[-1] < 1:  # blocks were trained
+                remember(self.store)
+            return n_steps
         finally:
             if self.learner.diverged:
                 self.drop("training diverged: a loss is not finite")

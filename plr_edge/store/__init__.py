@@ -22,7 +22,7 @@ from plr_edge.store.labels import (
     Label,
     stored_source,
 )
-from plr_edge.store.reading import open_store, opened_for_reading, read_state
+from plr_edge.store.reading import copied_state, open_store, opened_for_reading, read_state
 from plr_edge.store.repairing import repair
 from plr_edge.store.requests import MAX_REQUESTS, TeachRequest
 from plr_edge.store.selection import select
@@ -43,6 +43,7 @@ __all__ = [
     "Store",
     "TeachRequest",
     "back_up",
+    "copied_state",
     "open_store",
     "opened_for_reading",
     "read_state",

@@ -32,7 +32,7 @@ from plr_edge.store.rows import (
     meta,
     refuse_newer,
 )
-from plr_edge.store.transaction import APPLICATION, Transaction, make_database, make_table
+from plr_edge.store.transaction import APPLICATION, Transaction, fact_of, make_database, make_table
 
 FILE = "store.db"
 LOG = "-wal"  # what SQLite appends to the name of its log
@@ -260,8 +260,8 @@ class Database:
         if not ours and application != APPLICATION:
             raise StateError(f"{self.file} is another program's; choose another --state")
         if version > SCHEMA:
-            refuse_newer(self.file, version, _fact(connection, "schema"))
-        is_older = _fact(connection, "schema_minor") != str(MINOR)
+            refuse_newer(self.file, version, fact_of(connection, "schema", _ERRORS))
+        is_older = fact_of(connection, "schema_minor", _ERRORS) != str(MINOR)
         if missing - ADDED or (missing and not is_older):
             raise self.damaged(f"{self.file} is damaged (tables are missing)")
         self.missing = missing
@@ -286,19 +286,11 @@ class Database:
     def _failure(self, error: Exception) -> StateError:
         text = " ".join(str(error).split())[:120]
         if isinstance(error, sqlite3.ProgrammingError):  # another thread met an error
-            return StateError(f"{self.file} was closed while it was read ({text}); try again")
+            return StateError(f"{self.file} was closed in use ({text}); try again", can_pass=True)
         if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
             advice = next((a for word, a in _ADVICE.items() if word in text), _ADVICE["I/O"])
             return StateError(
-                f"cannot use {self.file} ({text}); what was acknowledged is safe; {advice}"
+                f"cannot use {self.file} ({text}); what was acknowledged is safe; {advice}",
+                can_pass="unable to open" not in text,
             )
         return self.damaged(f"{self.file} is damaged ({text})")
-
-
-def _fact(connection: sqlite3.Connection, name: str) -> str | None:
-    """Return a row of `meta` as text, None if there is no such row that is whole."""
-    with suppress(*_ERRORS):
-        row = connection.execute("SELECT * FROM meta WHERE key = ?", (name,)).fetchone()
-        if row and row[-1] == checksum(row[:-1]):
-            return str(row[1])
-    return None

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from plr_edge.errors import StateError
+from plr_edge.errors import StateError, may_pass
 from plr_edge.store.database import FILE
 from plr_edge.store.generation_files import State
 from plr_edge.store.replacing import has_lost_database
@@ -56,8 +56,23 @@ def _copy_of(path: Path, label_bytes: int, check_latents: bool) -> Store:
     except (OSError, shutil.Error) as error:
         raise StateError(
             f"{path} cannot be written, nor copied ({str(error)[:160]}); set TMPDIR to a folder "
-            "with space"
+            "with space",
+            can_pass=may_pass(error),
         ) from None
+
+
+def copied_state(path: Path, copy: Path) -> None:
+    """Copy a state that another process may be using, and check that the copy is whole.
+
+    Raises:
+        OSError: it cannot be copied.
+        StateError: there is nothing to copy, or it was written meanwhile.
+    """
+    if not (path / FILE).is_file():
+        raise StateError(f"{path} holds no state")
+    shutil.copytree(path, copy, dirs_exist_ok=True, ignore=_not_of_a_store)
+    os.chmod(copy, 0o700)
+    Store(copy).close()
 
 
 def read_state(path: str | Path, groups: tuple[str, ...] | None = None) -> State:
@@ -98,7 +113,9 @@ def _holds_state(path: Path) -> bool:
             path
         )
     except OSError as error:
-        raise StateError(f"cannot read {path}: {error.strerror}; check who owns it") from None
+        raise StateError(
+            f"cannot read {path}: {error.strerror}; check who owns it", can_pass=may_pass(error)
+        ) from None
 
 
 def _not_of_a_store(folder: str, names: list[str]) -> list[str]:

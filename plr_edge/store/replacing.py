@@ -8,7 +8,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from plr_edge.errors import StateError
+from plr_edge.errors import StateError, may_pass
 from plr_edge.files import sync_folder
 from plr_edge.store.database import FILE, LOG
 from plr_edge.store.generation_files import FOLDER, generation_files
@@ -47,7 +47,9 @@ def finish_repair(path: Path) -> bool:
         os.replace(path / REPAIRED, path / FILE)
         sync_folder(path)
     except OSError as error:
-        raise StateError(f"cannot put {path / REPAIRED} in place: {error.strerror}") from None
+        raise StateError(
+            f"cannot put {path / REPAIRED} in place: {error.strerror}", can_pass=may_pass(error)
+        ) from None
     return True
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Any
 
 from plr_edge.store.rows import SCHEMA, TABLES, Row, checksum, key_of
@@ -48,3 +49,18 @@ def make_database(connection: Any) -> None:
 def make_table(connection: Any, table: str) -> None:
     """Make one table."""
     connection.execute(f"CREATE TABLE {table} ({', '.join(TABLES[table])}, checksum INTEGER)")
+
+
+def fact_of(connection: Any, name: str, errors: tuple[type[Exception], ...]) -> str | None:
+    """Return a row of `meta` as text, None if there is no such row that is whole.
+
+    Args:
+        connection: an open connection.
+        name: key of the row.
+        errors: what reading a damaged file raises.
+    """
+    with suppress(*errors):
+        row = connection.execute("SELECT * FROM meta WHERE key = ?", (name,)).fetchone()
+        if row and row[-1] == checksum(row[:-1]):
+            return str(row[1])
+    return None

@@ -24,7 +24,7 @@ def expected(c):
     table = [
         (STOPPING, c.stopping),
         (STARTING, not c.started),
-        (DEGRADED, c.source_trouble or c.disk_trouble or c.trainer_given_up),
+        (DEGRADED, c.source_trouble or c.disk_trouble or c.other_trouble or c.trainer_given_up),
         (FACTORY, c.factory_trouble),
         (PAUSED, c.paused),
         (LEARNING, c.to_train),
@@ -34,7 +34,7 @@ def expected(c):
 
 
 def test_every_condition_has_the_state_of_the_table():
-    assert len(ALL) == 256
+    assert len(ALL) == 512
     assert [state_of(c)[0] for c in ALL] == [expected(c) for c in ALL]
     assert {state_of(c)[0] for c in ALL} == set(STATES)
 
@@ -50,6 +50,14 @@ def test_every_trouble_is_named():
         RobotStatus(source_trouble="no frames", disk_trouble="disk full", trainer_given_up=True)
     )
     assert "no frames" in reason and "disk full" in reason and "trainer" in reason
+
+
+def test_it_serves_where_what_is_seen_is_answered_with_what_was_taught():
+    for c in ALL:
+        answers = c.started and not c.stopping and not c.source_trouble and not c.factory_trouble
+        assert c.serves == answers
+        troubles = (c.source_trouble, c.disk_trouble, c.other_trouble, c.factory_trouble)
+        assert c.is_troubled == bool(any(troubles) or c.trainer_given_up)
 
 
 def test_one_event_leads_from_any_state_to_that_of_the_table():

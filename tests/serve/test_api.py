@@ -21,7 +21,7 @@ from plr_edge.robot.robot import Robot
 from plr_edge.robot.status import STATES
 from plr_edge.serve.address import is_loopback, parse_listen
 from plr_edge.serve.api import make_app
-from plr_edge.serve.auth import read_token
+from plr_edge.serve.tokens import open_token
 
 TOKEN = "secret-token"
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
@@ -177,7 +177,7 @@ def test_addresses_are_checked_and_a_token_is_made_once(tmp_path):
     for wrong in ("80", "host:", "host:x", "host:99999", "unix:"):
         with pytest.raises(ConfigError, match="HOST:PORT"):
             parse_listen(wrong)
-    assert read_token(tmp_path) == read_token(tmp_path)
+    assert open_token(tmp_path) == open_token(tmp_path)
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
 
 
