@@ -156,3 +156,10 @@ def test_the_udev_rule_is_the_one_that_the_meter_asks_for():
     )
     keys = re.findall(r'(?:^|, )([A-Z]+)(==|\+=)"[^"]*"', rule)
     assert keys == [("SUBSYSTEM", "=="), ("ACTION", "=="), ("RUN", "+="), ("RUN", "+=")]
+
+
+@pytest.mark.parametrize("name", ["plr-edge.service", "plr-edge@.service"])
+def test_what_may_pass_is_started_again_without_a_limit_and_what_cannot_is_not(name):
+    keys = settings_of(DEPLOY / name)
+    assert keys["StartLimitIntervalSec"] == ["0"] and "StartLimitBurst" not in keys
+    assert keys["RestartPreventExitStatus"] == ["2"] and keys["RestartForceExitStatus"] == ["75"]
