@@ -57,7 +57,7 @@ class LineFormatter(logging.Formatter):
         if not self._journal:
             return text
         priority = next((n for level, n in _PRIORITIES if record.levelno >= level), _DEBUG)
-        return "\n".join(f"<{priority}>{line}" for line in text.splitlines())
+        return "\n".join(f"<{priority}>{line}" for line in text.split("\n"))
 
     def _as_text(self, record: logging.LogRecord) -> str:
         text = super().format(record)
