@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -16,6 +16,9 @@ from plr_edge.cli.options import (
     threads_option,
     trust_option,
 )
+
+if TYPE_CHECKING:
+    from plr_edge.cli.client import Target
 
 _POLL_S = 0.5
 
@@ -32,7 +35,8 @@ _POLL_S = 0.5
 )
 @click.option(
     "--listen",
-    help="Address of a running `plr-edge run` that uses --state: HOST:PORT or unix:PATH.",
+    help="Address of the running `plr-edge run`: HOST:PORT or unix:PATH.  [default: what the robot "
+    "of --state says]",
 )
 @click.option("--stop", is_flag=True, help="End the cycle that the running robot is in.")
 @threads_option
@@ -52,18 +56,20 @@ def command(
     import json
 
     from plr_edge.bundle.reading import open_bundle
+    from plr_edge.cli.client import Target
     from plr_edge.cli.progress import ConsolidationProgress
+    from plr_edge.cli.running import robot_of
     from plr_edge.config import EngineConfig
     from plr_edge.errors import ConfigError, StateError
     from plr_edge.runtime.consolidation import parse_budget
     from plr_edge.runtime.session import Session
 
     limits, interrupted = parse_budget(budget), False
-    if listen is not None:
-        _by_robot(listen, state, budget, stop, as_json=options["as_json"])
+    if listen is not None or robot_of(state) is not None:
+        _by_robot(Target(listen, state), budget, stop, as_json=options["as_json"])
         return
     if stop:
-        raise ConfigError("--stop is for a running robot; give its --listen")
+        raise ConfigError("--stop is for a running robot, and none uses this state")
     opened = open_bundle(bundle, options["trust"])
     engines = EngineConfig(n_threads=options["threads"], allow_code=options["allow_code"])
     with Session.resume(opened, state, engines) as session:
@@ -110,23 +116,23 @@ def _print(facts: dict[str, Any], state: Path) -> None:
     click.echo(f"saved in {state}")
 
 
-def _by_robot(listen: str, state: Path, budget: str, stop: bool, *, as_json: bool) -> None:
+def _by_robot(robot: Target, budget: str, stop: bool, *, as_json: bool) -> None:
     """Have a running robot consolidate, or stop, and wait for the end."""
     import json
     import time
     from contextlib import suppress
 
-    from plr_edge.cli.client import ask
+    from plr_edge.cli.client import answer
     from plr_edge.cli.progress import ConsolidationProgress
     from plr_edge.errors import ConfigError, StateError
     from plr_edge.runtime.consolidation import Progress
 
     def now() -> dict[str, Any]:
-        facts: dict[str, Any] = json.loads(ask(listen, "GET", "/health").read())["consolidation"]
+        facts: dict[str, Any] = answer(robot, "GET", "/health", good=(200, 503))["consolidation"]
         return facts
 
     path = "/consolidate/stop" if stop else "/consolidate"
-    ask(listen, "POST", path, {} if stop else {"budget": budget}, state)
+    answer(robot, "POST", path, {} if stop else {"budget": budget})
     facts, interrupted = now(), False
     with ConsolidationProgress() as progress:
         while facts["now"] is not None:
@@ -137,7 +143,7 @@ def _by_robot(listen: str, state: Path, budget: str, stop: bool, *, as_json: boo
             except KeyboardInterrupt:
                 interrupted = True
                 with suppress(ConfigError):  # it may have ended meanwhile
-                    ask(listen, "POST", "/consolidate/stop", {}, state)
+                    answer(robot, "POST", "/consolidate/stop", {})
             facts = now()
     last = facts["last"]
     if as_json:

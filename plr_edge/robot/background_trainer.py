@@ -81,7 +81,7 @@ class BackgroundTrainer:
         limits = limits or TrainerLimits()
         config = config.with_smaller_batches(limits.divisor)
         self.memory_limit_bytes = limits.memory_limit_bytes
-        self.process, self.batch = TrainerProcess(limits.nice), config.batch
+        self.process, self.batch = TrainerProcess(limits.nice, limits.n_threads), config.batch
         self.report: dict[str, Any] = {}
         self.n_steps = [0] * len(bundle.levels)
         self.steps_s = [0.0] * len(bundle.levels)

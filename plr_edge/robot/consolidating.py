@@ -221,7 +221,7 @@ class Consolidation:
             self._end(run, "interrupted: the trainer ended; nothing of it is kept")
 
     def _evaluated(self, message: Message, evaluation: Evaluation | None) -> None:
-        """Take in what the publish gate said about a candidate."""
+        """Take in the verdict of the publish gate on a candidate."""
         run = self._running
         if run is None or not message[1].get("consolidated"):
             return

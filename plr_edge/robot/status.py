@@ -25,6 +25,7 @@ class RobotStatus:
         stopping: whether the robot was asked to end.
         source_trouble: why no frames come.
         disk_trouble: why labels are refused.
+        other_trouble: what else is wrong, e.g. that nothing can be reached by HTTP.
         trainer_given_up: whether the trainer died too often to be started again.
         factory_trouble: why the exported network answers.
         paused: whether training is paused.
@@ -37,12 +38,24 @@ class RobotStatus:
     stopping: bool = False
     source_trouble: str = ""
     disk_trouble: str = ""
+    other_trouble: str = ""
     trainer_given_up: bool = False
     factory_trouble: str = ""
     paused: bool = False
     to_train: bool = False
     starved: str = ""
     consolidating: str = ""
+
+    @property
+    def serves(self) -> bool:
+        """Whether what is seen is answered with what was taught."""
+        return self.started and not (self.stopping or self.source_trouble or self.factory_trouble)
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether an operator should look."""
+        texts = (self.source_trouble, self.disk_trouble, self.other_trouble, self.factory_trouble)
+        return self.trainer_given_up or any(texts)
 
 
 def state_of(status: RobotStatus) -> tuple[str, str]:
@@ -51,7 +64,7 @@ def state_of(status: RobotStatus) -> tuple[str, str]:
         return STOPPING, ""
     if not status.started:
         return STARTING, ""
-    troubles = [status.source_trouble, status.disk_trouble]
+    troubles = [status.source_trouble, status.disk_trouble, status.other_trouble]
     if status.trainer_given_up:
         troubles.append("the trainer keeps crashing; answering without learning")
     if any(troubles):

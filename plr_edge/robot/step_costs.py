@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any
 
 _KEPT = 0.98  # of the evidence before, from one second to the next
-_LEAST_SPREAD = 0.05  # of the training load: with less, watts cannot be told from other changes
+_LEAST_SPREAD = 0.05  # of the training load: with less, watts cannot be attributed to it
 _LEAST_W = 0.01
 
 
@@ -37,7 +37,7 @@ class TrainingPower:
 
     @property
     def watts(self) -> float | None:
-        """Watts of one processor that trains. None if they cannot be told yet."""
+        """Watts of one processor that trains. None if they cannot be determined yet."""
         if self._n < 1:
             return None
         spread = self._load2 / self._n - (self._load / self._n) ** 2
@@ -61,7 +61,7 @@ def level_costs(
         names: names of the levels.
         shares: share of the steps now.
         step_s: seconds of one step, on one processor.
-        watts: of a processor that trains. None if it is not measured.
+        watts: watts of a processor that trains. None if they are not measured.
         needed_bytes: memory that the trainer needs if steps enter there. None if it has no limit,
             and so was not measured.
         gains: points of accuracy that a long cycle there is expected to gain.

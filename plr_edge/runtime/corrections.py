@@ -14,7 +14,7 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import EngineConfig
 from plr_edge.errors import ConfigError
 from plr_edge.runtime.undo import mark_undone
-from plr_edge.store import QUARANTINED, UNDONE, Store, opened_for_reading
+from plr_edge.store import QUARANTINED, Store, TeachRequest, opened_for_reading
 from plr_edge.stream.names import same_name
 
 ALL: Literal["all"] = "all"
@@ -110,6 +110,7 @@ def review(
     *,
     confirm: Collection[int] | Literal["all"] = (),
     drop: Collection[int] | Literal["all"] = (),
+    request: TeachRequest | None = None,
 ) -> Review:
     """Confirm or drop quarantined labels.
 
@@ -117,6 +118,7 @@ def review(
         store: an open store.
         confirm: labels to learn after all.
         drop: labels to undo; those that are confirmed are not.
+        request: the request that asks for it, to be answered without a change next time.
 
     Raises:
         ConfigError: a label is not quarantined.
@@ -128,9 +130,8 @@ def review(
             raise ConfigError(f"label {seq} is not quarantined; there are {there}")
     right = held if confirm == ALL else list(confirm)
     wrong = [seq for seq in (held if drop == ALL else drop) if seq not in right]
-    n_confirmed = len(store.confirm(right)) if right else 0
-    n_dropped = len(store.mark(wrong, UNDONE, "dropped"))
-    return Review(n_confirmed, len(right) - n_confirmed, n_dropped)
+    taught, undone = store.review(right, wrong, request)
+    return Review(len(taught), len(right) - len(taught), len(undone))
 
 
 def _learn_again(

@@ -21,12 +21,12 @@ from plr_edge.replay.schedule import Schedule, make_schedule
 from plr_edge.runtime.acknowledge import acknowledge
 from plr_edge.runtime.checkpoint import Recovery, save
 from plr_edge.runtime.consolidation import ConsolidationBudget, Progress, remember, run_cycle
+from plr_edge.runtime.identity import config_of, with_window
 from plr_edge.runtime.inline_training import InlineTraining
 from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel, MovedNames
 from plr_edge.runtime.perception import Perception
 from plr_edge.runtime.prediction import Features, Prediction
-from plr_edge.runtime.state_identity import config_of, with_window
 from plr_edge.runtime.validation import evaluate
 from plr_edge.store import Store, open_store, opened_for_reading
 from plr_edge.stream.base import Frame

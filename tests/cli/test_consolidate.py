@@ -176,8 +176,6 @@ def test_a_robot_refuses_a_wrong_budget_in_one_line(plr_edge, bundle_path, state
     assert result.exit_code == 2 and "write a time like 90s" in result.output
     with pytest.raises(PlrEdgeError, match=r"write a time like 90s|at most 40"):
         ask(served, "POST", "/consolidate", {"budget": budget}, state)
-    with pytest.raises(PlrEdgeError, match="token"):
-        ask(served, "POST", "/consolidate", {"budget": "1s"})
 
 
 def test_stop_without_a_robot_is_one_line(plr_edge, bundle_path, state):

@@ -273,13 +273,12 @@ def test_training_goes_on_while_other_programs_take_the_processor(robot, demo_fr
         until(lambda: robot.governor_loop.decision.steps_per_s <= 2 * robot.governor.floor)
         teach(robot, demo_frames)  # until the trainer has caught up: 400 steps
         assert sum(robot.model.trainer.n_steps) >= 400
-        assert robot.health()["starved"] is None
         # and when training is given nothing at all, it is said with figures
         robot.model.trainer.process.child.send_signal(signal.SIGSTOP)
         robot.model.trainer.report["to_go"] = 400
+        until(lambda: (robot.health()["starved"] or {"steps_per_s": 9})["steps_per_s"] < 1)
         until(lambda: robot.state == "starved")
-        facts = robot.health()["starved"]
-        assert facts["steps_per_s"] < 1 < facts["wanted_steps_per_s"]
+        assert robot.health()["starved"]["wanted_steps_per_s"] > 10
         assert "other programs take 1.9 of" in robot.reason
         robot.model.trainer.process.child.send_signal(signal.SIGCONT)
         until(lambda: robot.state != "starved")

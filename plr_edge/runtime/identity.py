@@ -1,4 +1,7 @@
-"""What a state and whoever uses it must have in common, and the settings that it was used with."""
+"""Identity: what a state has in common with whoever uses it, and the settings of its last use.
+
+Latents of one frozen part fit no other, and those of one codec no other.
+"""
 
 from __future__ import annotations
 
