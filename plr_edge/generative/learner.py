@@ -11,6 +11,8 @@ Shapes: B new samples in a step, n generated ones, D width of a level, K classes
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -63,7 +65,7 @@ class GenerativeLearner:
         self.config = config
         self.widths = [latent_width, *config.hidden]
         self.classifier = classifier or MlpClassifier(self.widths)
-        self.generator = generator or make_generator(self.widths, config)
+        self.generator: Any = generator or make_generator(self.widths, config)
         self.costs = costs or PartCosts()
         self.experience, self.n_steps = 0, 0
         self.draw = torch.Generator().manual_seed(config.seed + 1)
