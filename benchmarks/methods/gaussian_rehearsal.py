@@ -6,7 +6,6 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.data.encoded import Split
 from benchmarks.methods.codecs import FloatCodec
@@ -14,61 +13,7 @@ from benchmarks.methods.rehearsal import Rehearsal
 from benchmarks.scenarios import Benchmark
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import LearningConfig
-from plr_edge.generative.gaussian_generator import GaussianGenerator
-from plr_edge.replay.latent_memory import LatentMemory
-
-
-class GaussianMemory(LatentMemory):
-    """Slots for the newest latents, and for latents that every step draws again."""
-
-    def __init__(self, codec: FloatCodec, n_new: int, n_drawn: int, seed: int) -> None:
-        n_slots = n_new + n_drawn
-        super().__init__(codec.record_bytes, n_slots * (codec.record_bytes + 4), seed)
-        self._codec, self._n_new = codec, n_new
-        width = int(np.prod(codec.shape))
-        self.generator = GaussianGenerator(width)
-        self._records = np.zeros((n_slots, codec.record_bytes), np.uint8)
-        self._labels = np.full(n_slots, -1, np.int32)
-        self._n, self._at, self._n_frozen = n_slots, 0, 0
-        self._draw = torch.Generator().manual_seed(seed)
-        self.macs = 0
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes of the generator's sums and of the newest latents."""
-        return self.generator.n_bytes + self._n_new * (self.record_bytes + 4)
-
-    def add(self, record: np.ndarray, label: int) -> int:
-        """Let the generator learn a latent, and keep it among the newest."""
-        if label >= self.generator.n_classes:
-            self.generator.grow(label + 1)
-        latent = torch.from_numpy(self._codec.decode(record[None]).reshape(1, -1))
-        self.generator.learn_many(latent, torch.tensor([label]))
-        self.macs += latent.numel() * (latent.numel() + 2)
-        slot = self._at
-        self._records[slot], self._labels[slot] = record, label
-        self._at = (self._at + 1) % self._n_new
-        return slot
-
-    def sample(self, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Draw latents of classes known into the other slots, and return these."""
-        seen = int(self.generator.counts.sum())
-        if n == 0 or seen < 32:
-            return np.empty(0, np.int64)
-        if seen >= 1.5 * self._n_frozen:  # an eigendecomposition: seldom
-            self.macs += self.generator.freeze()
-            self._n_frozen = seen
-        else:
-            self.generator.refresh()
-        known = np.flatnonzero(self.generator.counts.numpy() > 0)
-        classes = rng.choice(known, n)
-        (latents,) = self.generator.sample_levels(torch.from_numpy(classes), 0, self._draw)
-        self.macs += n * self.generator.decode_macs(0)
-        slots = np.arange(self._n_new, self._n_new + n)
-        shaped = latents.numpy().reshape(n, *self._codec.shape)
-        self._records[slots] = self._codec.encode(np.maximum(shaped, self._codec.least))
-        self._labels[slots] = classes
-        return slots
+from plr_edge.generative.gaussian_memory import GaussianMemory
 
 
 class GaussianRehearsal(Rehearsal):
@@ -83,7 +28,10 @@ class GaussianRehearsal(Rehearsal):
         bundle = benchmark.bundle
         least = -np.inf if bundle.manifest["latent_signed"] else 0.0
         codec = FloatCodec(bundle.latent_shape, least=least)
-        memory = GaussianMemory(codec, config.new_per_step, config.rehearsed_per_step, config.seed)
+        memory = GaussianMemory(
+            codec, config.new_per_step, config.rehearsed_per_step, config.seed,
+            signed=bool(bundle.manifest["latent_signed"]),
+        )  # fmt: skip
         super().__init__(
             benchmark, config, codec, memory, schedule="progressive", steps_per_frame=1 / 4
         )

@@ -43,6 +43,12 @@ from plr_edge.cli.values import Number, Whole
 @latent_memory_option
 @bits_option
 @pool_option
+@click.option(
+    "--rehearse",
+    type=click.Choice(["stored", "generated"]),
+    help="Rehearse from stored latents, or from class statistics of the latents: then nothing of a "
+    "single frame is kept, and only whole classes can be undone.  [default: stored]",
+)
 @schedule_option
 @click.option(
     "--costs",
@@ -126,7 +132,7 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
         allow_code=options["allow_code"],
     )
     costs = options["costs"]
-    names = ("bits", "pool", "schedule", "train_ratio", "seed", "false_unknown")
+    names = ("rehearse", "bits", "pool", "schedule", "train_ratio", "seed", "false_unknown")
     learning = learning_config(
         options["latent_memory"],
         step_costs=None if costs is None else read_step_costs(costs, bundle),

@@ -137,7 +137,7 @@ def clusters(x: torch.Tensor, labels: torch.Tensor, n_clusters: int) -> torch.Te
     The first centres are samples spread evenly over the class in the order given.
     """
     found = torch.zeros_like(labels)
-    for label in labels.unique():
+    for label in sorted(set(labels.tolist())):
         rows = torch.nonzero(labels == label)[:, 0]
         own = x[rows]
         at = torch.linspace(0, len(own) - 1, min(n_clusters, len(own))).long()

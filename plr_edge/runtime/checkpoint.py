@@ -6,10 +6,9 @@ then learns again the labels that were taught after it.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import dataclass, field, fields
 from functools import partial
 from typing import Any
 
@@ -17,13 +16,13 @@ import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import LearningConfig
-from plr_edge.errors import StateError
 from plr_edge.replay.latent_memory import with_seq
 from plr_edge.replay.schedule import make_schedule
 from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.model_state import ModelState
-from plr_edge.runtime.perception import check_state_fits
+from plr_edge.runtime.state_identity import check_identity, identity
 from plr_edge.store import LEARNED, UNDONE, Label, Store
+from plr_edge.tensors import with_prefix, without_prefix
 
 _log = logging.getLogger(__name__)
 _BATCH = 16  # labels learned again together
@@ -41,6 +40,7 @@ class TrainerCheckpoint:
         weights: weights in training by name. None if they are those that answer.
         rehearsed: (K, D) float32 weight of the cosine classifier in training.
         prior: (K,) float32 label frequencies.
+        statistics: arrays of a memory that keeps statistics only. Empty for one that keeps latents.
         progress: `cost`, `credit_macs` and `next_publish`.
     """
 
@@ -52,6 +52,7 @@ class TrainerCheckpoint:
     rehearsed: np.ndarray
     prior: np.ndarray
     progress: Mapping[str, Any]
+    statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def to_state(self) -> ModelState:
         """Return what a generation on disk holds of this."""
@@ -60,6 +61,7 @@ class TrainerCheckpoint:
             "memory.labels": self.labels,
             "rows": self.rehearsed,
             "prior": self.prior,
+            **with_prefix("statistics", self.statistics),
         }
         metadata = {"memory": self.memory, "memory_upto": self.upto, "slow": self.progress}
         trainer = {} if self.weights is None else {"trainer": dict(self.weights)}
@@ -78,6 +80,7 @@ class TrainerCheckpoint:
             rehearsed=learning["rows"],
             prior=learning["prior"],
             progress=state.metadata["slow"],
+            statistics=without_prefix("statistics", learning),
         )
 
 
@@ -115,17 +118,9 @@ def save(
     }
     arrays = {**of_model.arrays, **of_training.arrays}
     arrays["learning"] = {**of_model.arrays["learning"], **of_training.arrays["learning"]}
-    in_use = [*training.seqs.tolist(), *model.holdout.seqs.tolist()]
+    held_out = model.holdout.seqs.tolist() if model.keeps_samples else []
+    in_use = [*training.seqs.tolist(), *held_out]
     store.commit_generation(metadata, arrays, upto=upto, in_use=in_use, reason=reason)
-
-
-def identity(bundle: Bundle, config: LearningConfig) -> dict[str, Any]:
-    """Return what a state must have in common with whoever uses it."""
-    return {
-        "bundle": bundle.name,
-        "frozen_sha256": bundle.frozen_sha256,
-        "codec": {"bits": config.bits, "pool": config.pool},
-    }
 
 
 def config_of(store: Store) -> LearningConfig:
@@ -162,7 +157,7 @@ class Recovery:
         """
         self._store = store
         self._n_missed = self._n_held = 0
-        _check_identity(store, bundle, config)
+        check_identity(store, bundle, config)
         damage = store.generations.damage()
         for text in damage.values():
             _log.warning("%s; learning again what it held", text)
@@ -187,12 +182,24 @@ class Recovery:
         """
         after = min(self.upto, self.trained_upto)
         missed = [x for x in self._store.labels.read(after) if x.status == LEARNED]
+        if missed and not self.model.keeps_samples:
+            self._take_back(missed)
+            return
         self._n_missed = len(missed)
         for start in range(0, len(missed), _BATCH):
             held = self._store.labels.with_latents(missed[start : start + _BATCH])
             self._n_held += len(held)
             if held:
                 yield held
+
+    def _take_back(self, missed: list[Label]) -> None:
+        """Undo labels that no generation has learned, so that their frames are taught again."""
+        if not self._store.refusal:
+            self._store.mark([x.seq for x in missed], UNDONE, "lost before they were saved")
+        self._store.notes.append(
+            f"{len(missed)} labels were not saved before the last run ended, and no latents are "
+            "kept (--rehearse generated); give their frames again"
+        )
 
     def finish(self) -> int:
         """Log the recovery, and restore the history of the model.
@@ -248,29 +255,3 @@ def _with_latents(store: Store, seqs: np.ndarray) -> tuple[list[Label], np.ndarr
     if len(found) < len(seqs):
         store.notes.append(f"{len(seqs) - len(found)} latents of the memory are missing")
     return held, found
-
-
-def _check_identity(store: Store, bundle: Bundle, config: LearningConfig) -> None:
-    """Refuse a state of something else, and remember the settings it is used with.
-
-    Raises:
-        StateError: it belongs to another frozen part, another codec or a later release.
-    """
-    kept, mine = store.facts.get("identity"), identity(bundle, config)
-    if kept is not None:
-        check_state_fits(bundle, kept, store.path)
-        if kept["codec"] != mine["codec"]:
-            raise StateError(
-                f"the state keeps latents at {kept['codec']['bits']} bits and pool "
-                f"{kept['codec']['pool']}; give the same --bits and --pool, or another --state"
-            )
-    seen = int(store.facts.get("release", 0))
-    if bundle.release < seen:
-        raise StateError(
-            f"{bundle.path} is release {bundle.release}; {store.path} has seen {seen}; use that "
-            "one or a later one"
-        )
-    facts = {"identity": kept or mine, "release": bundle.release, "config": asdict(config)}
-    changed = {k: v for k, v in facts.items() if json.dumps(v) != json.dumps(store.facts.get(k))}
-    if changed and not store.refusal:
-        store.facts.keep(**changed)

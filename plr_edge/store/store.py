@@ -201,8 +201,10 @@ class Store:
             self.labels.append(tx, [replace(x, status=LEARNED) for x in held])
         return [x.seq for x in held]
 
-    def mark(self, seqs: Sequence[int], status: str, reason: str) -> list[int]:
-        """Give labels another status; generations that learned from them are deleted.
+    def mark(
+        self, seqs: Sequence[int], status: str, reason: str, *, without: int | None = None
+    ) -> list[int]:
+        """Give labels another status; generations but `without` that learned from them are deleted.
 
         Returns:
             The labels that changed.
@@ -216,6 +218,7 @@ class Store:
             self.labels.put(tx, changed, status=status)
             if learned:
                 late = [info.number for info in self.generations if info.upto >= min(learned)]
+                late = [number for number in late if number != without]
                 self.generations.delete(tx, late, reason)
             self.events.add(tx, status, f"{reason}: {ranges([x.seq for x in changed])}")
         self.generations.tidy()
@@ -243,12 +246,12 @@ class Store:
         self.generations.tidy()
         return len(late)
 
-    def forget(self, name: str) -> int | None:
+    def forget(self, name: str, *, without: int | None = None) -> int | None:
         """Delete every trace of a class, and the generations that learned it.
 
         Traces are its labels, latents and answered requests; the name where another label was
         answered with it or came from a folder of that name; and what `repair` kept of a damaged
-        database.
+        database. Generation `without` stays: it was written without the class.
 
         Returns:
             How many labels were deleted; None if there was no trace of the class.
@@ -258,7 +261,7 @@ class Store:
         """
         own = [x.seq for x in self.labels if x.name == name]
         late = {info.number for info in self.generations if own and info.upto >= own[0]}
-        late |= set(self.generations.knowing(name))
+        late = (late | set(self.generations.knowing(name))) - {without}
         with self._database.transaction() as tx:
             self.requests.move_old(tx)
             self.labels.delete(tx, own)

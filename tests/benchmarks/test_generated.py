@@ -8,13 +8,13 @@ from benchmarks import grid_report, summary
 from benchmarks.data.encoded import Encoded, Images, Split
 from benchmarks.methods import closed_forms, mlp
 from benchmarks.methods.codecs import FloatCodec
-from benchmarks.methods.gaussian_rehearsal import GaussianMemory
 from benchmarks.methods.registry import make_method
 from benchmarks.run import Run
 from benchmarks.scenarios import Scenario, arrange
 from benchmarks.suites import SUITES
 from plr_edge.config import LearningConfig
 from plr_edge.generative.gaussian_generator import GaussianGenerator
+from plr_edge.generative.gaussian_memory import GaussianMemory
 from plr_edge.runtime.prediction import Features
 
 TINY = mlp.Profile(hidden=(24, 16), batch=16, iterations=15, lr=3e-3)
