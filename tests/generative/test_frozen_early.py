@@ -51,10 +51,10 @@ def learn(config, x, y, steps=40):
         {"answer": "closed form", "entry_level": 3},
         {"answer": "closed form", "frozen_after": 2, "modes": 3, "with_latent": True},
         {"answer": "both", "modes": 2, "with_latent": True},
-        {"new_share": 0.3, "averaged_share": 0.5, "lr": 1e-3},
+        {"answer": "both", "new_share": 0.5, "averaged_share": 0.5},
         {"entry_level": 1},
     ],
-    ids=["closed form", "level 3", "mixture late", "both", "steps", "level 1"],
+    ids=["closed form", "level 3", "mixture late", "both", "tuned", "level 1"],
 )
 def test_old_classes_are_kept_without_any_stored_sample(changes, features):
     x, y = features
