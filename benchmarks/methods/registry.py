@@ -8,7 +8,6 @@ from typing import Any
 from benchmarks.methods.ar1 import Ar1
 from benchmarks.methods.base import Method
 from benchmarks.methods.feature_classifiers import FEATURE_CLASSIFIERS, OnFeature
-from benchmarks.methods.gaussian_rehearsal import GaussianRehearsal
 from benchmarks.methods.generated_methods import GENERATED, SWITCHES
 from benchmarks.methods.plr import INTERNAL, PLR, PlrEdge
 from benchmarks.methods.raw_replay import RawReplay
@@ -52,8 +51,8 @@ METHODS: dict[str, Spec] = {
     "plr (default budget), static": _plr(static=True),
     "plr": _plr(**PLR),
     "plr, static": _plr(static=True, **PLR),
-    "plr, generated": Spec(
-        make=GaussianRehearsal, ours=True, slow=True, most_frames=_HOURS, tunable=_BLOCKS_LR),
+    "plr (default budget), generated": _plr(rehearse="generated"),
+    "plr, generated": _plr(rehearse="generated", **PLR),
     CEILING: Spec(make=Joint, most_frames=_HOURS, tunable=_BLOCKS_LR),
 }  # fmt: skip
 
