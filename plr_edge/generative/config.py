@@ -50,7 +50,7 @@ class GenerativeConfig:
             within an experience, so that a block rests once only blocks above it are trained.
         new_share: weight of new samples in the loss. 0: one divided by the number of the
             experience, as the authors. Otherwise the log frequency of each class in a step is
-            added to its logit (Menon et al., ICLR 2021), so that the weight is no bias.
+            added to its logit (Menon et al., ICLR 2021), so that this weight favours no class.
         averaged_share: at the end of an experience the weights become their mean over this last
             share of its steps, 0..1. 0: the weights of the last step.
         decayed: the learning rate falls linearly to 0 within each experience.

@@ -14,7 +14,7 @@ def rehearsal_loss(
     Args:
         logits: (n, K).
         targets: (n, k) logits of the previous classifier or of the requested classes, k <= K.
-        temperature: of the distillation. None for cross entropy with the largest target.
+        temperature: temperature of the distillation. None: cross entropy, largest target.
     """
     if temperature is None:
         return functional.cross_entropy(logits, targets.argmax(1), reduction="sum")

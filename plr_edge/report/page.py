@@ -173,7 +173,7 @@ def time_plot(
         curves: points by name.
         x_label: what time is.
         y_label: what the values are.
-        height: of the plot.
+        height: height of the plot in inches.
         intervals: half an interval for each point of some of the curves, by name.
     """
     figure, axes = _figure(8.5, height)

@@ -187,8 +187,8 @@ class InlineTraining:
         """Fit class means and the unknown threshold to the memory.
 
         Where only statistics are kept, the means are those of all real features until blocks move,
-        and then those of latents that are drawn. These are no measure of how far real ones may lie
-        from a mean, so that there is no threshold: whether a frame is unknown, the mix decides.
+        and then those of latents that are drawn. Drawn features do not tell how far real ones lie
+        from a mean, so there is no threshold: the mix decides whether a frame is unknown.
         """
         memory = self.memory
         if not isinstance(memory, GaussianMemory):
