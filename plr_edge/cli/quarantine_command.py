@@ -31,8 +31,8 @@ def command(state: Path, confirm: tuple[str, ...], drop: tuple[str, ...]) -> Non
                 click.echo(f"{done.n_confirmed} confirmed")
             if done.n_evicted:
                 click.echo(
-                    f"{done.n_evicted} cannot be learned: their latents were evicted or never kept; "
-                    "teach their frames again, or drop them",
+                    f"{done.n_evicted} cannot be learned: their latents were evicted or never "
+                    "kept; teach their frames again, or drop them",
                     err=True,
                 )
             if done.n_dropped:

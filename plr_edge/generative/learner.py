@@ -58,8 +58,8 @@ class GenerativeLearner:
             latent_width: length of a latent vector.
             config: architecture and method.
             classifier: classifier to train; a new one by default.
-            generator: generator to rehearse from; made as the configuration says by default.
-            costs: where costs are added up; from zero by default.
+            generator: generator to rehearse from; the configuration's by default.
+            costs: costs to add to; from zero by default.
         """
         torch.manual_seed(config.seed)  # for the initial weights
         self.config = config
@@ -98,11 +98,11 @@ class GenerativeLearner:
         self.levels = fully_connected([*self.widths, n_classes if n_final is None else n_final])
         self.schedule = make_schedule(self.config.schedule, self.levels)
         self._prior = class_prior(n_old, n_classes - n_old, self.config.new_share)
-        phases = [n_steps]
+        counts = [n_steps]
         if self.config.level_order == "ascending":
             counts = apportion(self.schedule.shares, n_steps)
             self._levels_to_come = np.repeat(np.arange(len(counts)), counts).tolist()
-            phases = counts if n_old else phases
+        phases = counts if n_old else [n_steps]
         self._updates.begin(new, phases, self.schedule.reach if self._previous else None)
 
     def end_experience(self, x: torch.Tensor, y: torch.Tensor) -> None:
@@ -130,8 +130,8 @@ class GenerativeLearner:
         config, costs = self.config, self.costs
         draw = config.form == "steps" and self._previous is not None
         level = self._next_level() if draw else 0
-        share = 1.0 / self.experience  # weight of the new samples in the loss
-        share = config.new_share if config.new_share and self._previous else share
+        new_share = config.new_share if self._previous else 0.0
+        share = new_share or 1.0 / self.experience  # weight of the new samples in the loss
         trained = config.generator != "gaussian"
         generate = trained and self.n_steps % config.generator_every == 0
         lowest = level if config.generator_levels == "drawn" else 0
@@ -148,9 +148,7 @@ class GenerativeLearner:
             with costs.timed("generator"):
                 self._train_generator(features, y, share, replayed)
         with costs.timed("update"):
-            spent = self._updates.macs
-            self._updates.step()
-            costs.macs["update"] += self._updates.macs - spent
+            costs.macs["update"] += self._updates.step()
         if generate and config.residual and self.n_steps % _TRACK_EVERY == 0:
             with costs.timed("generator"):
                 answers = functional.one_hot(y, self.generator.n_classes).float()  # (B, K)
@@ -167,7 +165,7 @@ class GenerativeLearner:
         return int(self.generator.n_bytes)
 
     def entering(self, x: torch.Tensor) -> torch.Tensor:
-        """Return latents as `step` takes them: as they are; see `FrozenEarlyLearner`."""
+        """Return latents as they are, as `step` takes them; see `FrozenEarlyLearner`."""
         return x
 
     @torch.no_grad()
@@ -298,6 +296,5 @@ class GenerativeLearner:
         return generator.loss(generator.encode(encoded), kept, context, self.config.kl_weight)
 
     def _distance(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        soft = self.config.targets == "distilled"
-        temperature = self.config.temperature if soft else None
+        temperature = self.config.temperature if self.config.targets == "distilled" else None
         return rehearsal_loss(logits + self._prior, targets, temperature)

@@ -16,11 +16,7 @@ _ADAM_MACS = 5  # a value: two for each moment, one for the step
 
 
 class Updates:
-    """Updates the weights by Adam, and averages those of the classifier.
-
-    Attributes:
-        macs: multiply-adds spent so far.
-    """
+    """Updates the weights by Adam, and averages those of the classifier."""
 
     def __init__(
         self, classifier: MlpClassifier, generator: nn.Module | None, config: GenerativeConfig
@@ -32,7 +28,7 @@ class Updates:
             generator: trained along. None if it is not trained.
             config: rates and how they change.
         """
-        self._classifier, self._config, self.macs = classifier, config, 0
+        self._classifier, self._config = classifier, config
         self._optimizer = torch.optim.Adam(classifier.parameters(), lr=config.lr)
         if generator is not None:
             self._optimizer.add_param_group({"params": list(generator.parameters())})
@@ -67,8 +63,8 @@ class Updates:
                 if parameter.grad is not None:
                     parameter.grad /= max(u, 1e-3)
 
-    def step(self) -> None:
-        """Update every weight that has a gradient."""
+    def step(self) -> int:
+        """Update every weight that has a gradient; return the multiply-adds that it took."""
         groups = self._optimizer.param_groups
         rates = [group["lr"] for group in groups]
         if self._config.decayed and self._n_due:
@@ -81,7 +77,7 @@ class Updates:
         moved = (p for group in groups for p in group["params"] if p.grad is not None)
         spent = self._average.macs
         self._average.step(self._classifier.parameters())
-        self.macs += _ADAM_MACS * sum(p.numel() for p in moved) + self._average.macs - spent
+        return _ADAM_MACS * sum(p.numel() for p in moved) + self._average.macs - spent
 
     def _scale_rates(self, reach: Sequence[float], power: int) -> None:
         """Multiply the learning rate of block l by u_l to a power."""
