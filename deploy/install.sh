@@ -1,5 +1,6 @@
 #!/bin/sh
-# Install plr-edge on a board, with its units. Run it again to upgrade. Learned state is never touched.
+# Install plr-edge on a board, with its units. Run it again to upgrade: the new version is put beside the old one,
+# checked, and only then used; if the robot does not come up with it, the old one is used again.
 set -eu
 umask 022
 
@@ -7,16 +8,18 @@ usage() {
     cat <<'TEXT'
 usage: sudo sh deploy/install.sh [option ...]
 
-  --prefix DIR    directory of the virtual environment; /opt/plr-edge by default
+  --prefix DIR    directory of the versions and the bundle; /opt/plr-edge by default
   --extras LIST   extras of plr-edge; by default export,serve,train, and video if there is no OpenCV
   --predict-only  install what answers frames and nothing else: no torch, no page, no export
   --cpu-torch     if there is no torch, install PyTorch's build for processors, which suffices for training
   --root DIR      install everything below DIR, and change no user, unit or device; for a disk image
+  --back          use the version before the last upgrade again
   --uninstall     remove the installation; keeps the bundle, /etc/default/plr-edge and /var/lib/plr-edge
   --help          print this help
 
 The environment sees the system's packages, so that JetPack's torch, TensorRT and OpenCV are used. Installed
-versions of torch, onnxruntime and numpy are never replaced. Set PYTHON to use another interpreter.
+versions of torch, onnxruntime and numpy are never replaced. Set PYTHON to use another interpreter, and
+SYSTEMCTL to use another command in the place of systemctl.
 TEXT
 }
 
@@ -25,7 +28,7 @@ fail() {
     exit 2
 }
 
-prefix=/opt/plr-edge root='' extras='' cpu_torch=no predict_only=no uninstall=no
+prefix=/opt/plr-edge root='' extras='' cpu_torch=no predict_only=no uninstall=no back=no
 while [ $# -gt 0 ]; do
     case $1 in
         --prefix | --root | --extras)
@@ -40,6 +43,7 @@ while [ $# -gt 0 ]; do
         --cpu-torch) cpu_torch=yes ;;
         --predict-only) predict_only=yes ;;
         --uninstall) uninstall=yes ;;
+        --back) back=yes ;;
         --help | -h)
             usage
             exit 0
@@ -55,32 +59,57 @@ case $prefix$root in *[!A-Za-z0-9/._+-]*) fail "--prefix and --root may contain 
 
 here=$(CDPATH='' cd -- "$(dirname -- "$0")" && pwd)
 python=${PYTHON:-python3}
-venv=$root$prefix
+home=$root$prefix
+versions=$home/versions
+venv=
+state=$root/var/lib/plr-edge/learned
 units=$root/etc/systemd/system
 rules=$root/etc/udev/rules.d/60-plr-edge.rules
 settings=$root/etc/default/plr-edge
 link=$root/usr/local/bin/plr-edge
-names='plr-edge.service plr-edge-engine.service plr-edge-predict.service'
+names='plr-edge.service plr-edge@.service plr-edge-engine.service plr-edge-predict.service'
 
 # true if the running system is to be changed and has the tool for it
 on_system() {
     [ -z "$root" ] && command -v "$1" > /dev/null 2>&1
 }
 
+has_systemd() {
+    [ -n "${SYSTEMCTL:-}" ] || on_system systemctl
+}
+
+service() {
+    ${SYSTEMCTL:-systemctl} "$@"
+}
+
+# run a command as the user of the robot, to whom its state belongs
+as_robot() {
+    if on_system runuser && getent passwd plr-edge > /dev/null; then runuser -u plr-edge -- "$@"; else "$@"; fi
+}
+
 remove() {
     # shellcheck disable=SC2086  # names are words
-    if on_system systemctl; then systemctl disable --now $names > /dev/null 2>&1 || true; fi
+    if has_systemd; then service disable --now $names > /dev/null 2>&1 || true; fi
     for name in $names; do rm -f "$units/$name"; done
     rm -f "$rules"
     if [ "$(readlink "$link" 2> /dev/null)" = "$prefix/bin/plr-edge" ]; then rm -f "$link"; fi
-    if [ -f "$venv/pyvenv.cfg" ]; then
-        for part in bin include lib lib64 share pyvenv.cfg keep.txt; do rm -rf "${venv:?}/$part"; done
-        rmdir "$venv" 2> /dev/null || true
-    fi
-    if on_system systemctl; then systemctl daemon-reload || true; fi
-    for path in "$venv" "$settings" "$root/var/lib/plr-edge"; do
+    for path in current previous bin; do
+        if [ -h "$home/$path" ]; then rm -f "$home/$path"; fi
+    done
+    if [ -d "$versions" ]; then rm -rf "${versions:?}"; fi
+    remove_old_layout
+    rmdir "$home" 2> /dev/null || true
+    if has_systemd; then service daemon-reload || true; fi
+    for path in "$home" "$settings" "$root/var/lib/plr-edge"; do
         if [ -e "$path" ]; then echo "kept: $path"; fi
     done
+}
+
+# earlier installers put the environment into the directory itself
+remove_old_layout() {
+    if [ -f "$home/pyvenv.cfg" ]; then
+        for part in bin include lib lib64 share pyvenv.cfg keep.txt; do rm -rf "${home:?}/$part"; done
+    fi
 }
 
 # system packages that pip must not change, as constraints
@@ -102,7 +131,7 @@ PYTHON
 # in the environment or, before it exists, in the system
 can_import() {
     interpreter=$venv/bin/python
-    [ -x "$interpreter" ] || interpreter=$python
+    [ -n "$venv" ] && [ -x "$interpreter" ] || interpreter=$python
     "$interpreter" -c "import sys, importlib.util as u; sys.exit(not u.find_spec('$1'))"
 }
 
@@ -117,15 +146,21 @@ check_python() {
 }
 
 make_environment() {
-    if [ -f "$venv/pyvenv.cfg" ] && "$venv/bin/python" -m pip --version > /dev/null 2>&1; then return; fi
-    if [ -e "$venv" ] && [ ! -f "$venv/pyvenv.cfg" ]; then
-        case $(ls -A "$venv") in
+    if [ -e "$home" ] && [ ! -d "$versions" ] && [ ! -f "$home/pyvenv.cfg" ]; then
+        case $(ls -A "$home") in
             '' | bundle) ;;
-            *) fail "$venv exists and is not a virtual environment; choose another --prefix" ;;
+            *) fail "$home exists and is not an installation of plr-edge; choose another --prefix" ;;
         esac
     fi
-    "$python" -m venv --system-site-packages "$venv" ||
+    version=$(sed -n 's/^version = "\(.*\)"$/\1/p' "$here/../pyproject.toml")
+    n=1
+    while [ -e "$versions/$version-$n" ]; do n=$((n + 1)); done
+    name=$version-$n venv=$versions/$version-$n
+    mkdir -p "$versions"
+    "$python" -m venv --system-site-packages "$venv" || {
+        rm -rf "$venv"
         fail "cannot create a virtual environment; run: sudo apt install python3-venv"
+    }
 }
 
 install_package() {
@@ -143,12 +178,99 @@ install_package() {
     "$venv/bin/plr-edge" --version
 }
 
+# the new version reads the bundle and a copy of what was learned, before anything is switched
+check_version() {
+    bundle=$home/bundle
+    if [ -f "$settings" ]; then
+        given=$(sed -n 's/^PLR_EDGE_BUNDLE=//p' "$settings" | tail -n 1)
+        [ -z "$given" ] || bundle=$root$given
+    fi
+    if [ -f "$bundle/manifest.json" ]; then
+        "$venv/bin/plr-edge" inspect "$bundle" > /dev/null || return 1
+        "$venv/bin/plr-edge" verify "$bundle" > /dev/null || return 1
+    fi
+    if [ -f "$state/store.db" ]; then
+        copy=$root/var/lib/plr-edge/before-upgrade
+        rm -rf "$copy"
+        as_robot "$venv/bin/plr-edge" backup "$state" "$copy" || return 1
+        as_robot "$venv/bin/plr-edge" inspect "$copy" > /dev/null || return 1
+        echo "a copy of what was learned is in $copy"
+    fi
+}
+
+# make one version the current one; the units of each lie beside it
+use() {
+    move_old_layout
+    old=$(readlink "$home/current" 2> /dev/null || true)
+    ln -sfn "versions/$1" "$home/current.new"
+    mv -T "$home/current.new" "$home/current"
+    if [ ! -h "$home/bin" ]; then ln -s current/bin "$home/bin"; fi
+    if [ -n "$old" ] && [ "$old" != "versions/$1" ]; then ln -sfn "$old" "$home/previous"; fi
+    mkdir -p "$units"
+    for unit in $names; do
+        if [ -e "$versions/$1/units/$unit" ]; then
+            cp "$versions/$1/units/$unit" "$units/$unit.new"
+            mv "$units/$unit.new" "$units/$unit"
+        else
+            rm -f "$units/$unit"
+        fi
+    done
+    if has_systemd; then service daemon-reload || true; fi
+}
+
+# the environment of earlier installers becomes a version like others
+move_old_layout() {
+    [ -f "$home/pyvenv.cfg" ] || return 0
+    mkdir -p "$versions/old/units"
+    for unit in $names; do
+        if [ -e "$units/$unit" ]; then cp "$units/$unit" "$versions/old/units/$unit"; fi
+    done
+    for part in bin include lib lib64 share pyvenv.cfg keep.txt; do
+        if [ -e "$home/$part" ]; then mv "$home/$part" "$versions/old/$part"; fi
+    done
+    for script in "$versions"/old/bin/*; do
+        if [ -f "$script" ] && [ ! -h "$script" ]; then
+            sed -i "1s|^#!$prefix/bin/|#!$prefix/versions/old/bin/|" "$script"
+        fi
+    done
+    ln -sfn versions/old "$home/current"
+}
+
+# true if the robot comes up and stays up, or was not running
+comes_up() {
+    if ! has_systemd || ! service is-active --quiet plr-edge.service; then return 0; fi
+    service restart plr-edge.service || return 1
+    began=$(service show -p NRestarts --value plr-edge.service)
+    for _ in 1 2 3 4 5 6; do
+        sleep "${CHECK_EVERY_S:-5}"
+        service is-active --quiet plr-edge.service || return 1
+        [ "$(service show -p NRestarts --value plr-edge.service)" = "$began" ] || return 1
+    done
+}
+
+go_back() {
+    before=$(readlink "$home/previous" 2> /dev/null) || fail "there is no version to go back to"
+    before=${before#versions/}
+    use "$before"
+    if has_systemd; then service try-restart plr-edge.service || true; fi
+    echo "back at $before" >&2
+}
+
+# the current version and the one before it are kept
+remove_older() {
+    for path in "$versions"/*; do
+        case versions/${path##*/} in
+            "$(readlink "$home/current")" | "$(readlink "$home/previous")") ;;
+            *) rm -rf "${path:?}" ;;
+        esac
+    done
+}
+
 install_files() {
-    mkdir -p "$units" "${rules%/*}" "${settings%/*}" "${link%/*}"
-    for name in $names; do
-        sed "s|/opt/plr-edge|$prefix|g" "$here/$name" > "$units/$name.new"
-        chmod 644 "$units/$name.new"
-        mv "$units/$name.new" "$units/$name"
+    mkdir -p "$venv/units" "${rules%/*}" "${settings%/*}" "${link%/*}"
+    for unit in $names; do
+        sed "s|/opt/plr-edge|$prefix|g" "$here/$unit" > "$venv/units/$unit"
+        chmod 644 "$venv/units/$unit"
     done
     cp "$here/60-plr-edge.rules" "$rules"
     [ -e "$settings" ] || sed "s|/opt/plr-edge|$prefix|g" "$here/plr-edge.env" > "$settings"
@@ -165,25 +287,38 @@ change_system() {
         udevadm control --reload || true
         udevadm trigger --subsystem-match=powercap || true
     fi
-    if on_system systemctl; then
-        systemctl daemon-reload || true
-        systemctl try-restart plr-edge.service || true
-    fi
 }
 
 if [ "$uninstall" = yes ]; then
     remove
     exit 0
 fi
+if [ "$back" = yes ]; then
+    go_back
+    exit 0
+fi
 check_python
 make_environment
+trap 'rm -rf "${venv:?}"' EXIT # an upgrade that is cut short leaves nothing behind
 install_package
-install_files
 change_system
+if ! check_version; then
+    echo "install.sh: the new version does not accept the bundle or what was learned; nothing was changed" >&2
+    exit 1
+fi
+install_files
+use "$name"
+trap - EXIT
+if ! comes_up; then
+    echo "install.sh: the robot does not stay up with $name; journalctl -u plr-edge says why" >&2
+    if [ -h "$home/previous" ]; then go_back; fi
+    exit 1
+fi
+remove_older
 if [ "$predict_only" = yes ]; then
     echo "next: copy a bundle to $prefix/bundle, and a learned state to /var/lib/plr-edge/learned"
     echo "then: sudo systemctl enable --now plr-edge-predict"
     exit 0
 fi
-[ -e "$venv/bundle" ] || echo "next: sudo plr-edge export -o $prefix/bundle"
+[ -e "$home/bundle" ] || echo "next: sudo plr-edge export -o $prefix/bundle"
 echo "then: edit /etc/default/plr-edge, and sudo systemctl enable --now plr-edge"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import warnings
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from plr_edge.errors import ConfigError
@@ -99,6 +99,24 @@ class LearningConfig:
         if self.schedule != "auto":
             return self.schedule
         return "internal" if self.train_ratio >= _BLOCKS_PAY_FROM else "classifier"
+
+    @property
+    def batch(self) -> int:
+        """Samples of a training step."""
+        return self.new_per_step + self.rehearsed_per_step
+
+    def with_smaller_batches(self, divisor: int) -> LearningConfig:
+        """Return settings that need less memory: batches and feature cache are smaller.
+
+        Args:
+            divisor: what the batches are divided by. The cache is divided by its square.
+        """
+        return replace(
+            self,
+            new_per_step=max(1, self.new_per_step // divisor),
+            rehearsed_per_step=max(1, self.rehearsed_per_step // divisor),
+            cache_bytes=self.cache_bytes // divisor**2,
+        )
 
     def __post_init__(self) -> None:
         for name in ("memory_bytes", "new_per_step", "rehearsed_per_step", "canary", "chunk"):

@@ -17,6 +17,7 @@ PlrEdgeError
 
 from __future__ import annotations
 
+import errno
 import importlib
 import sys
 from importlib.util import find_spec
@@ -26,7 +27,7 @@ from typing import Any
 EXTRAS = {
     "train": ("torch",),
     "export": ("torch", "onnx", "onnxscript"),
-    "serve": ("fastapi", "uvicorn", "prometheus_client"),
+    "serve": ("fastapi", "uvicorn", "prometheus_client", "cryptography"),
     "report": ("matplotlib",),
     "ros": ("rosbags",),
     "sign": ("cryptography",),
@@ -36,8 +37,27 @@ EXTRAS = {
 }
 
 
+_PASSING = frozenset({
+    errno.EADDRINUSE, errno.EADDRNOTAVAIL, errno.EAGAIN, errno.EBUSY, errno.ECONNABORTED,
+    errno.ECONNREFUSED, errno.ECONNRESET, errno.EDQUOT, errno.EHOSTDOWN, errno.EHOSTUNREACH,
+    errno.EINTR, errno.EIO, errno.EMFILE, errno.ENETDOWN, errno.ENETUNREACH, errno.ENFILE,
+    errno.ENODEV, errno.ENOMEM, errno.ENOSPC, errno.ENOTCONN, errno.ENXIO,
+    errno.EPIPE, errno.EROFS, errno.ESTALE, errno.ETIMEDOUT,
+})  # fmt: skip
+
+
 class PlrEdgeError(Exception):
-    """Base class of all errors that a user, a file or a board can cause."""
+    """Base class of all errors that a user, a file or a board can cause.
+
+    Attributes:
+        can_pass: whether the same may succeed later, although nobody corrects anything: a device
+            or a mount that is not there yet, a full disk, what another process holds.
+    """
+
+    def __init__(self, *arguments: object, can_pass: bool = False) -> None:
+        """Take the message."""
+        super().__init__(*arguments)
+        self.can_pass = can_pass
 
 
 class ConfigError(PlrEdgeError):
@@ -78,6 +98,13 @@ class EngineError(PlrEdgeError):
 
 class MissingExtraError(PlrEdgeError):
     """An optional library is not installed, or does not load."""
+
+
+def may_pass(error: BaseException) -> bool:
+    """Return whether what failed may succeed later, although nobody corrects anything."""
+    if isinstance(error, OSError):
+        return error.errno in _PASSING or isinstance(error, TimeoutError)
+    return isinstance(error, PlrEdgeError) and error.can_pass
 
 
 def require(*extras: str, why: str) -> None:

@@ -7,7 +7,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from plr_edge.errors import ConfigError
+from plr_edge.errors import ConfigError, may_pass
 
 _MAX_FILE_BYTES = 4 << 30
 
@@ -33,7 +33,9 @@ def replace_file(path: Path, data: bytes) -> None:
         os.replace(partial, path)
         sync_folder(path.parent)
     except OSError as error:
-        raise ConfigError(f"cannot write {path}: {error.strerror}; choose another path") from None
+        raise ConfigError(
+            f"cannot write {path}: {error.strerror}; choose another path", can_pass=may_pass(error)
+        ) from None
 
 
 def sync_folder(path: Path) -> None:

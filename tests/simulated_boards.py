@@ -25,8 +25,9 @@ from fake_boards import FakeBoard, make_board
 from plr_edge.meters import read_temperatures_c
 from plr_edge.meters.base import PowerMeter
 from plr_edge.meters.hwmon import find_ina3221
-from plr_edge.replay.schedule import Level, make_schedule
+from plr_edge.replay.schedule import Level, macs_from, make_schedule
 from plr_edge.robot.governor import Budget, Decision, Governor, Reading
+from plr_edge.robot.level_choice import WHILE_FRAMES_COME, LevelWorth, steps_within
 
 BATCH = 64
 LEVELS = tuple(
@@ -39,6 +40,7 @@ LEVELS = tuple(
         ("classifier", (1280,), 1_281, 1_280),
     )
 )
+STEP_MACS = [3.0 * BATCH * macs for macs in macs_from(LEVELS)]
 EFFICIENCY = 0.3  # of the stated rate; one x86 core (Zen 4) reaches 44 of 118 GMAC/s, measured
 TICK_S, SAMPLES = 1.0, 5
 
@@ -150,21 +152,36 @@ class SimulatedBoard:
 
 
 def simulate(
-    board: SimulatedBoard, budget: Budget, schedule: str = "measured", seconds: int = 600
+    board: SimulatedBoard,
+    budget: Budget,
+    schedule: str = "measured",
+    seconds: int = 600,
+    cycle: tuple[float | None, float] | None = None,
+    worth: LevelWorth | None = None,
 ) -> Run:
     """Let the governor decide once a second, and do as it says.
 
     Args:
         board: what is governed.
         budget: limits.
-        schedule: of the levels.
+        schedule: of the levels; `auto` is that of `plr-edge run`.
         seconds: simulated.
+        cycle: multiply-adds (None for no limit) and seconds of a cycle of consolidation, which
+            begins after half of the time.
+        worth: what cycles at each level are worth.
     """
     step_s = board.cost.step_s
-    governor = Governor(budget, make_schedule(schedule, LEVELS, step_s), step_s)
-    mean_step_s = sum(f * s for f, s in zip(governor.schedule.shares, step_s, strict=True))
-    run, rate = Run(), 0.0
-    for _ in range(seconds):
+    name, why = ("classifier", WHILE_FRAMES_COME) if schedule == "auto" else (schedule, "")
+    governor = Governor(budget, make_schedule(name, LEVELS, step_s), step_s, why)
+    run, rate, shares = Run(), 0.0, governor.schedule.shares
+    for second in range(seconds):
+        if cycle is not None and second == seconds // 2:
+            n_steps = steps_within(STEP_MACS, step_s, governor.core_share, *cycle)
+            names = [level.name for level in LEVELS]
+            choice = (worth or LevelWorth(macs_from(LEVELS))).choose(names, n_steps)
+            governor.consolidate(choice.schedule(len(LEVELS)), choice.reason)
+            shares, rate = choice.schedule(len(LEVELS)).shares, 0.0
+        mean_step_s = sum(f * s for f, s in zip(shares, step_s, strict=True))
         done = min(rate, 1 / mean_step_s)
         reading = board.second(done * mean_step_s)
         decision = governor.decide(Reading(**{**vars(reading), "steps_per_s": done}), TICK_S)
@@ -178,38 +195,45 @@ def simulate(
     return run
 
 
-CASES: tuple[tuple[str, Budget, str], ...] = tuple(
-    (name, budget, schedule)
-    for schedule in ("measured", "progressive")
-    for name, budget in (
-        ("orin-nano-4gb", Budget(power_w=7)),
-        ("orin-nano-4gb", Budget(power_w=10)),
-        ("agx-orin", Budget(power_w=15)),
-        ("agx-orin", Budget(power_w=30)),
-        ("agx-thor", Budget(power_w=40)),
-        ("agx-thor", Budget(power_w=120)),
-        ("raspberry-pi-5", Budget(duty_share=0.5, max_temp_c=75)),
-        ("raspberry-pi-5", Budget(duty_share=0.5, max_temp_c=65)),
-    )
+LEAST_MACS = 80.0 * STEP_MACS[0]  # of a cycle that a robot begins by itself
+CASES: tuple[tuple[str, Budget], ...] = (
+    ("orin-nano-4gb", Budget(power_w=7)),
+    ("orin-nano-4gb", Budget(power_w=10)),
+    ("agx-orin", Budget(power_w=15)),
+    ("agx-thor", Budget(power_w=40)),
+    ("raspberry-pi-5", Budget(duty_share=0.5, max_temp_c=75)),
+    ("raspberry-pi-5", Budget(duty_share=0.1, max_temp_c=75)),
+)
+SITUATIONS: tuple[tuple[str, tuple[float | None, float] | None], ...] = (
+    ("frames come", None),
+    ("asked: 2 s", (None, 2.0)),
+    ("asked: 10 s", (None, 10.0)),
+    ("idle", (LEAST_MACS, 600.0)),
 )
 
 
 def main() -> None:
     """Print the table of benchmarks/results.md."""
-    print("| board | budget | schedule | steps/s | levels | W | C |")
-    print("|---|---|---|---|---|---|---|")
-    for name, budget, schedule in CASES:
-        with tempfile.TemporaryDirectory() as folder:
-            board = SimulatedBoard(make_board(name, Path(folder)))
-            run = simulate(board, budget, schedule)
+    print("| board | budget | when | steps/s | levels | why these levels | W | C |")
+    print("|---|---|---|---|---|---|---|---|")
+    for name, budget in CASES:
         limits = {"W": budget.power_w, "C": budget.max_temp_c}
         texts = [f"{limit:g} {unit}" for unit, limit in limits.items() if limit is not None]
         if budget.duty_share is not None:
             texts.insert(0, f"duty {budget.duty_share:.0%}")
-        shares = "/".join(f"{s:.2f}".lstrip("0") for s in run.decisions[-1].shares)
-        watts = "no sensor" if board.meter is None else f"{run.settled(run.power_w):.1f}"
-        print(f"| {name} | {', '.join(texts)} | {schedule} | {run.settled(run.steps_per_s):.1f} "
-              f"| {shares} | {watts} | {run.settled(run.temp_c):.0f} |")  # fmt: skip
+        for when, cycle in SITUATIONS:
+            with tempfile.TemporaryDirectory() as folder:
+                board = SimulatedBoard(make_board(name, Path(folder)))
+                board.sees = when != "idle"
+                run = simulate(board, budget, "auto", cycle=cycle)
+            decision = run.decisions[-1]
+            shares = "/".join(f"{s:.2f}".lstrip("0") for s in decision.shares)
+            watts = "no sensor" if board.meter is None else f"{run.settled(run.power_w):.1f}"
+            print(
+                f"| {name} | {', '.join(texts)} | {when} | {run.settled(run.steps_per_s):.1f} "
+                f"| {shares} | {decision.levels_reason} | {watts} "
+                f"| {run.settled(run.temp_c):.0f} |"
+            )
 
 
 if __name__ == "__main__":

@@ -22,7 +22,8 @@ INTRO = """\
 
 Results go to standard output. Progress and warnings go to standard error. A mistake, such as a
 wrong option, a damaged file or a missing meter, ends a command with one line that says what to do,
-and with exit code 2. A command that was interrupted and saved its work ends with exit code 130. One
+and with exit code 2, or with 75 if the same may succeed later although nobody corrects anything: a
+disk is full, another process holds a state. A command that was interrupted and saved its work ends with exit code 130. One
 whose output nobody reads on, as in `plr-edge predict ... | head -n 1`, is ended by SIGPIPE, without
 a word, as other Unix tools are; a shell calls this 141.
 

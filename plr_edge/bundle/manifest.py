@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from plr_edge.errors import BundleError
+from plr_edge.errors import BundleError, may_pass
 from plr_edge.files import read_regular
 from plr_edge.tensors import unique_keys
 
@@ -74,7 +74,9 @@ def _read_manifest(path: Path) -> bytes:
             f"{path} is not a bundle: it has no manifest.json; make one with `plr-edge export`"
         ) from None
     except OSError as error:
-        raise BundleError(f"cannot read {file} ({error.strerror}); export it again") from None
+        raise BundleError(
+            f"cannot read {file} ({error.strerror}); export it again", can_pass=may_pass(error)
+        ) from None
 
 
 def parse_manifest(file: Path, payload: bytes) -> dict[str, Any]:
@@ -117,7 +119,8 @@ def read_member(file: Path, entry: Any) -> bytes:
         data = read_regular(file, _MAX_FILE_BYTES)
     except OSError as error:
         raise BundleError(
-            f"cannot read {file}: {error.strerror}; export the bundle again"
+            f"cannot read {file}: {error.strerror}; export the bundle again",
+            can_pass=may_pass(error),
         ) from None
     if not isinstance(entry, dict) or member_entry(data)["sha256"] != entry.get("sha256"):
         raise BundleError(f"{file} does not match its sha256; copy or export the bundle again")

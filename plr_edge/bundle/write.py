@@ -12,7 +12,7 @@ from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.manifest import FILES, SCHEMA, SIGNATURE, manifest_digest, member_entry
-from plr_edge.errors import BundleError
+from plr_edge.errors import BundleError, may_pass
 from plr_edge.files import sync_folder, write_synced
 
 _MEMBERS = {*FILES, "manifest.json", SIGNATURE}
@@ -52,7 +52,9 @@ def write_bundle(
     try:
         _put(path, members)
     except OSError as error:
-        raise BundleError(f"cannot write {path}: {error.strerror}; nothing was written") from None
+        raise BundleError(
+            f"cannot write {path}: {error.strerror}; nothing was written", can_pass=may_pass(error)
+        ) from None
     return Bundle(path, manifest)
 
 

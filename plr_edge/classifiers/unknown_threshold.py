@@ -14,6 +14,8 @@ import numpy as np
 
 from plr_edge.classifiers.class_means import ClassMeans, unit
 
+_PIECE = 256  # samples at once: all of a latent memory would take a hundred megabytes
+
 
 @dataclass(frozen=True)
 class UnknownRule:
@@ -116,9 +118,13 @@ def fit_means(
             -1.0 if no class has two samples.
     """
     means = ClassMeans(features.shape[1])
-    means.learn_many(features, labels)
-    x = unit(features)
-    others = means.sums[labels] - x  # (n, D)
-    alone = means.counts[labels] < 2
-    similarity = (unit(others) * x).sum(axis=1)[~alone]
+    pieces = [slice(i, i + _PIECE) for i in range(0, len(labels), _PIECE)]
+    for rows in pieces:
+        means.learn_many(features[rows], labels[rows])
+    similarities = [np.zeros(0, np.float32)]
+    for rows in pieces:
+        x, of = unit(features[rows]), labels[rows]
+        others = means.sums[of] - x  # (n, D)
+        similarities.append((unit(others) * x).sum(axis=1)[means.counts[of] >= 2])
+    similarity = np.concatenate(similarities)
     return means, float(np.quantile(similarity, quantile)) if len(similarity) else -1.0

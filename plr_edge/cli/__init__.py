@@ -14,19 +14,28 @@ _SECTIONS = {
     "First steps": ("demo", "doctor"),
     "Make a bundle": ("export", "verify", "build-engine"),
     "Learn and predict": ("adapt", "consolidate", "predict"),
-    "Run a robot": ("run", "teach", "status", "watch"),
+    "Run a robot": ("run", "teach", "status", "watch", "token"),
     "Inspect and correct learned state": (
-        "inspect", "log", "undo", "rollback", "forget", "quarantine", "repair",
+        "inspect", "log", "undo", "rollback", "forget", "quarantine", "repair", "backup", "restore",
     ),
     "Measure and plan": ("profile", "plan", "schedule"),
 }  # fmt: skip
 _COMMANDS = tuple(name for names in _SECTIONS.values() for name in names)
 
 
-class _UserError(click.ClickException):
-    """An error caused by a user, a file or a board: one line, exit code 2."""
+_CANNOT_PASS, _CAN_PASS = 2, 75  # 75 is EX_TEMPFAIL of sysexits.h
 
-    exit_code = 2
+
+class _UserError(click.ClickException):
+    """An error caused by a user, a file or a board: one line.
+
+    Attributes:
+        exit_code: 75 if the same may succeed later, although nobody corrects anything, otherwise 2.
+    """
+
+    def __init__(self, message: str, can_pass: bool = False) -> None:
+        super().__init__(message)
+        self.exit_code = _CAN_PASS if can_pass else _CANNOT_PASS
 
 
 def _one_line(error: click.UsageError, path: str) -> _UserError:
@@ -91,7 +100,7 @@ class _Group(click.Group):
         try:
             return super().invoke(ctx)
         except PlrEdgeError as error:
-            raise _UserError(str(error)) from error
+            raise _UserError(str(error), error.can_pass) from error
         except click.exceptions.NoArgsIsHelpError:
             raise
         except click.UsageError as error:

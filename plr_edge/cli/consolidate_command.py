@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -17,6 +17,11 @@ from plr_edge.cli.options import (
     trust_option,
 )
 
+if TYPE_CHECKING:
+    from plr_edge.cli.client import Target
+
+_POLL_S = 0.5
+
 
 @click.command("consolidate")
 @bundle_argument
@@ -28,28 +33,43 @@ from plr_edge.cli.options import (
     help="What the training may spend: time such as 90s, 5min or 1h, or multiply-adds such as "
     "500GMAC or 2TMAC.",
 )
+@click.option(
+    "--listen",
+    help="Address of the running `plr-edge run`: HOST:PORT or unix:PATH.  [default: what the robot "
+    "of --state says]",
+)
+@click.option("--stop", is_flag=True, help="End the cycle that the running robot is in.")
 @threads_option
 @trust_option
 @allow_code_option
 @json_option
 @needs_extras("train")
-def command(bundle: Path, state: Path, budget: str, **options: Any) -> None:
+def command(
+    bundle: Path, state: Path, budget: str, listen: str | None, stop: bool, **options: Any
+) -> None:
     """Train the adaptive blocks on what was learned.
 
-    Rehearses the latent memory of a state that no robot uses, with a learning rate that rises and
-    then falls to zero. The result answers only if it passes the publish gate. Ctrl-C ends the
-    training early and keeps what it gained.
+    Rehearses the latent memory of a state, with a learning rate that rises and then falls to zero.
+    The result answers only if it passes the publish gate. Ctrl-C ends the training early and keeps
+    what it gained. A robot that uses the state does it while it answers and learns.
     """
     import json
 
     from plr_edge.bundle.reading import open_bundle
+    from plr_edge.cli.client import Target
     from plr_edge.cli.progress import ConsolidationProgress
+    from plr_edge.cli.running import robot_of
     from plr_edge.config import EngineConfig
-    from plr_edge.errors import StateError
+    from plr_edge.errors import ConfigError, StateError
     from plr_edge.runtime.consolidation import parse_budget
     from plr_edge.runtime.session import Session
 
     limits, interrupted = parse_budget(budget), False
+    if listen is not None or robot_of(state) is not None:
+        _by_robot(Target(listen, state), budget, stop, as_json=options["as_json"])
+        return
+    if stop:
+        raise ConfigError("--stop is for a running robot, and none uses this state")
     opened = open_bundle(bundle, options["trust"])
     engines = EngineConfig(n_threads=options["threads"], allow_code=options["allow_code"])
     with Session.resume(opened, state, engines) as session:
@@ -94,3 +114,43 @@ def _print(facts: dict[str, Any], state: Path) -> None:
     if facts["interrupted"]:
         click.echo("interrupted; what was trained until then is kept", err=True)
     click.echo(f"saved in {state}")
+
+
+def _by_robot(robot: Target, budget: str, stop: bool, *, as_json: bool) -> None:
+    """Have a running robot consolidate, or stop, and wait for the end."""
+    import json
+    import time
+    from contextlib import suppress
+
+    from plr_edge.cli.client import answer
+    from plr_edge.cli.progress import ConsolidationProgress
+    from plr_edge.errors import ConfigError, StateError
+    from plr_edge.runtime.consolidation import Progress
+
+    def now() -> dict[str, Any]:
+        facts: dict[str, Any] = answer(robot, "GET", "/health", good=(200, 503))["consolidation"]
+        return facts
+
+    path = "/consolidate/stop" if stop else "/consolidate"
+    answer(robot, "POST", path, {} if stop else {"budget": budget})
+    facts, interrupted = now(), False
+    with ConsolidationProgress() as progress:
+        while facts["now"] is not None:
+            run = facts["now"]
+            progress.update(Progress(run["share"], run["n_steps"], run["left_s"] or 0.0))
+            try:
+                time.sleep(_POLL_S)
+            except KeyboardInterrupt:
+                interrupted = True
+                with suppress(ConfigError):  # it may have ended meanwhile
+                    answer(robot, "POST", "/consolidate/stop", {})
+            facts = now()
+    last = facts["last"]
+    if as_json:
+        click.echo(json.dumps({**last, "interrupted": interrupted}))
+    else:
+        click.echo(f"{last['n_steps']} training steps at {last['level']}; {last['outcome']}")
+    if interrupted:
+        raise click.exceptions.Exit(130)
+    if last["outcome"].startswith("interrupted"):
+        raise StateError(f"the robot did not finish: {last['outcome']}")

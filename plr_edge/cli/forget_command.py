@@ -30,9 +30,17 @@ def command(
     """Delete every trace of a class.
 
     Learns again without CLASS. Deleted data is overwritten, but the flash memory may keep remnants.
+    If a robot uses --state, it forgets the class while it runs.
     """
     from plr_edge.bundle.reading import open_bundle
+    from plr_edge.cli.running import changed
     from plr_edge.runtime.corrections import forget
+
+    answer = changed(state, "/forget", {"name": name})
+    if answer is not None:
+        n = answer["forgotten"]
+        click.echo(f"{name} forgotten by the running robot, {n} label{'s' * (n != 1)}")
+        return
 
     opened = open_bundle(bundle, trust)
     done = forget(opened, state, name, threads, allow_code=allow_code)

@@ -26,30 +26,21 @@ from plr_edge.cli.values import Whole
 def command(state: Path, last: int, quarantined: bool, only_events: bool, as_json: bool) -> None:
     """List the labels and generations of a state.
 
-    Prints each label of STATE with its time and source.
+    Prints each label of STATE with its time and source. Where the clock of the machine jumped, the
+    times before are corrected, and an event says so. If a robot uses the state, it is asked.
     """
     import json
     from datetime import datetime
 
-    from plr_edge.store import QUARANTINED, opened_for_reading
+    from plr_edge.cli.running import asked_or_opened
+    from plr_edge.store.listing import entries
 
-    with opened_for_reading(state) as store:
-        status = QUARANTINED if quarantined else None
-        labels = [] if only_events else list(store.labels.read(status=status))
-        events = [] if quarantined else list(store.events)
-    entries: list[dict[str, Any]] = [
-        {
-            "time_ns": label.time_ns,
-            "kind": label.status,
-            "label": label.seq,
-            "class": label.name,
-            "predicted": label.predicted,
-            "source": label.source,
-        }
-        for label in labels
-    ]
-    entries += [{"time_ns": at, "kind": kind, "text": text} for at, kind, text in events]
-    for entry in sorted(entries, key=lambda entry: entry["time_ns"])[-last:]:
+    found: list[dict[str, Any]] = asked_or_opened(
+        state,
+        f"/log?last={last}&quarantined={quarantined}&events={only_events}",
+        lambda store: entries(store, last, quarantined=quarantined, only_events=only_events),
+    )
+    for entry in found:
         if as_json:
             click.echo(json.dumps(entry))
             continue

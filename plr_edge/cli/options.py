@@ -85,12 +85,6 @@ allow_code_option = click.option(
     is_flag=True,
     help="Allow importing the backbone code named by an unsigned bundle.",
 )
-listen_option = click.option(
-    "--listen",
-    default="127.0.0.1:8077",
-    show_default=True,
-    help="Address of the running `plr-edge run`: HOST:PORT or unix:PATH.",
-)
 threads_option = click.option(
     "--threads",
     default=1,
@@ -130,6 +124,31 @@ new_class_option = click.option(
     help="Learn a label that looks like a known class, e.g. differs only by case, as a new class.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for machines.")
+
+
+def robot_options(command: F) -> F:
+    """Add the options that say where a running robot is, and what proves who asks."""
+    for option in (
+        click.option("--insecure", is_flag=True,
+                     help="Do not expect encryption on the address of another machine."),
+        click.option("--fingerprint",
+                     help="SHA-256 of the robot's certificate, which `plr-edge run` prints. That "
+                     "of --state by default."),
+        click.option("--token-file", type=click.Path(path_type=Path),
+                     help="File with the token. That of --state by default."),
+        click.option("--listen",
+                     help="Address of the running `plr-edge run`: HOST:PORT or unix:PATH.  "
+                     "[default: what the robot of --state says, or 127.0.0.1:8077]"),
+    ):  # fmt: skip
+        command = option(command)
+    return command
+
+
+optional_state_option = click.option(
+    "--state",
+    type=click.Path(path_type=Path),
+    help="State of the robot, which holds its tokens. Not needed on the same machine.",
+)
 
 
 def engine_options(command: F) -> F:

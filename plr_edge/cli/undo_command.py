@@ -27,6 +27,8 @@ from plr_edge.cli.values import Whole
 @click.option("--source", help="Undo labels whose source starts with this text.")
 @click.option("--label", "seqs", multiple=True, type=Whole(), metavar="N",
               help="Undo the label that `plr-edge log` numbers N.")  # fmt: skip
+@click.option("--after", type=Whole(0), metavar="N",
+              help="Undo the labels taught after label N, which no clock can bend.")  # fmt: skip
 @click.option("--since", type=click.DateTime(), help="Undo labels taught since this time.")
 @click.option("--until", type=click.DateTime(), help="Undo labels taught before this time.")
 @threads_option
@@ -45,22 +47,32 @@ def command(
 ) -> None:
     """Undo labels, and learn again without them.
 
-    Learning starts again from the last generation of --state before these labels.
+    Learning starts again from the last generation of --state before these labels. If a robot uses
+    --state, it undoes them while it runs.
 
-    Only labels that pass every given filter are undone.
+    Only labels that pass every given filter are undone. Where the clock of the machine jumped,
+    --since and --until follow the corrected times; `plr-edge log --events` says where that was.
     """
     import time
 
     from plr_edge.bundle.reading import open_bundle
+    from plr_edge.cli.running import changed
     from plr_edge.errors import ConfigError
     from plr_edge.runtime.corrections import undo
 
-    if not (since or until or any(filters.values())):
+    given = any(value not in (None, ()) for value in filters.values())
+    if not (since or until or given):
         raise ConfigError(
-            "nothing to undo; give --last, --class, --source, --label, --since or --until"
+            "nothing to undo; give --last, --class, --source, --label, --after, --since or --until"
         )
     filters["since_s"] = since and since.timestamp()
     filters["until_s"] = until and until.timestamp()
+    body = {name: value for name, value in filters.items() if value not in (None, ())}
+    answer = changed(state, "/undo", body)
+    if answer is not None:
+        n = answer["undone"]
+        click.echo(f"{n} label{'s' * (n != 1)} undone by the running robot")
+        return
     start = time.perf_counter()
     done = undo(open_bundle(bundle, trust), state, threads, allow_code=allow_code, **filters)
     click.echo(

@@ -29,7 +29,7 @@ def _unknown_board(setup: Setup) -> Finding | None:
         return None
     return advice(
         f"{model} is not a known board, so there is no default budget",
-        "plr-edge run --duty 50% --memory-limit 600MB --deadline 66ms, or --board NAME of a "
+        "plr-edge run --duty 50% --memory-limit 700MB --deadline 66ms, or --board NAME of a "
         "similar one",
     )
 

@@ -11,7 +11,6 @@ import logging
 import platform
 import tempfile
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -20,6 +19,8 @@ import torch
 from torch import nn
 
 from plr_edge.engines.onnx_engine import OnnxEngine
+from plr_edge.engines.parity_limits import PARITY_LIMITS as PARITY_LIMITS
+from plr_edge.engines.parity_limits import ParityLimits as ParityLimits
 from plr_edge.errors import BundleError, ConfigError
 
 PRECISIONS = ("fp32", "fp16", "int8")
@@ -31,30 +32,6 @@ _DOMAINS = ("", "ai.onnx")
 _BATCH = 8
 
 
-@dataclass(frozen=True)
-class ParityLimits:
-    """How much a frozen part may differ from float32 PyTorch, on images it was not calibrated on.
-
-    Attributes:
-        relative_error: largest difference of a value of a latent, as a share of the largest value.
-        cosine: smallest cosine similarity between the two latents of an image.
-        top1_agreement: smallest share of images with the same top-1 class, 0..1.
-        feature_cosine: smallest cosine similarity between the two features of an image.
-    """
-
-    relative_error: float
-    cosine: float
-    top1_agreement: float
-    feature_cosine: float = 0.0
-
-
-# measured with MobileNetV2 at 96 to 224 pixels on frames of the embedded film: `precisions` in
-# benchmarks/results.md
-PARITY_LIMITS = {
-    "fp32": ParityLimits(1e-3, 0.9999, 0.99, 0.9999),
-    "fp16": ParityLimits(0.05, 0.999, 0.95, 0.99),
-    "int8": ParityLimits(1.0, 0.95, 0.70),
-}
 # Number of convolutions at the input that stay in float, tried in this order until the latent is
 # close enough. The first ones of MobileNetV2 have few channels with very different ranges.
 _FLOAT_CONVOLUTIONS = (0, 1, 3, 5, 8)

@@ -9,13 +9,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 from plr_edge.meters.base import EnergyReading, PowerMeter
+from plr_edge.meters.battery import read_charging
 from plr_edge.meters.board import describe_machine
 from plr_edge.meters.cgroup import cpu_quota
 from plr_edge.meters.gpu import GpuState, read_gpu
 from plr_edge.meters.hwmon import find_ina3221
 from plr_edge.meters.idle import NetEnergy, measure_idle, net_energy
 from plr_edge.meters.nvml import find_nvml
-from plr_edge.meters.process import available_bytes, cpu_seconds, process_memory
+from plr_edge.meters.process import (
+    available_bytes,
+    busy_seconds,
+    cpu_seconds,
+    process_memory,
+)
 from plr_edge.meters.rapl import find_rapl
 from plr_edge.meters.tegrastats import find_tegrastats
 from plr_edge.meters.thermal import read_temperatures_c
@@ -27,6 +33,7 @@ __all__ = [
     "NetEnergy",
     "PowerMeter",
     "available_bytes",
+    "busy_seconds",
     "cpu_quota",
     "cpu_seconds",
     "describe_machine",
@@ -34,6 +41,7 @@ __all__ = [
     "measure_idle",
     "net_energy",
     "process_memory",
+    "read_charging",
     "read_gpu",
     "read_temperatures_c",
 ]

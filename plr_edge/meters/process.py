@@ -67,3 +67,12 @@ def cpu_seconds(pid: int | None = None, proc: Path = Path("/proc")) -> float | N
     if len(words) < 13:
         return None
     return (int(words[11]) + int(words[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def busy_seconds(proc: Path = Path("/proc")) -> float | None:
+    """Return the time that all processors have worked since the boot; None if unreadable."""
+    words = (read_text(proc / "stat") or "").partition("\n")[0].split()
+    if len(words) < 9 or words[0] != "cpu":
+        return None
+    user, nice, system, _, _, irq, softirq, steal = map(int, words[1:9])
+    return (user + nice + system + irq + softirq + steal) / os.sysconf("SC_CLK_TCK")

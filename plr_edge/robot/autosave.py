@@ -1,4 +1,9 @@
-"""Autosave: when a robot writes a generation, and how it does so while it answers and learns."""
+"""Autosave: when a robot writes a generation, and how it does so while it answers and learns.
+
+A generation has tens of megabytes, and every label is on disk already. It only saves the time to
+learn labels again at the next start, about 2 ms each, and the training of a version. So it is
+written when one of them gets long, and not with every few labels.
+"""
 
 from __future__ import annotations
 
@@ -15,8 +20,10 @@ from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.store import Store
 
 _log = logging.getLogger(__name__)
-_EVERY_S = 300.0
-_EVERY_LABELS = 500
+_EVERY_LABELS = 5_000  # about 10 s of a start; at 20 MB a generation 4 kB for each label
+_FIRST_S = 300.0  # until the first generation, without which nothing but a robot can answer
+_VERSION_S = 1_200.0  # of training that a crash may cost
+_LABELS_S = 3_600.0
 
 
 class Autosave:
@@ -42,6 +49,16 @@ class Autosave:
         self._store, self._bundle, self._config, self._workers = store, bundle, config, workers
         self._writing = False
         self._saved, self._saved_at = saved, time.monotonic()
+        self._is_first = saved[0] == 0  # whether nothing was ever written
+
+    def rebuilt(self, version: int) -> None:
+        """Look up what is saved, because labels were taken back, and generations with them.
+
+        Args:
+            version: version that answers now, which is that of the newest generation.
+        """
+        uptos = [info.upto for info in self._store.generations]
+        self._saved = (uptos[-1] if uptos else 0, version)
 
     def is_behind(self, last_seq: int, version: int) -> bool:
         """Return whether no generation on disk holds this label and this version."""
@@ -51,8 +68,12 @@ class Autosave:
         """Return whether it is time to write a generation."""
         if self._writing or not self.is_behind(last_seq, version):
             return False
-        late = time.monotonic() - self._saved_at > _EVERY_S
-        return late or last_seq - self._saved[0] >= _EVERY_LABELS
+        passed_s, (saved_seq, saved_version) = time.monotonic() - self._saved_at, self._saved
+        if last_seq - saved_seq >= _EVERY_LABELS:
+            return True
+        if self._is_first:
+            return passed_s > _FIRST_S
+        return passed_s > (_VERSION_S if version != saved_version else _LABELS_S)
 
     def save(
         self,
@@ -62,23 +83,22 @@ class Autosave:
         reason: str,
         *,
         within_budget: bool = False,
-    ) -> Future[bool]:
+    ) -> Future[str]:
         """Write a generation. Call it on the thread that learns.
 
         Args:
             model: what was learned.
-            training: its training. Without it there is nothing to write.
+            training: its training. None before the first version: the closed forms are written.
             last_seq: last label that the model has learned.
             reason: why, for the log.
             within_budget: do nothing if the bytes of today are spent.
 
         Returns:
-            Whether it was written. It is not if there is nothing to write yet, if another one is
-            being written, or if the disk refuses.
+            Why it was not written. Empty if it was.
         """
-        written: Future[bool] = Future()
-        if training is None or self._writing:
-            written.set_result(False)
+        written: Future[str] = Future()
+        if refusal := self._refusal(last_seq):
+            written.set_result(refusal)
             return written
         before = self._saved
         self._writing = True
@@ -88,22 +108,41 @@ class Autosave:
 
         def copy_ridge() -> None:  # after it has learned every label up to `last_seq`
             frozen.classifier = frozen.classifier.copy()
-            self._workers.aside.submit(write, training)
+            self._workers.aside.submit(write)
 
-        def write(training: TrainerCheckpoint) -> None:
-            done = False
+        def write() -> None:
+            refusal = "it failed; the log has the reason"
             try:
-                spent = self._store.written_today > self._config.write_bytes_per_day
-                if not (within_budget and spent):
-                    store, bundle, config = self._store, self._bundle, self._config
-                    save(store, bundle, config, frozen, training, reason, upto=last_seq)
-                    done = True
+                refusal = self._write(frozen, training, last_seq, reason, within_budget)
             except PlrEdgeError as error:
+                refusal = str(error)
                 _log.error("%s", error)
             finally:
-                self._saved = self._saved if done else before
+                self._saved = before if refusal else self._saved
                 self._writing = False
-                written.set_result(done)
+                written.set_result(refusal)
 
         self._workers.ridge.submit(copy_ridge)
         return written
+
+    def _refusal(self, last_seq: int) -> str:
+        """Return why nothing can be written now; empty if it can."""
+        if self._writing:
+            return "another generation is being written; ask again in a few seconds"
+        return "" if last_seq else "nothing was taught yet"
+
+    def _write(
+        self,
+        frozen: LearnedModel,
+        training: TrainerCheckpoint | None,
+        last_seq: int,
+        reason: str,
+        within_budget: bool,
+    ) -> str:
+        """Write a generation, and return why not; empty if it was written."""
+        limit = self._config.write_bytes_per_day
+        if within_budget and self._store.written_today > limit:
+            return f"more than {limit / 1e9:g} GB were written today"
+        save(self._store, self._bundle, self._config, frozen, training, reason, upto=last_seq)
+        self._is_first = False
+        return ""

@@ -16,10 +16,12 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.class_means import ClassMeans
 from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.replay.latent_memory import with_seq
+from plr_edge.replay.schedule import Schedule
 from plr_edge.robot.protocol import Message, group, named, pack
 from plr_edge.robot.trainer_process import TrainerProcess
 from plr_edge.robot.trainer_sync import TrainerSync
 from plr_edge.runtime.checkpoint import TrainerCheckpoint
+from plr_edge.runtime.consolidation import ConsolidationBudget
 from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.validation import Candidate
@@ -35,12 +37,16 @@ class TrainerLimits:
     Attributes:
         nice: nice value of the process.
         cpus: processors that it may use. None for all.
+        n_threads: its threads.
         memory_limit_bytes: limit of its data segment.
+        divisor: its batches are smaller by this, so that it lives within the limit.
     """
 
     nice: int = 10
     cpus: list[int] | None = None
+    n_threads: int = 1
     memory_limit_bytes: int | None = None
+    divisor: int = 1
 
 
 class BackgroundTrainer:
@@ -48,10 +54,13 @@ class BackgroundTrainer:
 
     Attributes:
         process: the trainer process.
+        batch: samples of a training step.
+        memory_limit_bytes: limit of the data segment of the process. None if it has none.
         report: the newest report of the trainer. Empty before the first.
         n_steps: training steps since the start, by level.
         steps_s: processor seconds that they took, by level.
         candidate: the newest candidate that was not looked at yet.
+        consolidated: what the cycle of consolidation took that ended last. None if none did.
     """
 
     def __init__(
@@ -70,21 +79,29 @@ class BackgroundTrainer:
             limits: what the process may use.
         """
         limits = limits or TrainerLimits()
-        self.process = TrainerProcess(limits.nice)
+        config = config.with_smaller_batches(limits.divisor)
+        self.memory_limit_bytes = limits.memory_limit_bytes
+        self.process, self.batch = TrainerProcess(limits.nice, limits.n_threads), config.batch
         self.report: dict[str, Any] = {}
         self.n_steps = [0] * len(bundle.levels)
         self.steps_s = [0.0] * len(bundle.levels)
         self.candidate: Message | None = None
+        self.consolidated: dict[str, Any] | None = None
         self._settings = {
             "bundle": str(bundle.path),
             "config": asdict(config),
-            "n_threads": engines.n_threads,
+            "n_threads": limits.n_threads,
             "allow_code": engines.allow_code or bundle.trusted,
             "cpus": limits.cpus,
             "memory_limit_bytes": limits.memory_limit_bytes,
         }
         self._budget: dict[str, Any] = {"steps_per_s": _UNLIMITED, "paused": False}
         self._sync: TrainerSync | None = None
+
+    @property
+    def paused(self) -> bool:
+        """Whether training is paused."""
+        return bool(self._budget["paused"])
 
     def start(
         self,
@@ -142,6 +159,15 @@ class BackgroundTrainer:
             self._budget = budget
             self._send(0, pack("budget", budget, {}))
 
+    def consolidate(self, budget: ConsolidationBudget, schedule: Schedule) -> None:
+        """Let the process train one cycle over its latent memory, and offer the result."""
+        facts = {**vars(budget), "name": schedule.name, "shares": list(schedule.shares)}
+        self._send(0, pack("consolidate", facts, {}))
+
+    def stop_consolidating(self) -> None:
+        """Let the process end its cycle now, and offer what it trained."""
+        self._send(0, pack("stop", {}, {}))
+
     def restore(self, model: LearnedModel) -> None:
         """Let the process go on from what answers now."""
         arrays = {"rows": model.classifier.rehearsed, **named(model.weights, "weights")}
@@ -152,6 +178,7 @@ class BackgroundTrainer:
         if not self.process.reap():
             return False
         self._end_sync()
+        self.report = {**self.report, "cycle": None} if self.report else {}
         return True
 
     def poll(self, on_divergence: Callable[[], None]) -> None:
@@ -171,7 +198,11 @@ class BackgroundTrainer:
                 self.report = metadata
             elif kind == "diverged":
                 on_divergence()
+            elif kind == "consolidated":
+                self.consolidated = metadata
             elif kind == "candidate":
+                if self.candidate is not None and self.candidate[1].get("consolidated"):
+                    metadata["consolidated"] = True  # it has the result of that cycle, too
                 self.candidate = message
 
     def stop(self) -> None:
@@ -205,7 +236,7 @@ def candidate_of(message: Message, feature_width: int) -> Candidate:
         rehearsed=arrays["rows"],
         means=means,
         unknown_below=float(metadata["unknown_below"]),
-        has_moved=sum(metadata["cost"]["steps_per_level"][:-1]) > 0,
+        has_moved=bool(metadata["has_moved"]),
     )
 
 

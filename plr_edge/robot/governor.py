@@ -22,6 +22,7 @@ _NEAR = 0.1  # share of a budget below the aim within which the rate rises more 
 _HYSTERESIS_C = 5.0
 _MAX_STEPS_PER_S = 200.0
 _MIN_STEPS_PER_S = 0.05
+_FLOOR_SHARE = 0.05  # of a core, which training keeps while programs compete for the processor
 _SHIFT = 0.1  # relative change of a share that is too small to tell the trainer
 
 
@@ -58,6 +59,8 @@ class Reading:
         latency_ms: 99th percentile over frames. None if no frame came.
         pressure: share of the frames' processing time spent waiting for a processor, 0..1.
         steps_per_s: training steps done per second.
+        trainer_cores: processors that the trainer was given.
+        others_cores: processors that programs other than this robot's took.
     """
 
     power_w: float | None = None
@@ -65,6 +68,13 @@ class Reading:
     latency_ms: float | None = None
     pressure: float | None = None
     steps_per_s: float = 0.0
+    trainer_cores: float | None = None
+    others_cores: float | None = None
+
+    @property
+    def crowded(self) -> bool:
+        """Whether other programs take more of the processor than training does."""
+        return self.others_cores is not None and self.others_cores > (self.trainer_cores or 0.0)
 
 
 @dataclass(frozen=True)
@@ -75,15 +85,22 @@ class Decision:
         steps_per_s: training steps per second.
         shares: share of the steps per level.
         reason: why, in one line.
+        levels_reason: why these levels, in one line. Empty if the user chose them.
+        exceeded: whether a limit was exceeded, so that training gave way.
+        contended: whether it gave way because programs compete for the processor.
     """
 
     steps_per_s: float
     shares: tuple[float, ...]
     reason: str
+    levels_reason: str = ""
+    exceeded: bool = False
+    contended: bool = False
 
     def __str__(self) -> str:
         shares = "/".join(f"{share:.2f}".lstrip("0") for share in self.shares)
-        return f"{self.reason}: {self.steps_per_s:.1f} steps/s, levels {shares}"
+        why = f" ({self.levels_reason})" if self.levels_reason else ""
+        return f"{self.reason}: {self.steps_per_s:.1f} steps/s, levels {shares}{why}"
 
 
 class Governor:
@@ -91,21 +108,57 @@ class Governor:
 
     Attributes:
         budget: the limits.
-        schedule: share of the training steps per level.
+        schedule: share of the training steps per level, while frames come.
         step_s: seconds of one training step per level, on one core.
+        levels_reason: why these levels. Empty if the user chose them.
     """
 
-    def __init__(self, budget: Budget, schedule: Schedule, step_s: Sequence[float]) -> None:
+    def __init__(
+        self,
+        budget: Budget,
+        schedule: Schedule,
+        step_s: Sequence[float],
+        levels_reason: str = "",
+    ) -> None:
         """Start at the rate that the budget allows by these costs.
 
         Args:
             budget: the limits.
-            schedule: share of the training steps per level.
+            schedule: share of the training steps per level, while frames come.
             step_s: seconds of one training step per level, on one core.
+            levels_reason: why these levels. Empty if the user chose them.
         """
-        self.budget, self.schedule = budget, schedule
+        self.budget, self.schedule, self.levels_reason = budget, schedule, levels_reason
         self.step_s = tuple(step_s)
-        self._rate = self._ceiling()
+        self._cycle: tuple[Schedule, str] | None = None
+        self._rate = self.ceiling
+
+    def consolidate(self, schedule: Schedule, reason: str) -> None:
+        """Spend the same share of a core on a cycle from now on.
+
+        Args:
+            schedule: share of its steps per level.
+            reason: why these levels.
+        """
+        self._enter((schedule, reason))
+
+    def end_cycle(self) -> None:
+        """Go on as before the cycle."""
+        self._enter(None)
+
+    def _enter(self, cycle: tuple[Schedule, str] | None) -> None:
+        share = self.core_share
+        self._cycle = cycle
+        self._rate = min(share / max(self._mean_step_s(), 1e-9), self.ceiling)
+
+    @property
+    def core_share(self) -> float:
+        """Share of a core that the budgets leave to training now."""
+        return self._rate * self._mean_step_s()
+
+    @property
+    def _now(self) -> tuple[Schedule, str]:
+        return self._cycle or (self.schedule, self.levels_reason)
 
     def observe_costs(self, step_s: Sequence[float | None]) -> None:
         """Update the costs of a step with measurements. The schedule `measured` follows them.
@@ -133,27 +186,39 @@ class Governor:
             reading: what was measured since the last decision.
             dt_s: seconds since then.
         """
-        ceiling = self._ceiling()
-        reason = self._exceeded(reading)
-        if reason:
+        ceiling = self.ceiling
+        exceeded, contended = self._exceeded(reading)
+        if exceeded:
             done = min(self._rate, reading.steps_per_s or self._rate)
-            self._rate = max(done * 0.5 ** max(dt_s, 0.1), _MIN_STEPS_PER_S)
+            least = self.floor if contended else _MIN_STEPS_PER_S
+            self._rate = max(done * 0.5 ** max(dt_s, 0.1), least)
         else:
-            reason = self._limit_name()
             rise = 0.1 * ceiling * dt_s * self._headroom(reading)
             self._rate = min(max(self._rate, _MIN_STEPS_PER_S) + rise, ceiling)
+        reason = exceeded or self._limit_name()
         hot, limit = reading.temp_c, self.budget.max_temp_c
         if hot is not None and limit is not None and hot > limit + _HYSTERESIS_C:
             self._rate, reason = 0.0, f"{hot:.0f} C, limit {limit:.0f} C"
-        return Decision(self._rate, self.schedule.shares, reason)
+        schedule, why = self._now
+        return Decision(
+            self._rate, schedule.shares, reason, why, exceeded=bool(exceeded), contended=contended
+        )
 
-    def _ceiling(self) -> float:
+    @property
+    def floor(self) -> float:
+        """Steps per second that training keeps while programs compete for the processor."""
+        share = min(_FLOOR_SHARE, self.budget.duty_share or _FLOOR_SHARE)
+        return min(max(share / max(self._mean_step_s(), 1e-9), _MIN_STEPS_PER_S), self.ceiling)
+
+    @property
+    def ceiling(self) -> float:
+        """Steps per second that the budget allows where nothing else limits training."""
         share = 1.0 if self.budget.duty_share is None else self.budget.duty_share
         mean_step_s = self._mean_step_s()
         return min(_MAX_STEPS_PER_S, share / mean_step_s) if mean_step_s > 0 else _MAX_STEPS_PER_S
 
     def _mean_step_s(self) -> float:
-        return sum(f * s for f, s in zip(self.schedule.shares, self.step_s, strict=True))
+        return sum(f * s for f, s in zip(self._now[0].shares, self.step_s, strict=True))
 
     def _limit_name(self) -> str:
         budget = self.budget
@@ -180,15 +245,21 @@ class Governor:
         ]
         return max(0.0, min([1.0, *rooms]))
 
-    def _exceeded(self, reading: Reading) -> str:
+    def _exceeded(self, reading: Reading) -> tuple[str, bool]:
+        """Return which limit is exceeded, and whether programs compete for the processor.
+
+        Then less training helps the frames little, so that it keeps a floor.
+        """
         for value, limit, unit in self._readings(reading):
             if value is None and unit != "ms":  # without frames there is no latency
-                return f"nothing to read for the limit of {limit:g} {unit}"
+                return f"nothing to read for the limit of {limit:g} {unit}", False
             if value is not None and value > _MARGIN * limit:
-                return f"{value:.1f} {unit} of {limit:g} {unit}"
+                late = unit == "ms" and reading.crowded
+                return f"{value:.1f} {unit} of {limit:g} {unit}", late
         if reading.pressure is not None and reading.pressure > 0.5:
-            return f"frames waited for a processor in {reading.pressure:.0%} of their time"
-        return ""
+            share = f"{reading.pressure:.0%}"
+            return f"frames waited for a processor in {share} of their time", True
+        return "", False
 
 
 def with_initial_costs(config: LearningConfig, levels: Sequence[Level]) -> LearningConfig:

@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import logging
+import os
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import Any
 
 from plr_edge.errors import StateError
 from plr_edge.meters import cpu_quota
+from plr_edge.robot.consolidating import Consolidation, Emit
 from plr_edge.robot.governor import Decision, Governor, Reading
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.sensors import Sensors
+from plr_edge.robot.starvation import Starvation
 from plr_edge.robot.status import FrameStats
+from plr_edge.robot.step_costs import TrainingPower, level_costs
 
 _log = logging.getLogger(__name__)
 _QUOTA_MARGIN, _MIN_SHARE = 0.65, 0.02
 _MAX_ROWS = 600
 _UNLIMITED = 1e6  # steps/s
+_BUSY_PRESSURE, _BUSY_SHARE = 0.1, 0.5  # of the frames' time, of the processors: not idle
 
 
 @dataclass
@@ -51,6 +57,8 @@ class GovernorLoop:
         governor: decides.
         sensors: measure the board.
         stats: measure the frames.
+        consolidation: trains the blocks when there is time.
+        starvation: notices that other programs leave training no processor.
         decision: the newest decision. None before the first.
         frames_per_s: rate of answered frames.
         paused: whether training is paused.
@@ -60,10 +68,19 @@ class GovernorLoop:
     """
 
     def __init__(
-        self, model: OnlineModel, governor: Governor, sensors: Sensors, stats: FrameStats
+        self,
+        model: OnlineModel,
+        governor: Governor,
+        sensors: Sensors,
+        stats: FrameStats,
+        emit: Emit = lambda *_: None,
     ) -> None:
         """Decide nothing yet."""
         self.model, self.governor, self.sensors, self.stats = model, governor, sensors, stats
+        self.consolidation = Consolidation(model, governor, emit)
+        self.n_cores = os.cpu_count() or 1
+        self.starvation, self._power = Starvation(self.n_cores), TrainingPower()
+        sensors.trainer_pid = lambda: child.pid if (child := model.trainer.process.child) else None
         self.decision: Decision | None = None
         self.frames_per_s = 0.0
         self.paused = False
@@ -80,7 +97,10 @@ class GovernorLoop:
         n_frames, n_steps = self.stats.n_frames, sum(self.model.trainer.n_steps)
         self.frames_per_s = (n_frames - self._n_frames) / passed
         steps_per_s = (n_steps - self._n_steps) / passed
-        self._decide(passed, steps_per_s)
+        reading = self._reading(steps_per_s)
+        self._decide(reading, passed)
+        charging = bool(self.sensors.now.charging)
+        self.consolidation.tick(busy=self._is_busy(reading), charging=charging)
         self.update_trainer()
         self._quota = cpu_quota()
         if self._quota is not None:
@@ -102,21 +122,50 @@ class GovernorLoop:
             shares=list(schedule.shares),
         )
 
-    def _decide(self, passed_s: float, steps_per_s: float) -> None:
-        sensed, trainer = self.sensors.now, self.model.trainer
-        reading = Reading(
+    @property
+    def to_train(self) -> bool:
+        """Whether there is something to train, and it may be trained."""
+        trainer = self.model.trainer
+        left = bool(trainer.report.get("to_go")) or self.consolidation.running
+        return left and trainer.process.alive and not self.paused
+
+    def level_costs(self) -> list[dict[str, Any]]:
+        """Return what a step costs at each level, and what a cycle there is worth."""
+        one, governor, levels = self.consolidation, self.governor, self.model.bundle.levels
+        shares = self.decision.shares if self.decision else governor.schedule.shares
+        needed = one.needs.by_level if one.needs is not None else None
+        names = [level.name for level in levels]
+        watts, gains = self._power.watts, one.worth.gains
+        return level_costs(names, shares, governor.step_s, watts, needed, gains)
+
+    def _reading(self, steps_per_s: float) -> Reading:
+        sensed = self.sensors.now
+        return Reading(
             power_w=sensed.power_w,
             temp_c=max(sensed.temps_c.values(), default=None),
             # without frames the old ones say nothing: there is time to consolidate
             latency_ms=self.stats.percentile_ms(0.99) if self.frames_per_s else None,
             pressure=sensed.pressure if self.frames_per_s else None,
             steps_per_s=max(0.0, steps_per_s),
+            trainer_cores=sensed.trainer_cores,
+            others_cores=sensed.others_cores,
         )
+
+    def _decide(self, reading: Reading, passed_s: float) -> None:
+        trainer, governor = self.model.trainer, self.governor
         pairs = zip(trainer.steps_s, trainer.n_steps, strict=True)
-        self.governor.observe_costs([s / n if n else None for s, n in pairs])
-        before, self.decision = self.decision, self.governor.decide(reading, passed_s)
+        self._power.add(reading.power_w, reading.trainer_cores)
+        governor.observe_costs([s / n if n else None for s, n in pairs])
+        before, self.decision = self.decision, governor.decide(reading, passed_s)
+        self.starvation.add(reading, self.decision, governor, passed_s, wanted=self.to_train)
         if before is None or before.reason.split()[0] != self.decision.reason.split()[0]:
             _log.info("%s", self.decision)
+
+    def _is_busy(self, reading: Reading) -> bool:
+        """Return whether frames or other programs need the machine."""
+        assert self.decision is not None
+        crowd = (reading.others_cores or 0.0) > _BUSY_SHARE * self.n_cores
+        return self.decision.exceeded or crowd or (reading.pressure or 0.0) > _BUSY_PRESSURE
 
     def _share_quota(self, passed_s: float) -> None:
         """Give the trainer what perception leaves of the cgroup's quota."""

@@ -10,14 +10,10 @@ from plr_edge.robot.recent_frames import NoveltyDetector
 from plr_edge.robot.status import DROPPED, FAILED, UNKNOWN
 
 
-def health_of(
-    state: str, reason: str, loop: GovernorLoop, drift: Drift, novelty: NoveltyDetector
-) -> dict[str, Any]:
-    """Return the health of a robot. Any thread may ask.
+def health_of(loop: GovernorLoop, drift: Drift, novelty: NoveltyDetector) -> dict[str, Any]:
+    """Return the health of a robot without its state. Any thread may ask.
 
     Args:
-        state: one of `STATES`.
-        reason: why, if one is due.
         loop: knows the model, its budgets and sensors.
         drift: how answers change.
         novelty: what the operator was asked about.
@@ -25,12 +21,10 @@ def health_of(
     model, stats, sensors = loop.model, loop.stats, loop.sensors
     learned, trainer = model.learned, model.trainer
     return {
-        "state": state,
-        "reason": reason,
         "version": learned.version,
         "classes": len(learned.classes),
         "taught": learned.n_taught,
-        "quarantined": learned.n_quarantined,
+        "quarantined": model.counts.n_quarantined,
         "frames": stats.n_frames,
         "dropped": stats.total(DROPPED),
         "failed": stats.total(FAILED),
@@ -52,9 +46,14 @@ def health_of(
             "alive": trainer.process.alive,
             "deaths": trainer.process.n_deaths,
             "steps_per_level": list(trainer.n_steps),
+            "pid": child.pid if (child := trainer.process.child) else None,
+            "batch": trainer.batch,
             **trainer.report,
         },
         "governor": str(loop.decision) if loop.decision else None,
+        "levels": loop.level_costs(),
+        "starved": loop.starvation.facts(),
+        "consolidation": loop.consolidation.facts(),
         "state_bytes": loop.state_bytes,
         "written_today_bytes": loop.written_bytes,
     }

@@ -8,18 +8,16 @@ the results. All methods but `close` belong to one thread, that of the frames.
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
-
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.engines import Engine
-from plr_edge.errors import PlrEdgeError, StateError
+from plr_edge.errors import PlrEdgeError
 from plr_edge.replay.schedule import make_schedule
 from plr_edge.robot.autosave import Autosave
 from plr_edge.robot.background_trainer import (
@@ -29,26 +27,24 @@ from plr_edge.robot.background_trainer import (
     checkpoint_of,
 )
 from plr_edge.robot.governor import with_initial_costs
+from plr_edge.robot.label_changes import LabelChanges
+from plr_edge.robot.label_counts import LabelCounts
 from plr_edge.robot.mix_fitting import MixFitting
 from plr_edge.robot.protocol import Message
-from plr_edge.robot.recovering import Recovered, recovered
+from plr_edge.robot.recovering import CatchingUp, Recovered, recovered
 from plr_edge.robot.restart_guard import RestartGuard
 from plr_edge.robot.workers import Workers
-from plr_edge.runtime.acknowledge import acknowledge
 from plr_edge.runtime.checkpoint import TrainerCheckpoint
-from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.perception import Perception
-from plr_edge.runtime.prediction import FrozenOutput
 from plr_edge.runtime.validation import Evaluation, evaluate
 from plr_edge.store import open_store
-from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
-class OnlineModel:
+class OnlineModel(LabelChanges):
     """Answers and acknowledges here, and is trained in another process.
 
     Attributes:
@@ -65,7 +61,10 @@ class OnlineModel:
         restarts: ends a loop of failing starts.
         last_seq: last label that was learned.
         n_dropped: number of candidates that were refused.
+        on_event: called with kind and payload of what happens to the model.
         disk_trouble: why the disk refuses labels. Empty if it does not.
+        evaluating: whether a candidate is being evaluated.
+        evaluated: called with each candidate and what came of it. None if it is void.
     """
 
     def __init__(
@@ -97,7 +96,9 @@ class OnlineModel:
         self.checkpoint: TrainerCheckpoint | None = None
         self.last_seq, self.n_dropped, self.disk_trouble = 0, 0, ""
         self._epoch = 0  # ends when labels are taken back; candidates of an earlier one are void
-        self._evaluating = False
+        self.on_event: Callable[[str, dict[str, Any]], None] = lambda kind, payload: None
+        self.evaluating = False
+        self.evaluated: Callable[[Message, Evaluation | None], None] = lambda *_: None
         self.store = open_store(state, label_bytes=self.config.label_bytes)
         try:
             self.perception = Perception(bundle, self.learned, self.engines)
@@ -109,10 +110,15 @@ class OnlineModel:
         self.restarts = RestartGuard(self.store)
         self._mix_fitting = MixFitting(self.workers, self.note)
         try:
+            self.last_seq = saved_seq = self.store.last_seq
             if not self.restarts.trouble:
-                self._use(*self._recovered())
-            self.last_seq = self.store.last_seq
-            saved = (self.last_seq, self.learned.version)
+                found = CatchingUp(self.store, bundle, self.config, self.perception)
+                self._use(*found.begun)
+                self.last_seq = saved_seq = found.upto
+                missed = found.learn_missed(self.workers, self._caught_up)
+                missed.add_done_callback(self._note_refusal)
+            self.counts = LabelCounts.of(self.store)
+            saved = (saved_seq, self.learned.version)
             self._autosave = Autosave(self.store, bundle, self.config, self.workers, saved)
         except PlrEdgeError:
             self.close()
@@ -134,7 +140,7 @@ class OnlineModel:
         self.workers.poll()
         trainer, process = self.trainer, self.trainer.process
         if trainer.reap():
-            self.note("trainer", f"died, for the {process.n_deaths}. time")
+            self.note("trainer", f"died, for the {process.n_deaths}. time", deaths=process.n_deaths)
         if process.wanted and not (self.workers.changing or self.restarts.trouble):
             trainer.start(
                 self.store,
@@ -144,84 +150,22 @@ class OnlineModel:
                 lambda: self.last_seq,
             )
         trainer.poll(lambda: self._refuse("training diverged"))
-        if trainer.candidate is not None and not (self._evaluating or self.workers.changing):
+        if trainer.candidate is not None and not (self.evaluating or self.workers.changing):
             candidate, trainer.candidate = trainer.candidate, None
             self._evaluate(candidate)
         if not self.workers.changing:
             self._mix_fitting.poll(lambda: self.learned, lambda: self._epoch)
         if not self.workers.changing and self._autosave.is_due(self.last_seq, self.learned.version):
             self.save("on time", within_budget=True)
-
-    # teaching, and taking back
-
-    def teach(
-        self, frames: Sequence[Frame], encoded: Sequence[FrozenOutput], metadata: Mapping[str, Any]
-    ) -> Future[LabelledBatch | None]:
-        """Make labels durable and learn them. Call it only while nothing is changing.
-
-        Features are computed again, because another version may have answered these frames.
-
-        Args:
-            frames: frames with labels.
-            encoded: output of the frozen part for them.
-            metadata: what to keep in the store in the same transaction, by name.
-
-        Returns:
-            What was learned, once it is durable and answers. Or a StateError if the disk refuses.
-        """
-        draft, engine = self.learned.draft(), self.perception.engine
-        features_with = self.perception.features_with
-        latents = np.concatenate([each.latents for each in encoded])
-        taps = np.concatenate([each.taps for each in encoded])
-
-        def work() -> tuple[LabelledBatch | None, int]:
-            features = features_with(engine, latents, taps, draft.has_moved)
-            _, batch = acknowledge(draft, frames, features, self.store, metadata)
-            return batch, self.store.last_seq
-
-        def take(result: tuple[LabelledBatch | None, int]) -> LabelledBatch | None:
-            batch, last_seq = result
-            self.learned = self.perception.model = draft
-            self.last_seq, self.disk_trouble = last_seq, ""
-            self._mix_fitting.taught()
-            if batch is not None and batch.labels:
-                draft.learn(batch, partial(self.workers.learn_statistics, draft.classifier))
-                self.trainer.learn(batch, with_features=draft.version == 0)
-            return batch
-
-        outcome = self.workers.change(work, take)
-        outcome.add_done_callback(self._note_refusal)
-        return outcome
-
-    def rebuild_after(self, change: Callable[[], T]) -> Future[T]:
-        """Take labels back, and learn from those that are left, while frames are answered.
-
-        Args:
-            change: changes the store, on another thread.
-
-        Returns:
-            What it returned, once the labels that are left answer. Or what it raised.
-        """
-        self.trainer.stop()
-        self._epoch += 1
-
-        def work() -> tuple[T, Recovered]:
-            self.workers.settle()  # a generation that is being written knows these labels
-            return change(), self._recovered()
-
-        def take(result: tuple[T, Recovered]) -> T:
-            changed, recovered = result
-            self._use(*recovered)
-            return changed
-
-        return self.workers.change(work, take)
-
-    def _note_refusal(self, taught: Future[Any]) -> None:
-        if isinstance(error := taught.exception(), StateError):
-            self.disk_trouble = f"labels are refused: {error}"
+        if not self.workers.changing and self.store.is_restore_offered:
+            self.rebuild_after(self.store.take_restored).add_done_callback(_say_restored)
 
     def _recovered(self) -> Recovered:
         return recovered(self.store, self.bundle, self.config, self.perception, self.workers)
+
+    def _caught_up(self, result: tuple[LearnedModel, int]) -> None:
+        self.learned, self.last_seq = result
+        self.perception.model = self.learned
 
     def _use(
         self, learned: LearnedModel, engine: Engine, checkpoint: TrainerCheckpoint | None
@@ -239,21 +183,21 @@ class OnlineModel:
         epoch = self._epoch
         incumbent = self.learned.incumbent(self.perception.engine, self.perception.exported_engine)
         # if time is limited, this takes the trainer's, not that of the frames
-        self._evaluating = self.trainer.process.held = True
+        self.evaluating = self.trainer.process.held = True
 
         def then(done: Future[Evaluation]) -> None:
             if self.workers.changing:  # labels are learned with the version that answers
                 self.workers.call_later(lambda: then(done))
                 return
-            self._evaluating = self.trainer.process.held = False
-            if epoch != self._epoch:
-                return
+            self.evaluating = self.trainer.process.held = False
+            evaluation = None
             try:
-                evaluation = done.result()
+                evaluation = done.result() if epoch == self._epoch else None
             except PlrEdgeError as error:
                 _log.error("a candidate cannot be evaluated (%s)", error)
-                return
-            self._publish(evaluation, message)
+            if evaluation is not None:
+                self._publish(evaluation, message)
+            self.evaluated(message, evaluation)
 
         build_engine = self.perception.build_engine
         work = partial(evaluate, candidate, incumbent, build_engine, lambda: self.workers.share)
@@ -270,7 +214,9 @@ class OnlineModel:
         if evaluation.engine is not None:
             self.perception.engine = evaluation.engine
         self.checkpoint = checkpoint_of(message)
-        self.note("published", f"version {learned.version}: {verdict.reason}")
+        self.note(
+            "published", f"version {learned.version}: {verdict.reason}", version=learned.version
+        )
 
     def _refuse(self, reason: str) -> None:
         _log.error("candidate dropped, going on from the last good version: %s", reason)
@@ -280,17 +226,41 @@ class OnlineModel:
 
     # the state
 
-    def save(self, reason: str, *, within_budget: bool = False) -> Future[bool]:
+    def save(self, reason: str, *, within_budget: bool = False) -> Future[str]:
         """Write a generation; see `Autosave.save`."""
-        return self._autosave.save(
+        version, last_seq = self.learned.version, self.last_seq
+
+        def tell(saved: Future[str]) -> None:
+            if not saved.result():
+                facts = {"reason": reason, "version": version, "upto": last_seq}
+                self.on_event("saved", facts)
+
+        written = self._autosave.save(
             self.learned, self.checkpoint, self.last_seq, reason, within_budget=within_budget
         )
+        written.add_done_callback(tell)
+        return written
 
     @property
     def is_unsaved(self) -> bool:
         """Whether something was learned that no generation on disk holds."""
-        return self._autosave.is_behind(self.last_seq, self.learned.version)
+        behind = self._autosave.is_behind(self.last_seq, self.learned.version)
+        return behind and not self._is_stale
 
-    def note(self, kind: str, text: str) -> None:
-        """Keep an event in the log of the state, when there is time."""
+    def note(self, kind: str, text: str, **facts: Any) -> None:
+        """Keep an event in the log of the state, when there is time, and tell listeners of it.
+
+        Args:
+            kind: what kind of event.
+            text: what happened, for people.
+            facts: figures for the listeners.
+        """
         self.workers.disk.submit(self.store.events.note, kind, text)
+        self.on_event(kind, {"text": text, **facts})
+
+
+def _say_restored(done: Future[None]) -> None:
+    if (error := done.exception()) is None:
+        _log.info("a backup answers from now on")
+    else:
+        _log.error("%s", error)

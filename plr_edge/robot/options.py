@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from plr_edge.boards import Board, boards, detect_board, load_board
@@ -18,9 +18,10 @@ from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory
 from plr_edge.replay.schedule import macs_from, make_schedule
 from plr_edge.robot.background_trainer import TrainerLimits
 from plr_edge.robot.governor import Budget, Governor
+from plr_edge.robot.level_choice import WHILE_FRAMES_COME
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.robot import Robot
-from plr_edge.robot.trainer_memory import check_memory_limit
+from plr_edge.robot.trainer_memory import fitting_needs
 from plr_edge.runtime.malloc import return_memory_at_once
 
 _log = logging.getLogger(__name__)
@@ -45,6 +46,7 @@ class RobotOptions:
         max_temp: temperature limit, e.g. 80C.
         memory_limit: memory limit of the trainer process, e.g. 800MB.
         cpus: CPU cores of the trainer, e.g. 2,3.
+        trainer_threads: threads of the trainer.
         schedule: name of a schedule, or shares separated by commas.
         latent_memory: bytes for stored latents, e.g. 8MB.
         bits: bits per value of a stored latent, 8 or 4.
@@ -64,6 +66,7 @@ class RobotOptions:
     max_temp: str | None = None
     memory_limit: str | None = None
     cpus: str | None = None
+    trainer_threads: int = 1
     schedule: str | None = None
     latent_memory: str | None = None
     bits: int | None = None
@@ -107,12 +110,23 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
                              bits=options.bits, false_unknown=options.false_unknown)  # fmt: skip
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
     check_learning(opened, config)
+    n_threads = _trainer_threads(options.trainer_threads, cpus)
+    needs = None
     if memory_limit is not None:
-        check_memory_limit(opened, config, engines, memory_limit)
-    limits = TrainerLimits(cpus=cpus, memory_limit_bytes=memory_limit)
+        trainer = replace(engines, n_threads=n_threads)
+        needs = fitting_needs(opened, config, trainer, memory_limit)
+    limits = TrainerLimits(
+        cpus=cpus,
+        n_threads=n_threads,
+        memory_limit_bytes=memory_limit,
+        divisor=needs.divisor if needs else 1,
+    )
     model = OnlineModel(opened, state, config, engines, limits)
     step_s = [3 * 64 * (macs + 1) / _GUESSED_MACS_PER_S for macs in macs_from(opened.levels)]
-    return Robot(model, Governor(budget, model.schedule, step_s))
+    why = WHILE_FRAMES_COME if model.config.schedule == "auto" else ""
+    robot = Robot(model, Governor(budget, model.schedule, step_s, why))
+    robot.governor_loop.consolidation.needs = needs
+    return robot
 
 
 def check_learning(bundle: Bundle, config: LearningConfig) -> None:
@@ -243,3 +257,13 @@ def _cpus(text: str) -> list[int]:
     if not set(cpus) <= here:
         raise ConfigError(f"cpus is {text[:40]!r}; this process may use {sorted(here)}")
     return cpus
+
+
+def _trainer_threads(n_threads: int, cpus: list[int] | None) -> int:
+    n_cores = len(cpus or os.sched_getaffinity(0))
+    if not 1 <= n_threads <= n_cores:
+        raise ConfigError(
+            f"{n_threads} trainer threads for the {n_cores} core{'s' * (n_cores > 1)} that the "
+            f"trainer may use; give --trainer-threads 1 to {n_cores}"
+        )
+    return n_threads

@@ -1,9 +1,8 @@
-"""Requests: what may be asked of a robot between two frames. Teach, predict, undo, save."""
+"""Requests: what may be asked of a robot between two frames. Teach, predict, save, correct."""
 
 from __future__ import annotations
 
 import time
-from collections import Counter
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import replace
@@ -12,25 +11,30 @@ from typing import Any
 import numpy as np
 
 from plr_edge.errors import StreamError
-from plr_edge.robot.calls import done, then
+from plr_edge.robot.calls import then
+from plr_edge.robot.correcting import DIGEST, Correcting
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrame, RecentFrames, thumbnail
 from plr_edge.robot.status import ANSWERED, FrameStats
+from plr_edge.robot.taught_frames import TaughtFrames
 from plr_edge.runtime.prediction import UNKNOWN, FrozenOutput, answer
-from plr_edge.runtime.undo import mark_undone
-from plr_edge.store import LEARNED, MAX_REQUESTS, QUARANTINED, Label, TeachRequest
+from plr_edge.store import MAX_REQUESTS, QUARANTINED, Label, TeachRequest
 from plr_edge.stream.base import Frame
 from plr_edge.stream.names import check_label, known_name
 
 _HTTP = "http"  # kind of source of images in requests
 
 
-class Requests:
+class Requests(Correcting):
     """Answers requests. All methods but `encode` belong to the thread of the frames.
 
     Attributes:
         answers: answers to requests to teach by their keys, the newest last.
         thumbnails: a picture of each class that was taught since the start.
+        are_frames: whether images to predict are the frames of this robot, because it has no other
+            source.
+        saw_frame: called for each of them.
+        taught: frames that were taught since the start.
     """
 
     def __init__(
@@ -40,6 +44,7 @@ class Requests:
         novelty: NoveltyDetector,
         stats: FrameStats,
         emit: Callable[[str, dict[str, Any]], None],
+        answer_frame: Callable[[FrozenOutput, str], dict[str, Any]],
     ) -> None:
         """Take the answers to requests with a key from the store.
 
@@ -49,11 +54,15 @@ class Requests:
             novelty: runs of frames that the operator was asked about.
             stats: counts the images answered.
             emit: called with the kind and the payload of an event.
+            answer_frame: answers the frozen output of one frame, given the kind of its source.
         """
         self._model, self._recent, self._novelty = model, recent, novelty
-        self._stats, self._emit = stats, emit
+        self._stats, self._emit, self._answer_frame = stats, emit, answer_frame
+        self.are_frames = False
+        self.saw_frame: Callable[[], None] = lambda: None
         self.answers = model.store.requests.answers()
         self.thumbnails: dict[str, np.ndarray] = {}
+        self.taught = TaughtFrames()
 
     def encode(
         self, images: Sequence[np.ndarray], source: str = "api", stamp_ns: int | None = None
@@ -63,10 +72,10 @@ class Requests:
         Args:
             images: (H, W, 3) uint8 each.
             source: who gave them.
-            stamp_ns: time stamp, now by default.
+            stamp_ns: time stamp of the first, now by default; the others follow by a nanosecond.
         """
         stamp_ns = time.time_ns() if stamp_ns is None else stamp_ns
-        frames = [Frame(image, None, stamp_ns, source, i) for i, image in enumerate(images)]
+        frames = [Frame(image, None, stamp_ns + i, source, i) for i, image in enumerate(images)]
         return [self._model.perception.encode([frame]) for frame in frames]
 
     def teach(
@@ -77,6 +86,7 @@ class Requests:
         stamp_ns: int | None = None,
         sequence: int | None = None,
         key: str | None = None,
+        digest: str = "",
         images: Sequence[np.ndarray] | None = None,
         encoded: Sequence[FrozenOutput] | None = None,
         source: str = "api",
@@ -91,6 +101,7 @@ class Requests:
             sequence: number of one recent frame to teach instead. Or of a run of unknown frames
                 that was asked about, which is taught as a whole.
             key: a request with a key that was used before teaches nothing.
+            digest: identifies the request apart from its key.
             images: (H, W, 3) uint8 each, to teach instead.
             encoded: what `encode` returned for images, to teach instead.
             source: who teaches.
@@ -103,11 +114,12 @@ class Requests:
         Raises:
             LabelError: the label cannot be used.
             StreamError: there is no such frame.
+            KeyReusedError: the key came with another request before.
         """
         label = known_name(check_label(label), self._model.learned.classes, new_class)
         self._check_learning()
-        if key is not None and key in self.answers:
-            return done(self.answers[key])
+        if (known := self._known(key, digest)) is not None:
+            return known
         if images is not None:
             encoded = self.encode(images, source)
         if encoded is None:
@@ -115,14 +127,22 @@ class Requests:
         if not encoded:
             which = "the newest frames" if len(self._recent) else "frames, once there are some,"
             raise StreamError(f"no such frame; {which} can be taught")
-        return self._teach(label, encoded, source, key, sequence)
+        return self._teach(label, encoded, source, (key, digest), sequence)
 
     def predict(
         self, images: Sequence[np.ndarray] = (), encoded: Sequence[FrozenOutput] | None = None
     ) -> list[dict[str, Any]]:
-        """Answer images, or what `encode` returned for them."""
+        """Answer images, or what `encode` returned for them.
+
+        Without another source they are the frames of this robot: they can be taught, shown, and
+        asked about, and count like those of a camera.
+        """
         answers = []
         for one in self.encode(images) if encoded is None else encoded:
+            if self.are_frames:
+                self.saw_frame()
+                answers.append(self._answer_frame(one, _HTTP))
+                continue
             features = self._model.perception.extract(one)
             (prediction,) = answer(self._model.learned, one.frames, features)
             age_ms = (time.time_ns() - prediction.stamp_ns) / 1e6
@@ -133,74 +153,39 @@ class Requests:
         return answers
 
     def classes(self) -> list[dict[str, Any]]:
-        """Return the classes, and how many labels of each were taught. Any thread may ask."""
-        learned = self._model.learned
-        counts: Counter[int] = Counter(learned.history.labels)
-        return [{"name": n, "taught": counts[i]} for i, n in enumerate(learned.classes)]
-
-    def undo(self, **filters: Any) -> Future[dict[str, Any]]:
-        """Undo labels that were learned.
-
-        What answers is rebuilt from the labels that are left, while frames are answered.
-
-        Args:
-            filters: filters of `store.select`, e.g. `last` or `name`.
-
-        Returns:
-            How many, once they no longer answer. Or a StreamError if there are none.
-        """
-
-        def change() -> int:
-            reason = "undone through the API"
-            undone = mark_undone(self._model.store, reason, statuses=(LEARNED,), **filters)
-            if not undone:
-                raise StreamError("no such label; GET /classes lists what was taught")
-            return len(undone)
-
-        return self._rebuild_after(change)
-
-    def rollback(self) -> Future[dict[str, Any]]:
-        """Go back to the generation before the newest.
-
-        Returns:
-            How many labels that undoes, once they no longer answer. Or a StreamError if there is no
-            such generation.
-        """
-        store = self._model.store
-
-        def change() -> int:
-            if len(store.generations) < 2:
-                raise StreamError("there is no generation older than the newest")
-            return store.rollback()
-
-        return self._rebuild_after(change)
+        """Return the classes, and how many labels of each there are. Any thread may ask."""
+        counts, classes = self._model.counts, list(self._model.learned.classes)
+        return [
+            {"name": n, "taught": counts.learned[n]}
+            | ({"quarantined": counts.quarantined[n]} if counts.quarantined[n] else {})
+            for n in classes
+        ]
 
     def save(self) -> Future[dict[str, Any]]:
-        """Write a generation now, if there is one to write. Labels are on disk already."""
+        """Write a generation now. Labels are on disk already.
+
+        Returns:
+            Whether it was written, and if not, the reason.
+        """
         self._check_learning()
         model = self._model
         return then(
             model.save("on request"),
-            lambda saved: {
-                "saved": saved,
+            lambda refusal: {
+                "saved": not refusal,
+                "reason": refusal,
                 "version": model.learned.version,
                 "taught": model.learned.n_taught,
             },
         )
 
-    def _check_learning(self) -> None:
-        """Refuse to change anything while nothing learned is used."""
-        if trouble := self._model.restarts.trouble:
-            raise StreamError(trouble)
-
-    def _rebuild_after(self, change: Callable[[], int]) -> Future[dict[str, Any]]:
-        self._check_learning()
-
-        def finish(n: int) -> dict[str, Any]:
-            self._emit("undone", {"undone": n})
-            return {"undone": n}
-
-        return then(self._model.rebuild_after(change), finish)
+    def _keep(self, key: str | None, digest: str, answer: dict[str, Any]) -> None:
+        """Remember an answer that is on disk already."""
+        if key is None:
+            return
+        self.answers[key] = {**answer, DIGEST: digest} if digest else answer
+        while len(self.answers) > MAX_REQUESTS:
+            del self.answers[next(iter(self.answers))]
 
     def _chosen(self, last: int, stamp_ns: int | None, sequence: int | None) -> list[RecentFrame]:
         if stamp_ns is not None:
@@ -214,13 +199,18 @@ class Requests:
         label: str,
         encoded: Sequence[FrozenOutput],
         source: str,
-        key: str | None,
+        identity: tuple[str | None, str],
         sequence: int | None,
     ) -> Future[dict[str, Any]]:
         """Acknowledge and learn frames. Return the answer to the request."""
-        model = self._model
+        model, (key, digest) = self._model, identity
         frames = [
-            replace(frame, label=label, source=f"{source} {frame.source}")
+            replace(
+                frame,
+                label=label,
+                source=f"{source} {frame.source}",
+                doubt=self.taught.doubt(each, label),
+            )
             for each in encoded
             for frame in each.frames
         ]
@@ -233,13 +223,11 @@ class Requests:
 
         def complete(labels: Sequence[Label]) -> dict[str, Any]:
             reply["quarantined"] = sum(x.status == QUARANTINED for x in labels)
-            return reply
+            return {**reply, DIGEST: digest} if digest else reply
 
         def finish(_: object) -> dict[str, Any]:
-            if key is not None:
-                self.answers[key] = reply
-                while len(self.answers) > MAX_REQUESTS:
-                    del self.answers[next(iter(self.answers))]
+            self._keep(key, digest, reply)
+            self.taught.add(encoded, label)
             self.thumbnails.setdefault(label, thumbnail(frames[-1].image))
             self._novelty.asked.pop(-1 if sequence is None else sequence, None)
             self._emit("taught", reply)

@@ -12,29 +12,30 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import replace
 from typing import Any
 
 from plr_edge.errors import StateError
+from plr_edge.robot.answering import Answering
 from plr_edge.robot.calls import Call
 from plr_edge.robot.drift import Drift
+from plr_edge.robot.feeding import Feeder
 from plr_edge.robot.governor import Governor
 from plr_edge.robot.governor_loop import GovernorLoop
 from plr_edge.robot.health import health_of
 from plr_edge.robot.online_model import OnlineModel
-from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrame, RecentFrames
+from plr_edge.robot.operations import Operations
+from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrames
 from plr_edge.robot.requests import Requests
-from plr_edge.robot.restart_guard import HEALTHY_S
 from plr_edge.robot.sensors import Sensors
 from plr_edge.robot.status import DROPPED, FAILED, STARTING, FrameStats, RobotStatus, state_of
 from plr_edge.robot.systemd import notify
-from plr_edge.runtime.prediction import UNKNOWN, Prediction, answer
+from plr_edge.runtime.prediction import Prediction
 from plr_edge.stream.base import Frame
 
 _log = logging.getLogger(__name__)
 _TICK_S = 1.0
 _IDLE_S = 0.05
-_STUCK_S = 20.0  # a source that is silent for so long hangs in its driver
+_ALIVE_S = 10.0  # since the last turn of the loop that took stock; WatchdogSec of the unit
 
 
 class Robot:
@@ -50,12 +51,17 @@ class Robot:
         sensors: measure the board.
         governor_loop: measures and decides once a second.
         requests: answers requests. Pass its methods to `call`.
+        operations: changes that were asked for, which can be asked about.
         state: one of `STATES`.
         reason: why it is in this state, if a reason is due.
-        latest: the newest frame that was answered, and the answer.
+        answering: answers frames, and keeps what may be taught.
         listeners: called with kind and payload of each event. They must not wait.
         stopping: set when the robot is asked to end.
         began_ns: wall clock when it was made.
+        feeder: reads the source of frames.
+        troubles: what is wrong elsewhere, by who says so, e.g. that an address cannot be listened
+            on. Empty texts and a missing entry say that nothing is.
+        serves: whether it answers what it sees with what it was taught.
     """
 
     def __init__(self, model: OnlineModel, governor: Governor) -> None:
@@ -63,11 +69,16 @@ class Robot:
         self.model, self.governor = model, governor
         self.stats = FrameStats(governor.budget.deadline_ms)
         self.drift, self.novelty, self.recent = Drift(), NoveltyDetector(), RecentFrames()
-        self.sensors = Sensors()
-        self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats)
-        self.requests = Requests(model, self.recent, self.novelty, self.stats, self.emit)
-        self.state, self.reason = STARTING, ""
-        self.latest: tuple[Frame, Prediction] | None = None
+        self.sensors, self._told = Sensors(), ""  # the decision that listeners know
+        self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats, self.emit)
+        self.answering = Answering(
+            model, self.stats, self.drift, self.recent, self.novelty, self.emit
+        )
+        self.requests = Requests(
+            model, self.recent, self.novelty, self.stats, self.emit, self.answering.answer
+        )
+        self.operations = Operations(self.call)
+        self.state, self.reason, self.serves = STARTING, "", False
         self.listeners: list[Callable[[str, dict[str, Any]], None]] = []
         self.stopping = threading.Event()
         self.began_ns = time.time_ns()
@@ -75,11 +86,18 @@ class Robot:
         self._newest: Frame | None = None
         self._woken = False
         self._calls: deque[Call] = deque()
-        self._source: Any = None
-        self._kind, self._source_trouble = "stream", ""
+        self.feeder = Feeder(self.put)
+        self.requests.saw_frame = lambda: self.feeder.sight.saw(time.monotonic())
+        self.troubles: dict[str, str] = {}
         self._started, self._began_s = False, 0.0
         self._last_tick = time.monotonic()
         model.workers.wake = model.trainer.process.wake = self._wake
+        model.on_event = self.emit
+
+    @property
+    def latest(self) -> tuple[Frame, Prediction] | None:
+        """The newest frame that was answered, and the answer."""
+        return self.answering.latest
 
     # for other threads
 
@@ -98,40 +116,39 @@ class Robot:
 
     def put(self, frame: Frame) -> None:
         """Hand over a frame. The one before is dropped if it was not taken yet."""
+        self.feeder.sight.saw(time.monotonic())
         with self._condition:
             if self._newest is not None:
-                self.stats.count(self._kind, DROPPED)
+                self.stats.count(self.feeder.kind, DROPPED)
             self._newest = frame
             self._condition.notify()
 
     def feed(self, source: Iterable[Frame]) -> None:
-        """Read a source to its end on this thread, handing over the newest frame.
-
-        Args:
-            source: a `LiveSource`, or any frames.
-        """
-        self._source, self._kind = source, getattr(source, "kind", "stream")
-        try:
-            for frame in source:
-                self.put(frame)
-                if self.stopping.is_set():
-                    return
-        except Exception as error:  # a driver may raise anything; answering goes on
-            _log.exception("the source failed")
-            self._source_trouble = f"the source failed: {error}"
-        self._source = None
-        if not self.stopping.is_set():
-            _log.info("the source ended")
+        """Read any frames to their end on this thread. `feeder.start` reads a live source."""
+        self.feeder.read(source)
 
     def stop(self) -> None:
         """Ask the loop to end."""
         self.stopping.set()
+        self.feeder.stop()
         with self._condition:
             self._condition.notify()
 
     def health(self) -> dict[str, Any]:
         """Return the state of the whole, for people and machines."""
-        return health_of(self.state, self.reason, self.governor_loop, self.drift, self.novelty)
+        age_s = self.feeder.sight.age_s(time.monotonic())
+        return {
+            "state": self.state,
+            "reason": self.reason,
+            "serves": self.serves,
+            "frame_age_s": None if age_s is None else round(age_s, 2),
+            **health_of(self.governor_loop, self.drift, self.novelty),
+        }
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the loop turns."""
+        return time.monotonic() - self._last_tick < _ALIVE_S
 
     # the loop
 
@@ -140,6 +157,7 @@ class Robot:
         self.sensors.start()
         self._started, self._began_s = True, time.monotonic()
         self.model.restarts.answered = True
+        self.model.workers.disk.submit(self.model.store.clock.watch)
         self._update_state()
         notify("READY=1")
         while not self.stopping.is_set():
@@ -205,6 +223,17 @@ class Robot:
             self.model.save("at the end").result()
         self._succeeded()
 
+    def _stayed_healthy(self) -> None:
+        """Count this start as a success, or load what failed starts kept out of use."""
+        restarts, model = self.model.restarts, self.model
+        if not restarts.trouble:
+            self._began_s = 0.0
+            self._succeeded()
+        elif not model.workers.changing:
+            self._began_s = self._last_tick
+            rebuilt = model.rebuild_after(lambda: None)
+            rebuilt.add_done_callback(restarts.loaded)
+
     def _succeeded(self) -> None:
         """Count this start as a success."""
         self.model.workers.disk.submit(self.model.restarts.succeeded)
@@ -217,77 +246,54 @@ class Robot:
 
     def _take_frame(self, frame: Frame) -> None:
         try:
-            self._answer(frame)
+            self.answering.answer(self.model.perception.encode([frame]), self.feeder.kind)
         except Exception as error:  # whatever is wrong with a frame costs that frame alone
-            self.stats.count(self._kind, FAILED)
+            self.stats.count(self.feeder.kind, FAILED)
             if self.stats.total(FAILED) in (1, 10, 100):
                 _log.warning("%s cannot be answered (%s)", frame.source, error)
 
-    def _answer(self, frame: Frame) -> None:
-        start = time.perf_counter()
-        encoded = self.model.perception.encode([frame])
-        features = self.model.perception.extract(encoded)
-        (prediction,) = answer(self.model.learned, [frame], features)
-        latency_ms = (time.perf_counter() - start) * 1e3
-        age_ms = (time.time_ns() - frame.stamp_ns) / 1e6
-        prediction = replace(prediction, latency_ms=latency_ms)
-        unknown = prediction.label == UNKNOWN
-        self.stats.add(self._kind, unknown=unknown, latency_ms=latency_ms, age_ms=age_ms)
-        self.latest = (frame, prediction)
-        sequence = self.stats.n_frames
-        payload = {**prediction.to_dict(), "sequence": sequence, "age_ms": round(age_ms, 1)}
-        self.emit("prediction", payload)
-        self._remember(RecentFrame.of(sequence, encoded, features.features[0]), prediction)
-
-    def _remember(self, recent: RecentFrame, prediction: Prediction) -> None:
-        """Keep a frame that may be taught, and ask the operator about a run of unknown ones."""
-        confidence, unknown = prediction.confidence, prediction.label == UNKNOWN
-        self.drift.add(unknown=unknown, confidence=confidence, now_s=time.monotonic())
-        self.recent.add(recent)
-        if self.novelty.update(recent, unknown=unknown):
-            payload = {
-                "sequence": recent.sequence,
-                "stamp_ns": prediction.stamp_ns,
-                "source": prediction.source,
-                "frames": NoveltyDetector.RUN,
-                "thumbnail": f"/asked/{recent.sequence}.jpg",
-            }
-            self.emit("what is this", payload)
-            self.model.note("unknown", f"a run of {NoveltyDetector.RUN} frames that look alike")
-
     def _tick(self) -> None:
         self._last_tick = time.monotonic()
+        self.feeder.check(self._last_tick)
+        self.model.workers.disk.submit(self.model.store.clock.watch)  # again, if the disk refuses
         self.governor_loop.tick()
-        if self._began_s and self._last_tick - self._began_s > HEALTHY_S:
-            self._began_s = 0.0
-            self._succeeded()
+        if self._began_s and self._last_tick - self._began_s > self.model.restarts.healthy_s:
+            self._stayed_healthy()
         self._update_state()
-        rate = self.governor_loop.frames_per_s
-        if not self._is_stuck:
-            notify(f"WATCHDOG=1\nSTATUS={self.state}, {rate:.0f} frames/s")
-        self.emit("status", {"frames_per_s": rate, "power_w": self.sensors.now.power_w})
+        self._tell()
 
-    @property
-    def _is_stuck(self) -> bool:
-        """Whether the source hangs in its driver, so that systemd must start us again."""
-        heard_s = getattr(self._source, "heard_s", None)
-        return heard_s is not None and time.monotonic() - heard_s > _STUCK_S
+    def _tell(self) -> None:
+        """Tell systemd and listeners the figures of the last second, and a new decision."""
+        sensors, loop = self.sensors, self.governor_loop
+        reason = f" ({self.reason[:200]})" if self.reason else ""
+        notify(f"WATCHDOG=1\nSTATUS={self.state}, {loop.frames_per_s:.0f} frames/s{reason}")
+        figures = {"power_w": sensors.now.power_w, "energy_j": sensors.energy_j}
+        figures |= {"consolidation": loop.consolidation.facts()["now"]}
+        self.emit("status", {"frames_per_s": loop.frames_per_s, **figures})
+        if loop.decision is not None and str(loop.decision) != self._told:
+            self._told = str(loop.decision)
+            self.emit("budget", {**vars(loop.decision), "text": self._told})
 
     def _update_state(self) -> None:
-        model, process = self.model, self.model.trainer.process
-        source_trouble = self._source_trouble or getattr(self._source, "trouble", "")
+        model, process, loop = self.model, self.model.trainer.process, self.governor_loop
         damaged = "what was learned is damaged; learning it again from its labels"
         status = RobotStatus(
             started=self._started,
             stopping=self.stopping.is_set(),
-            source_trouble="the source hangs" if self._is_stuck else source_trouble,
+            source_trouble=self.feeder.trouble(time.monotonic()),
             disk_trouble=model.disk_trouble,
+            other_trouble="; ".join(filter(None, self.troubles.values())),
             trainer_given_up=process.given_up,
-            factory_trouble=model.restarts.trouble or (damaged if model.learned.fell_back else ""),
-            paused=self.governor_loop.paused,
+            factory_trouble=model.restarts.trouble
+            or (damaged if model.learned.fell_back else self.troubles.get("learned", "")),
+            paused=loop.paused,
             to_train=bool(model.trainer.report.get("to_go", 0)) and process.alive,
+            starved=loop.starvation.text,
+            consolidating=loop.consolidation.text,
         )
         before = self.state, self.reason
-        self.state, self.reason = state_of(status)
+        self.state, self.reason, self.serves = *state_of(status), status.serves
         if (self.state, self.reason) != before:
+            if status.is_troubled:
+                _log.warning("%s: %s", self.state, self.reason)
             self.emit("state", {"state": self.state, "reason": self.reason})

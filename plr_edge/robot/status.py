@@ -8,7 +8,8 @@ from dataclasses import dataclass
 
 STARTING, SERVING, LEARNING, PAUSED = "starting", "serving", "learning", "paused"
 DEGRADED, FACTORY, STOPPING = "degraded", "factory fallback", "stopping"
-STATES = (STARTING, SERVING, LEARNING, PAUSED, DEGRADED, FACTORY, STOPPING)
+STARVED = "starved"  # of processor time for training; it answers and takes labels as always
+STATES = (STARTING, SERVING, LEARNING, STARVED, PAUSED, DEGRADED, FACTORY, STOPPING)
 
 ANSWERED, UNKNOWN, DROPPED, FAILED = "answered", "unknown", "dropped", "failed"
 BOUNDS_S = (0.001, 0.002, 0.004, 0.008, 0.016, 0.033, 0.066, 0.13, 0.26, 0.52, 1.0)
@@ -24,20 +25,37 @@ class RobotStatus:
         stopping: whether the robot was asked to end.
         source_trouble: why no frames come.
         disk_trouble: why labels are refused.
+        other_trouble: what else is wrong, e.g. that nothing can be reached by HTTP.
         trainer_given_up: whether the trainer died too often to be started again.
         factory_trouble: why the exported network answers.
         paused: whether training is paused.
         to_train: whether there is something left to train.
+        starved: figures, if other programs leave training no processor.
+        consolidating: how far a cycle of consolidation is, if one is under way.
     """
 
     started: bool = True
     stopping: bool = False
     source_trouble: str = ""
     disk_trouble: str = ""
+    other_trouble: str = ""
     trainer_given_up: bool = False
     factory_trouble: str = ""
     paused: bool = False
     to_train: bool = False
+    starved: str = ""
+    consolidating: str = ""
+
+    @property
+    def serves(self) -> bool:
+        """Whether what is seen is answered with what was taught."""
+        return self.started and not (self.stopping or self.source_trouble or self.factory_trouble)
+
+    @property
+    def is_troubled(self) -> bool:
+        """Whether an operator should look."""
+        texts = (self.source_trouble, self.disk_trouble, self.other_trouble, self.factory_trouble)
+        return self.trainer_given_up or any(texts)
 
 
 def state_of(status: RobotStatus) -> tuple[str, str]:
@@ -46,7 +64,7 @@ def state_of(status: RobotStatus) -> tuple[str, str]:
         return STOPPING, ""
     if not status.started:
         return STARTING, ""
-    troubles = [status.source_trouble, status.disk_trouble]
+    troubles = [status.source_trouble, status.disk_trouble, status.other_trouble]
     if status.trainer_given_up:
         troubles.append("the trainer keeps crashing; answering without learning")
     if any(troubles):
@@ -55,7 +73,10 @@ def state_of(status: RobotStatus) -> tuple[str, str]:
         return FACTORY, status.factory_trouble
     if status.paused:
         return PAUSED, ""
-    return (LEARNING, "") if status.to_train else (SERVING, "")
+    if status.starved:
+        return STARVED, status.starved
+    learning = status.to_train or status.consolidating
+    return (LEARNING, status.consolidating) if learning else (SERVING, "")
 
 
 class FrameStats:

@@ -18,6 +18,8 @@ def notify(message: str) -> None:
     Args:
         message: one or more lines such as `READY=1`, see sd_notify(3).
     """
+    if message == "READY=1" and (usual := os.environ.get("WATCHDOG_USEC")):
+        message += f"\nWATCHDOG_USEC={usual}"  # a robot that starts again was granted more
     address = os.environ.get("NOTIFY_SOCKET")
     if not address:
         return

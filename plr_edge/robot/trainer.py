@@ -26,6 +26,7 @@ from plr_edge.replay.level_features import TrainingCost
 from plr_edge.replay.schedule import Schedule, make_schedule
 from plr_edge.robot.governor import CONSOLIDATE_STEPS
 from plr_edge.robot.protocol import SharedMessage, group, named, pack, unpack
+from plr_edge.runtime.consolidation import ConsolidationBudget, Cycle
 from plr_edge.runtime.validation import has_diverged
 
 # evaluating a candidate costs perception 0.1 s
@@ -38,7 +39,11 @@ _OOM_SCORE = "800"
 
 
 class Trainer:
-    """Trains while the budget lasts, and offers a candidate now and then."""
+    """Trains while the budget lasts, and offers a candidate now and then.
+
+    Labels that arrive during a cycle of consolidation are taken in between two of its steps. Their
+    own training steps follow it, and so do candidates.
+    """
 
     def __init__(
         self,
@@ -67,6 +72,8 @@ class Trainer:
         self._steps_per_s, self._allowance, self._paused = float("inf"), 0.0, False
         self._offered_at = self._reported_at = self._refilled_at = time.monotonic()
         self._steps_since_offer = 0
+        self._cycle: Cycle | None = None
+        self._paused_at = 0.0
         self._offered: SharedMessage | None = None
         n_levels = len(self._learner.levels)
         self._n_steps, self._steps_s = [0] * n_levels, [0.0] * n_levels  # since the report
@@ -80,6 +87,8 @@ class Trainer:
             self._refill()
             if self._may_step():
                 self._step()
+            if self._cycle is not None and self._cycle.progress.share >= 1 and not self._paused:
+                self._end_cycle()
             if self._is_due():
                 self._offer()
             now = time.monotonic()
@@ -88,13 +97,16 @@ class Trainer:
 
     def _is_due(self) -> bool:
         """Return whether to offer what was trained since the last time."""
+        if self._cycle is not None:
+            return False
         n, passed_s = self._steps_since_offer, time.monotonic() - self._offered_at
         enough = n >= _OFFER_STEPS and passed_s > _OFFER_EVERY_S
         return n > 0 and (enough or self._to_go == 0 or passed_s > _OFFER_AT_LEAST_EVERY_S)
 
     def _may_step(self) -> bool:
-        can = self._to_go > 0 and not self._paused and self._learner.cosine.n_classes > 1
-        return can and self._allowance >= 1
+        if self._paused or self._allowance < 1:
+            return False
+        return self._cycle is not None or (self._to_go > 0 and self._learner.cosine.n_classes > 1)
 
     def _refill(self) -> None:
         """Add the steps that the budget allows for the time that has passed."""
@@ -111,7 +123,7 @@ class Trainer:
             self._upto, self._to_go = int(metadata["upto"]), CONSOLIDATE_STEPS
         elif kind == "budget":
             self._steps_per_s = float(metadata["steps_per_s"])
-            self._paused = bool(metadata["paused"])
+            self._pause(bool(metadata["paused"]))
             if metadata.get("shares"):
                 shares = tuple(metadata["shares"])
                 self._learner.schedule = Schedule(name=metadata["name"], shares=shares)
@@ -119,31 +131,71 @@ class Trainer:
             weights = group(arrays, "weights") or self._factory_weights
             self._learner.restore(weights, arrays["rows"])
             self._steps_since_offer = 0
+        elif kind == "consolidate":
+            schedule = Schedule(name=metadata["name"], shares=tuple(metadata["shares"]))
+            budget = ConsolidationBudget(macs=metadata["macs"], seconds=metadata["seconds"])
+            self._cycle = Cycle(self._learner, schedule, budget)
+            self._paused_at = time.monotonic()
+        elif kind == "stop" and self._cycle is not None:
+            self._end_cycle(stopped=True)
+
+    def _pause(self, paused: bool) -> None:
+        """Pause or go on. A pause takes nothing of the seconds that a cycle may spend."""
+        now = time.monotonic()
+        if self._cycle is not None and self._paused and not paused:
+            self._cycle.skip(now - self._paused_at)
+        if paused and not self._paused:
+            self._paused_at = now
+        self._paused = paused
 
     def _step(self) -> None:
         start = time.process_time()  # wall time would count pauses of this process
-        level = self._learner.step()
+        level = self._learner.step() if self._cycle is None else self._cycle.step()
         if level is None:
+            if self._cycle is not None:
+                self._end_cycle()
             if self._learner.diverged:
                 self._connection.send_bytes(pack("diverged", {}, {}))
                 self._learner.diverged, self._to_go = False, 0
             return
-        self._to_go -= 1
+        self._to_go -= self._cycle is None
         self._allowance -= 1
         self._steps_since_offer += 1
         self._n_steps[level] += 1
         self._steps_s[level] += time.process_time() - start
 
-    def _offer(self) -> None:
-        """Offer a candidate, through memory that both processes share."""
+    def _end_cycle(self, *, stopped: bool = False) -> None:
+        """Say what a cycle took, and offer what it trained."""
+        cycle, self._cycle = self._cycle, None
+        assert cycle is not None
+        offers = cycle.n_steps > 0 and not self._learner.diverged
+        self._report()
+        facts = {
+            "n_steps": cycle.n_steps,
+            "macs": cycle.macs,
+            "seconds": cycle.seconds,
+            "stopped": stopped,
+            "offered": offers,
+        }
+        self._connection.send_bytes(pack("consolidated", facts, {}))
+        if offers:
+            self._offer(consolidated=True)
+
+    def _offer(self, *, consolidated: bool = False) -> None:
+        """Offer a candidate, through memory that both processes share.
+
+        Args:
+            consolidated: whether it is the result of a cycle.
+        """
         learner, memory = self._learner, self._learner.features.memory
         self._offered_at, self._steps_since_offer = time.monotonic(), 0
         means, unknown_below = learner.fitted_means()
+        weights, factory = learner.weights(), self._factory_weights
         arrays = {
             "rows": learner.classifier(),
             "prior": learner.cosine.prior.numpy(),
             "means.sums": means.sums,
-            **named(learner.weights(), "weights"),
+            **named(weights, "weights"),
         }
         if has_diverged(arrays.values()):
             self._connection.send_bytes(pack("diverged", {}, {}))
@@ -159,6 +211,8 @@ class Trainer:
             "upto": self._upto,
             "cost": vars(learner.features.cost),
             "unknown_below": unknown_below,
+            "has_moved": not all(np.array_equal(w, factory[n]) for n, w in weights.items()),
+            "consolidated": consolidated,
         }
         if self._offered is not None:
             self._offered.close()
@@ -174,6 +228,7 @@ class Trainer:
             "to_go": self._to_go,
             "latents": len(memory),
             "latents_bytes": memory.n_bytes,
+            "cycle": None if self._cycle is None else vars(self._cycle.progress),
         }
         n_levels = len(self._n_steps)
         self._reported_at = time.monotonic()

@@ -7,6 +7,7 @@ Without torch.
 from __future__ import annotations
 
 import logging
+import math
 import queue
 import signal
 import socket
@@ -23,6 +24,7 @@ from plr_edge.robot.protocol import Message, opened, unpack
 
 _log = logging.getLogger(__name__)
 _MAX_DEATHS, _WITHIN_S = 5, 300.0
+_REST_S = 60.0  # after so many deaths, before the next attempt
 _MAX_BACKOFF_S = 30.0
 _MAX_QUEUED = 4096
 _SLICE_S = 0.02
@@ -31,37 +33,41 @@ _SLICE_S = 0.02
 _START = """import os, sys
 os.setpgrp()
 os.nice(int(sys.argv[2]))
+os.environ["OPENBLAS_NUM_THREADS"] = sys.argv[3]
 from plr_edge.robot.trainer import main
 main(int(sys.argv[1]))"""
 
 
 class TrainerProcess:
-    """One child process at a time. A dead one may be replaced after a pause, until many have died.
+    """One child process at a time. A dead one may be replaced after a pause.
+
+    The pause is long once many have died.
 
     Attributes:
         child: the process. None if there is none.
         n_deaths: number of deaths so far.
-        given_up: whether no more children are started.
+        given_up: whether none is started for a minute, because many have died.
         inbox: messages of the child.
         starting: set it while another thread is about to call `start`.
         held: set it to give a child with a limit none of the time for now.
         wake: called when a message has come.
     """
 
-    def __init__(self, nice: int = 10) -> None:
+    def __init__(self, nice: int = 10, n_threads: int = 1) -> None:
         """Start nothing yet.
 
         Args:
             nice: nice value of the children.
+            n_threads: threads of their linear algebra, whatever this process has.
         """
-        self._nice = nice
+        self._arguments = [str(nice), str(n_threads)]
         self.child: subprocess.Popen[bytes] | None = None
         self.n_deaths, self.given_up = 0, False
         self.inbox: queue.Queue[Message] = queue.Queue()
         self.starting = self.held = False
         self.wake: Callable[[], None] = lambda: None
         self._deaths: deque[float] = deque(maxlen=_MAX_DEATHS)
-        self._again_at = 0.0
+        self._again_at, self._given_up_until = 0.0, math.inf
         self._outbox: queue.Queue[bytes | None] = queue.Queue(_MAX_QUEUED)
         self._share = 1.0
         self._limiting = False
@@ -74,8 +80,9 @@ class TrainerProcess:
     @property
     def wanted(self) -> bool:
         """Whether it is time to start a child."""
-        unwanted = self.alive or self.starting or self.given_up
-        return not unwanted and time.monotonic() >= self._again_at
+        now = time.monotonic()
+        resting = self.given_up and now < self._given_up_until
+        return not (self.alive or self.starting or resting) and now >= self._again_at
 
     @property
     def n_unread(self) -> int:
@@ -88,12 +95,13 @@ class TrainerProcess:
         Returns:
             Whether it was started.
         """
+        self.given_up = False
         ours, theirs = socket.socketpair()
         self._outbox = queue.Queue(_MAX_QUEUED)
         with theirs:
             try:
                 self.child = subprocess.Popen(
-                    [sys.executable, "-c", _START, str(theirs.fileno()), str(self._nice)],
+                    [sys.executable, "-c", _START, str(theirs.fileno()), *self._arguments],
                     pass_fds=[theirs.fileno()],
                     stdin=subprocess.DEVNULL,
                 )
@@ -159,7 +167,7 @@ class TrainerProcess:
         self.n_deaths += 1
         self._deaths.append(now)
         recent = sum(now - at < _WITHIN_S for at in self._deaths)
-        self.given_up = recent >= _MAX_DEATHS
+        self.given_up, self._given_up_until = recent >= _MAX_DEATHS, now + _REST_S
         self._again_at = now + min(0.5 * 2**recent, _MAX_BACKOFF_S)
 
     def kill(self) -> None:

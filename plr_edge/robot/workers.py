@@ -10,13 +10,15 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Any, TypeVar
 
 import numpy as np
 
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.errors import PlrEdgeError
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -34,6 +36,7 @@ class Workers:
         changing: whether labels are being made durable or taken back.
         wake: called by a worker when `poll` has something to do.
         share: share of the time that evaluating candidates may take, 0..1.
+        ending: whether the robot is about to end.
     """
 
     def __init__(self) -> None:
@@ -44,12 +47,17 @@ class Workers:
         self.changing, self.share = False, 1.0
         self.wake: Callable[[], None] = lambda: None
         self._results: deque[Callable[[], None]] = deque()
-        self._n_fits, self._hurried = 0, threading.Event()
+        self._n_fits, self._hurried, self.ending = 0, threading.Event(), False
 
     def poll(self) -> None:
         """Take in the results that are there. Call it between two frames."""
         for _ in range(len(self._results)):
-            self._results.popleft()()
+            try:
+                self._results.popleft()()
+            except PlrEdgeError:
+                raise
+            except Exception:  # what is done beside the frames costs no frame
+                _log.exception("what was done beside the frames failed")
 
     def call_later(self, act: Callable[[], None]) -> None:
         """Have something called by the next `poll`."""
@@ -143,9 +151,22 @@ class Workers:
         for executor in (self.ridge, self.aside):
             executor.submit(_nothing).result()
 
+    @property
+    def n_waiting(self) -> int:
+        """Batches that the closed forms have not learned yet."""
+        return self._n_fits
+
+    @contextmanager
+    def without_pauses(self) -> Iterator[None]:
+        """Let the closed forms learn without pauses between two batches."""
+        self._hurried.set()
+        yield
+        if not self.ending:
+            self._hurried.clear()
+
     def hurry(self) -> None:
         """Stop pausing, because the robot is about to end."""
-        self.share = 1.0
+        self.share, self.ending = 1.0, True
         self._hurried.set()
 
     def close(self) -> None:

@@ -182,9 +182,11 @@ class RosAdapter:
         return f"back at the generation before; {undone}"
 
     def save(self) -> str:
-        """Write a generation, if training made one."""
+        """Write a generation."""
         answer = self._wait_for(self.robot.requests.save)
-        what = "a generation is written" if answer["saved"] else "no generation was written"
+        what = "a generation is written"
+        if not answer["saved"]:
+            what = f"no generation was written ({answer['reason']})"
         return f"{what}; {answer['taught']} labels are on disk"
 
     def pause(self) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 OK, WARN = b"\x00", b"\x01"  # rclpy wants the `byte` of a message as bytes
 _SILENT_S = 5.0
-_BAD_STATES = ("degraded", "factory fallback")
+_BAD_STATES = ("degraded", "factory fallback", "starved")
 _OF_HEALTH = (
     "frames_per_s", "latency_ms_p50", "latency_ms_p99", "frames", "dropped", "unknown", "power_w",
     "energy_j", "rss_bytes", "classes", "taught", "quarantined", "version", "generations_dropped",

@@ -62,7 +62,8 @@ def acknowledge(
     whole = []
     for n, i in enumerate(rows):
         label = replace(labels[i], predicted=predictions[i].label, record=records[n], taps=taps[n])
-        whole.append(replace(label, status=status_after_answer(label)))
+        status = label.status if frames[i].doubt else status_after_answer(label)
+        whole.append(replace(label, status=status))
     if store is not None:
         kept = whole
         if not draft.keeps_samples:
@@ -93,7 +94,7 @@ def _learn_means(
         if frame.label is None or not finite[i]:
             continue
         known, status, use = draft.known_index(frame.label), LEARNED, TRAIN
-        if known >= 0 and draft.label_filter.is_suspect(row, known):
+        if frame.doubt or (known >= 0 and draft.label_filter.is_suspect(row, known)):
             status = QUARANTINED
         else:
             index = draft.index_of(frame.label)

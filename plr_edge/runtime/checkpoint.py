@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -16,16 +16,16 @@ import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import LearningConfig
-from plr_edge.replay.latent_memory import with_seq
+from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory, with_seq
 from plr_edge.replay.schedule import make_schedule
+from plr_edge.runtime.identity import check_identity, identity
 from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.model_state import ModelState
-from plr_edge.runtime.state_identity import check_identity, identity
 from plr_edge.store import LEARNED, UNDONE, Label, Store
 from plr_edge.tensors import with_prefix, without_prefix
 
 _log = logging.getLogger(__name__)
-_BATCH = 16  # labels learned again together
+_BATCH = 64  # labels learned again together
 
 
 @dataclass(frozen=True)
@@ -89,7 +89,7 @@ def save(
     bundle: Bundle,
     config: LearningConfig,
     model: LearnedModel,
-    training: TrainerCheckpoint,
+    training: TrainerCheckpoint | None,
     reason: str,
     upto: int | None = None,
 ) -> None:
@@ -100,7 +100,8 @@ def save(
         bundle: what the model was learned with.
         config: how it was learned.
         model: what was learned. Nothing may change it meanwhile.
-        training: may lag behind the model.
+        training: may lag behind the model. None if nothing was trained yet: then a trainer begins
+            with the labels of the log.
         reason: why the generation is written, for the log.
         upto: last label that the model has learned. The last of all by default.
 
@@ -108,6 +109,7 @@ def save(
         StateError: the disk refuses. The state before is still there.
     """
     schedule = make_schedule(config.schedule_name, bundle.levels, config.step_costs)
+    training = training or _untrained(bundle, config)
     of_model, of_training = model.to_state(), training.to_state()
     metadata = {
         **identity(bundle, config),
@@ -123,16 +125,20 @@ def save(
     store.commit_generation(metadata, arrays, upto=upto, in_use=in_use, reason=reason)
 
 
-def config_of(store: Store) -> LearningConfig:
-    """Return the settings that a state was last used with."""
-    kept = store.facts.get("config") or (store.facts.get("identity") or {}).get("codec", {})
-    known = {field.name for field in fields(LearningConfig)}
-    own: dict[str, Any] = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in kept.items()
-        if name in known
-    }
-    return LearningConfig(**own)
+def _untrained(bundle: Bundle, config: LearningConfig) -> TrainerCheckpoint:
+    """Return the checkpoint of a trainer that has learned no label."""
+    record_bytes = bundle.codec(config.bits, config.pool).record_bytes + SEQ_BYTES
+    _, memory = LatentMemory(record_bytes, config.memory_bytes, config.seed).to_arrays()
+    return TrainerCheckpoint(
+        upto=0,
+        seqs=np.zeros(0, np.int64),
+        labels=np.zeros(0, np.int32),
+        memory=memory,
+        weights=None,
+        rehearsed=np.zeros((0, bundle.feature_width), np.float32),
+        prior=np.zeros(0, np.float32),
+        progress={},
+    )
 
 
 class Recovery:
@@ -143,9 +149,10 @@ class Recovery:
 
     Attributes:
         model: the model of that generation, a blank one if there is none.
-        checkpoint: its training. None if there is no generation.
+        checkpoint: its training. None if there is none: a trainer begins with the labels.
         upto: last label that the model has learned.
         trained_upto: last label that training has learned.
+        last_seq: last label of the log.
     """
 
     def __init__(self, store: Store, bundle: Bundle, config: LearningConfig) -> None:
@@ -164,7 +171,7 @@ class Recovery:
         if damage and not store.refusal:
             store.generations.discard(sorted(damage), "damaged")
         saved = store.generations.read()
-        self.upto = self.trained_upto = 0
+        self.upto, self.trained_upto, self.last_seq = 0, 0, store.last_seq
         self.checkpoint: TrainerCheckpoint | None = None
         if saved is None:
             self.model = LearnedModel.blank(bundle, config)
@@ -172,15 +179,17 @@ class Recovery:
             return
         state = ModelState(saved.facts, saved.arrays, partial(_with_latents, store))
         self.model = LearnedModel.from_state(state, bundle, config)
-        self.checkpoint = TrainerCheckpoint.from_state(state)
-        self.upto, self.trained_upto = saved.upto, self.checkpoint.upto
+        checkpoint = TrainerCheckpoint.from_state(state)
+        self.upto, self.trained_upto = saved.upto, checkpoint.upto
+        self.checkpoint = checkpoint if checkpoint.upto else None
 
-    def batches(self) -> Iterator[list[Label]]:
+    def batches(self, *, to_train: bool = True) -> Iterator[list[Label]]:
         """Yield the labels to learn again in the order of teaching, with their latents.
 
-        They begin after what training has learned, which may be less than the model has.
+        Args:
+            to_train: begin after what training has learned, which may be less than the model has.
         """
-        after = min(self.upto, self.trained_upto)
+        after = min(self.upto, self.trained_upto) if to_train else self.upto
         missed = [x for x in self._store.labels.read(after) if x.status == LEARNED]
         if missed and not self.model.keeps_samples:
             self._take_back(missed)
@@ -201,12 +210,16 @@ class Recovery:
             "kept (--rehearse generated); give their frames again"
         )
 
-    def finish(self) -> int:
-        """Log the recovery, and restore the history of the model.
+    def finish(self, model: LearnedModel | None = None) -> int:
+        """Log the recovery, and restore the history of a model.
+
+        Args:
+            model: what learned the labels; `model` of this object by default.
 
         Returns:
             How many labels were learned again.
         """
+        model = model or self.model
         store, n_lost = self._store, self._n_missed - self._n_held
         if n_lost:
             store.notes.append(
@@ -218,12 +231,10 @@ class Recovery:
             )
         for note in store.notes:
             _log.warning("%s", note)
-        index = {name: i for i, name in enumerate(self.model.classes)}
+        index = {name: i for i, name in enumerate(model.classes)}
         for label in store.labels:
             if label.status != UNDONE:
-                self.model.history.add(
-                    [index.get(label.name, -1)], [index.get(label.predicted, -1)]
-                )
+                model.history.add([index.get(label.name, -1)], [index.get(label.predicted, -1)])
         return self._n_held
 
 

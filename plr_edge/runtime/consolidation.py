@@ -3,7 +3,8 @@
 While frames come, only the classifier is trained, and the multiply-adds that the budget allows
 beyond that are banked. Spent together at the end, with a learning rate that rises and then falls to
 zero, they gain several times as much as spent evenly: measured on CIFAR-100 and grocery. A cycle
-ends in a candidate, which answers only if the publish gate agrees.
+ends in a candidate, which answers only if the publish gate agrees. Without torch, so that
+perception can read budgets.
 
 Source of the rate: Loshchilov and Hutter, "SGDR: Stochastic Gradient Descent with Warm Restarts",
 ICLR 2017.
@@ -15,11 +16,16 @@ import math
 import re
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
 
-from plr_edge.errors import ConfigError
-from plr_edge.replay.learner import Learner
+from plr_edge.errors import ConfigError, StateError
 from plr_edge.replay.schedule import Schedule
+from plr_edge.store import Store
+
+if TYPE_CHECKING:  # perception reads budgets, and never loads torch
+    from plr_edge.replay.learner import Learner
 
 _BLOCKS_LR, _CLASSIFIER_LR = 0.01, 0.03  # at the top of the cycle
 _WARM_UP = 0.05  # share of the cycle
@@ -39,6 +45,12 @@ class ConsolidationBudget:
 
     macs: float | None = None
     seconds: float | None = None
+
+    def __str__(self) -> str:
+        """Return it as a user writes it."""
+        if self.macs:
+            return f"{self.macs / 1e9:.4g}GMAC"
+        return f"{self.seconds or 0.0:.4g}s"
 
 
 def parse_budget(text: str) -> ConsolidationBudget:
@@ -60,6 +72,24 @@ def parse_budget(text: str) -> ConsolidationBudget:
     return ConsolidationBudget(macs=amount * _MACS[unit])
 
 
+def remember(store: Store, **facts: Any) -> None:
+    """Keep in a state that its labels were consolidated, if the disk takes it.
+
+    Args:
+        store: the state.
+        facts: what else to keep about it: `upto`, the last of these labels, and `worth`.
+    """
+    kept = {**recalled(store), "upto": store.last_seq, **facts}
+    with suppress(StateError):
+        store.facts.keep(consolidation=kept)
+
+
+def recalled(store: Store) -> dict[str, Any]:
+    """Return what `remember` kept."""
+    kept: dict[str, Any] = store.facts.get("consolidation", {})
+    return kept
+
+
 @dataclass(frozen=True)
 class Progress:
     """How far a cycle is.
@@ -75,6 +105,82 @@ class Progress:
     left_s: float
 
 
+class Cycle:
+    """One cycle, a training step at a time.
+
+    Schedule and rates of the learner are its own again after each step. So other steps may come
+    between those of a cycle, and a cycle ends early when `step` is not called any more.
+
+    Attributes:
+        schedule: share of the steps per level.
+        n_steps: training steps so far.
+        macs: multiply-adds that they took.
+    """
+
+    def __init__(
+        self,
+        learner: Learner,
+        schedule: Schedule,
+        budget: ConsolidationBudget,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Start the clock, and train nothing yet.
+
+        Args:
+            learner: trained in place.
+            schedule: share of the steps per level.
+            budget: what may be spent.
+            clock: seconds.
+        """
+        self.schedule, self.n_steps, self.macs = schedule, 0, 0
+        self._learner, self._budget, self._clock = learner, budget, clock
+        self._began = clock()
+
+    @property
+    def seconds(self) -> float:
+        """Seconds since the start, without those without."""
+        return self._clock() - self._began
+
+    @property
+    def progress(self) -> Progress:
+        """How far it is."""
+        budget = self._budget
+        share = max(
+            self.macs / budget.macs if budget.macs else 0.0,
+            self.seconds / budget.seconds if budget.seconds else 0.0,
+        )
+        left_s = self.seconds * (1 - share) / max(share, 1e-6)
+        return Progress(min(share, 1.0), self.n_steps, max(left_s, 0.0))
+
+    def skip(self, seconds: float) -> None:
+        """Leave out time in which nothing was to be trained."""
+        self._began += seconds
+
+    def step(self) -> int | None:
+        """Do one training step.
+
+        Returns:
+            Index of the level that it entered. None once the budget is spent, if there are fewer
+            than two classes, or if training diverged.
+        """
+        share, learner = self.progress.share, self._learner
+        if share >= 1.0:
+            return None
+        kept, rates, before = learner.schedule, learner.rates, learner.features.cost.macs
+        fall = (1 + math.cos(math.pi * share)) / 2
+        rise = min(1.0, (share + 1e-3) / _WARM_UP)
+        try:
+            learner.schedule = self.schedule
+            learner.rates = _BLOCKS_LR * rise * fall, _CLASSIFIER_LR * fall
+            level = learner.step(with_newest=False)
+        finally:
+            learner.schedule, learner.rates = kept, rates
+        if level is not None:
+            self.n_steps += 1
+            self.macs += learner.features.cost.macs - before
+        return level
+
+
 def run_cycle(
     learner: Learner,
     schedule: Schedule,
@@ -82,8 +188,6 @@ def run_cycle(
     on_progress: Callable[[Progress], None] = lambda _: None,
 ) -> int:
     """Train one cycle. A KeyboardInterrupt ends it early and is raised.
-
-    Rates and schedule of the learner are as before afterwards, whatever happens.
 
     Args:
         learner: trained in place.
@@ -94,28 +198,10 @@ def run_cycle(
     Returns:
         Number of training steps. 0 if there are fewer than two classes.
     """
-    cost, began = learner.features.cost, time.monotonic()
-    before, reported, n_steps = cost.macs, began, 0
-    kept, learner.schedule = learner.schedule, schedule
-    rates = learner.rates
-    try:
-        while True:
-            now = time.monotonic()
-            share = max(
-                (cost.macs - before) / budget.macs if budget.macs else 0.0,
-                (now - began) / budget.seconds if budget.seconds else 0.0,
-            )
-            if share >= 1.0:
-                return n_steps
-            fall = (1 + math.cos(math.pi * share)) / 2
-            rise = min(1.0, (share + 1e-3) / _WARM_UP)
-            learner.rates = _BLOCKS_LR * rise * fall, _CLASSIFIER_LR * fall
-            if learner.step(with_newest=False) is None:
-                return n_steps
-            n_steps += 1
-            if now - reported >= _REPORT_EVERY_S:
-                reported = now
-                left_s = (now - began) * (1 - share) / max(share, 1e-6)
-                on_progress(Progress(share, n_steps, left_s))
-    finally:
-        learner.schedule, learner.rates = kept, rates
+    cycle, reported = Cycle(learner, schedule, budget), time.monotonic()
+    while cycle.step() is not None:
+        now = time.monotonic()
+        if now - reported >= _REPORT_EVERY_S:
+            reported = now
+            on_progress(cycle.progress)
+    return cycle.n_steps

@@ -13,10 +13,10 @@ from typing import Any, Literal
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import EngineConfig
 from plr_edge.errors import ConfigError
-from plr_edge.runtime.checkpoint import config_of
 from plr_edge.runtime.class_corrections import whole_classes, without_classes
+from plr_edge.runtime.identity import config_of
 from plr_edge.runtime.undo import mark_undone
-from plr_edge.store import QUARANTINED, UNDONE, Store, opened_for_reading
+from plr_edge.store import QUARANTINED, UNDONE, Store, TeachRequest, opened_for_reading
 from plr_edge.stream.names import same_name
 
 ALL: Literal["all"] = "all"
@@ -134,6 +134,7 @@ def review(
     *,
     confirm: Collection[int] | Literal["all"] = (),
     drop: Collection[int] | Literal["all"] = (),
+    request: TeachRequest | None = None,
 ) -> Review:
     """Confirm or drop quarantined labels.
 
@@ -141,6 +142,7 @@ def review(
         store: an open store.
         confirm: labels to learn after all.
         drop: labels to undo; those that are confirmed are not.
+        request: the request that asks for it, to be answered without a change next time.
 
     Raises:
         ConfigError: a label is not quarantined.
@@ -152,9 +154,8 @@ def review(
             raise ConfigError(f"label {seq} is not quarantined; there are {there}")
     right = held if confirm == ALL else list(confirm)
     wrong = [seq for seq in (held if drop == ALL else drop) if seq not in right]
-    n_confirmed = len(store.confirm(right)) if right else 0
-    n_dropped = len(store.mark(wrong, UNDONE, "dropped"))
-    return Review(n_confirmed, len(right) - n_confirmed, n_dropped)
+    taught, undone = store.review(right, wrong, request)
+    return Review(len(taught), len(right) - len(taught), len(undone))
 
 
 def _learn_again(

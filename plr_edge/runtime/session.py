@@ -19,8 +19,9 @@ from plr_edge.engines import Engine
 from plr_edge.errors import StateError
 from plr_edge.replay.schedule import Schedule, make_schedule
 from plr_edge.runtime.acknowledge import acknowledge
-from plr_edge.runtime.checkpoint import Recovery, config_of, save
-from plr_edge.runtime.consolidation import ConsolidationBudget, Progress, run_cycle
+from plr_edge.runtime.checkpoint import Recovery, save
+from plr_edge.runtime.consolidation import ConsolidationBudget, Progress, remember, run_cycle
+from plr_edge.runtime.identity import config_of
 from plr_edge.runtime.inline_training import InlineTraining
 from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel, MovedNames
@@ -183,11 +184,7 @@ class Session(MovedNames):
             self.publish()
 
     def publish(self, *, final: bool = False) -> None:
-        """Fit the mix, and answer with what was trained if the publish gate agrees.
-
-        Args:
-            final: fit the mix even if only a few labels came since the last fit.
-        """
+        """Fit the mix, if `final` to few new labels too, and offer what was trained to the gate."""
         learned = self.learned
         if not len(self.training.memory):
             return
@@ -241,7 +238,10 @@ class Session(MovedNames):
         self.training.banked_macs = 0.0
         try:
             shares = self._schedule_of(schedule)
-            return run_cycle(self.learner, shares, budget, on_progress)
+            n_steps = run_cycle(self.learner, shares, budget, on_progress)
+            if self.store is not None and n_steps and shares.shares[-1] < 1:  # blocks were trained
+                remember(self.store)
+            return n_steps
         finally:
             if self.learner.diverged:
                 self.drop("training diverged: a loss is not finite")
@@ -257,8 +257,6 @@ class Session(MovedNames):
 
     def save(self, reason: str = "on time", *, within_budget: bool = False) -> None:
         """Write a generation. Nothing happens without a state.
-
-        With stored latents, labels are safe without it. It saves learning them again.
 
         Args:
             reason: why, for the log.

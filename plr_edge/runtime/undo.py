@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from plr_edge.store import LEARNED, QUARANTINED, UNDONE, Store, select
+from plr_edge.store import LEARNED, QUARANTINED, UNDONE, Store, TeachRequest, select
 
 
 def mark_undone(
@@ -17,6 +17,7 @@ def mark_undone(
     reason: str,
     *,
     statuses: Sequence[str] = (LEARNED, QUARANTINED),
+    request: TeachRequest | None = None,
     **filters: Any,
 ) -> list[int]:
     """Mark labels as undone, and drop the generations that learned from them.
@@ -25,6 +26,7 @@ def mark_undone(
         store: holds the labels.
         reason: why, for the log.
         statuses: labels of any other status are left alone.
+        request: the request that asks for it, to be answered without a change next time.
         filters: filters of `store.select`, e.g. `last` or `name`.
 
     Returns:
@@ -33,5 +35,6 @@ def mark_undone(
     Raises:
         StateError: the disk refuses. Nothing was undone.
     """
-    chosen = select((x for x in store.labels if x.status in statuses), **filters)
-    return store.mark(chosen, UNDONE, reason) if chosen else []
+    labels = store.clock.corrected(store.labels)
+    chosen = select((x for x in labels if x.status in statuses), **filters)
+    return store.mark(chosen, UNDONE, reason, request) if chosen else []

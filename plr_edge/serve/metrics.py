@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import platform
+import time
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from importlib.metadata import version
 
@@ -23,19 +25,33 @@ Number = float | int
 CONTENT_TYPE = "text/plain; version=0.0.4"  # the text format that `generate_latest` writes
 
 
-def metrics_text(robot: Robot) -> str:
+class HttpCounts:
+    """What the HTTP interface counts. Counters since the start, which never fall.
+
+    Attributes:
+        requests: requests by route and status.
+        rejected: requests whose token is missing or wrong.
+    """
+
+    def __init__(self, rejected: Counter[str] | None = None) -> None:
+        """Start at zero."""
+        self.requests: Counter[tuple[str, int]] = Counter()
+        self.rejected: Counter[str] = Counter() if rejected is None else rejected
+
+
+def metrics_text(robot: Robot, http: HttpCounts | None = None) -> str:
     """Return the exposition in text format 0.0.4; safe to call from any thread."""
     registry = CollectorRegistry(auto_describe=False)
-    registry.register(RobotCollector(robot))
+    registry.register(RobotCollector(robot, http))
     return generate_latest(registry).decode()
 
 
 class RobotCollector(Collector):
     """Collects the metrics of a robot whenever Prometheus scrapes it."""
 
-    def __init__(self, robot: Robot) -> None:
-        """Collect from `robot`."""
-        self._robot = robot
+    def __init__(self, robot: Robot, http: HttpCounts | None = None) -> None:
+        """Collect from `robot`, and from what counts its requests."""
+        self._robot, self._http = robot, http
 
     def collect(self) -> Iterator[Metric]:
         """Yield every family that has a sample."""
@@ -46,6 +62,7 @@ class RobotCollector(Collector):
             *self._training(),
             *self._board(),
             *self._storage(),
+            *self._requests(),
         ):
             if family.samples:
                 yield family
@@ -65,6 +82,11 @@ class RobotCollector(Collector):
         )
         yield _gauge(
             "frames_per_second", "Frames answered per second.", robot.governor_loop.frames_per_s
+        )
+        yield _gauge(
+            "frame_age_seconds",
+            "Age of the newest frame, absent before the first.",
+            robot.feeder.sight.age_s(time.monotonic()),
         )
 
     def _frames(self) -> Iterator[Metric]:
@@ -104,9 +126,15 @@ class RobotCollector(Collector):
         model, learned = self._robot.model, self._robot.model.learned
         yield _gauge("classes", "Known classes.", len(learned.classes))
         yield _gauge("version", "Version of the model that answers.", learned.version)
-        yield _counter("labels_learned", "Labels learned.", learned.n_taught)
+        yield _counter("labels_learned", "Labels learned since the start.", model.n_learned)
         yield _counter(
-            "labels_quarantined", "Labels that look like mistakes.", learned.n_quarantined
+            "labels_quarantined", "Labels quarantined since the start.", model.n_set_aside
+        )
+        yield _gauges(
+            "labels",
+            "Labels of the state; undo and forget lower it.",
+            "status",
+            {"learned": model.counts.n_learned, "quarantined": model.counts.n_quarantined},
         )
         yield _counter(
             "generations_refused", "Candidates that failed their check.", model.n_dropped
@@ -173,6 +201,22 @@ class RobotCollector(Collector):
             "Bytes written to disk in the last 24 hours.",
             loop.written_bytes,
         )
+
+    def _requests(self) -> Iterator[Metric]:
+        yield GaugeMetricFamily(
+            "process_start_time_seconds", "Unix time at which the robot started.",
+            value=self._robot.began_ns / 1e9,
+        )  # fmt: skip
+        if self._http is None:
+            return
+        requests = CounterMetricFamily(
+            "plr_edge_http_requests", "Requests by route and status.", labels=["route", "code"]
+        )
+        for (route, code), n in sorted(self._http.requests.copy().items()):
+            requests.add_metric([route, str(code)], n)
+        yield requests
+        rejected = {"wrong": 0, "missing": 0, **self._http.rejected}
+        yield _counters("rejected_tokens", "Requests refused by their token.", "reason", rejected)
 
 
 def build_labels(robot: Robot) -> dict[str, str]:

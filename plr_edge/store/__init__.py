@@ -4,10 +4,12 @@ store.db                                   labels, latents, what identifies thei
                                            table of generations, events, answers to requests
 generations/000012.GROUP.safetensors       immutable; synced with their folder before a row of the
                                            database names them; the two newest are kept
-damaged-NANOSECONDS.db                     the database that the latest `repair` replaced
+damaged-NANOSECONDS.db                     the database that `repair` or `restore` replaced
+restored/                                  a store that `restore` offered, until it is taken
 lock                                       held by the one process that may write; names it
 """
 
+from plr_edge.store.backup import BackupReport, back_up, restore
 from plr_edge.store.database import FILE
 from plr_edge.store.generation_files import State
 from plr_edge.store.label_log import MAX_LABELS
@@ -20,7 +22,7 @@ from plr_edge.store.labels import (
     Label,
     stored_source,
 )
-from plr_edge.store.reading import open_store, opened_for_reading, read_state
+from plr_edge.store.reading import copied_state, open_store, opened_for_reading, read_state
 from plr_edge.store.repairing import repair
 from plr_edge.store.requests import MAX_REQUESTS, TeachRequest
 from plr_edge.store.selection import select
@@ -35,14 +37,18 @@ __all__ = [
     "QUARANTINED",
     "TRAIN",
     "UNDONE",
+    "BackupReport",
     "Label",
     "State",
     "Store",
     "TeachRequest",
+    "back_up",
+    "copied_state",
     "open_store",
     "opened_for_reading",
     "read_state",
     "repair",
+    "restore",
     "select",
     "stored_source",
 ]

@@ -10,9 +10,10 @@ bug (before 3.51.3); no mmap, as an I/O error under a map kills the process.
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -31,15 +32,18 @@ from plr_edge.store.rows import (
     meta,
     refuse_newer,
 )
+from plr_edge.store.transaction import APPLICATION, Transaction, fact_of, make_database, make_table
 
 FILE = "store.db"
 LOG = "-wal"  # what SQLite appends to the name of its log
-_APPLICATION = 0x504C5265  # `PLRe`, in the header of the file
+# a label touches a dozen pages, each of which is written to the log as a whole: 38 kB with pages of
+# 4096 bytes, 15 kB with these
+PAGE_BYTES = 512
 _PRAGMAS = (
-    "page_size = 4096",
     "journal_mode = WAL",
     "synchronous = FULL",
     "secure_delete = ON",
+    "wal_autocheckpoint = 8192",  # pages, 4 MiB
     "journal_size_limit = 8388608",
     "cache_size = -1024",
     "temp_store = MEMORY",
@@ -54,27 +58,6 @@ _ADVICE = {
     "unable to open": "check who owns it, or choose another --state",
     "I/O": "free some space, check the disk, or choose another --state",
 }
-
-
-class Transaction:
-    """Writes that become durable together, or not at all; `Database.transaction` makes one."""
-
-    def __init__(self, connection: sqlite3.Connection) -> None:
-        self._connection = connection
-
-    def put(self, table: str, rows: Iterable[Row]) -> None:
-        """Insert or replace rows."""
-        marks = ",".join("?" * (len(TABLES[table]) + 1))
-        self._connection.executemany(
-            f"INSERT OR REPLACE INTO {table} VALUES ({marks})",
-            ((*row, checksum(row)) for row in rows),
-        )
-
-    def delete(self, table: str, keys: Iterable[Any]) -> None:
-        """Delete rows by key."""
-        self._connection.executemany(
-            f"DELETE FROM {table} WHERE {key_of(table)} = ?", ((key,) for key in keys)
-        )
 
 
 class Database:
@@ -112,6 +95,18 @@ class Database:
             with suppress(sqlite3.Error):
                 if connection is not None:
                     connection.close()
+
+    def let_go(self) -> None:
+        """Close until the next use. Hold `lock`, and replace the file meanwhile."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            connection.close()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
 
     def rows(self, table: str, where: str = "", values: Sequence[Any] = ()) -> Iterator[Row]:
         """Read rows in the order of their keys, without their checksums, which are verified.
@@ -187,6 +182,28 @@ class Database:
             return not busy
         return False
 
+    @property
+    def page_bytes(self) -> int:
+        """Size of a page; earlier versions made databases with larger ones."""
+        return int(self.value("PRAGMA page_size"))
+
+    def copy_to(self, file: Path) -> None:
+        """Write a copy into a new file, of pages of `PAGE_BYTES`, and wait until it is durable.
+
+        Raises:
+            StateError: the disk refuses; part of the file may be there.
+        """
+        check_plain(file)
+        make_private(file)
+        try:
+            with self.lock:
+                self._open().execute(f"PRAGMA page_size = {PAGE_BYTES}")
+                self._open().execute("VACUUM INTO ?", (str(file),))
+            with open(file, "rb") as copy:
+                os.fsync(copy.fileno())
+        except (*_ERRORS, OSError) as error:
+            raise self._failure(error) from None
+
     def quick_check(self) -> str:
         """Return `ok`, or what SQLite finds wrong with its pages, in one line."""
         try:
@@ -217,13 +234,14 @@ class Database:
                 self.file, isolation_level=None, check_same_thread=False, timeout=0.5
             )
             try:
-                # first: it decides how the log is opened
+                # before anything is read: they decide on a new file, and how the log is opened
+                connection.execute(f"PRAGMA page_size = {PAGE_BYTES}")
                 connection.execute("PRAGMA locking_mode = EXCLUSIVE")
                 is_new = self._is_new(connection)
                 for pragma in _PRAGMAS:
                     connection.execute(f"PRAGMA {pragma}")
                 if is_new:
-                    _make_database(connection)
+                    make_database(connection)
             except BaseException:
                 connection.close()
                 raise
@@ -239,11 +257,11 @@ class Database:
         (version,) = connection.execute("PRAGMA user_version").fetchone()
         (application,) = connection.execute("PRAGMA application_id").fetchone()
         ours, missing = have & set(TABLES), set(TABLES) - have
-        if not ours and application != _APPLICATION:
+        if not ours and application != APPLICATION:
             raise StateError(f"{self.file} is another program's; choose another --state")
         if version > SCHEMA:
-            refuse_newer(self.file, version, _fact(connection, "schema"))
-        is_older = _fact(connection, "schema_minor") != str(MINOR)
+            refuse_newer(self.file, version, fact_of(connection, "schema", _ERRORS))
+        is_older = fact_of(connection, "schema_minor", _ERRORS) != str(MINOR)
         if missing - ADDED or (missing and not is_older):
             raise self.damaged(f"{self.file} is damaged (tables are missing)")
         self.missing = missing
@@ -252,7 +270,7 @@ class Database:
     def _add_missing(self, connection: sqlite3.Connection, transaction: Transaction) -> None:
         if self.missing:
             for table in self.missing:
-                _make_table(connection, table)
+                make_table(connection, table)
             transaction.put("meta", meta({"schema_minor": MINOR}))
             self.missing = set()  # `_connect` finds them again if this transaction fails
 
@@ -268,32 +286,11 @@ class Database:
     def _failure(self, error: Exception) -> StateError:
         text = " ".join(str(error).split())[:120]
         if isinstance(error, sqlite3.ProgrammingError):  # another thread met an error
-            return StateError(f"{self.file} was closed while it was read ({text}); try again")
+            return StateError(f"{self.file} was closed in use ({text}); try again", can_pass=True)
         if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
             advice = next((a for word, a in _ADVICE.items() if word in text), _ADVICE["I/O"])
             return StateError(
-                f"cannot use {self.file} ({text}); what was acknowledged is safe; {advice}"
+                f"cannot use {self.file} ({text}); what was acknowledged is safe; {advice}",
+                can_pass="unable to open" not in text,
             )
         return self.damaged(f"{self.file} is damaged ({text})")
-
-
-def _fact(connection: sqlite3.Connection, name: str) -> str | None:
-    """Return a row of `meta` as text, None if there is no such row that is whole."""
-    with suppress(*_ERRORS):
-        row = connection.execute("SELECT * FROM meta WHERE key = ?", (name,)).fetchone()
-        if row and row[-1] == checksum(row[:-1]):
-            return str(row[1])
-    return None
-
-
-def _make_database(connection: sqlite3.Connection) -> None:
-    connection.execute("BEGIN IMMEDIATE")
-    for table in TABLES:
-        _make_table(connection, table)
-    connection.execute(f"PRAGMA application_id = {_APPLICATION}")
-    connection.execute(f"PRAGMA user_version = {SCHEMA}")
-    connection.execute("COMMIT")
-
-
-def _make_table(connection: sqlite3.Connection, table: str) -> None:
-    connection.execute(f"CREATE TABLE {table} ({', '.join(TABLES[table])}, checksum INTEGER)")

@@ -10,7 +10,7 @@ import time
 from contextlib import suppress
 from pathlib import Path
 
-from plr_edge.errors import StateError
+from plr_edge.errors import StateError, may_pass
 from plr_edge.files import sync_folder
 from plr_edge.store.generation_files import FOLDER
 
@@ -67,7 +67,8 @@ def locked(path: Path) -> int:
             holder = os.pread(lock, 20, 0).decode(errors="replace").strip() or "unknown"
             os.close(lock)
             raise StateError(
-                f"{path} is in use by process {holder}; stop it, or choose another --state"
+                f"{path} is in use by process {holder}; stop it, or choose another --state",
+                can_pass=True,
             ) from None
         except OSError as error:
             os.close(lock)
@@ -114,7 +115,8 @@ def make_private(file: Path) -> None:
         return
     except OSError as error:
         raise StateError(
-            f"cannot make {file}: {error.strerror}; free some space or choose another --state"
+            f"cannot make {file}: {error.strerror}; free some space or choose another --state",
+            can_pass=may_pass(error),
         ) from None
 
 
@@ -170,4 +172,7 @@ def _check_not_a_bundle(path: Path) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> StateError:
-    return StateError(f"cannot write state in {path}: {error.strerror}; choose another --state")
+    return StateError(
+        f"cannot write state in {path}: {error.strerror}; choose another --state",
+        can_pass=may_pass(error),
+    )

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plr_edge.errors import StateError
-from plr_edge.store.database import Database, Transaction
+from plr_edge.errors import StateError, may_pass
+from plr_edge.store.database import Database
 from plr_edge.store.events import Events
 from plr_edge.store.facts import Facts, WriteCounter
 from plr_edge.store.generation_files import (
@@ -24,6 +24,7 @@ from plr_edge.store.generation_files import (
     write_files,
 )
 from plr_edge.store.rows import Damage, Row, meta, packed, ranges
+from plr_edge.store.transaction import Transaction
 
 _KEPT = 2
 
@@ -136,7 +137,8 @@ class Generations:
             self.tidy()
             raise StateError(
                 f"cannot write state in {self._path}: {error.strerror}; what was acknowledged is "
-                "safe; free some space and go on"
+                "safe; free some space and go on",
+                can_pass=may_pass(error),
             ) from None
         new = GenerationInfo(number, upto, time.time_ns(), tuple(facts["in_use"]), entries)
         with self._database.transaction() as tx:

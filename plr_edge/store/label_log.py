@@ -7,10 +7,11 @@ from dataclasses import replace
 
 import numpy as np
 
-from plr_edge.store.database import Database, Transaction
+from plr_edge.store.database import Database
 from plr_edge.store.facts import Facts, WriteCounter
 from plr_edge.store.labels import FORGOTTEN, Label, without_folder
 from plr_edge.store.rows import meta
+from plr_edge.store.transaction import Transaction
 
 MAX_LABELS = 100_000
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
-from plr_edge.errors import StateError
+from plr_edge.errors import StateError, may_pass
 from plr_edge.store.database import FILE
 from plr_edge.store.generation_files import State
 from plr_edge.store.replacing import has_lost_database
@@ -17,9 +17,15 @@ from plr_edge.store.store import LABEL_BYTES, Store
 
 
 def open_store(
-    path: str | Path, *, label_bytes: int = LABEL_BYTES, check_latents: bool = True
+    path: str | Path,
+    *,
+    label_bytes: int = LABEL_BYTES,
+    check_latents: bool = True,
+    upgraded: bool = True,
 ) -> Store:
     """Open a store, or, on a medium that cannot be written, a copy that refuses every change.
+
+    See `Store` for the arguments.
 
     Raises:
         StateError: it cannot be opened.
@@ -28,7 +34,7 @@ def open_store(
     exists = (path / FILE).is_file()
     writable = os.access(path, os.W_OK) and not os.statvfs(path).f_flag & os.ST_RDONLY
     if writable or not exists:
-        return Store(path, label_bytes=label_bytes, check_latents=check_latents)
+        return Store(path, label_bytes=label_bytes, check_latents=check_latents, upgraded=upgraded)
     return _copy_of(path, label_bytes, check_latents)
 
 
@@ -39,7 +45,9 @@ def _copy_of(path: Path, label_bytes: int, check_latents: bool) -> Store:
             copy = closing.enter_context(tempfile.TemporaryDirectory(prefix="plr-edge-"))
             shutil.copytree(path, copy, dirs_exist_ok=True, ignore=_not_of_a_store)
             os.chmod(copy, 0o700)
-            store = Store(copy, label_bytes=label_bytes, check_latents=check_latents)
+            store = Store(
+                copy, label_bytes=label_bytes, check_latents=check_latents, upgraded=False
+            )
             store.freeze(
                 f"{path} cannot be written; nothing can be taught or changed there",
                 closing.pop_all().close,
@@ -48,8 +56,23 @@ def _copy_of(path: Path, label_bytes: int, check_latents: bool) -> Store:
     except (OSError, shutil.Error) as error:
         raise StateError(
             f"{path} cannot be written, nor copied ({str(error)[:160]}); set TMPDIR to a folder "
-            "with space"
+            "with space",
+            can_pass=may_pass(error),
         ) from None
+
+
+def copied_state(path: Path, copy: Path) -> None:
+    """Copy a state that another process may be using, and check that the copy is whole.
+
+    Raises:
+        OSError: it cannot be copied.
+        StateError: there is nothing to copy, or it was written meanwhile.
+    """
+    if not (path / FILE).is_file():
+        raise StateError(f"{path} holds no state")
+    shutil.copytree(path, copy, dirs_exist_ok=True, ignore=_not_of_a_store)
+    os.chmod(copy, 0o700)
+    Store(copy).close()
 
 
 def read_state(path: str | Path, groups: tuple[str, ...] | None = None) -> State:
@@ -80,7 +103,7 @@ def opened_for_reading(path: str | Path, *, check_latents: bool = False) -> Iter
         if (path / "manifest.json").exists():
             raise StateError(f"{path} holds no state, only a bundle; give another --state")
         raise StateError(f"{path} holds no state; make one with `plr-edge adapt --state {path}`")
-    with open_store(path, check_latents=check_latents) as store:
+    with open_store(path, check_latents=check_latents, upgraded=False) as store:
         yield store
 
 
@@ -90,7 +113,9 @@ def _holds_state(path: Path) -> bool:
             path
         )
     except OSError as error:
-        raise StateError(f"cannot read {path}: {error.strerror}; check who owns it") from None
+        raise StateError(
+            f"cannot read {path}: {error.strerror}; check who owns it", can_pass=may_pass(error)
+        ) from None
 
 
 def _not_of_a_store(folder: str, names: list[str]) -> list[str]:

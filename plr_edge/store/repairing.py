@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from plr_edge.errors import StateError
+from plr_edge.errors import StateError, may_pass
 from plr_edge.files import sync_folder
 from plr_edge.store.database import FILE, LOG, Database
 from plr_edge.store.folder import locked
@@ -127,7 +127,10 @@ def _repaired(path: Path) -> RepairReport:
         })  # fmt: skip
         offer(path)
     except (OSError, DamagedError) as error:
-        raise StateError(f"cannot write {path / BUILDING}: {error}; nothing was changed") from None
+        raise StateError(
+            f"cannot write {path / BUILDING}: {error}; nothing was changed",
+            can_pass=may_pass(error),
+        ) from None
     finish_repair(path)
     for old in before:
         for end in ("", LOG):

@@ -1,4 +1,7 @@
-"""Requests to teach that carried a key, and what was answered: such a request teaches only once."""
+"""Requests with a key that changed something, and what was answered: such a request acts only once.
+
+They are kept by number and by age, whichever is reached first.
+"""
 
 from __future__ import annotations
 
@@ -10,22 +13,24 @@ from dataclasses import dataclass
 from typing import Any
 
 from plr_edge.errors import StateError
-from plr_edge.store.database import Database, Transaction
+from plr_edge.store.database import Database
 from plr_edge.store.labels import Label
 from plr_edge.store.rows import DamagedError, Row
+from plr_edge.store.transaction import Transaction
 
 _log = logging.getLogger(__name__)
-MAX_REQUESTS = 1_000
+MAX_REQUESTS = 10_000
+MAX_AGE_S = 24 * 3600.0
 _OLD, _OLD_PREFIX = "keys", "key "  # facts that held the answers before the table did
 
 
 @dataclass(frozen=True)
 class TeachRequest:
-    """A request to teach.
+    """A request that changes labels: it teaches them, takes them back, or confirms them.
 
     Attributes:
         key: chosen by the client, so that the request may come again; None keeps no answer.
-        name: the class that it teaches.
+        name: the class that it teaches; empty if it is of another kind.
         answer: returns the answer, which fits JSON, given the labels as they are stored.
     """
 
@@ -44,8 +49,10 @@ class RequestLog:
         """Return what was answered, by key, oldest first."""
         return {row[1]: json.loads(row[5]) for row in self._database.rows("requests")}
 
-    def add(self, tx: Transaction, request: TeachRequest, labels: Sequence[Label]) -> None:
-        """Keep the answer to a request with the labels that it taught."""
+    def add(self, tx: Transaction, request: TeachRequest | None, labels: Sequence[Label]) -> None:
+        """Keep the answer to a request, if there is one, with the labels that it changed."""
+        if request is None:
+            return
         seq, answer = max((label.seq for label in labels), default=0), request.answer(labels)
         if request.key is not None:
             self._append(tx, request.key, request.name, seq, answer)
@@ -98,6 +105,9 @@ class RequestLog:
         self, tx: Transaction, key: str, name: str, seq: int, answer: Mapping[str, Any]
     ) -> None:
         newest = int(self._database.value("SELECT max(id) FROM requests") or 0) + 1
-        tx.put("requests", [(newest, key, name, seq, time.time_ns(), json.dumps(answer))])
+        now_ns = time.time_ns()
+        old = self._database.rows("requests", "time_ns < ?", (now_ns - int(MAX_AGE_S * 1e9),))
+        tx.delete("requests", [row[0] for row in old])
+        tx.put("requests", [(newest, key, name, seq, now_ns, json.dumps(answer))])
         if newest > MAX_REQUESTS:
             tx.delete("requests", [newest - MAX_REQUESTS])

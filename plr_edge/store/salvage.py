@@ -17,11 +17,9 @@ from typing import Any
 from plr_edge.store.database import LOG
 from plr_edge.store.rows import TABLES, Row, checksum
 
-_PAGE = 4096
+_PAGE_SIZES = (512, 4096)  # of this version, and of earlier ones
 _HEADER, _FRAME_HEADER, _LOG_HEADER = 100, 24, 32
 _LEAF = 0x0D
-_MOST_LOCAL = _PAGE - 35
-_LEAST_LOCAL = (_PAGE - 12) * 32 // 255 - 23
 _BY_SHAPE = {
     (len(columns) + 1, "INTEGER" in columns[0]): table for table, columns in TABLES.items()
 }
@@ -32,10 +30,16 @@ _DAMAGE = (IndexError, ValueError, struct.error, OverflowError)
 def salvaged(file: Path) -> dict[str, list[Row]]:
     """Return the rows of each table that match their checksums, in the order of their keys."""
     assert len(_BY_SHAPE) == len(TABLES)  # the shape of a row says of which table it is
+    # the header that states the size of a page may be damaged; few rows are whole by a wrong one
+    found = [_salvaged(file, size) for size in _PAGE_SIZES]
+    return max(found, key=lambda tables: sum(map(len, tables.values())))
+
+
+def _salvaged(file: Path, page_bytes: int) -> dict[str, list[Row]]:
     found: dict[str, dict[Any, Row]] = {table: {} for table in TABLES}
-    pages = _pages(file)
+    pages = _pages(file, page_bytes)
     for number, page in pages.items():
-        for table, row in _rows(page, _HEADER if number == 1 else 0, pages):
+        for table, row in _rows(page, _HEADER if number == 1 else 0, pages, page_bytes):
             if row[0] not in found[table] or table != "labels":
                 found[table][row[0]] = row
             elif found[table][row[0]][5] == "learned":  # of two, keep the one that was undone
@@ -51,29 +55,31 @@ def schema_in_header(file: Path) -> int:
     return 0
 
 
-def _pages(file: Path) -> dict[int, bytes]:
+def _pages(file: Path, size: int) -> dict[int, bytes]:
     """Return every page by number; the one in the log, if there is one, is newer."""
     data = file.read_bytes() if file.is_file() else b""
-    pages = {i // _PAGE + 1: data[i : i + _PAGE] for i in range(0, len(data), _PAGE)}
+    pages = {i // size + 1: data[i : i + size] for i in range(0, len(data), size)}
     log = file.with_name(file.name + LOG)
     data = log.read_bytes() if log.is_file() else b""
     salts, waiting = data[16:24], {}
-    for at in range(_LOG_HEADER, len(data) - _FRAME_HEADER - _PAGE + 1, _FRAME_HEADER + _PAGE):
+    for at in range(_LOG_HEADER, len(data) - _FRAME_HEADER - size + 1, _FRAME_HEADER + size):
         number, committed = struct.unpack_from(">II", data, at)
         if data[at + 8 : at + 16] != salts:
             break  # left from an earlier round of the log
-        waiting[number] = data[at + _FRAME_HEADER : at + _FRAME_HEADER + _PAGE]
+        waiting[number] = data[at + _FRAME_HEADER : at + _FRAME_HEADER + size]
         if committed:
             pages |= waiting
             waiting = {}
     return pages
 
 
-def _rows(page: bytes, at: int, pages: dict[int, bytes]) -> Iterator[tuple[str, Row]]:
-    if len(page) < _PAGE or page[at] != _LEAF:
-        return
+def _rows(
+    page: bytes, at: int, pages: dict[int, bytes], page_bytes: int
+) -> Iterator[tuple[str, Row]]:
+    if len(page) < page_bytes or page[at] != _LEAF:
+        return  # a part of a page, or none of a table
     (n_cells,) = struct.unpack_from(">H", page, at + 3)
-    for i in range(min(n_cells, _PAGE // 4)):
+    for i in range(min(n_cells, len(page) // 4)):
         with suppress(*_DAMAGE):
             (cell,) = struct.unpack_from(">H", page, at + 8 + 2 * i)
             size, start = _varint(page, cell)
@@ -88,19 +94,21 @@ def _rows(page: bytes, at: int, pages: dict[int, bytes]) -> Iterator[tuple[str, 
 
 
 def _payload(page: bytes, start: int, size: int, pages: dict[int, bytes]) -> bytes:
-    if size > len(pages) * _PAGE:
+    page_bytes = len(page)
+    most_local, least_local = page_bytes - 35, (page_bytes - 12) * 32 // 255 - 23
+    if size > len(pages) * page_bytes:
         raise ValueError("longer than the file")
-    if size <= _MOST_LOCAL:
+    if size <= most_local:
         return page[start : start + size]
-    local = _LEAST_LOCAL + (size - _LEAST_LOCAL) % (_PAGE - 4)
-    local = local if local <= _MOST_LOCAL else _LEAST_LOCAL
+    local = least_local + (size - least_local) % (page_bytes - 4)
+    local = local if local <= most_local else least_local
     parts, left = [page[start : start + local]], size - local
     (following,) = struct.unpack_from(">I", page, start + local)
     while left > 0:
         overflow = pages.get(following, b"")
         (following,) = struct.unpack_from(">I", overflow)
-        parts.append(overflow[4 : 4 + min(left, _PAGE - 4)])
-        left -= _PAGE - 4
+        parts.append(overflow[4 : 4 + min(left, page_bytes - 4)])
+        left -= page_bytes - 4
     return b"".join(parts)
 
 

@@ -16,6 +16,7 @@ def select(
     seqs: Collection[int] = (),
     since_s: float | None = None,
     until_s: float | None = None,
+    after: int | None = None,
 ) -> list[int]:
     """Return the places of the labels that pass every filter that is given.
 
@@ -27,6 +28,7 @@ def select(
         seqs: places of the labels.
         since_s: earliest Unix time of teaching.
         until_s: Unix time before which they were taught.
+        after: place after which they were taught, which no clock can bend.
     """
     prefix = None if source is None else stored_source(source)
     found = [
@@ -37,5 +39,6 @@ def select(
         and (not seqs or label.seq in seqs)
         and (since_s is None or label.time_ns >= since_s * 1e9)
         and (until_s is None or label.time_ns < until_s * 1e9)
+        and (after is None or label.seq > after)
     ]
     return found if last is None else found[-last:]

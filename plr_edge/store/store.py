@@ -7,30 +7,34 @@ snapshots, written when there is time, and are rebuilt from the labels after a c
 from __future__ import annotations
 
 import os
+from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from plr_edge.errors import StateError
-from plr_edge.store.database import FILE, LOG, Database, Transaction
+from plr_edge.store.clock import Clock
+from plr_edge.store.correcting import Corrections
+from plr_edge.store.database import Database
 from plr_edge.store.events import Events
 from plr_edge.store.facts import Facts, WriteCounter
 from plr_edge.store.folder import locked, make_folder, warn_of_place
-from plr_edge.store.generation_files import FOLDER, Arrays, holds, remove_files
+from plr_edge.store.generation_files import FOLDER, Arrays
 from plr_edge.store.generations import Generations
 from plr_edge.store.label_log import LabelLog
-from plr_edge.store.labels import LEARNED, QUARANTINED, UNDONE, Label
-from plr_edge.store.replacing import expendable, finish_repair
+from plr_edge.store.labels import UNDONE, Label
+from plr_edge.store.replacing import RESTORED, finish_repair, refuse_restored, take_restored
 from plr_edge.store.requests import RequestLog, TeachRequest
-from plr_edge.store.rows import meta, ranges
+from plr_edge.store.rows import DamagedError, meta, ranges
+from plr_edge.store.transaction import Transaction
+from plr_edge.store.upgrading import upgrade
 from plr_edge.store.verifying import refuse_unusable, verify
 
 LABEL_BYTES = 64 << 20
 
 
-class Store:
+class Store(Corrections):
     """What was learned, in a directory; only one process at a time may hold it.
 
     Its own methods change several of its parts in one transaction.
@@ -41,12 +45,18 @@ class Store:
         generations: the weights that were learned.
         events: what happened.
         facts: small values by name.
+        clock: where the wall clock jumped.
         requests: answers to requests to teach that carried a key.
         notes: what is wrong with the state, a line each, for people.
     """
 
     def __init__(
-        self, path: str | Path, *, label_bytes: int = LABEL_BYTES, check_latents: bool = True
+        self,
+        path: str | Path,
+        *,
+        label_bytes: int = LABEL_BYTES,
+        check_latents: bool = True,
+        upgraded: bool = True,
     ) -> None:
         """Create the directory if needed, take its lock, and verify every row.
 
@@ -54,6 +64,7 @@ class Store:
             path: the directory.
             label_bytes: latents to keep, in bytes; the oldest that are not in use are evicted.
             check_latents: verify latents too, instead of each one when it is read.
+            upgraded: rewrite a database that an earlier version made in the form of this one.
 
         Raises:
             StateError: it is not writable, is damaged beyond use, or another process holds it.
@@ -63,11 +74,15 @@ class Store:
         warn_of_place(self.path)
         with ExitStack() as closing:
             closing.callback(os.close, locked(self.path))
+            take_restored(self.path)
             finish_repair(self.path)
             refuse_unusable(self.path)
+            if upgraded:
+                upgrade(self.path)
             self._database = Database(self.path)
             closing.callback(self._database.close)
             self.facts, self.events = Facts(self._database), Events(self._database)
+            self.clock = Clock(self._database, self.facts, self.events)
             self.requests = RequestLog(self._database)
             self._written = WriteCounter(self.facts)
             self.labels = LabelLog(self._database, self.facts, self._written)
@@ -111,6 +126,33 @@ class Store:
         return self._database.refusal
 
     @property
+    def is_restore_offered(self) -> bool:
+        """Whether `restore` has put another store beside this one; see `take_restored`."""
+        return (self.path / RESTORED).is_dir()
+
+    def take_restored(self) -> None:
+        """Go on with the store that was offered in the place of this one.
+
+        Raises:
+            StateError: it was made with another frozen part or codec, or the disk refuses.
+        """
+        own = self.facts.get("identity")
+        try:
+            with Database(self.path / RESTORED) as offered:
+                other = Facts(offered).get("identity")
+            if None not in (own, other) and own != other:
+                raise StateError("it was learned with another frozen part or codec")
+        except StateError as error:
+            refuse_restored(self.path, str(error))
+            raise StateError(f"{self.path} was not restored: {error}") from None
+        with self._database.lock:
+            self._database.let_go()
+            take_restored(self.path)
+            self._last_safe = self.last_seq
+        self.events.note("restored", f"{self.last_seq} labels of a backup")
+        self.generations.tidy()
+
+    @property
     def last_seq(self) -> int:
         """Number of labels ever acknowledged."""
         return self.facts.last_seq
@@ -125,6 +167,16 @@ class Store:
     def written_today(self) -> int:
         """Bytes written in the last 24 hours, as the device counts them if Linux says so."""
         return self._written.today
+
+    def damage(self) -> list[str]:
+        """Read every row and every file, and return what is wrong. It may be in use meanwhile."""
+        try:
+            with self._database.lock:
+                verify(self._database, self.facts, check_latents=False)
+            deque(self._database.rows("latents"), maxlen=0)
+        except DamagedError as error:
+            return [str(error)]
+        return list(self.generations.damage().values())
 
     # learning
 
@@ -147,8 +199,7 @@ class Store:
         with self._database.transaction() as tx:
             placed = self.labels.append(tx, labels)
             tx.put("meta", meta(facts))
-            if request is not None:
-                self.requests.add(tx, request, placed)
+            self.requests.add(tx, request, placed)
         return [label.seq for label in placed]
 
     def commit_generation(
@@ -183,107 +234,6 @@ class Store:
         all_in_use = {seq for info in kept for seq in info.in_use}
         self.labels.evict(kept[0].upto, all_in_use, self.label_bytes)
         return number
-
-    # corrections: what learned from a label that is taken back is deleted with it
-
-    def confirm(self, seqs: Sequence[int]) -> list[int]:
-        """Teach quarantined labels after all, as new ones.
-
-        Returns:
-            Their old places, without those of labels whose latents were evicted.
-        """
-        wanted = set(seqs)
-        quarantined = [x for x in self.labels.with_contents(QUARANTINED) if x.seq in wanted]
-        held = self.labels.with_latents(quarantined)
-        with self._database.transaction() as tx:
-            self.labels.put(tx, held, status=UNDONE)
-            self.events.add(tx, "confirmed", ranges([x.seq for x in held]))
-            self.labels.append(tx, [replace(x, status=LEARNED) for x in held])
-        return [x.seq for x in held]
-
-    def mark(
-        self, seqs: Sequence[int], status: str, reason: str, *, without: int | None = None
-    ) -> list[int]:
-        """Give labels another status; generations but `without` that learned from them are deleted.
-
-        Returns:
-            The labels that changed.
-        """
-        wanted = set(seqs)
-        changed = [x for x in self.labels if x.seq in wanted and x.status != status]
-        if not changed:
-            return []
-        learned = [x.seq for x in changed if x.status == LEARNED]
-        with self._database.transaction() as tx:
-            self.labels.put(tx, changed, status=status)
-            if learned:
-                late = [info.number for info in self.generations if info.upto >= min(learned)]
-                late = [number for number in late if number != without]
-                self.generations.delete(tx, late, reason)
-            self.events.add(tx, status, f"{reason}: {ranges([x.seq for x in changed])}")
-        self.generations.tidy()
-        return [x.seq for x in changed]
-
-    def rollback(self) -> int:
-        """Go back to the generation before the newest; labels after it are undone.
-
-        Returns:
-            How many labels that were.
-
-        Raises:
-            StateError: there is no older generation.
-        """
-        kept = list(self.generations)
-        if len(kept) < 2:
-            raise StateError(f"{self.path} holds no generation older than the newest")
-        back, newest = kept[-2:]
-        late = [x for x in self.labels.read(back.upto) if x.status == LEARNED]
-        with self._database.transaction() as tx:
-            self.labels.put(tx, late, status=UNDONE)
-            tx.delete("generations", [newest.number])
-            text = f"to generation {back.number}; {len(late)} labels undone"
-            self.events.add(tx, "rollback", text)
-        self.generations.tidy()
-        return len(late)
-
-    def forget(self, name: str, *, without: int | None = None) -> int | None:
-        """Delete every trace of a class, and the generations that learned it.
-
-        Traces are its labels, latents and answered requests; the name where another label was
-        answered with it or came from a folder of that name; and what `repair` kept of a damaged
-        database. Generation `without` stays: it was written without the class.
-
-        Returns:
-            How many labels were deleted; None if there was no trace of the class.
-
-        Raises:
-            StateError: the disk refuses, or it is deleted but files that may hold it are not.
-        """
-        own = [x.seq for x in self.labels if x.name == name]
-        late = {info.number for info in self.generations if own and info.upto >= own[0]}
-        late = (late | set(self.generations.knowing(name))) - {without}
-        with self._database.transaction() as tx:
-            self.requests.move_old(tx)
-            self.labels.delete(tx, own)
-            n_traces = len(own) + len(late)
-            n_traces += self.labels.redact(tx, name) + self.requests.forget(tx, name)
-            n_traces += self.facts.forget_positions(tx, name)
-            self.generations.delete(tx, sorted(late), "a class was forgotten")
-            if n_traces:
-                self.events.add(tx, "forget", f"{len(own)} labels of one class deleted")
-        files = [*self.generations.stray(), *expendable(self.path)]
-        if not n_traces and not any(holds(file, name) for file in files):
-            return None
-        left = remove_files(files)
-        if not self._database.checkpoint():
-            left.append(self.path / f"{FILE}{LOG}")
-        if left:
-            raise StateError(
-                f"{len(own)} labels are deleted, but their class may still stand in "
-                f"{', '.join(map(str, left))}; free some space, check who owns these files, and "
-                "forget it again"
-            )
-        return len(own)
 
     # inside
 

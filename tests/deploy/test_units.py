@@ -92,6 +92,50 @@ def test_the_runtime_is_watched_and_hardened_but_keeps_its_devices():
     assert not {"PrivateDevices", "MemoryDenyWriteExecute", "DevicePolicy"} & set(keys)
 
 
+def in_words(unit):
+    lines = unit.read_text().splitlines()
+    return [line for line in lines if line and not line.startswith("#")]
+
+
+def test_one_of_several_robots_has_the_unit_of_one_with_names_of_its_own():
+    one = "\n".join(in_words(RUNTIME))
+    own = {
+        "plr-edge: perception": "plr-edge %i: perception",
+        "Wants=plr-edge-engine.service\n": "",
+        " plr-edge-engine.service": "",
+        "StateDirectory=plr-edge\n": "StateDirectory=plr-edge-%i\n",
+        "/etc/default/plr-edge\n": "/etc/default/plr-edge-%i\n",
+        "/var/lib/plr-edge/": "/var/lib/plr-edge-%i/",
+    }
+    for old, new in own.items():
+        assert old in one
+        one = one.replace(old, new)
+    assert in_words(DEPLOY / "plr-edge@.service") == one.splitlines()
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda file: file.name)
+def test_units_expose_little(unit, tool, tmp_path):
+    copy = tmp_path / unit.name
+    copy.write_text(unit.read_text().replace("/opt/plr-edge/bin/plr-edge", "/bin/true"))
+    done = subprocess.run(
+        [tool("systemd-analyze"), "security", "--offline=yes", "--no-pager", str(copy)],
+        capture_output=True, text=True,
+    )  # fmt: skip
+    if "Overall exposure" not in done.stdout:
+        pytest.skip(f"this systemd-analyze knows no --offline: {done.stderr.strip()[:80]}")
+    exposure = float(re.search(r"Overall exposure level for \S+: ([0-9.]+)", done.stdout)[1])
+    assert exposure <= 3.0
+
+
+def test_each_protection_that_is_left_out_has_its_reason_in_the_unit():
+    text = RUNTIME.read_text()
+    comments = " ".join(line for line in text.splitlines() if line.startswith("#"))
+    keys = settings_of(RUNTIME)
+    for name in ("PrivateDevices", "DeviceAllow", "ProtectClock", "MemoryDenyWriteExecute",
+                 "PrivateNetwork", "IPAddressDeny", "PrivateUsers", "ProcSubset"):  # fmt: skip
+        assert (name in comments) != (name in keys), name
+
+
 def test_the_plan_is_built_before_the_robot_starts_and_as_the_same_user():
     engine, runtime = settings_of(DEPLOY / "plr-edge-engine.service"), settings_of(RUNTIME)
     assert engine["Type"] == ["oneshot"] and engine["Before"] == ["plr-edge.service"]
@@ -112,3 +156,10 @@ def test_the_udev_rule_is_the_one_that_the_meter_asks_for():
     )
     keys = re.findall(r'(?:^|, )([A-Z]+)(==|\+=)"[^"]*"', rule)
     assert keys == [("SUBSYSTEM", "=="), ("ACTION", "=="), ("RUN", "+="), ("RUN", "+=")]
+
+
+@pytest.mark.parametrize("name", ["plr-edge.service", "plr-edge@.service"])
+def test_what_may_pass_is_started_again_without_a_limit_and_what_cannot_is_not(name):
+    keys = settings_of(DEPLOY / name)
+    assert keys["StartLimitIntervalSec"] == ["0"] and "StartLimitBurst" not in keys
+    assert keys["RestartPreventExitStatus"] == ["2"] and keys["RestartForceExitStatus"] == ["75"]

@@ -20,7 +20,7 @@ BENCHES = [
 CALL = re.compile(r"\$ (?:sudo )?(?:-u \S+ )?(?:env \S+ )?(?:\S+/)?plr-edge (.*)$", re.MULTILINE)
 # options of other programs, and those that every command has
 OTHERS = {
-    "--cpu-torch", "--help", "--index-url", "--now", "--once", "--packages-select",
+    "--back", "--cpu-torch", "--help", "--index-url", "--now", "--once", "--packages-select",
     "--predict-only", "--runtime", "--system-site-packages", "--uninstall", "--version",
 }  # fmt: skip
 

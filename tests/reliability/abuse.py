@@ -2,9 +2,10 @@
 
 abuse.py BUNDLE STATE SECONDS [KIND...]      all kinds of bad ones, or some
 
-The good client asks ten times a second, a quarter of the time before the bad ones come, then beside
-them. The bad ones run in processes of their own at the lowest priority: what is measured is what
-they make the robot do, not that they share its processors.
+The good client has the viewer's token. It asks ten times a second, a quarter of the time before the
+bad ones come, then beside them. The bad ones run at the lowest priority, and where that is allowed
+in a cgroup of their own with half a core: what is measured is what they make the robot do, not that
+they share its processors.
 """
 
 from __future__ import annotations
@@ -26,10 +27,13 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from running import Running, frames_of, long_film
+from running import Running, confine, frames_of, long_film
 
-KINDS = ("slow_bodies", "slow_headers", "connections", "garbage", "predictions", "flood")
-EVERY_S, CONNECTIONS = 0.1, 1000
+KINDS = (
+    "slow_bodies", "slow_headers", "connections", "garbage", "predictions", "largest", "guesses",
+    "listeners", "flood",
+)  # fmt: skip
+EVERY_S, CONNECTIONS, _SHARE, _READY_S = 0.1, 1000, 0.5, 6.0
 
 
 def main() -> None:
@@ -38,7 +42,7 @@ def main() -> None:
         globals()[sys.argv[1]](int(sys.argv[2]), sys.argv[3])
         return
     if sys.argv[1] == "good":
-        print(json.dumps(good_times(int(sys.argv[2]), float(sys.argv[3]))))
+        print(json.dumps(good_times(int(sys.argv[2]), float(sys.argv[3]), sys.argv[4])))
         return
     bundle, state, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
     kinds = sys.argv[4:] or KINDS
@@ -48,7 +52,7 @@ def main() -> None:
     try:
         time.sleep(5)
         first = run.ask("POST", "/teach", {"label": "before", "last": 20})[1]["taught"]
-        before, memory = good(run.port, seconds / 4), [run.memory_mb()[0]]
+        before, memory = good(run, seconds / 4), [run.memory_mb()[0]]
         bad = [
             subprocess.Popen(
                 [sys.executable, __file__, kind, str(run.port), run.token],
@@ -56,19 +60,23 @@ def main() -> None:
             )
             for kind in kinds
         ]  # fmt: skip
+        time.sleep(_READY_S)  # until they have loaded their libraries
+        confined = confine([one.pid for one in bad], _SHARE)
         watching = threading.Event()
         thread = threading.Thread(target=watch, args=(run, memory, watching))
         thread.start()
         frames = (run.health() or {})["frames"]
         began = time.monotonic()
-        during = good(run.port, seconds)
+        during = good(run, seconds)
         answered = ((run.health() or {})["frames"] - frames) / (time.monotonic() - began)
         watching.set()
         thread.join()
         for one in bad:
             one.terminate()
-        counts = dict(zip(kinds, [json.loads(one.communicate()[0]) for one in bad], strict=True))
-        time.sleep(6)
+        counts = dict(
+            zip(kinds, [json.loads(one.communicate()[0] or "{}") for one in bad], strict=True)
+        )
+        time.sleep(min(6.0, seconds))
         health = run.health() or {}
         kept = health.get("taught", 0) + health.get("quarantined", 0)
         facts = {
@@ -82,6 +90,7 @@ def main() -> None:
             "acknowledged": counts.get("flood", {}).get("taught", 0) + first,
             "kept": kept,
             "bad": counts,
+            "in_a_cgroup": confined,
             "state": health.get("state"),
             "load": os.getloadavg()[0],
         }
@@ -96,15 +105,16 @@ def watch(run: Running, memory: list[float], stop: threading.Event) -> None:
         memory.append(run.memory_mb()[0])
 
 
-def good(port: int, seconds: float) -> dict[str, float]:
+def good(run: Running, seconds: float) -> dict[str, float]:
+    token = (run.state / "viewer-token").read_text()
     done = subprocess.run(
-        [sys.executable, __file__, "good", str(port), str(seconds)],
+        [sys.executable, __file__, "good", str(run.port), str(seconds), token],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
     return json.loads(done.stdout)
 
 
-def good_times(port: int, seconds: float) -> dict[str, float]:
+def good_times(port: int, seconds: float, token: str) -> dict[str, float]:
     """Ask for health, and for an answer to an image, in turns; a refusal is asked again at once.
 
     The time of a question is that until it was answered.
@@ -115,7 +125,7 @@ def good_times(port: int, seconds: float) -> dict[str, float]:
     while time.monotonic() < end:
         path = ("/health", "/predict")[i % 2]
         start = time.monotonic()
-        while send(port, path, body if path == "/predict" else None)[0] != 200:
+        while send(port, path, body if path == "/predict" else None, token)[0] != 200:
             n_refused += 1
             time.sleep(0.01)
             if time.monotonic() > end + 10:
@@ -137,7 +147,9 @@ def good_times(port: int, seconds: float) -> dict[str, float]:
 
 def send(port: int, path: str, body: object = None, token: str = "") -> tuple[int, bytes]:
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=10)
-    headers = {"Content-Type": "application/json", "Authorization": f"Bearer {token}"}
+    headers = {"Content-Type": "application/json"}
+    if token:
+        headers["Authorization"] = f"Bearer {token}"
     try:
         payload = None if body is None else json.dumps(body)
         connection.request("GET" if body is None else "POST", path, payload, headers)
@@ -178,7 +190,7 @@ class Until:
 
 def slow_bodies(port: int, token: str) -> None:
     """Fifty connections that send a byte of a large body a second, half of them with the token."""
-    head = "POST /{} HTTP/1.1\r\nHost: x\r\n{}Content-Length: 1000000\r\n\r\n"
+    head = "POST /{} HTTP/1.1\r\nHost: localhost\r\n{}Content-Length: 1000000\r\n\r\n"
     heads = [head.format("predict", ""), head.format("teach", f"Authorization: Bearer {token}\r\n")]
     drip(port, [text.encode() for text in heads], b"x", 50)
 
@@ -267,6 +279,36 @@ def predictions(port: int, token: str) -> None:
     until, body = Until(), {"images": [picture(1)] * 8}
     while not until.over(0.0):
         until.count(str(send(port, "/predict", body)[0]))
+
+
+def largest(port: int, token: str) -> None:
+    """Eight who ask at once about the largest images that are read."""
+    stream = io.BytesIO()
+    Image.new("RGBA", (2040, 1560)).save(stream, "PNG")
+    body = {"images": [base64.b64encode(stream.getvalue()).decode()] * 8}
+    until = Until()
+
+    def ask() -> None:
+        while not until.ended.is_set():
+            until.count(str(send(port, "/predict", body)[0]))
+
+    for _ in range(8):
+        threading.Thread(target=ask, daemon=True).start()
+    while not until.over(1.0):
+        pass
+
+
+def guesses(port: int, token: str) -> None:
+    """One who guesses tokens without a pause."""
+    until = Until()
+    while not until.over(0.0):
+        guess = f"{random.getrandbits(128):032x}"
+        until.count(str(send(port, "/undo", {"last": 1}, guess)[0]))
+
+
+def listeners(port: int, token: str) -> None:
+    """Thirty-two who ask for events and read none."""
+    drip(port, [b"GET /events HTTP/1.1\r\nHost: localhost\r\n\r\n"], b"", 32)
 
 
 def flood(port: int, token: str) -> None:

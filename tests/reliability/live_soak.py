@@ -1,9 +1,10 @@
 """A robot that answers 30 frames a second and is taught meanwhile, for an hour or so.
 
-live_soak.py BUNDLE STATE SECONDS
+live_soak.py BUNDLE STATE SECONDS [LABELS_PER_S [UNDO_EVERY_S]]
 
-Teaches what it is shown, one frame in two seconds, by the number of a frame that it has just
-answered; undoes the last label once in a while. Looks at memory, threads, files and accuracy.
+Teaches what it is shown, one frame in two seconds by default, by the number of a frame that it has
+just answered; undoes the last label once in a while. Looks at memory, threads, files, accuracy and
+the bytes that reach the device.
 """
 
 from __future__ import annotations
@@ -20,11 +21,16 @@ from pathlib import Path
 import numpy as np
 from running import RATE, Running, frames_of, long_film
 
-TEACH_EVERY_S, UNDO_EVERY = 2.0, 100
+from plr_edge.files import device_bytes_written
+
+TEACH_EVERY_S, UNDO_EVERY_S = 2.0, 200.0
+SETTLED_S = 600.0  # then everything is in memory
 
 
 def main() -> None:
     bundle, state, seconds = sys.argv[1], Path(sys.argv[2]), float(sys.argv[3])
+    teach_every_s = 1 / float(sys.argv[4]) if len(sys.argv) > 4 else TEACH_EVERY_S
+    undo_every_s = float(sys.argv[5]) if len(sys.argv) > 5 else UNDO_EVERY_S
     frames = frames_of("demo", 12, 60)
     film = long_film(state.with_name(state.name + "-film"), frames, seconds + 120)
     run = Running(bundle, state, str(film), "--duty", "30%")
@@ -35,8 +41,9 @@ def main() -> None:
         while (now := time.monotonic()) - begun < seconds and run.process.poll() is None:
             if now - begun >= every * len(looks):
                 looks.append(look(run, viewer, now - begun))
-            teach(run, viewer, counts)
-            time.sleep(TEACH_EVERY_S)
+            began = time.monotonic()
+            teach(run, viewer, counts, round(undo_every_s / teach_every_s))
+            time.sleep(max(0.0, teach_every_s - (time.monotonic() - began)))
         looks.append(look(run, viewer, time.monotonic() - begun))
         crashed = run.process.poll() is not None
         facts = run.health() or {}
@@ -46,13 +53,13 @@ def main() -> None:
     print(json.dumps(summary(looks, counts, facts, crashed, end_s), indent=1))
 
 
-def teach(run: Running, viewer: Viewer, counts: dict[str, int]) -> None:
+def teach(run: Running, viewer: Viewer, counts: dict[str, int], undo_every: int) -> None:
     if viewer.newest is None:
         return
     sequence, label = viewer.newest
     status, _ = run.ask("POST", "/teach", {"label": label, "sequence": sequence})
     counts["taught" if status == 200 else "refused"] += 1
-    if counts["taught"] % UNDO_EVERY == UNDO_EVERY - 1:
+    if counts["taught"] % undo_every == undo_every - 1:
         status, answer = run.ask("POST", "/undo", {"last": 1})
         counts["undone"] += answer["undone"] if status == 200 else 0
         counts["taught"] += 1  # so that it is undone once
@@ -68,6 +75,7 @@ def look(run: Running, viewer: Viewer, at_s: float) -> dict[str, object]:
         "files": len(list((folder / "fd").iterdir())),
         "threads": len(list((folder / "task").iterdir())),
         "right": viewer.right(),
+        "device_bytes": device_bytes_written(folder / "io"),
         **{name: health.get(name) for name in (
             "frames", "dropped", "failed", "taught", "version", "latency_ms_p99", "state_bytes",
             "state",
@@ -88,6 +96,7 @@ def summary(
         name: round(float(np.polyfit(hours, [row[name] for row in late], 1)[0]), 2)
         for name in ("pss_mb", "trainer_mb", "files", "threads")
     } if len(late) > 3 else {}  # fmt: skip
+    settled = [row for row in looks if row["at_s"] >= SETTLED_S]
     seconds = looks[-1]["at_s"] - looks[0]["at_s"]
     frames = looks[-1]["frames"] - looks[0]["frames"]
     return {
@@ -100,6 +109,11 @@ def summary(
         **counts,
         "versions": facts.get("version"),
         "rise_per_hour": slope,
+        "rise_percent_per_hour": {
+            name: percent(settled, name) for name in ("pss_mb", "trainer_mb")
+        },
+        "bytes_per_label": round(written(looks) / max(counts["taught"], 1)),
+        "gb_per_day": round(written(looks) / max(seconds, 1) * 86_400 / 1e9, 2),
         "first": looks[0],
         "quarter": late[0],
         "last": looks[-1],
@@ -107,6 +121,20 @@ def summary(
         "end_s": end_s,
         "load": os.getloadavg()[0],
     }
+
+
+def percent(looks: list[dict], name: str) -> float | None:
+    """Return by how much of its mean a value rises in an hour; None if there are few looks."""
+    if len(looks) < 4:
+        return None
+    values = np.array([row[name] for row in looks])
+    hours = np.array([row["at_s"] / 3600 for row in looks])
+    return round(float(100 * np.polyfit(hours, values, 1)[0] / values.mean()), 2)
+
+
+def written(looks: list[dict]) -> int:
+    """Return the bytes that reached the device between the first look and the last."""
+    return int(looks[-1]["device_bytes"] or 0) - int(looks[0]["device_bytes"] or 0)
 
 
 class Viewer:

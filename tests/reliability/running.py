@@ -54,7 +54,7 @@ class Running:
         with socket.socket() as probe:
             probe.bind(("127.0.0.1", 0))
             self.port = probe.getsockname()[1]
-        self.log: list[str] = []
+        self.log, self.state = list[str](), state
         began = time.monotonic()
         self.process = subprocess.Popen(
             [sys.executable, "-m", "plr_edge", "run", bundle, source, "--state", str(state),
@@ -114,6 +114,29 @@ def _children(pid: int) -> list[int]:
         text = Path(f"/proc/{pid}/task/{pid}/children").read_text()
         return [int(child) for child in text.split()]
     return []
+
+
+def confine(pids: list[int], share: float) -> bool:
+    """Put processes into a cgroup of their own with a quota, where that is allowed.
+
+    Returns:
+        Whether it was.
+    """
+    version_1 = {"cpu.cfs_quota_us": round(share * 100_000), "cpu.shares": 2}
+    version_2 = {"cpu.max": f"{round(share * 100_000)} 100000", "cpu.weight": 1}
+    for root, files in (("/sys/fs/cgroup/cpu", version_1), ("/sys/fs/cgroup", version_2)):
+        folder = Path(root) / f"plr-edge-bad-{os.getpid()}"
+        try:
+            folder.mkdir()
+            for name, value in files.items():
+                (folder / name).write_text(str(value))
+            for pid in pids:
+                (folder / "cgroup.procs").write_text(str(pid))
+            return True
+        except OSError:
+            with suppress(OSError):
+                folder.rmdir()
+    return False
 
 
 def limit_processor(share: float) -> None:

@@ -76,7 +76,7 @@ def test_every_power_cut_in_undo_forget_rollback_confirm_and_repair(driven):
 
 
 def test_a_repair_that_breaks_a_rule_is_caught(driven):
-    assert driven("command-cuts", 0.3, 0, "repair in place")["failures"]
+    assert driven("command-cuts", 0.3, 1, "repair in place")["failures"]
 
 
 def test_a_recovery_that_is_killed_twice_at_any_call_loses_nothing(driven):

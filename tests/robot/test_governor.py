@@ -5,6 +5,9 @@ from hypothesis import strategies as st
 from plr_edge.errors import ConfigError
 from plr_edge.replay.schedule import Schedule, fully_connected, make_schedule
 from plr_edge.robot.governor import Budget, Governor, Reading
+from plr_edge.robot.level_choice import LevelWorth
+from plr_edge.robot.starvation import Starvation
+from plr_edge.robot.step_costs import TrainingPower, level_costs
 
 SCHEDULE = Schedule(name="by hand", shares=(0.05, 0.15, 0.8))
 STEP_S = (0.1, 0.05, 0.01)
@@ -143,3 +146,116 @@ def test_make_schedule_is_what_the_governor_keeps(bundle_path):
     schedule = make_schedule("basic", levels)
     one = Governor(Budget(), schedule, [0.01] * len(levels))
     assert one.decide(Reading()).shares == schedule.shares
+
+
+CROWD = {"trainer_cores": 0.02, "others_cores": 1.9}
+
+
+@pytest.mark.parametrize(
+    ("budget", "reading"),
+    [({}, {"pressure": 0.85, **CROWD}), ({}, {"pressure": 0.6}),
+     ({"deadline_ms": 33}, {"latency_ms": 90.0, **CROWD}),
+     ({"duty_share": 0.3, "deadline_ms": 33}, {"latency_ms": 90.0, "pressure": 0.9, **CROWD})],
+    ids=["frames wait", "who else is unknown", "frames are late", "within a duty"],
+)  # fmt: skip
+def test_training_keeps_a_floor_while_programs_compete_for_the_processor(budget, reading):
+    """8 steps in six minutes were seen without it, with 400 to go."""
+    one = governor(**budget)
+    for _ in range(360):
+        decision = one.decide(Reading(**reading, steps_per_s=0.02))
+    assert decision.steps_per_s == pytest.approx(one.floor) == pytest.approx(0.05 / MEAN_S)
+    assert decision.exceeded and decision.contended
+    assert one.decide(Reading(pressure=0.0, steps_per_s=1)).steps_per_s > one.floor
+
+
+def test_the_floor_is_within_a_duty_and_gives_way_to_watts_heat_and_a_deadline_that_is_too_tight():
+    assert governor(duty_share=0.01).floor == pytest.approx(0.01 / MEAN_S)
+    for budget, reading in (
+        ({"power_w": 7}, {"power_w": 9.0}),
+        ({"power_w": 7, "deadline_ms": 33}, {"power_w": 9.0, "latency_ms": 90.0}),
+        ({"max_temp_c": 80}, {"temp_c": 79.0}),
+        ({"deadline_ms": 33}, {"latency_ms": 90.0, "others_cores": 0.1, "trainer_cores": 0.5}),
+    ):
+        one = governor(**budget)
+        for _ in range(60):
+            decision = one.decide(Reading(**reading, pressure=0.9, steps_per_s=0.1))
+        assert decision.steps_per_s == 0.05 and not decision.contended
+
+
+def test_starving_is_said_with_figures_and_only_then():
+    def after(seconds, wanted=True, **reading):
+        one, starvation = governor(), Starvation(2)
+        for _ in range(seconds):
+            read = Reading(**reading)
+            starvation.add(read, one.decide(read), one, 1.0, wanted=wanted)
+        return starvation
+
+    held = {"pressure": 0.8, "steps_per_s": 0.1, **CROWD}
+    starved = after(60, **held)
+    assert starved.facts() == {
+        "steps_per_s": 0.1, "wanted_steps_per_s": round(1 / MEAN_S, 1), "trainer_cores": 0.02,
+        "others_cores": 1.9, "cores": 2,
+    }  # fmt: skip
+    assert starved.text == (
+        "training got 0.1 of 48.8 steps/s in the last 30 s (0.02 of a core); other programs take "
+        "1.9 of 2 processors"
+    )
+    assert after(10, **held).facts() is None  # a moment is nothing
+    assert after(60, wanted=False, **held).facts() is None
+    assert after(60, steps_per_s=40.0).facts() is None
+    assert after(60, steps_per_s=0.1).text.endswith("in the last 30 s")  # allowed, but not given
+    hot = Governor(Budget(power_w=7), SCHEDULE, STEP_S)
+    starvation = Starvation(2)
+    for _ in range(60):  # a budget of the user's own is no starvation
+        read = Reading(power_w=9.0, steps_per_s=0.05, **CROWD)
+        starvation.add(read, hot.decide(read), hot, 1.0, wanted=True)
+    assert starvation.facts() is None
+
+
+def test_a_cycle_takes_the_share_of_a_core_that_training_had():
+    one = governor(power_w=7)
+    for _ in range(3):
+        one.decide(Reading(power_w=9.0, steps_per_s=40.0))
+    share = one.core_share
+    one.consolidate(Schedule(name="auto", shares=(1.0, 0.0, 0.0)), "first level")
+    assert one.core_share == pytest.approx(share)
+    decision = one.decide(Reading(power_w=5.0, steps_per_s=1.0))
+    assert decision.shares == (1.0, 0.0, 0.0) and str(decision).endswith("(first level)")
+    assert decision.steps_per_s <= 1 / STEP_S[0]
+    one.end_cycle()
+    one.end_cycle()
+    assert one.decide(Reading(power_w=5.0)).shares == SCHEDULE.shares
+
+
+def test_watts_of_training_are_told_from_those_of_the_board():
+    power = TrainingPower()
+    for i in range(300):
+        load = (i // 20) % 2 * 0.8
+        power.add(5.0 + 3.0 * load + 0.05 * (-1) ** i, load)
+    assert power.watts == pytest.approx(3.0, abs=0.1)
+    rows = level_costs(["a", "b"], [0.0, 1.0], [0.1, 0.001], power.watts, [7, 5], [2.0, 0.3])
+    assert rows[0]["step_mj"] == pytest.approx(300, rel=0.05) and rows[1]["needs_bytes"] == 5
+    steady = TrainingPower()
+    for _ in range(100):
+        steady.add(5.0, 0.5)
+        steady.add(None, 0.1)
+    assert steady.watts is None  # what cannot be told is absent
+
+
+@given(
+    st.lists(
+        st.tuples(st.integers(0, 4), st.floats(0, 1e4), st.floats(-100, 100), st.integers(0, 400)),
+        max_size=40,
+    )
+)
+def test_the_worth_of_levels_stays_finite_and_within_what_was_seen(cycles):
+    worth = LevelWorth([25.0, 20.0, 15.0, 7.0, 0.1])
+    for level, n_steps, gain, n in cycles:
+        worth.observe(level, n_steps, gain, n)
+    assert all(abs(g) < 1e4 for g in worth.gains)
+    kept = LevelWorth([25.0, 20.0, 15.0, 7.0, 0.1], worth.facts())
+    assert kept.gains == worth.gains
+    assert LevelWorth([1.0, 0.1], worth.facts()).gains == pytest.approx([2.0, 0.3])
+    names = list("abcde")
+    choice = worth.choose(names, [10, 12, 16, 40, 900], [False, False, True, True, False])
+    assert choice.level in (2, 3, 4)

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 from fake_boards import make_board
-from simulated_boards import COSTS, LEVELS, SimulatedBoard, simulate
+from simulated_boards import COSTS, LEAST_MACS, LEVELS, SimulatedBoard, simulate
 
-from plr_edge.replay.schedule import make_schedule
+from plr_edge.replay.schedule import macs_from, make_schedule
 from plr_edge.robot.governor import Budget
+from plr_edge.robot.level_choice import LevelWorth
 
 WITH_METER = {"orin-nano-4gb": 7.0, "agx-orin": 15.0, "agx-thor": 40.0}
 SETTLING_S = 60
@@ -129,3 +130,50 @@ def test_table_of_the_documentation_is_what_the_program_prints():
         check=True,
     ).stdout  # fmt: skip
     assert table in (here.parents[1] / "benchmarks" / "results.md").read_text()
+
+
+@pytest.mark.parametrize("name", COSTS)
+def test_small_budgets_go_to_the_deepest_level_and_large_ones_to_earlier_ones(tmp_path, name):
+    entered = []
+    for number, seconds in enumerate((0.05, 1.0, 5.0, 60.0, 600.0)):
+        run = simulate(board(tmp_path / str(number), name), Budget(duty_share=0.5), "auto", 60,
+                       (None, seconds))  # fmt: skip
+        assert run.decisions[0].shares == (0, 0, 0, 0, 1)  # while frames come
+        assert "pay only in a cycle" in str(run.decisions[0])
+        entered.append(run.decisions[-1].shares.index(1.0))
+    assert entered[0] == 4 and entered[-1] == 0
+    assert entered == sorted(entered, reverse=True)
+
+
+def test_slower_boards_enter_deeper_for_the_same_seconds(tmp_path):
+    entered = {
+        name: simulate(board(tmp_path, name), Budget(duty_share=0.5), "auto", 60,
+                       (None, 3.0)).decisions[-1].shares.index(1.0)
+        for name in COSTS
+    }  # fmt: skip
+    assert entered["raspberry-pi-5"] == 4 > entered["orin-nano-4gb"] > entered["agx-thor"] == 0
+
+
+def test_a_cycle_keeps_the_budget_of_power_from_its_first_second(tmp_path):
+    run = simulate(board(tmp_path, "orin-nano-4gb"), Budget(power_w=7), "auto", 240, (None, 600.0))
+    assert run.decisions[-1].shares == (1, 0, 0, 0, 0)
+    assert max(run.power_w[SETTLING_S:]) <= 7
+    assert run.settled(run.steps_per_s, 60) > 1
+
+
+def test_levels_whose_cycles_gained_nothing_lately_are_entered_less(tmp_path):
+    worth, number = LevelWorth(macs_from(LEVELS)), iter(range(9))
+
+    def idle():
+        one = board(tmp_path / str(next(number)), "agx-orin")
+        return simulate(one, Budget(), "auto", 60, (LEAST_MACS, 600.0), worth).decisions[-1]
+
+    first = idle()
+    assert first.shares.index(1.0) == 0
+    for _ in range(4):
+        worth.observe(0, 80, -3.0, n_held_out=400)
+    second = idle()
+    assert second.shares.index(1.0) > 0 and "block14 80 for -" in second.levels_reason
+    for _ in range(40):  # and after a while it is tried again
+        worth.observe(4, 80, 0.3, n_held_out=400)
+    assert worth.gains[0] > 0.5

@@ -8,6 +8,7 @@ from plr_edge.robot.status import (
     PAUSED,
     SERVING,
     STARTING,
+    STARVED,
     STATES,
     STOPPING,
     RobotStatus,
@@ -15,7 +16,8 @@ from plr_edge.robot.status import (
 )
 
 NAMES = [field.name for field in fields(RobotStatus)]
-VALUES = [("", "why") if name.endswith("trouble") else (False, True) for name in NAMES]
+TEXTS = ("trouble", "starved", "consolidating")
+VALUES = [("", "why") if name.endswith(TEXTS) else (False, True) for name in NAMES]
 ALL = [RobotStatus(**dict(zip(NAMES, values, strict=True))) for values in product(*VALUES)]
 
 
@@ -24,17 +26,18 @@ def expected(c):
     table = [
         (STOPPING, c.stopping),
         (STARTING, not c.started),
-        (DEGRADED, c.source_trouble or c.disk_trouble or c.trainer_given_up),
+        (DEGRADED, c.source_trouble or c.disk_trouble or c.other_trouble or c.trainer_given_up),
         (FACTORY, c.factory_trouble),
         (PAUSED, c.paused),
-        (LEARNING, c.to_train),
+        (STARVED, c.starved),
+        (LEARNING, c.to_train or c.consolidating),
         (SERVING, True),
     ]
     return next(state for state, applies in table if applies)
 
 
 def test_every_condition_has_the_state_of_the_table():
-    assert len(ALL) == 256
+    assert len(ALL) == 2048
     assert [state_of(c)[0] for c in ALL] == [expected(c) for c in ALL]
     assert {state_of(c)[0] for c in ALL} == set(STATES)
 
@@ -42,7 +45,10 @@ def test_every_condition_has_the_state_of_the_table():
 def test_a_reason_is_given_where_one_is_due_and_only_there():
     for condition in ALL:
         state, reason = state_of(condition)
-        assert bool(reason) == (state in (DEGRADED, FACTORY))
+        due = state in (DEGRADED, FACTORY, STARVED) or (
+            state == LEARNING and condition.consolidating
+        )
+        assert bool(reason) == bool(due)
 
 
 def test_every_trouble_is_named():
@@ -50,6 +56,14 @@ def test_every_trouble_is_named():
         RobotStatus(source_trouble="no frames", disk_trouble="disk full", trainer_given_up=True)
     )
     assert "no frames" in reason and "disk full" in reason and "trainer" in reason
+
+
+def test_it_serves_where_what_is_seen_is_answered_with_what_was_taught():
+    for c in ALL:
+        answers = c.started and not c.stopping and not c.source_trouble and not c.factory_trouble
+        assert c.serves == answers
+        troubles = (c.source_trouble, c.disk_trouble, c.other_trouble, c.factory_trouble)
+        assert c.is_troubled == bool(any(troubles) or c.trainer_given_up)
 
 
 def test_one_event_leads_from_any_state_to_that_of_the_table():

@@ -93,3 +93,19 @@ def test_a_batch_that_ridge_cannot_learn_costs_that_batch_alone(workers, caplog)
     workers.settle()
     assert "ridge did not learn a batch" in caplog.text
     assert classifier.ridge.fitted.counts.tolist() == [1, 1]
+
+
+def test_what_fails_beside_the_frames_costs_no_frame(caplog):
+    workers, done = Workers(), []
+
+    def fails(_):
+        raise OSError(22, "Invalid argument")
+
+    workers.submit(workers.aside, lambda: 1, fails)
+    workers.submit(workers.aside, lambda: 2, lambda future: done.append(future.result()))
+    end = time.monotonic() + 20
+    while not done and time.monotonic() < end:
+        workers.poll()
+        time.sleep(0.01)
+    workers.close()
+    assert done == [2] and "beside the frames failed" in caplog.text

@@ -21,7 +21,7 @@ from plr_edge.robot.robot import Robot
 from plr_edge.robot.status import STATES
 from plr_edge.serve.address import is_loopback, parse_listen
 from plr_edge.serve.api import make_app
-from plr_edge.serve.auth import read_token
+from plr_edge.serve.tokens import open_token
 
 TOKEN = "secret-token"
 ADMIN = {"Authorization": f"Bearer {TOKEN}"}
@@ -92,7 +92,10 @@ def test_a_name_that_looks_like_a_known_class_is_refused_until_it_is_meant(clien
         client.post("/undo", json={"name": label}, headers=ADMIN)
 
 
-@pytest.mark.parametrize("path", ["/teach", "/undo", "/rollback", "/pause", "/resume"])
+@pytest.mark.parametrize(
+    "path",
+    ["/teach", "/undo", "/rollback", "/pause", "/resume", "/consolidate", "/consolidate/stop"],
+)
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}])
 def test_what_changes_something_needs_the_token(client, path, headers):
     body = {"label": "x", "last": 1}
@@ -106,6 +109,20 @@ def test_pause_and_resume_are_seen_in_health_and_metrics(client):
     health = client.get("/health").json()
     assert health["power_w"] is None or health["power_w"] > 0
     assert "plr_edge_power_watts" in client.get("/metrics").text or health["power_w"] is None
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [({"budget": "soon"}, "write a time like 90s"), ({"budget": "-5min"}, "write a time like 90s"),
+     ({"budget": 300}, "budget: "), ({"seconds": 3}, "seconds: "), ({"budget": "5min"}, "")],
+)  # fmt: skip
+def test_what_cannot_be_consolidated_is_refused_with_the_reason(client, body, reason):
+    refused = client.post("/consolidate", json=body, headers=ADMIN)
+    assert refused.status_code == 422 and reason in refused.json()["detail"]
+    stop = client.post("/consolidate/stop", headers=ADMIN)
+    assert stop.status_code == 422 and "nothing is being" in stop.json()["detail"]
+    facts = client.get("/health").json()
+    assert facts["consolidation"]["now"] is None and len(facts["levels"]) == 5
 
 
 BAD_BODIES = {
@@ -177,7 +194,7 @@ def test_addresses_are_checked_and_a_token_is_made_once(tmp_path):
     for wrong in ("80", "host:", "host:x", "host:99999", "unix:"):
         with pytest.raises(ConfigError, match="HOST:PORT"):
             parse_listen(wrong)
-    assert read_token(tmp_path) == read_token(tmp_path)
+    assert open_token(tmp_path) == open_token(tmp_path)
     assert (tmp_path / "token").stat().st_mode & 0o777 == 0o600
 
 

@@ -115,6 +115,7 @@ def test_names_types_labels_and_values_are_those_of_the_first_release(bundle_pat
     """`golden/metrics.txt` is what 0.1.0 answered in this state; dashboards were built on it."""
     model = OnlineModel(open_bundle(bundle_path), tmp_path / "s", LearningConfig())
     robot = Robot(model, Governor(Budget(deadline_ms=33), model.schedule, [0.01] * 5))
+    robot.began_ns = 1_500_000_000 * 10**9  # this family and `plr_edge_labels` came later
     robot.state, robot.stats.n_late, robot.stats.latency_sum_s = "serving", 3, 1.25
     robot.stats.by = Counter({("camera", "answered"): 1_234_567, ("api", "unknown"): 2})
     robot.stats.in_bounds = [0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11]

@@ -75,3 +75,23 @@ def test_a_stranger_is_shown_and_named_by_the_operator(browser, url):
     browser.until(f"{NAMES} === 'stranger'")
     assert browser.until("Number(document.querySelector('#classes b').textContent)") == 15
     browser.until("document.querySelector('#classes img').naturalWidth > 0")
+
+
+def test_the_token_leaves_the_address_and_teaching_ends_with_the_pointer(browser, url):
+    browser.open(url)
+    browser.until("window.latest !== undefined")
+    assert browser.js("location.href").endswith("/") and "token" not in browser.js("location.href")
+    assert browser.js("sessionStorage.getItem('token')") == url.partition("#token=")[2]
+    browser.type("#label", "held")
+    for end in ("pointercancel", "lostpointercapture", "blur", "offline"):
+        browser.js("$('teach').dispatchEvent(new PointerEvent('pointerdown'))")
+        browser.until("$('teach').classList.contains('held')")
+        browser.js(f"($('{'teach' if 'pointer' in end else ''}') || window)"
+                   f".dispatchEvent(new Event('{end}', {{bubbles: true}}))")  # fmt: skip
+        assert not browser.js("$('teach').classList.contains('held')"), end
+    browser.js("sessionStorage.setItem('token', 'wrong')")
+    browser.js("ask('/undo', {last: 1}).catch(() => 0)")
+    browser.until("!$('ask-token').hidden")
+    browser.type("#token", url.partition("#token=")[2])
+    browser.click("#ask-token button")
+    browser.until("$('ask-token').hidden && window.latest !== undefined")

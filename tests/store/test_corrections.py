@@ -31,9 +31,26 @@ def test_rollback_sets_later_labels_aside(store):
     store.teach([label(3)])
     assert store.rollback() == 2
     assert store.generations.read().generation == 1
+    assert store.commit_generation({}, {}) == 3  # a number is never used twice
+
+
+def test_rollback_reaches_the_bundle_as_exported(store):
+    store.teach([label(1)])
+    store.commit_generation({}, {})
+    assert store.rollback() == 1  # the first save: before it there was the bundle
+    assert store.generations.read() is None and len(store.generations) == 0
+    assert [x.status for x in store.labels] == ["undone"]
+    assert "to the bundle as exported" in [text for _, _, text in store.events][-1]
     with pytest.raises(StateError, match="no generation older"):
         store.rollback()
-    assert store.commit_generation({}, {}) == 3  # a number is never used twice
+    for _ in range(3):  # only two are kept: one step back, and then only if it is meant
+        store.teach([label(2)])
+        store.commit_generation({}, {})
+    assert store.rollback() == 1
+    with pytest.raises(StateError, match=r"no generation older.*--exported"):
+        store.rollback()
+    assert store.rollback(exported=True) == 2 and len(store.generations) == 0
+    assert store.rollback(exported=True) == 0
 
 
 def test_forgetting_leaves_no_byte_of_a_class(tmp_path):

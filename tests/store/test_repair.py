@@ -16,7 +16,7 @@ from plr_edge.store import UNDONE, Store, repair
 from plr_edge.store.rows import TABLES
 from plr_edge.store.salvage import salvaged
 
-PAGE = 4096
+PAGES = (512, 4096)  # of this version, and of earlier ones
 
 
 def filled(path, n=300, size=1_444):
@@ -29,9 +29,25 @@ def filled(path, n=300, size=1_444):
     return path
 
 
-@pytest.fixture(scope="module")
-def pristine(tmp_path_factory):
-    return filled(tmp_path_factory.mktemp("pristine") / "s")
+@pytest.fixture(scope="module", params=PAGES)
+def pristine(tmp_path_factory, request):
+    return with_pages(request.param, filled(tmp_path_factory.mktemp("pristine") / "s"))
+
+
+def with_pages(n_bytes, path):
+    """Give a database pages of another size, as those of earlier versions have."""
+    connection = sqlite3.connect(path / "store.db", isolation_level=None)
+    connection.execute("PRAGMA journal_mode = DELETE")
+    connection.execute(f"PRAGMA page_size = {n_bytes}")
+    connection.execute("VACUUM")
+    connection.execute("PRAGMA journal_mode = WAL")
+    assert connection.execute("PRAGMA page_size").fetchone() == (n_bytes,)
+    connection.close()
+    return path
+
+
+def page_bytes(path):
+    return int.from_bytes((path / "store.db").read_bytes()[16:18], "big")
 
 
 def copied(pristine, path):
@@ -87,14 +103,14 @@ def test_what_is_salvaged_from_bytes_is_what_sqlite_reads(pristine, tmp_path):
 
 def test_any_page_may_be_lost_and_only_what_lay_in_it_is(pristine, quick_path):
     """Even the header, a root, the table of contents: only leaves hold labels."""
-    data = (pristine / "store.db").read_bytes()
+    data, size = (pristine / "store.db").read_bytes(), page_bytes(pristine)
     lost = []
-    for page in range(len(data) // PAGE):
+    for page in range(0, len(data) // size, 1 if size > 1_000 else 5):
         work = copied(pristine, quick_path / "work")
         damaged = bytearray(data)
-        damaged[page * PAGE : (page + 1) * PAGE] = random.Random(page).randbytes(PAGE)
+        damaged[page * size : (page + 1) * size] = random.Random(page).randbytes(size)
         (work / "store.db").write_bytes(damaged)
-        held = damaged_labels(data[page * PAGE : (page + 1) * PAGE])
+        held = damaged_labels(data[page * size : (page + 1) * size])
         found = repair(work)
         assert found.labels >= 300 - held, page
         assert found.latents >= 300 - max(held, 40), page

@@ -1,6 +1,8 @@
+import re
 import sys
 import threading
 import time
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -63,12 +65,12 @@ class FakeCamera:
     CAP_PROP_OPEN_TIMEOUT_MSEC, CAP_PROP_READ_TIMEOUT_MSEC = 53, 54
     __version__ = "5.0.0"
 
-    def __init__(self, monkeypatch, *scripts, gstreamer="NO"):
+    def __init__(self, monkeypatch, *scripts, gstreamer="YES"):
         self.scripts, self.opened, self.n_released = list(scripts), [], 0
         self.gstreamer = gstreamer
         monkeypatch.setitem(sys.modules, "cv2", self)
         monkeypatch.setattr("plr_edge.stream.live_source._PAUSES_S", (0.01,))
-        monkeypatch.setattr("plr_edge.stream.live_source._FAILURES_IN_A_ROW", 3)
+        monkeypatch.setattr("plr_edge.stream.live_source._FAILING_S", 0.05)
 
     def getBuildInformation(self):
         return f"Video I/O:\n    FFMPEG:   YES\n    GStreamer:    {self.gstreamer}\n"
@@ -99,6 +101,7 @@ BGR = np.array([[[10, 20, 30]]], np.uint8)
         ("/dev/v4l/by-id/usb-cam", ("/dev/v4l/by-id/usb-cam", 0)),
         ("v4l2src ! appsink", ("v4l2src ! appsink", 1800)),
         ("rtsp://cam/1", ("rtsp://cam/1", 1900, [53, 5000, 54, 5000])),
+        ("http://cam/x.mjpg", ("http://cam/x.mjpg", 1900, [53, 5000, 54, 5000])),
     ],
 )
 def test_every_kind_of_camera_is_opened_as_opencv_wants_it(source, arguments, monkeypatch):
@@ -133,15 +136,31 @@ def test_a_camera_that_fails_is_opened_again_and_says_so_meanwhile(monkeypatch):
     assert took[0].index == 2 and camera.trouble == ""
     assert len(troubles) == 3 and all("delivers no frames" in text for text in troubles)
     assert fake.n_released == 1
-    assert time.monotonic() - camera.heard_s < 60
+    assert camera.calls.since_s is None
 
 
 @pytest.mark.parametrize(("gstreamer", "built"), [("YES (1.20.3)", "with"), ("NO", "without")])
 def test_a_camera_that_is_not_there_is_named_with_what_opencv_can(gstreamer, built, monkeypatch):
     FakeCamera(monkeypatch, gstreamer=gstreamer)
-    for source in ("99", "/dev/video99", "rtsp://127.0.0.1:1/x", "nvarguscamerasrc ! appsink"):
-        with pytest.raises(StreamError, match=f"cannot open the camera.*built {built} GStreamer"):
-            open_live(source, threading.Event())
+    for source in ("99", "/dev/video99", "rtsp://127.0.0.1:1/x", "http://127.0.0.1:1/x"):
+        stop = threading.Event()
+        camera = open_live(source, stop)  # it may be connected later
+        thread = threading.Thread(target=lambda c=camera: list(c))
+        thread.start()
+        wait_for(lambda c=camera: c.trouble)
+        stop.set()
+        thread.join(5)
+        assert re.search(f"cannot open the camera.*built {built} GStreamer", camera.trouble)
+
+
+@pytest.mark.parametrize("pipeline", ["nvarguscamerasrc ! appsink", "videotestsrc ! appsink"])
+def test_a_pipeline_needs_an_opencv_with_gstreamer(pipeline, monkeypatch):
+    FakeCamera(monkeypatch, [BGR], gstreamer="NO")
+    with pytest.raises(StreamError, match=r"needs an OpenCV with GStreamer.*python3-opencv") as no:
+        open_live(pipeline, threading.Event())
+    assert not no.value.can_pass
+    FakeCamera(monkeypatch, [BGR], gstreamer="YES (1.20.3)")
+    assert next(open_live(pipeline, threading.Event())).index == 0
 
 
 def test_without_opencv_a_camera_names_the_extra(monkeypatch):
@@ -174,5 +193,31 @@ def wait_for(condition, seconds=20):
 
 
 def test_a_source_that_is_none_is_refused(tmp_path):
-    with pytest.raises(StreamError, match="nothing does not exist"):
+    with pytest.raises(StreamError, match=r"there is no .*nothing") as missing:
         next(open_live(str(tmp_path / "nothing"), threading.Event()))
+    assert missing.value.can_pass  # what it is on may be mounted later
+    for wrong in ("ftp://camera/1", "htp://camera/1", str(Path(__file__))):
+        with pytest.raises(StreamError) as error:
+            open_live(wrong, threading.Event())
+        assert not error.value.can_pass
+    for source in ("0", "rtsp://camera/1"):
+        with pytest.raises(StreamError, match="a camera has neither"):
+            open_live(source, threading.Event(), rate=5.0)
+
+
+@pytest.mark.parametrize(
+    ("source", "shown"),
+    [
+        ("rtsp://admin:hunter2@cam:554/s", "rtsp://***@cam:554/s"),
+        (
+            "http://cam/video?user=me&password=hunter2&w=3",
+            "http://cam/video?user=***&password=***&w=3",
+        ),
+        ("rtspsrc location=rtsp://a:hunter2@c user-pw=hunter2 ! appsink", "hunter2 never"),
+    ],
+)
+def test_the_name_of_a_camera_holds_no_password(source, shown, monkeypatch):
+    FakeCamera(monkeypatch)
+    camera = open_live(source, threading.Event())
+    assert "hunter2" not in camera.name
+    assert shown == "hunter2 never" or shown in camera.name

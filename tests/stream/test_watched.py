@@ -140,3 +140,25 @@ def test_what_stays_damaged_is_reported_once_and_read_when_it_changes(
 def test_a_folder_that_cannot_be_listed_is_refused(tmp_path):
     with pytest.raises(StreamError, match="cannot read"):
         WatchedFolder(tmp_path / "missing")
+
+
+def test_a_folder_of_class_folders_is_watched(tmp_path, frames):
+    for n, name in enumerate(("mug", "cup", "a/b")):
+        (tmp_path / name).mkdir(parents=True)
+        save(tmp_path / name / "1.png", n)
+    (tmp_path / ".hidden").mkdir()
+    save(tmp_path / ".hidden" / "1.png", 7)
+    (tmp_path / "elsewhere").symlink_to(tmp_path)  # a loop
+    frames.wait_for([("mug/1.png", 0), ("cup/1.png", 1), ("a/b/1.png", 2)])
+    save(tmp_path / "mug" / "10.png", 8)
+    save(tmp_path / "mug" / "2.png", 9)
+    frames.wait_for(
+        [("mug/1.png", 0), ("cup/1.png", 1), ("a/b/1.png", 2), ("mug/2.png", 9), ("mug/10.png", 8)]
+    )
+
+
+def test_a_folder_that_holds_class_folders_from_the_start_is_no_film(tmp_path):
+    (tmp_path / "mug").mkdir()
+    save(tmp_path / "mug" / "old.png", 1)
+    assert open_live(str(tmp_path), threading.Event()).kind == "folder"
+    assert open_live(str(tmp_path), threading.Event(), rate=100.0).kind == "film"

@@ -53,7 +53,8 @@ RENAMED = {"memory": "memory_limit", "latents": "latent_memory"}  # still accept
 PARAMETERS = {
     "model_file_path": "", "state_path": "", "image_transport": "raw", "engine": "onnx",
     "providers": "", "force_engine_update": False, "max_workspace_size": 0, "max_batch_size": 0,
-    "verbose": False, "threads": 1, "bits": 0, "pool": 0, "trust": "", "allow_code": False,
+    "verbose": False, "threads": 1, "trainer_threads": 1, "bits": 0, "pool": 0, "trust": "",
+    "allow_code": False,
     **dict.fromkeys(OPTIONS, ""),
 }  # fmt: skip
 NEWEST = QoSProfile(depth=1, reliability=ReliabilityPolicy.BEST_EFFORT)
@@ -206,6 +207,7 @@ class PlrEdgeNode(LifecycleNode):
             engine=self.value("engine"),
             providers=tuple(name for name in providers if name),
             threads=self.value("threads"),
+            trainer_threads=self.value("trainer_threads"),
             bits=self.value("bits") or None,
             pool=self.value("pool") or None,
             allow_code=self.value("allow_code"),

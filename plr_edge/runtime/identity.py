@@ -1,9 +1,12 @@
-"""Identity of a state: what it must have in common with the bundle and settings it is used with."""
+"""Identity: what a state has in common with whoever uses it, and the settings of its last use.
+
+Latents of one frozen part fit no other, and those of one codec no other.
+"""
 
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
@@ -21,6 +24,18 @@ def identity(bundle: Bundle, config: LearningConfig) -> dict[str, Any]:
         "codec": {"bits": config.bits, "pool": config.pool},
         **({} if config.keeps_samples else {"rehearse": config.rehearse}),
     }
+
+
+def config_of(store: Store) -> LearningConfig:
+    """Return the settings that a state was last used with."""
+    kept = store.facts.get("config") or (store.facts.get("identity") or {}).get("codec", {})
+    known = {field.name for field in fields(LearningConfig)}
+    own: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value
+        for name, value in kept.items()
+        if name in known
+    }
+    return LearningConfig(**own)
 
 
 def _check_rehearsal(kept: str, config: LearningConfig, store: Store) -> None:
