@@ -66,6 +66,7 @@ COMMANDS = {
     "precisions": Command(quick=("--size", "96", "--runs", "5"), minutes=2, data=False),
     "pace": Command(quick=("--per-class", "1", "--epochs", "1"), minutes=3),
     "generated": Command(minutes=70, weights=True, jobs=True),
+    "wide": Command(minutes=180, weights=True, jobs=True),
     "boards": Command(quick=(), minutes=1, data=False),
 }  # fmt: skip
 
@@ -143,6 +144,7 @@ PARTS = (
     _from("precisions", precisions.markdown),
     _from("pace", lambda rows: pace.markdown(rows[0])),
     _from("generated", grid_report.markdown),
+    _from("wide", grid_report.markdown),
     _from("cost", lambda rows: cost.markdown(rows[0])),
     _from("boards", _boards),
 )

@@ -13,6 +13,7 @@ from benchmarks.summary import (
     MEASURES,
     claim,
     difference,
+    half_interval,
     ours_on_front,
     rivals,
     summary,
@@ -27,7 +28,7 @@ _PLOTS = (
     ("learn ms", 1e-3, "milliseconds of learning per frame"),
     ("kept MB", 1e-2, "megabytes kept for learning"),
 )
-_CURVES = ("plr", "ridge", "internal", "streaming", "AR1", "bi-r")  # methods that are drawn
+_MOST_CURVES = 12  # methods that are drawn, the best first
 
 
 def write_grid(output: Path, name: str, rows: list[Row]) -> str:
@@ -133,8 +134,9 @@ def _sections(rows: list[Row]) -> list[str]:
             )
             for key, least, label in _PLOTS
         ]  # fmt: skip
+        of_methods, intervals = _curves(rows, scenario)
         curves = report.time_plot(
-            _curves(rows, scenario), "frames taught", "accuracy on classes met", height=3.6
+            of_methods, "frames taught", "accuracy on classes met", height=3.6, intervals=intervals
         )
         best = [i for i, line in enumerate(lines) if line["best"]]
         whole = report.table([_shown(line) for line in lines], claim(lines), bold=best)
@@ -153,11 +155,24 @@ def _shown(line: Row) -> Row:
     }  # fmt: skip
 
 
-def _curves(rows: list[Row], scenario: str) -> dict[str, list[tuple[float, float]]]:
-    own = [r for r in rows if r["scenario"] == scenario and "curve" in r]
-    curves = {}
-    for name in dict.fromkeys(row["method"] for row in own):
-        if name.startswith(_CURVES):
-            mean = np.mean([row["curve"] for row in own if row["method"] == name], axis=0)
-            curves[name] = [(float(n), float(accuracy)) for n, accuracy in mean]
-    return curves
+def _curves(
+    rows: list[Row], scenario: str
+) -> tuple[dict[str, list[tuple[float, float]]], dict[str, list[float]]]:
+    """Return mean curves of the best methods, baselines too, and half the 95 % interval of each.
+
+    The interval is by Student's t over the seeds; there is none for a single seed. Joint training
+    has no curve, as it learns when everything has come.
+    """
+    own = [r for r in rows if r["scenario"] == scenario and r["method"] not in CEILINGS]
+    own = [r for r in own if "curve" in r]
+    runs: dict[str, list[np.ndarray]] = {}
+    for row in own:
+        runs.setdefault(row["method"], []).append(np.array(row["curve"], float))
+    best = sorted(runs, key=lambda name: -float(np.mean([run[-1, 1] for run in runs[name]])))
+    curves, intervals = {}, {}
+    for name in best[:_MOST_CURVES]:
+        each = np.stack(runs[name])  # (seeds, points, 2)
+        curves[name] = [(float(n), float(a)) for n, a in each.mean(axis=0)]
+        if len(each) > 1:
+            intervals[name] = [half_interval(a) or 0.0 for a in each[:, :, 1].T]
+    return curves, intervals

@@ -184,7 +184,8 @@ class Run:
     def _perception_macs(self) -> dict[str, float]:
         """Return the multiply-adds of perceiving a frame, where a bundle does it."""
         if self.benchmark.bundles is None:
-            return {}
+            frozen = float(self.benchmark.frozen_macs)
+            return {"perception_macs_per_frame": frozen} if frozen else {}
         bundle = self.benchmark.bundle
         blocks = sum(level.macs for level in bundle.levels)
         macs = bundle.manifest["frozen_macs"] + blocks if self.method.reads_latents else 0

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.data.encoded import Encoded, Split
-from benchmarks.data.encoders import MOBILENET
+from benchmarks.data.encoders import FROZEN_MACS, MOBILENET
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.errors import ConfigError
 
@@ -67,6 +67,7 @@ class Benchmark:
         right_labels: right labels of the taught frames.
         bundles: the bundle and the same with a static feature; None if latents are vectors.
         profile: effort of the methods on vectors.
+        frozen_macs: multiply-adds of the frozen part for one frame, where latents are vectors.
     """
 
     name: str
@@ -78,6 +79,7 @@ class Benchmark:
     right_labels: np.ndarray
     bundles: tuple[Bundle, Bundle] | None = None
     profile: str = "quick"
+    frozen_macs: int = 0
 
     @property
     def bundle(self) -> Bundle:
@@ -121,7 +123,7 @@ def arrange(
     return Benchmark(
         scenario.name, replace(ordered, labels=labels), encoded.test, classes,
         tuple(int(start) for start in starts), encoded.frozen_s, ordered.labels, bundles,
-        scenario.profile,
+        scenario.profile, FROZEN_MACS.get(scenario.encoder, 0),
     )  # fmt: skip
 
 

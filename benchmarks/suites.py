@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from benchmarks.data.datasets import DATASETS, find_dataset
 from benchmarks.data.encoders import BIR, PIXELS
+from benchmarks.methods.generated_methods import GENERATED, SWITCHES
 from benchmarks.methods.registry import CEILING, METHODS
 from benchmarks.runner import Cell
 from benchmarks.scenarios import Scenario, check_order
@@ -28,6 +30,7 @@ class Suite:
         methods: names; every method that fits by default.
         seeds: seeds of the scenarios in `thorough`; the others run one.
         thorough: scenarios with more seeds and with the replay of raw images.
+        one_seed: methods that run one seed everywhere.
         tuned: uses the settings that `--tune` chose; else every method has its default.
     """
 
@@ -38,6 +41,7 @@ class Suite:
     methods: tuple[str, ...] = ()
     seeds: int = 3
     thorough: tuple[Scenario, ...] = ()
+    one_seed: tuple[str, ...] = ()
     tuned: bool = False
 
 
@@ -52,6 +56,12 @@ _GENERATED = (
     Scenario(dataset="cifar100", encoder=BIR),
     Scenario(dataset="mnist-all", encoder=PIXELS, n_experiences=5),
 )
+_WIDE = Scenario(dataset="cifar100", encoder=BIR, profile="wide")
+_WIDE_ONLY = re.compile("tuned|frozen|random block|over the latent")
+_WIDE_ONCE = (
+    "plr frozen, gaussian, 1000 steps", "internal, gaussian, tuned, 1000 steps",
+    "plr basic, repaired VAE, slices", "internal, repaired VAE",
+)  # fmt: skip
 SUITES = {
     suite.name: suite
     for suite in (
@@ -108,10 +118,33 @@ SUITES = {
             full=_GENERATED,
             quick=(replace(_GENERATED[1], per_class=200),),
             methods=(
-                *(name for name, spec in METHODS.items() if spec.vectors),
+                *(name for name in GENERATED if not _WIDE_ONLY.search(name)),
                 "nearest class mean", "streaming LDA", "ridge", "random-feature ridge",
             ),
             thorough=_GENERATED,
+        ),
+        Suite(
+            name="wide",
+            help="Compare rehearsal of generated latents where the layers are wide.",
+            full=(_WIDE,),
+            quick=(replace(_WIDE, per_class=20),),
+            methods=(
+                "plr frozen, gaussian", "plr frozen, mixture", "internal, gaussian, tuned",
+                "internal, gaussian, tuned, one layer", "LDA over a random block", "streaming LDA",
+                "random-feature ridge", "LDA over latent and random block",
+                "mixture over the latent", "mixture over latent and random block",
+                "plr layer_idx, gaussian, tuned", "mlp, joint", "plr basic, gaussian, tuned",
+                "plr frozen, mixture, steps", "plr frozen, mixture, both", *_WIDE_ONCE,
+            ),
+            thorough=(_WIDE,),
+            one_seed=_WIDE_ONCE,
+        ),
+        Suite(
+            name="switches",
+            help="Measure each switch of generated rehearsal by itself.",
+            full=(_GENERATED[0],),
+            quick=(replace(_GENERATED[1], per_class=100),),
+            methods=tuple(SWITCHES),
         ),
     )
 }  # fmt: skip
@@ -162,7 +195,7 @@ def cells(
     quick: bool,
     seeds: int | None,
 ) -> list[Cell]:
-    """Return the runs of a suite: one seed of everything first.
+    """Return the runs of a suite: one seed of everything first, and what runs one seed last.
 
     Args:
         suite: which scenarios are thorough, and its methods.
@@ -180,5 +213,6 @@ def cells(
             spec = METHODS[name]
             left_out = (quick and spec.slow) or (name == _RAW and not thorough)
             if spec.fits(scenario.encoder) and not (left_out and name not in methods):
-                found += [Cell(name, scenario, seed) for seed in range(n_seeds)]
-    return sorted(found, key=lambda cell: cell.seed)  # stable
+                n = 1 if name in suite.one_seed and not seeds else n_seeds
+                found += [Cell(name, scenario, seed) for seed in range(n)]
+    return sorted(found, key=lambda cell: (cell.method in suite.one_seed, cell.seed))  # stable

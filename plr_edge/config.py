@@ -31,6 +31,8 @@ class LearningConfig:
             while frames come, and from a `train_ratio` of 0.3 on the blocks at the end.
         step_costs: seconds of one training step at each level, for the schedule `measured`.
         memory_bytes: budget of the latent memory.
+        rehearse: `stored`, from stored latents; or `generated`, from class statistics of the
+            latents, in which case a state holds nothing of a single frame.
         bits: bits per value of a stored latent, 8 or 4.
         pool: side to which stored maps are pooled. None stores them as they are.
         window: side of the central part of stored maps that blocks are trained on and, once
@@ -59,6 +61,7 @@ class LearningConfig:
     schedule: str = "auto"
     step_costs: tuple[float, ...] | None = None
     memory_bytes: int = 8_000_000
+    rehearse: str = "stored"
     bits: int = 4
     pool: int | None = None
     window: int | None = None
@@ -78,6 +81,11 @@ class LearningConfig:
     write_bytes_per_day: int = 10 * 10**9
     chunk: int = 16
     seed: int = 0
+
+    @property
+    def keeps_samples(self) -> bool:
+        """Whether a state may hold samples, and not only statistics of them."""
+        return self.rehearse == "stored"
 
     @property
     def schedule_name(self) -> str:
@@ -119,6 +127,8 @@ class LearningConfig:
             _check_at_least_one(name, getattr(self, name))
         for name in ("max_age_steps", "cache_bytes", "label_bytes", "write_bytes_per_day"):
             _check_range(name, getattr(self, name), 0, _MAX_BYTES)
+        if self.rehearse not in ("stored", "generated"):
+            raise ConfigError(f"rehearse is {self.rehearse!r}; it must be stored or generated")
         _check_range("memory_bytes", self.memory_bytes, 1, _MAX_BYTES)
         _check_range("seed", self.seed, 0, _MAX_SEED)
         _check_range("train_ratio", self.train_ratio, 0, _MAX_TRAIN_RATIO)

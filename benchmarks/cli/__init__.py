@@ -10,7 +10,7 @@ import click
 from plr_edge.cli.options import with_new_names
 from plr_edge.errors import PlrEdgeError
 
-_GRIDS = ("compare", "streams", "generated")
+_GRIDS = ("compare", "streams", "generated", "wide", "switches")
 _OWN = (
     "unknown",
     "peers",

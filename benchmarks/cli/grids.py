@@ -20,6 +20,8 @@ from benchmarks.cli.options import (
 )
 from plr_edge.cli.values import Number
 
+_GENERATED = ("generated", "wide", "switches")
+
 
 def _frames(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
     if not all(value == "all" or (value.isdecimal() and int(value)) for value in values):
@@ -45,8 +47,9 @@ _OPTIONS = (
                  help="Method to run; may be repeated.  [default: all]"),
     click.option("--seeds", type=click.IntRange(1),
                  help="Seeds of every stream.  [default: three of the main ones, one of others]"),
-    click.option("--profile", type=click.Choice(["quick", "paper"]), default="quick",
-                 show_default=True, help="Effort of the methods that rehearse generated latents."),
+    click.option("--profile", type=click.Choice(["quick", "wide", "paper"]),
+                 help="Effort of the methods that rehearse generated latents.  "
+                 "[default: wide for `wide`, else quick]"),
     bundle_option,
     memory_option,
     click.option("--bits", type=click.Choice(["4", "8"]), help="Bits per value of a latent."),
@@ -56,6 +59,17 @@ _OPTIONS = (
 )  # fmt: skip
 
 
+def _switch(context: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> Any:
+    from benchmarks.methods.generated_methods import read_switch
+
+    return dict(read_switch(value) for value in values)
+
+
+_SET = click.option(
+    "--set", "switches", multiple=True, callback=_switch, metavar="NAME=VALUE",
+    help="Change a setting of rehearsal from a generator, e.g. --set new_share=0.5; may be "
+    "repeated. The settings are those of GenerativeConfig, and iterations.",
+)  # fmt: skip
 _TUNE = click.option("--tune", is_flag=True, help="First choose every method's setting on seed 99.")
 
 
@@ -65,7 +79,8 @@ def make_command(name: str) -> click.Command:
 
     run: Any = functools.partial(_run, name)
     suite = SUITES[name]
-    for option in reversed((*_OPTIONS, *([_TUNE] if suite.tuned else []))):
+    of_suite = [*([_TUNE] if suite.tuned else []), *([_SET] if name in _GENERATED else [])]
+    for option in reversed((*_OPTIONS, *of_suite)):
         run = option(run)
     text = (
         f"{suite.help}\n\nWrites NAME.json, .csv, .md and .html into the output folder. "
@@ -86,14 +101,16 @@ def _run(
     quick: bool,
     methods: tuple[str, ...],
     seeds: int | None,
-    profile: str,
+    profile: str | None,
+    switches: dict[str, Any] | None = None,
     tune: bool = False,
     **options: Any,
 ) -> None:
     from dataclasses import replace
 
     from benchmarks import grid_report, runner, suites, tuning
-    from benchmarks.methods.registry import check_methods
+    from benchmarks.methods.registry import METHODS, check_methods
+    from plr_edge.errors import ConfigError
 
     check_methods(methods)
     suite = suites.SUITES[name]
@@ -101,12 +118,16 @@ def _run(
               for key in ("datasets", "orders", "frames", "experiences", "noises")}  # fmt: skip
     scenarios = suites.choose(suite, quick=quick, **chosen)
     cells = suites.cells(suite, scenarios, methods, quick=quick, seeds=seeds)
-    if profile != "quick":
+    if profile is not None:
         cells = [replace(c, scenario=replace(c.scenario, profile=profile)) for c in cells]
     settings = make_settings(data, output, **options)
     if tune:
         tuning.tune(settings, jobs=jobs, say=click.echo)
     tuned = tuning.read_tuned(output) if suite.tuned else {}
+    if switches:
+        tuned = {one.method: switches for one in cells if METHODS[one.method].generated}
+        if not tuned:
+            raise ConfigError("--set changes rehearsal from a generator; no such method is run")
     rows = runner.run_grid(
         cells, name, settings, tuned=tuned, jobs=jobs, say=click.echo, again=again
     )

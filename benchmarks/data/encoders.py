@@ -19,6 +19,8 @@ from plr_edge.runtime.prediction import Features
 from plr_edge.stream import Frame
 
 MOBILENET, BIR, PIXELS = "mobilenet_v2", "bir_c3", "pixels"
+# multiply-adds of what runs before vectors for one frame: five convolutions of 32x32 images
+FROZEN_MACS = {BIR: 5_160_960, PIXELS: 0}
 _BIR_WEIGHTS = Path("bir-c3-5x16-cifar10", "model.safetensors")
 
 

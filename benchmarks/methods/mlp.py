@@ -8,7 +8,6 @@ classes seen so far to choose from. `PROFILES` says what is reduced against the 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import torch
@@ -27,8 +26,6 @@ from plr_edge.generative.mlp import MlpClassifier
 from plr_edge.replay.latent_codec import make_codec
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.schedule import fully_connected
-
-_REHEARSING = ("decode", "targets", "rehearsal")  # parts of a step's time
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -50,11 +47,12 @@ class Profile:
 
 PROFILES = {
     "quick": Profile(hidden=(400, 400), batch=128, iterations=100, lr=1e-3),
+    "wide": Profile(hidden=(2000, 2000), batch=128, iterations=200, lr=1e-3),
     "paper": Profile(hidden=(2000, 2000), batch=256, iterations=5000, lr=1e-4),
 }
 
 
-class _Arrivals:
+class Arrivals:
     """Indices of classes in the order in which they arrived, as the networks grow."""
 
     def __init__(self) -> None:
@@ -74,6 +72,15 @@ class _Arrivals:
 class MlpNaive(Gathering):
     """Adam on the new samples alone, experience by experience."""
 
+    @property
+    def _batch(self) -> int:
+        """Samples in a step."""
+        return self.profile.batch
+
+    def _rate(self, left: float) -> float:
+        """Return the factor of the learning rate with this share of the steps left."""
+        return 1.0
+
     def __init__(self, benchmark: Benchmark, config: LearningConfig) -> None:
         super().__init__(benchmark, config)
         self.profile = PROFILES[benchmark.profile]
@@ -82,7 +89,7 @@ class MlpNaive(Gathering):
         widths = [benchmark.test.seen.latents.shape[1], *self.profile.hidden]
         self.classifier = MlpClassifier(widths)
         self.classifier.grow(len(benchmark.classes))
-        self._n_seen, self._arrivals, self._macs = 0, _Arrivals(), 0
+        self._n_seen, self._arrivals, self._macs = 0, Arrivals(), 0
         self._optimizer = torch.optim.Adam(self.classifier.parameters(), lr=self.profile.lr)
         self._rng = np.random.default_rng([config.seed, 3])
 
@@ -107,8 +114,9 @@ class MlpNaive(Gathering):
         target = torch.from_numpy(self._arrivals.index(y))
         latents, n_seen = torch.from_numpy(x), len(self._arrivals.classes)
         each = 3 * sum(p.numel() for p in self.classifier.parameters() if p.ndim == 2)
-        for _ in range(n):
-            batch = torch.from_numpy(self._rng.integers(len(y), size=self.profile.batch))
+        for left in range(n, 0, -1):
+            self._optimizer.param_groups[0]["lr"] = self.profile.lr * self._rate(left / n)
+            batch = torch.from_numpy(self._rng.integers(len(y), size=self._batch))
             self._optimizer.zero_grad()
             logits = self.classifier(latents[batch])[:, :n_seen]
             functional.cross_entropy(logits, target[batch]).backward()  # type: ignore[no-untyped-call]
@@ -117,7 +125,20 @@ class MlpNaive(Gathering):
 
 
 class MlpJoint(MlpNaive):
-    """Adam on everything at once, with the steps of all experiences: the ceiling."""
+    """Adam on everything at once, with the steps of all experiences: the ceiling.
+
+    A step has as many samples as those that rehearse: new and rehearsed ones together. Its rate
+    falls linearly to 0.
+    """
+
+    @property
+    def _batch(self) -> int:
+        """Samples in a step."""
+        return 2 * self.profile.batch
+
+    def _rate(self, left: float) -> float:
+        """Return the factor of the learning rate with this share of the steps left."""
+        return left
 
     def new_experience(self) -> None:
         """Wait for the end; see `Method`."""
@@ -130,78 +151,6 @@ class MlpJoint(MlpNaive):
     def train(self, x: np.ndarray, y: np.ndarray) -> None:
         """Make the steps of all experiences; see `Gathering`."""
         self._steps(x, y, self.profile.iterations * len(self.benchmark.starts))
-
-
-class GeneratedRehearsal(Gathering):
-    """Progressive Latent Replay, Internal Replay or BI-R with latents drawn from a generator."""
-
-    def __init__(
-        self, benchmark: Benchmark, config: LearningConfig, *, fast: bool = False, **changes: Any
-    ) -> None:
-        """Start with no class.
-
-        Args:
-            benchmark: the stream.
-            config: only the seed is used.
-            fast: add the scores of a random-feature ridge, as `plr-edge adapt` adds its own ridge.
-            **changes: fields of `GenerativeConfig`.
-        """
-        super().__init__(benchmark, config)
-        profile = self.profile = PROFILES[benchmark.profile]
-        width = benchmark.test.seen.latents.shape[1]
-        generative = GenerativeConfig(
-            hidden=profile.hidden, batch=profile.batch, rehearsed=profile.batch, lr=profile.lr,
-            seed=config.seed,
-        )  # fmt: skip
-        torch.set_num_threads(1)
-        self.learner = GenerativeLearner(width, replace(generative, **changes))
-        self._update_macs = 0
-        self.learner._optimizer.register_step_pre_hook(self._count_update)
-        self._arrivals = _Arrivals()
-        self._fast = RandomFeatureRidge(width, len(benchmark.classes)) if fast else None
-        self._rng = np.random.default_rng([config.seed, 3])
-
-    def train(self, x: np.ndarray, y: np.ndarray) -> None:
-        """Make the steps of one experience; see `Gathering`."""
-        index, learner, n = self._arrivals.index(y), self.learner, self.profile.iterations
-        latents, target = torch.from_numpy(x), torch.from_numpy(index)
-        learner.begin_experience(len(self._arrivals.classes), len(self.benchmark.classes), n)
-        for _ in range(n):
-            batch = torch.from_numpy(self._rng.integers(len(y), size=self.profile.batch))
-            learner.step(latents[batch], target[batch])
-        learner.end_experience(latents, target)
-        if self._fast:
-            self._fast.learn_many(x, index)
-
-    def answers(self, split: Split) -> dict[str, np.ndarray]:
-        """Answer; see `Method`."""
-        if not self._arrivals.classes:
-            return {"": np.zeros(len(split.labels), np.int64)}
-        x = np.array(split.seen.latents)
-        with torch.no_grad():
-            scores = self.learner.classifier(torch.from_numpy(x)).numpy()
-        if self._fast:
-            scores = _standardised(scores) + _standardised(self._fast.scores_many(x))
-        return {"": self._arrivals.labels(scores.argmax(1))}
-
-    def costs(self) -> dict[str, float]:
-        """Return costs, including those of the ridge; see `Method`."""
-        macs = sum(self.learner.costs.macs.values()) + self._update_macs
-        kept = self.learner.generator.n_bytes
-        if self._fast:
-            macs, kept = macs + self._fast.macs, kept + self._fast.n_bytes
-        return {"macs": float(macs), "memory_bytes": float(kept)}
-
-    def _count_update(self, optimizer: torch.optim.Optimizer, *_: Any) -> None:
-        """Count an update of the weights that have a gradient."""
-        moved = (p for group in optimizer.param_groups for p in group["params"])
-        self._update_macs += adam_macs(p for p in moved if p.grad is not None)
-
-    def details(self) -> dict[str, Any]:
-        """Return milliseconds of a step and of what in it rehearses; see `Method`."""
-        seconds, n = self.learner.costs.seconds, max(1, self.learner.n_steps)
-        rehearsing = sum(seconds[part] for part in _REHEARSING)
-        return {"step_ms": 1e3 * sum(seconds.values()) / n, "rehearsal_ms": 1e3 * rehearsing / n}
 
 
 class StoredRehearsal(Rehearsal):
@@ -263,11 +212,12 @@ class StoredRehearsal(Rehearsal):
         scores = super().scores_many(split)
         if self._fast:
             fast = self._fast.scores_many(np.array(split.seen.latents))
-            scores = _standardised(scores) + _standardised(fast)
+            scores = standardised(scores) + standardised(fast)
         return scores
 
 
-def _standardised(scores: np.ndarray) -> np.ndarray:
+def standardised(scores: np.ndarray) -> np.ndarray:
+    """Shift and scale each row of scores (n, K) to mean 0 and spread 1."""
     centred = scores - scores.mean(1, keepdims=True)
     return np.asarray(centred / np.maximum(centred.std(1, keepdims=True), 1e-12))
 

@@ -14,6 +14,7 @@ from benchmarks.scenarios import Benchmark
 from plr_edge.classifiers.blending import Answers
 from plr_edge.classifiers.class_means import unit
 from plr_edge.config import LearningConfig
+from plr_edge.generative.gaussian_memory import GaussianMemory
 from plr_edge.runtime.prediction import Features
 from plr_edge.runtime.session import Session
 from plr_edge.stream import Frame
@@ -76,8 +77,10 @@ class PlrEdge(Method):
         frozen = [b.manifest["frozen_macs"] for b in (self._bundle, self.benchmark.bundle)]
         per_frame = 2 * width**2 + both**2 / 2 + frozen[0] - frozen[1]
         trained = learner_macs(self.session.learner) + classifier.mixing.fit_macs
+        memory = self.session.training.memory
+        trained += memory.macs if isinstance(memory, GaussianMemory) else 0
         macs = trained + self.n_taught * per_frame
-        kept = self.session.training.memory.n_bytes + 4 * width**2 + 2 * both**2
+        kept = memory.n_bytes + 4 * width**2 + 2 * both**2
         return {"macs": float(macs), "memory_bytes": float(kept)}
 
     def _seen(self, split: Split) -> Features:

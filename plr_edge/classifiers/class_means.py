@@ -25,7 +25,7 @@ class ClassMeans:
             width: D, the length of a feature vector.
         """
         self.sums = np.zeros((0, width), np.float32)
-        self.counts = np.zeros(0, np.int64)
+        self.counts: np.ndarray = np.zeros(0, np.int64)
 
     @property
     def sums(self) -> np.ndarray:

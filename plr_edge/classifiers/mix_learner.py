@@ -16,6 +16,7 @@ from plr_edge.tensors import with_prefix, without_prefix
 
 _FIRST_FIT = 128  # samples before the first mix is fitted
 _FIT_GROWTH = 2.0  # its classifiers are solved again once there are so many times the samples ...
+_MIN_COVERED = 0.5  # share of the classes that samples are held of, to fit weights to them
 _WEIGHTS_GROWTH = 4.0  # ... and its weights fitted again once there are so many times
 
 
@@ -28,6 +29,7 @@ class MixLearner:
         mix: the mix. None before the first fit. It is replaced and never modified.
         mirror: pairs of the taps. None where they are not known.
         false_unknown: share of the frames of known classes that may be called unknown, 0..1.
+        keeps_samples: whether `to_arrays` may return samples, and not only statistics of them.
         fit_macs: multiply-adds spent on fitting so far.
     """
 
@@ -51,6 +53,7 @@ class MixLearner:
         self.mix: Mix | None = None
         self.mirror = Mirror(tap_shapes) if tap_shapes else None
         self.false_unknown, self.fit_macs = false_unknown, 0.0
+        self.keeps_samples = True
 
     def learn_many(self, taps: np.ndarray, exported: np.ndarray, labels: np.ndarray) -> None:
         """Learn a batch.
@@ -80,7 +83,8 @@ class MixLearner:
             final: fit its weights too, even if only a few samples came since the last time.
         """
         old = self.mix
-        if old is None or final or self.moments.n >= _WEIGHTS_GROWTH * old.n_weighted:
+        grown = old is None or final or self.moments.n >= _WEIGHTS_GROWTH * old.n_weighted
+        if old is None or (grown and self.tails.covered_share >= _MIN_COVERED):
             mix = fit_mix(self.moments, self.tails, self.mirror, self.false_unknown)
         else:
             mix = solved_again(old, self.moments, self.mirror)
@@ -102,6 +106,8 @@ class MixLearner:
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return the arrays that learning needs."""
         moments, tails = self.moments.to_arrays(), self.tails.to_arrays()
+        if not self.keeps_samples:
+            moments, tails = self.moments.recentred().to_arrays(), self.tails.counts_to_arrays()
         return {**with_prefix("moments", moments), **with_prefix("tails", tails)}
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:

@@ -70,6 +70,45 @@ class Moments:
         other._add(samples - self.shift, -1.0)
         return other
 
+    def without_class(self, label: int) -> Moments:
+        """Return moments that know nothing of a class but its part in the covariance of all.
+
+        Its second moments are not kept by themselves. Taken out are those that a class of its size
+        and mean would have with the covariance within classes, which therefore stays as it is. The
+        classes after it move up by one.
+        """
+        other = self.copy()
+        other._flush()
+        if label >= len(self.counts):
+            return other
+        n, counts = max(self.n, 1), self.counts[:, None]
+        means = other.sums / np.maximum(counts, 1)
+        for start in range(0, len(other._matrix), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            between = (means[:, rows] * counts).T @ means[:, start:]
+            within = (other._matrix[rows, start:] - between) / n
+            own = np.outer(means[label, rows], means[label, start:]) + within
+            other._matrix[rows, start:] -= self.counts[label] * own
+        for name in ("counts", "sums", "unit_sums"):
+            setattr(other, name, np.delete(getattr(other, name), label, axis=0))
+        if other.n == 0:
+            return Moments(self.n_taps, self.width - self.n_taps)
+        return other.recentred()
+
+    def recentred(self) -> Moments:
+        """Return the same moments, shifted by the mean of all samples instead of the first ones."""
+        other = self.copy()
+        other._flush()
+        if not self.n:
+            return other
+        shift = (other.sums.sum(axis=0) / self.n).astype(np.float32)
+        for start in range(0, len(other._matrix), _BLOCK):
+            rows = slice(start, start + _BLOCK)
+            other._matrix[rows, start:] -= self.n * np.outer(shift[rows], shift[start:])
+        other.sums = other.sums - self.counts[:, None].astype(np.float32) * shift
+        other.shift = other.shift + shift
+        return other
+
     def copy(self) -> Moments:
         """Return an independent copy."""
         other = Moments(self.n_taps, self.width - self.n_taps)

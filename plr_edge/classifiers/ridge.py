@@ -67,7 +67,7 @@ class Ridge:
         self.strength = np.float32(width / 3 if strength is None else strength)
         self.mean: np.ndarray = np.zeros(width, np.float32)
         self.scale = np.ones(width, np.float32)
-        self.counts = np.zeros(0, np.int64)
+        self.counts: np.ndarray = np.zeros(0, np.int64)
         self._weights: np.ndarray = np.zeros((0, width + 1), np.float32)
         self._inverse: np.ndarray = np.zeros((0, 0), np.float32)  # (D + 1, D + 1) if recursive
         self._rows: np.ndarray = np.zeros((0, width), np.float32)  # stored samples
@@ -159,6 +159,31 @@ class Ridge:
         upper = np.triu_indices(n)
         self._inverse = np.zeros((n, n), np.float32)
         self._inverse[upper] = self._inverse.T[upper] = learning["inverse"]
+
+    def take_over(
+        self, counts: np.ndarray, mean: np.ndarray, class_means: np.ndarray, covariance: np.ndarray
+    ) -> None:
+        """Continue from statistics of all samples, recursively; stored samples are dropped.
+
+        Args:
+            counts: (K,) int64 samples by class.
+            mean: (D,) mean of all samples.
+            class_means: (K, D) class means less the mean of all.
+            covariance: (D, D) of all samples.
+        """
+        n, spread = int(counts.sum()), np.sqrt(np.maximum(covariance.diagonal(), 0))
+        self.counts, self.mean = np.array(counts), mean.astype(np.float32)
+        least = max(1e-6, _MIN_SPREAD * float(spread.mean()))
+        self.scale = (1.0 / np.maximum(spread, least)).astype(np.float32)
+        gram = np.zeros((self.width + 1, self.width + 1), np.float32)
+        gram[:-1, :-1] = n * self.scale[:, None] * covariance * self.scale
+        gram[-1, -1] = n
+        self._inverse = np.linalg.inv(self._regularised(gram))
+        sums = np.concatenate([class_means * self.scale, np.ones((len(counts), 1))], axis=1)
+        self._weights = (counts[:, None] * sums).astype(np.float32) @ self._inverse
+        self._rows, self._labels = self._rows[:0], self._labels[:0]
+        self._n_solved = 0
+        self._refresh_model()
 
     def _fit(self) -> None:
         """Standardise the stored samples and solve the smaller of the two normal equations."""

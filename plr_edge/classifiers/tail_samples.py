@@ -62,6 +62,28 @@ class TailSamples:
         stacked = np.stack(samples) if samples else np.zeros((0, self.width))
         return stacked.astype(np.float32), np.array(labels, np.int64), np.array(evaluated, bool)
 
+    @property
+    def covered_share(self) -> float:
+        """Share of the classes of which samples are held: not all, once these were dropped."""
+        held = sum(bool(own) for own in self._samples.values())
+        return held / max(len(self.counts), 1)
+
+    def without_class(self, label: int) -> TailSamples:
+        """Return the samples of the other classes; classes after it move up by one."""
+        other = TailSamples(self.width)
+        for old, n in self.counts.items():
+            if old != label:
+                new = old - (old > label)
+                other.counts[new] = n
+                other._samples[new] = list(self._samples.get(old, ()))
+        return other
+
+    def counts_to_arrays(self) -> dict[str, np.ndarray]:
+        """Return what `restore` needs to count on, without a sample."""
+        empty = TailSamples(self.width)
+        empty.counts = self.counts
+        return empty.to_arrays()
+
     def copy(self) -> TailSamples:
         """Return an independent copy."""
         other = TailSamples(self.width)

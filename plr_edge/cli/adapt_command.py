@@ -45,6 +45,12 @@ from plr_edge.cli.values import Number, Whole
 @bits_option
 @pool_option
 @window_option
+@click.option(
+    "--rehearse",
+    type=click.Choice(["stored", "generated"]),
+    help="Rehearse from stored latents, or from class statistics of the latents: then nothing of a "
+    "single frame is kept, and only whole classes can be undone.  [default: stored]",
+)
 @schedule_option
 @click.option(
     "--costs",
@@ -128,9 +134,10 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
         allow_code=options["allow_code"],
     )
     costs = options["costs"]
-    names = ("bits", "pool", "window", "schedule", "train_ratio", "seed", "false_unknown")
+    names = ["rehearse", "bits", "pool", "window", "schedule", "train_ratio", "seed"]
     learning = learning_config(
         options["latent_memory"],
+        options["false_unknown"],
         step_costs=None if costs is None else read_step_costs(costs, bundle),
         **{name: options[name] for name in names},
     )

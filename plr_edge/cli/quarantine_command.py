@@ -35,7 +35,8 @@ def command(state: Path, confirm: tuple[str, ...], drop: tuple[str, ...]) -> Non
             click.echo(f"{done['confirmed']} confirmed")
         if done["evicted"]:
             click.echo(
-                f"{done['evicted']} cannot be learned: their latents were evicted; drop them",
+                f"{done['evicted']} cannot be learned: their latents were evicted or never kept; "
+                "teach their frames again, or drop them",
                 err=True,
             )
         if done["dropped"]:

@@ -13,6 +13,7 @@ _CHOICES = {
     "generator_levels": ("all", "drawn"),
     "unbias": ("none", "gradient", "rate", "inverse rate"),
     "level_order": ("random", "ascending"),
+    "answer": ("trained", "closed form", "both"),
 }
 
 
@@ -47,6 +48,20 @@ class GenerativeConfig:
             multiply the learning rate of block l by u_l. `inverse rate`: divide it by u_l.
         level_order: order of the levels of entry in the form `steps`. `random`; or `ascending`
             within an experience, so that a block rests once only blocks above it are trained.
+        new_share: weight of new samples in the loss. 0: one divided by the number of the
+            experience, as the authors. Otherwise the log frequency of each class in a step is
+            added to its logit (Menon et al., ICLR 2021), so that this weight favours no class.
+        averaged_share: at the end of an experience the weights become their mean over this last
+            share of its steps, 0..1. 0: the weights of the last step.
+        decayed: the learning rate falls linearly to 0 within each experience.
+        frozen_after: number of experiences after which the blocks below `entry_level` are kept
+            still, so that statistics of real features of that level never go stale. 0: never.
+        entry_level: level at which everything enters from then on; 1 is the latent.
+        answer: with `frozen_after`. `trained`: the trained classifier. `closed form`: linear
+            discriminants of the statistics of `entry_level`; nothing is trained afterwards. `both`:
+            the sum of their standardised scores.
+        with_latent: the discriminants read the latent beside the features of `entry_level`.
+        modes: mixture components of each class in the statistics of `entry_level`.
         batch: new samples in a step.
         rehearsed: generated samples in a step.
         lr: learning rate of Adam.
@@ -76,6 +91,14 @@ class GenerativeConfig:
     targets: str = "distilled"
     unbias: str = "none"
     level_order: str = "random"
+    new_share: float = 0.0
+    averaged_share: float = 0.0
+    decayed: bool = False
+    frozen_after: int = 0
+    entry_level: int = 2
+    answer: str = "trained"
+    with_latent: bool = False
+    modes: int = 1
     batch: int = 256
     rehearsed: int = 256
     lr: float = 1e-4
@@ -89,5 +112,7 @@ class GenerativeConfig:
                 raise ConfigError(f"{name} is {getattr(self, name)!r}; it must be one of {allowed}")
         if self.generator_levels == "drawn" and not (self.feedback and self.form == "steps"):
             raise ConfigError("generator_levels 'drawn' needs feedback and the form 'steps'")
+        if self.frozen_after and self.generator != "gaussian":
+            raise ConfigError("frozen_after needs the generator 'gaussian'")
         if self.generator == "gaussian" and (self.feedback or not self.recompute):
             raise ConfigError("generator 'gaussian' needs recompute, and no feedback")

@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn import functional
 
 _SHRINKAGE = 10.0  # weight of the shared variance against a class's own, in samples
+_RIDGES = (1e-5, 1e-4, 1e-3, 1e-2, 0.1)  # of the mean variance; more where samples are few
 _N_NOISE = 4096  # noise vectors that samples pick from
 
 
@@ -131,11 +132,15 @@ def correlated_noise(covariance: torch.Tensor, draw: torch.Generator | None) -> 
     Returns:
         (_N_NOISE, D) float32.
     """
-    ridge = 1e-5 * float(covariance.diagonal().mean()) + 1e-12
-    root, failed = torch.linalg.cholesky_ex(covariance + ridge * torch.eye(len(covariance)))
-    if failed:
-        values, vectors = torch.linalg.eigh(covariance)
-        root = vectors * values.clamp(min=0).sqrt()
+    scale = float(covariance.diagonal().mean()) + 1e-12
+    for ridge in _RIDGES:
+        root, failed = torch.linalg.cholesky_ex(
+            covariance + ridge * scale * torch.eye(len(covariance))
+        )
+        if not failed:
+            break
+    else:
+        root = covariance.diagonal().clamp(min=0).sqrt().diag()
     return torch.randn(_N_NOISE, len(root), generator=draw) @ root.T
 
 

@@ -11,6 +11,8 @@ Shapes: B new samples in a step, n generated ones, D width of a level, K classes
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from torch.nn import functional
@@ -18,11 +20,12 @@ from torch.nn import functional
 from plr_edge.generative.config import GenerativeConfig
 from plr_edge.generative.gaussian_generator import GaussianGenerator
 from plr_edge.generative.latent_generator import LatentGenerator
+from plr_edge.generative.losses import class_prior, rehearsal_loss
 from plr_edge.generative.mlp import MlpClassifier
 from plr_edge.generative.rehearsal import PartCosts, PreviousNetworks, Replayed, make_generator
+from plr_edge.generative.updates import Updates
 from plr_edge.replay.schedule import apportion, fully_connected, make_schedule
 
-_RATE_POWERS = {"rate": 1, "inverse rate": -1}
 _TRACK_EVERY = 4  # steps between updates of the residual covariance
 
 
@@ -33,33 +36,45 @@ class GenerativeLearner:
         classifier: the classifier being trained.
         generator: the generator being trained.
         costs: multiply-adds and seconds by part.
+        draw: source of randomness of what is generated.
         experience: number of experiences begun.
         n_steps: number of training steps.
         levels: levels of the classifier; set by `begin_experience`.
         schedule: share of the rehearsal per level; set by `begin_experience`.
     """
 
-    def __init__(self, latent_width: int, config: GenerativeConfig) -> None:
+    def __init__(
+        self,
+        latent_width: int,
+        config: GenerativeConfig,
+        *,
+        classifier: MlpClassifier | None = None,
+        generator: GaussianGenerator | None = None,
+        costs: PartCosts | None = None,
+    ) -> None:
         """Start without classes.
 
         Args:
             latent_width: length of a latent vector.
             config: architecture and method.
+            classifier: classifier to train; a new one by default.
+            generator: generator to rehearse from; the configuration's by default.
+            costs: costs to add to; from zero by default.
         """
         torch.manual_seed(config.seed)  # for the initial weights
         self.config = config
         self.widths = [latent_width, *config.hidden]
-        self.classifier = MlpClassifier(self.widths)
-        self.generator = make_generator(self.widths, config)
-        self.costs = PartCosts()
+        self.classifier = classifier or MlpClassifier(self.widths)
+        self.generator: Any = generator or make_generator(self.widths, config)
+        self.costs = costs or PartCosts()
         self.experience, self.n_steps = 0, 0
-        self._draw = torch.Generator().manual_seed(config.seed + 1)
+        self.draw = torch.Generator().manual_seed(config.seed + 1)
         self._rng = np.random.default_rng([config.seed, 2])
         self._previous: PreviousNetworks | None = None
         self._levels_to_come: list[int] = []
-        self._optimizer = torch.optim.Adam(self.classifier.parameters(), lr=config.lr)
-        if isinstance(self.generator, LatentGenerator):
-            self._optimizer.add_param_group({"params": list(self.generator.parameters())})
+        self._prior = torch.zeros(0)
+        trained = self.generator if isinstance(self.generator, LatentGenerator) else None
+        self._updates = Updates(self.classifier, trained, config)
 
     def begin_experience(
         self, n_classes: int, n_final: int | None = None, n_steps: int = 0
@@ -69,24 +84,26 @@ class GenerativeLearner:
         Args:
             n_classes: number of classes from here on, including old ones.
             n_final: number of classes that the schedule's costs assume; `n_classes` by default.
-            n_steps: number of steps of this experience; needed for ascending levels.
+            n_steps: number of steps of this experience; needed for ascending levels, a decayed
+                learning rate and averaged weights.
         """
+        n_old = self.classifier.n_classes
         if self.experience:
             self._previous = PreviousNetworks(
                 self.classifier, self.generator, self.config, self.costs
             )
-            self._previous.freeze(self._draw)
+            self._previous.freeze(self.draw)
         self.experience += 1
         new = [*self.classifier.grow(n_classes), *self.generator.grow(n_classes)]
-        new = [parameter for parameter in new if parameter.requires_grad]
-        self._optimizer.add_param_group({"params": new})
         self.levels = fully_connected([*self.widths, n_classes if n_final is None else n_final])
         self.schedule = make_schedule(self.config.schedule, self.levels)
+        self._prior = class_prior(n_old, n_classes - n_old, self.config.new_share)
+        counts = [n_steps]
         if self.config.level_order == "ascending":
             counts = apportion(self.schedule.shares, n_steps)
             self._levels_to_come = np.repeat(np.arange(len(counts)), counts).tolist()
-        if self.config.unbias in _RATE_POWERS and self._previous:
-            self._scale_rates(_RATE_POWERS[self.config.unbias])
+        phases = counts if n_old else [n_steps]
+        self._updates.begin(new, phases, self.schedule.reach if self._previous else None)
 
     def end_experience(self, x: torch.Tensor, y: torch.Tensor) -> None:
         """Let a Gaussian generator learn the samples of the experience, each of them once.
@@ -113,24 +130,25 @@ class GenerativeLearner:
         config, costs = self.config, self.costs
         draw = config.form == "steps" and self._previous is not None
         level = self._next_level() if draw else 0
-        share = 1.0 / self.experience  # weight of the new samples in the loss
+        new_share = config.new_share if self._previous else 0.0
+        share = new_share or 1.0 / self.experience  # weight of the new samples in the loss
         trained = config.generator != "gaussian"
         generate = trained and self.n_steps % config.generator_every == 0
         lowest = level if config.generator_levels == "drawn" else 0
-        self._optimizer.zero_grad(set_to_none=True)
+        self._updates.clear()
         replayed = self._replay(level, 0 if generate and not lowest else None)
         with costs.timed("rehearsal"):
             for one in replayed:
                 self._rehearse(one, (1 - share) / config.rehearsed, generate, lowest)
             if replayed and config.unbias == "gradient" and not draw:
-                self._unbias()
+                self._updates.divide_gradients(self.schedule.reach)
         with costs.timed("new data"):
             features = self._learn_new(x, y, level, share, generate, lowest)
         if generate and not config.feedback:
             with costs.timed("generator"):
                 self._train_generator(features, y, share, replayed)
         with costs.timed("update"):
-            self._optimizer.step()
+            costs.macs["update"] += self._updates.step()
         if generate and config.residual and self.n_steps % _TRACK_EVERY == 0:
             with costs.timed("generator"):
                 answers = functional.one_hot(y, self.generator.n_classes).float()  # (B, K)
@@ -139,10 +157,25 @@ class GenerativeLearner:
                 costs.macs["generator"] += len(y) * (macs + sum(w**2 for w in self.widths))
         self.n_steps += 1
 
+    takes_steps = True
+
+    @property
+    def n_bytes(self) -> int:
+        """Bytes of the generator."""
+        return int(self.generator.n_bytes)
+
+    def entering(self, x: torch.Tensor) -> torch.Tensor:
+        """Return latents as they are, as `step` takes them; see `FrozenEarlyLearner`."""
+        return x
+
     @torch.no_grad()
+    def scores_many(self, x: torch.Tensor) -> np.ndarray:
+        """Return logits (n, K) of latents (n, D)."""
+        return np.asarray(self.classifier(x).numpy())
+
     def predict_many(self, x: torch.Tensor) -> np.ndarray:
         """Return the class index (n,) int64 of each latent (n, D)."""
-        return self.classifier(x).argmax(1).numpy()
+        return np.asarray(self.scores_many(x).argmax(1))
 
     def _next_level(self) -> int:
         if self._levels_to_come:
@@ -161,7 +194,7 @@ class GenerativeLearner:
         counts = apportion(self.schedule.shares, self.config.rehearsed)
         if self.config.form == "steps":
             counts = [self.config.rehearsed if i == drawn else 0 for i in range(len(self.levels))]
-        return self._previous.rehearse(counts, lowest_needed, self._draw)
+        return self._previous.rehearse(counts, lowest_needed, self.draw)
 
     def _rehearse(self, one: Replayed, weight: float, generate: bool, lowest: int) -> None:
         """Add the gradient of the loss on generated samples.
@@ -213,7 +246,7 @@ class GenerativeLearner:
             with torch.no_grad():
                 *below, x = self.classifier.features(x)[: level + 1]
         features = self.classifier.features(x, level)
-        loss = functional.cross_entropy(self.classifier.logits(features[-1]), y)
+        loss = functional.cross_entropy(self.classifier.logits(features[-1]) + self._prior, y)
         classifier = self.classifier
         macs = classifier.macs_below(level) + 3 * classifier.macs_from(level)
         self.costs.macs["new data"] += len(x) * macs
@@ -263,27 +296,5 @@ class GenerativeLearner:
         return generator.loss(generator.encode(encoded), kept, context, self.config.kl_weight)
 
     def _distance(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Return the batch sum of distillation loss (Hinton et al., 2015) or cross entropy."""
-        if self.config.targets != "distilled":
-            return functional.cross_entropy(logits, targets.argmax(1), reduction="sum")
-        t = self.config.temperature
-        soft = functional.softmax(targets / t, dim=1)  # new classes have probability 0
-        log = functional.log_softmax(logits / t, dim=1)[:, : soft.shape[1]]
-        return -(t**2) * (soft * log).sum()
-
-    def _unbias(self) -> None:
-        """Divide the rehearsal gradient of block l by u_l, so that it is not diluted."""
-        for block, reach in zip(self.classifier.blocks, self.schedule.reach, strict=False):
-            for parameter in block.parameters():
-                if parameter.grad is not None:
-                    parameter.grad /= max(reach, 1e-3)
-
-    def _scale_rates(self, power: int) -> None:
-        """Multiply the learning rate of block l by u_l to a power."""
-        blocks = [list(block.parameters()) for block in self.classifier.blocks]
-        moved = {id(p) for block in blocks for p in block}
-        for group in self._optimizer.param_groups:
-            group["params"] = [p for p in group["params"] if id(p) not in moved]
-        for block, reach in zip(blocks, self.schedule.reach, strict=False):
-            rate = self.config.lr * max(reach, 1e-3) ** power
-            self._optimizer.add_param_group({"params": block, "lr": rate})
+        temperature = self.config.temperature if self.config.targets == "distilled" else None
+        return rehearsal_loss(logits + self._prior, targets, temperature)

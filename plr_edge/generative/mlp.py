@@ -47,6 +47,17 @@ class MlpClassifier(nn.Module):
         self.biases.append(layer.bias)
         return [self.weights[-1], self.biases[-1]]
 
+    def part_from(self, level: int) -> MlpClassifier:
+        """Return a copy of the blocks from a level up, with the output layer."""
+        part = MlpClassifier(self.widths[level:])
+        for block, original in zip(part.blocks, list(self.blocks)[level:], strict=True):
+            block.load_state_dict(original.state_dict())
+        part.grow(self.n_classes)
+        with torch.no_grad():
+            part.weights[0].copy_(torch.cat(list(self.weights)))
+            part.biases[0].copy_(torch.cat(list(self.biases)))
+        return part
+
     def features(self, x: torch.Tensor, start: int = 0) -> list[torch.Tensor]:
         """Return the inputs (n, D) of all levels from `start` up, given x at level `start`."""
         features = [x]

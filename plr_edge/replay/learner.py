@@ -153,8 +153,8 @@ class Learner:
             level: index of the level to enter; drawn from the schedule by default.
 
         Returns:
-            The level's index. None if there are fewer than two classes, or if the loss is not
-            finite; the latter changes no weight and sets `diverged`.
+            The level's index. None if there are fewer than two classes or no sample, or if the
+            loss is not finite; the latter changes no weight and sets `diverged`.
         """
         if self.cosine.n_classes < 2:
             return None
@@ -170,6 +170,8 @@ class Learner:
         else:
             n = config.new_per_step + n_rehearsed
             slots = np.unique(self.features.draw(level, n, moving_share, self._rng))
+        if not len(slots):
+            return None
         labels = self.features.memory.labels[slots].astype(np.int64)  # (B + R,)
         x = to_torch(self.features.at(level, slots))  # (B + R, C, H, W) or (B + R, width)
         features = self.features.forward(x, level, slots)  # (B + R, D)
@@ -195,6 +197,14 @@ class Learner:
         features = self.features.at(self.features.deepest, slots)  # (n, D)
         labels = self.features.memory.labels[slots].astype(np.int64)  # (n,)
         return fit_means(features, labels, self.config.false_unknown)
+
+    @torch.no_grad()
+    def features_of(self, latents: np.ndarray) -> np.ndarray:
+        """Return the deepest features (n, D) of latents (n, *latent shape), 64 at a time."""
+        parts = [np.zeros((0, self.levels[-1].width), np.float32)]
+        for start in range(0, len(latents), 64):
+            parts.append(self.blocks(to_torch(latents[start : start + 64])).numpy())
+        return np.concatenate(parts)
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:
         """Return the cosine classifier's logits (n, K) for deepest features (n, D)."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 import base64
 import html
 import io
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -161,13 +161,29 @@ def _front(points: list[tuple[float, float]]) -> list[tuple[float, float]]:
 
 
 def time_plot(
-    curves: dict[str, list[tuple[float, float]]], x_label: str, y_label: str, height: float = 2.2
+    curves: dict[str, list[tuple[float, float]]],
+    x_label: str,
+    y_label: str,
+    height: float = 2.2,
+    intervals: Mapping[str, Sequence[float]] | None = None,
 ) -> str:
-    """Draw named curves of (time, value). More than four names stand beside the plot."""
+    """Draw named curves of (time, value). More than four names stand beside the plot.
+
+    Args:
+        curves: points by name.
+        x_label: what time is.
+        y_label: what the values are.
+        height: height of the plot in inches.
+        intervals: half an interval for each point of some of the curves, by name.
+    """
     figure, axes = _figure(8.5, height)
     for i, (name, points) in enumerate(curves.items()):
         axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, color=f"C{i % 10}",
                   linestyle="-" if i < 10 else "--")  # fmt: skip
+        if intervals and name in intervals:
+            xs, ys = (np.array(values) for values in zip(*points, strict=True))
+            half = np.array(intervals[name])
+            axes.fill_between(xs, ys - half, ys + half, alpha=0.15, color=f"C{i % 10}")
     axes.set(xlabel=x_label, ylabel=y_label)
     axes.grid(alpha=0.3)
     beside = {"loc": "center left", "bbox_to_anchor": (1.0, 0.5)} if len(curves) > 4 else {}

@@ -65,7 +65,10 @@ def acknowledge(
         status = label.status if frames[i].doubt else status_after_answer(label)
         whole.append(replace(label, status=status))
     if store is not None:
-        seqs = store.teach(whole, **({} if metadata is None else metadata))
+        kept = whole
+        if not draft.keeps_samples:
+            kept = [replace(label, record=None, taps=None) for label in whole]
+        seqs = store.teach(kept, **({} if metadata is None else metadata))
     else:
         first = len(draft.history.labels) + 1
         seqs = list(range(first, first + len(whole)))

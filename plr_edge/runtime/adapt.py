@@ -120,6 +120,11 @@ def _relabel(
         f"{len(found)} frames were taught with another label, the first of them "
         f"{one_line(first.source)}: as {first.old!r}, now {first.new!r}"
     )
+    if not session.config.keeps_samples:
+        raise LabelError(
+            f"{text}; nothing of this stream was learned; this state keeps statistics only, from "
+            "which a class can be taken back but no single label; see `plr-edge undo --class`"
+        )
     if not (agreed(text) if callable(agreed) else agreed):
         raise LabelError(
             f"{text}; nothing of this stream was learned; give --relabel to take the old labels "

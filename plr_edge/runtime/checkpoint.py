@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
@@ -22,6 +22,7 @@ from plr_edge.runtime.identity import check_identity, identity
 from plr_edge.runtime.learned_model import LearnedModel
 from plr_edge.runtime.model_state import ModelState
 from plr_edge.store import LEARNED, UNDONE, Label, Store
+from plr_edge.tensors import with_prefix, without_prefix
 
 _log = logging.getLogger(__name__)
 _BATCH = 64  # labels learned again together
@@ -39,6 +40,7 @@ class TrainerCheckpoint:
         weights: weights in training by name. None if they are those that answer.
         rehearsed: (K, D) float32 weight of the cosine classifier in training.
         prior: (K,) float32 label frequencies.
+        statistics: arrays of a memory that keeps statistics only. Empty for one that keeps latents.
         progress: `cost`, `credit_macs` and `next_publish`.
     """
 
@@ -50,6 +52,7 @@ class TrainerCheckpoint:
     rehearsed: np.ndarray
     prior: np.ndarray
     progress: Mapping[str, Any]
+    statistics: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     def to_state(self) -> ModelState:
         """Return what a generation on disk holds of this."""
@@ -58,6 +61,7 @@ class TrainerCheckpoint:
             "memory.labels": self.labels,
             "rows": self.rehearsed,
             "prior": self.prior,
+            **with_prefix("statistics", self.statistics),
         }
         metadata = {"memory": self.memory, "memory_upto": self.upto, "slow": self.progress}
         trainer = {} if self.weights is None else {"trainer": dict(self.weights)}
@@ -76,6 +80,7 @@ class TrainerCheckpoint:
             rehearsed=learning["rows"],
             prior=learning["prior"],
             progress=state.metadata["slow"],
+            statistics=without_prefix("statistics", learning),
         )
 
 
@@ -115,7 +120,8 @@ def save(
     }
     arrays = {**of_model.arrays, **of_training.arrays}
     arrays["learning"] = {**of_model.arrays["learning"], **of_training.arrays["learning"]}
-    in_use = [*training.seqs.tolist(), *model.holdout.seqs.tolist()]
+    held_out = model.holdout.seqs.tolist() if model.keeps_samples else []
+    in_use = [*training.seqs.tolist(), *held_out]
     store.commit_generation(metadata, arrays, upto=upto, in_use=in_use, reason=reason)
 
 
@@ -185,12 +191,24 @@ class Recovery:
         """
         after = min(self.upto, self.trained_upto) if to_train else self.upto
         missed = [x for x in self._store.labels.read(after) if x.status == LEARNED]
+        if missed and not self.model.keeps_samples:
+            self._take_back(missed)
+            return
         self._n_missed = len(missed)
         for start in range(0, len(missed), _BATCH):
             held = self._store.labels.with_latents(missed[start : start + _BATCH])
             self._n_held += len(held)
             if held:
                 yield held
+
+    def _take_back(self, missed: list[Label]) -> None:
+        """Undo labels that no generation has learned, so that their frames are taught again."""
+        if not self._store.refusal:
+            self._store.mark([x.seq for x in missed], UNDONE, "lost before they were saved")
+        self._store.notes.append(
+            f"{len(missed)} labels were not saved before the last run ended, and no latents are "
+            "kept (--rehearse generated); give their frames again"
+        )
 
     def finish(self, model: LearnedModel | None = None) -> int:
         """Log the recovery, and restore the history of a model.

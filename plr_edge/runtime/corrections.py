@@ -13,8 +13,10 @@ from typing import Any, Literal
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import EngineConfig
 from plr_edge.errors import ConfigError
+from plr_edge.runtime.class_corrections import whole_classes, without_classes
+from plr_edge.runtime.identity import config_of
 from plr_edge.runtime.undo import mark_undone
-from plr_edge.store import QUARANTINED, Store, TeachRequest, opened_for_reading
+from plr_edge.store import QUARANTINED, UNDONE, Store, TeachRequest, opened_for_reading
 from plr_edge.stream.names import same_name
 
 ALL: Literal["all"] = "all"
@@ -70,11 +72,23 @@ def undo(
 
     check_code(bundle, allow_code)
     with opened_for_reading(path) as store:
-        seqs = mark_undone(store, "undone by hand", **filters)
+        keeps_statistics = not config_of(store).keeps_samples
+        if keeps_statistics:
+            names, seqs = whole_classes(store, **filters)
+        else:
+            names, seqs = [], mark_undone(store, "undone by hand", **filters)
         if not seqs:
             raise ConfigError(
                 f"no label in {path} matches these filters; `plr-edge log {path}` lists them"
             )
+    if keeps_statistics:
+
+        def mark(store: Store, number: int | None) -> int:
+            return len(store.mark(seqs, UNDONE, "undone by hand", without=number))
+
+        engines = EngineConfig(n_threads=n_threads, allow_code=allow_code)
+        n_changed, *left = without_classes(bundle, path, engines, names, mark)
+        return Correction(n_changed or 0, *left)
     return _learn_again(bundle, path, len(seqs), n_threads, allow_code)
 
 
@@ -99,9 +113,19 @@ def forget(
     check_code(bundle, allow_code)
     with opened_for_reading(path) as store:
         names = sorted({label.name for label in store.labels})
-        n_deleted = store.forget(same_name(name, names) or name)
-        if n_deleted is None:
-            raise ConfigError(f"no class {name!r} in {path}; it has {', '.join(names)[:200]}")
+        name, unknown = same_name(name, names) or name, f"no class {name!r} in {path}"
+        keeps_statistics = not config_of(store).keeps_samples
+        n_deleted = None if keeps_statistics else store.forget(name)
+    if keeps_statistics and name in names:
+        engines = EngineConfig(n_threads=n_threads, allow_code=allow_code)
+
+        def delete(store: Store, number: int | None) -> int | None:
+            return store.forget(name, without=number)
+
+        n_deleted, *left = without_classes(bundle, path, engines, [name], delete)
+        return Correction(n_deleted or 0, *left)
+    if n_deleted is None:
+        raise ConfigError(f"{unknown}; it has {', '.join(names)[:200]}")
     return _learn_again(bundle, path, n_deleted, n_threads, allow_code)
 
 

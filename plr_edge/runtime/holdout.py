@@ -24,7 +24,15 @@ class HoldoutSet:
         codec: decodes the latents.
     """
 
-    def __init__(self, codec: LatentCodec, taps_width: int, n: int, seed: int) -> None:
+    def __init__(
+        self,
+        codec: LatentCodec,
+        taps_width: int,
+        n: int,
+        seed: int,
+        *,
+        keeps_samples: bool = True,
+    ) -> None:
         """Start empty.
 
         Args:
@@ -32,7 +40,9 @@ class HoldoutSet:
             taps_width: T, the length of the taps.
             n: largest number of entries.
             seed: random seed of what is replaced when the set is full.
+            keeps_samples: whether a state may hold the entries. They are in RAM in any case.
         """
+        self.keeps_samples, self._size = keeps_samples, (n, seed)
         self.codec, self.taps_width = codec, taps_width
         self.record_bytes = codec.record_bytes + 2 * taps_width + SEQ_BYTES
         self._memory = LatentMemory(self.record_bytes, n * (self.record_bytes + 4), seed)
@@ -45,6 +55,10 @@ class HoldoutSet:
         """Count the next label of a class, and return whether it is to be held out."""
         self._offered[label] = self._offered.get(label, 0) + 1
         return self._offered[label] % _EVERY == _FIRST
+
+    def n_offered(self, label: int) -> int:
+        """Return the number of labels of a class that were counted, held out or not."""
+        return self._offered.get(label, 0)
 
     def add(self, record: np.ndarray, taps: np.ndarray, seq: int, label: int) -> None:
         """Hold a label out. It may replace an older one.
@@ -61,6 +75,16 @@ class HoldoutSet:
             np.array([seq], np.int64).view(np.uint8),
         ]
         self._memory.add(np.concatenate(parts), label)
+
+    def without_class(self, label: int) -> HoldoutSet:
+        """Return a set without the entries of a class; classes after it move up by one."""
+        n, seed = self._size
+        other = HoldoutSet(self.codec, self.taps_width, n, seed, keeps_samples=self.keeps_samples)
+        for record, old in zip(self._memory.records(), self.labels.tolist(), strict=True):
+            if old != label:
+                other._memory.add(record, old - (old > label))
+        other._offered = {k - (k > label): n for k, n in self._offered.items() if k != label}
+        return other
 
     def copy(self) -> HoldoutSet:
         """Return an independent copy."""

@@ -23,6 +23,7 @@ def identity(bundle: Bundle, config: LearningConfig) -> dict[str, Any]:
         "frozen_sha256": bundle.frozen_sha256,
         "codec": {"bits": config.bits, "pool": config.pool},
         "window": config.window,
+        **({} if config.keeps_samples else {"rehearse": config.rehearse}),
     }
 
 
@@ -63,6 +64,21 @@ def config_of(store: Store) -> LearningConfig:
     return LearningConfig(**own)
 
 
+def _check_rehearsal(kept: str, config: LearningConfig, store: Store) -> None:
+    """Refuse a state with latents where there may be none, and the reverse."""
+    if kept == config.rehearse:
+        return
+    if kept == "stored":
+        raise StateError(
+            f"{store.path} keeps latents of single frames; leave out --rehearse {config.rehearse}, "
+            "or choose another --state"
+        )
+    raise StateError(
+        f"{store.path} keeps statistics only; give --rehearse {kept} to `plr-edge adapt`, or "
+        "choose another --state; `plr-edge run` cannot learn without stored latents"
+    )
+
+
 def check_identity(store: Store, bundle: Bundle, config: LearningConfig) -> None:
     """Refuse a state of something else, and remember the settings it is used with.
 
@@ -77,6 +93,7 @@ def check_identity(store: Store, bundle: Bundle, config: LearningConfig) -> None
                 f"the state keeps latents at {kept['codec']['bits']} bits and pool "
                 f"{kept['codec']['pool']}; give the same --bits and --pool, or another --state"
             )
+        _check_rehearsal(kept.get("rehearse", "stored"), config, store)
     seen = int(store.facts.get("release", 0))
     if bundle.release < seen:
         raise StateError(

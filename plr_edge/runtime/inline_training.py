@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
+from plr_edge.classifiers.class_means import ClassMeans
 from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
+from plr_edge.generative.gaussian_memory import GaussianMemory
 from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory, seqs_of, with_seq
 from plr_edge.replay.learner import Learner
 from plr_edge.replay.level_features import TrainingCost
@@ -19,6 +23,7 @@ from plr_edge.store import Store
 
 _FIRST_CANDIDATE = 64  # labels before the first candidate is made
 _MAX_STEPS_PER_BATCH = 64
+_DRAWN_PER_CLASS = 16  # latents that class means are fitted to where none are stored
 
 
 class InlineTraining:
@@ -39,12 +44,14 @@ class InlineTraining:
             BundleError: the bundle names code that may not be imported.
         """
         codec = bundle.codec(config.bits, config.pool)
-        record_bytes = codec.record_bytes + SEQ_BYTES
         self.config = config
+        memory = make_memory(bundle, config)
+        if not config.keeps_samples:  # what is drawn is new every time
+            config = replace(config, cache_bytes=0)
         self.learner = Learner(
             adaptive_blocks(bundle, allow_code=engines.allow_code),
             bundle.levels,
-            LatentMemory(record_bytes, config.memory_bytes, config.seed),
+            memory,
             codec,
             schedule,
             config,
@@ -86,12 +93,17 @@ class InlineTraining:
         """Return whether enough labels were learned since the last candidate."""
         return n_taught >= self._next_candidate
 
-    def candidate(self, n_taught: int) -> Candidate:
-        """Return what was trained so far. The next candidate is due some labels later."""
+    def candidate(self, n_taught: int, means: ClassMeans) -> Candidate:
+        """Return what was trained so far. The next candidate is due some labels later.
+
+        Args:
+            n_taught: labels learned so far.
+            means: class means of the features that answer now.
+        """
         self._next_candidate = max(n_taught * self.config.publish_growth, _FIRST_CANDIDATE)
         n_steps = self.learner.features.cost.steps_per_level
         trained = sum(n_steps) > 0
-        means, unknown_below = self.learner.fitted_means()
+        means, unknown_below = self._fitted_means(means)
         return Candidate(
             weights=self.learner.weights() if trained else None,
             rehearsed=self.learner.classifier(),
@@ -108,13 +120,15 @@ class InlineTraining:
             model: what answers now.
         """
         weights, rehearsed = self.learner.weights(), self.learner.classifier()
+        statistics = self._statistics()
         usable = not has_diverged([*weights.values(), rehearsed])
         same = all(np.array_equal(weights[name], array) for name, array in model.weights.items())
         memory, metadata = self.memory.to_arrays()
+        kept = slice(0) if statistics else slice(None)
         return TrainerCheckpoint(
             upto=upto,
-            seqs=seqs_of(memory["records"]),
-            labels=memory["labels"],
+            seqs=seqs_of(memory["records"])[kept],
+            labels=memory["labels"][kept],
             memory=metadata,
             weights=weights if usable and not same else None,
             rehearsed=rehearsed if usable else model.classifier.rehearsed,
@@ -125,6 +139,7 @@ class InlineTraining:
                 "banked_macs": self.banked_macs,
                 "next_publish": self._next_candidate,
             },
+            statistics=statistics,
         )
 
     def restore(self, saved: TrainerCheckpoint, store: Store, model: LearnedModel) -> None:
@@ -138,11 +153,65 @@ class InlineTraining:
         Raises:
             StateError: it does not fit the bundle.
         """
-        records, found = records_of(store, saved.seqs, self.memory.record_bytes)
-        held = {"records": records, "labels": saved.labels[found]}
-        memory = LatentMemory.from_arrays(held, dict(saved.memory), self.config.memory_bytes)
+        memory = self._restored_memory(saved, store)
         self.learner.restore(saved.weights or model.weights, saved.rehearsed, saved.prior, memory)
         self.learner.features.cost = TrainingCost(**saved.progress["cost"])
         self._credit_macs = float(saved.progress["credit_macs"])
         self.banked_macs = float(saved.progress.get("banked_macs", 0.0))
         self._next_candidate = float(saved.progress["next_publish"])
+
+    def forget_class(self, label: int) -> None:
+        """Forget a class of which only statistics are kept; classes after it move up by one."""
+        memory, learner = self.memory, self.learner
+        assert isinstance(memory, GaussianMemory)
+        rehearsed, prior = learner.classifier(), learner.cosine.prior.numpy()
+        rehearsed, prior = (
+            np.delete(a, label, axis=0) if label < len(a) else a for a in (rehearsed, prior)
+        )
+        learner.restore(learner.weights(), rehearsed, prior, memory.without_class(label))
+
+    def _statistics(self) -> dict[str, np.ndarray]:
+        memory = self.memory
+        return memory.to_statistics() if isinstance(memory, GaussianMemory) else {}
+
+    def _restored_memory(self, saved: TrainerCheckpoint, store: Store) -> LatentMemory:
+        if saved.statistics:
+            memory = self.memory
+            assert isinstance(memory, GaussianMemory)
+            memory.restore(saved.statistics)
+            return memory
+        records, found = records_of(store, saved.seqs, self.memory.record_bytes)
+        held = {"records": records, "labels": saved.labels[found]}
+        return LatentMemory.from_arrays(held, dict(saved.memory), self.config.memory_bytes)
+
+    def _fitted_means(self, means: ClassMeans) -> tuple[ClassMeans, float]:
+        """Fit class means and the unknown threshold to the memory.
+
+        Where only statistics are kept, the means are those of all real features until blocks move,
+        and then those of latents that are drawn. Drawn features do not tell how far real ones lie
+        from a mean, so there is no threshold: the mix decides whether a frame is unknown.
+        """
+        memory = self.memory
+        if not isinstance(memory, GaussianMemory):
+            return self.learner.fitted_means()
+        if not sum(self.learner.features.cost.steps_per_level[:-1]):
+            return means.copy(), -1.0
+        latents, labels = memory.draw_each(_DRAWN_PER_CLASS)
+        drawn = ClassMeans(means.sums.shape[1])
+        drawn.learn_many(self.learner.features_of(latents), labels)
+        return drawn, -1.0
+
+
+def make_memory(bundle: Bundle, config: LearningConfig) -> LatentMemory:
+    """Return an empty memory to rehearse from, of stored latents or of statistics."""
+    codec = bundle.codec(config.bits, config.pool)
+    if config.keeps_samples:
+        return LatentMemory(codec.record_bytes + SEQ_BYTES, config.memory_bytes, config.seed)
+    return GaussianMemory(
+        codec,
+        config.new_per_step,
+        config.new_per_step + config.rehearsed_per_step,
+        config.seed,
+        signed=bool(bundle.manifest["latent_signed"]),
+        tail_bytes=SEQ_BYTES,
+    )

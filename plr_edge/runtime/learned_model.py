@@ -16,6 +16,7 @@ import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.classifiers.statistics_only import without_class
 from plr_edge.config import LearningConfig
 from plr_edge.engines import Engine
 from plr_edge.runtime.holdout import HoldoutSet
@@ -82,16 +83,22 @@ class LearnedModel:
     def blank(cls, bundle: Bundle, config: LearningConfig) -> LearnedModel:
         """Return a model that has learned nothing yet."""
         codec = bundle.codec(config.bits, config.pool)
-        return cls(
-            classifier=CombinedClassifier(
-                bundle.taps_width,
-                bundle.feature_width,
-                config.ridge_strength,
-                tap_shapes=bundle.tap_shapes,
-                false_unknown=config.false_unknown,
-            ),
-            holdout=HoldoutSet(codec, bundle.taps_width, config.canary, config.seed),
+        classifier = CombinedClassifier(
+            bundle.taps_width,
+            bundle.feature_width,
+            config.ridge_strength,
+            tap_shapes=bundle.tap_shapes,
+            false_unknown=config.false_unknown,
         )
+        classifier.mixing.keeps_samples = config.keeps_samples
+        holdout = HoldoutSet(
+            codec,
+            bundle.taps_width,
+            config.canary,
+            config.seed,
+            keeps_samples=config.keeps_samples,
+        )
+        return cls(classifier=classifier, holdout=holdout)
 
     # as a value
 
@@ -135,6 +142,23 @@ class LearnedModel:
                 f.name: f.metadata["stored"].read(getattr(blank, f.name), state)
                 for f in fields(cls)
             },
+        )
+
+    @property
+    def keeps_samples(self) -> bool:
+        """Whether a state may hold samples, and not only statistics of them."""
+        return self.holdout.keeps_samples
+
+    def without_class(self, name: str) -> LearnedModel:
+        """Return a model that never met a class but for its part in the covariance of all."""
+        index = self.index_of(name)
+        return replace(
+            self,
+            classes=[one for one in self.classes if one != name],
+            classifier=without_class(self.classifier, index),
+            label_filter=self.label_filter.without_class(index),
+            holdout=self.holdout.without_class(index),
+            n_taught=self.n_taught - self.holdout.n_offered(index),
         )
 
     # learning

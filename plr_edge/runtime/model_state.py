@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.classifiers.statistics_only import drop_samples
 from plr_edge.runtime.holdout import HoldoutSet
 from plr_edge.runtime.publish_gate import Verdict
 from plr_edge.runtime.quarantine import LabelFilter
@@ -70,6 +71,8 @@ def json_value(name: str) -> dict[str, Stored]:
 
 
 def _write_classifier(classifier: CombinedClassifier) -> ModelState:
+    if not classifier.mixing.keeps_samples:
+        drop_samples(classifier)
     answering = classifier.to_arrays()  # first: ridge catches up with its queue
     return ModelState({}, {"classifier": answering, "learning": classifier.learning_arrays()})
 
@@ -92,7 +95,11 @@ def _read_filter(blank: LabelFilter, state: ModelState) -> LabelFilter:
 
 def _write_holdout(holdout: HoldoutSet) -> ModelState:
     """Store the numbers of the labels; their latents are in the label log."""
-    arrays = {"canary.seqs": holdout.seqs, "canary.labels": holdout.labels.astype(np.int32)}
+    kept = slice(None) if holdout.keeps_samples else slice(0)
+    arrays = {
+        "canary.seqs": holdout.seqs[kept],
+        "canary.labels": holdout.labels[kept].astype(np.int32),
+    }
     return ModelState({"canary": holdout.to_metadata()}, {"learning": arrays})
 
 

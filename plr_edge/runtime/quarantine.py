@@ -75,6 +75,13 @@ class LabelFilter:
         self.means[label] += rate * apart
         self.variances[label] += rate * (apart * (1 - rate) * apart - self.variances[label])
 
+    def without_class(self, label: int) -> LabelFilter:
+        """Return the statistics of the other classes; classes after it move up by one."""
+        other = LabelFilter()
+        keep = np.arange(len(self.counts)) != label
+        other.restore({name: array[keep] for name, array in self.to_arrays().items()})
+        return other
+
     def copy(self) -> LabelFilter:
         """Return an independent copy."""
         other = LabelFilter()

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -91,7 +91,7 @@ class Session(MovedNames):
             raise
 
     def learn_again(self) -> None:
-        """Learn what the state holds, and nothing else. For when labels were taken back in it.
+        """Learn what the state holds now: its newest generation, then its labels.
 
         Raises:
             StateError: the state is damaged, or of another frozen part.
@@ -186,18 +186,14 @@ class Session(MovedNames):
             self.publish()
 
     def publish(self, *, final: bool = False) -> None:
-        """Fit the mix, and answer with what was trained if the publish gate agrees.
-
-        Args:
-            final: fit the mix even if only a few labels came since the last fit.
-        """
+        """Fit the mix, if `final` to few new labels too, and offer what was trained to the gate."""
         learned = self.learned
         if not len(self.training.memory):
             return
         learned.classifier.solve()
         if learned.classifier.is_fit_due(final=final):
             learned.classifier.mixing.mix = learned.classifier.mixing.fitted(final=final)
-        candidate = self.training.candidate(learned.n_taught)
+        candidate = self.training.candidate(learned.n_taught, learned.classifier.means)
         if candidate.diverged:
             self.drop("training diverged: a value is not finite or too large")
             return
@@ -253,10 +249,16 @@ class Session(MovedNames):
                 self.drop("training diverged: a loss is not finite")
             self.publish(final=True)
 
+    def take_back(self, names: Collection[str]) -> None:
+        """Go on as if classes had never been taught, where only statistics are kept, and save."""
+        for name in set(names) & set(self.learned.classes):
+            self.training.forget_class(self.learned.index_of(name))
+            self._use(self.learned.without_class(name))
+        self.publish(final=True)
+        self.save("classes were taken back")
+
     def save(self, reason: str = "on time", *, within_budget: bool = False) -> None:
         """Write a generation. Nothing happens without a state.
-
-        Labels are safe without it. It saves the time to learn them again after a crash.
 
         Args:
             reason: why, for the log.
@@ -265,7 +267,7 @@ class Session(MovedNames):
         Raises:
             StateError: the disk refuses. The state before is still there.
         """
-        if self.store is None or not len(self.training.memory):
+        if self.store is None or not (len(self.training.memory) or [*self.store.generations]):
             return
         if within_budget and self.store.written_today > self.config.write_bytes_per_day:
             return
@@ -275,8 +277,7 @@ class Session(MovedNames):
     def _use(self, learned: LearnedModel, engine: Engine | None = None) -> None:
         """Answer with another model, and another engine if its weights are others."""
         self.learned = self.perception.model = learned
-        if engine is not None:
-            self.perception.engine = engine
+        self.perception.engine = engine or self.perception.engine
 
     def _schedule_of(self, name: str) -> Schedule:
         return make_schedule(name, self.bundle.levels, self.config.step_costs)

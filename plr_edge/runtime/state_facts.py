@@ -35,6 +35,7 @@ def state_facts(store: Store) -> dict[str, Any]:
         "learned_with": identity.get("bundle"),
         "frozen_sha256": identity.get("frozen_sha256"),
         "codec": identity.get("codec"),
+        "rehearse": identity.get("rehearse", "stored"),
         "n_taught": len(learned),
         "n_quarantined": sum(label.status == QUARANTINED for label in labels),
         "classes": {

@@ -62,9 +62,17 @@ class Corrections:
         return [x.seq for x in held], [x.seq for x in dropped]
 
     def mark(
-        self, seqs: Sequence[int], status: str, reason: str, request: TeachRequest | None = None
+        self,
+        seqs: Sequence[int],
+        status: str,
+        reason: str,
+        request: TeachRequest | None = None,
+        *,
+        without: int | None = None,
     ) -> list[int]:
         """Give labels another status; generations that learned from them are deleted.
+
+        Generation `without` stays: it was written without them.
 
         Returns:
             The labels that changed.
@@ -78,6 +86,7 @@ class Corrections:
             self.labels.put(tx, changed, status=status)
             if learned:
                 late = [info.number for info in self.generations if info.upto >= min(learned)]
+                late = [number for number in late if number != without]
                 self.generations.delete(tx, late, reason)
             self.events.add(tx, status, f"{reason}: {ranges([x.seq for x in changed])}")
             self.requests.add(tx, request, changed)
@@ -125,12 +134,14 @@ class Corrections:
         self.generations.tidy()
         return len(late)
 
-    def forget(self, name: str, request: TeachRequest | None = None) -> int | None:
+    def forget(
+        self, name: str, request: TeachRequest | None = None, *, without: int | None = None
+    ) -> int | None:
         """Delete every trace of a class, and the generations that learned it.
 
         Traces are its labels, latents and answered requests; the name where another label was
         answered with it or came from a folder of that name; and what `repair` kept of a damaged
-        database.
+        database. Generation `without` stays: it was written without the class.
 
         Returns:
             How many labels were deleted; None if there was no trace of the class.
@@ -141,7 +152,7 @@ class Corrections:
         labels = [x for x in self.labels if x.name == name]
         own = [x.seq for x in labels]
         late = {info.number for info in self.generations if own and info.upto >= own[0]}
-        late |= set(self.generations.knowing(name))
+        late = (late | set(self.generations.knowing(name))) - {without}
         with self._database.transaction() as tx:
             self.requests.move_old(tx)
             self.labels.delete(tx, own)

@@ -70,14 +70,15 @@ class LabelLog:
     # within a transaction
 
     def append(self, tx: Transaction, labels: Sequence[Label]) -> list[Label]:
-        """Add labels, which have latents; returns them with their places."""
+        """Add labels, with their latents if they have any; returns them with their places."""
         first = self._facts.last_seq + 1
         placed = [replace(label, seq=first + i) for i, label in enumerate(labels)]
         self.put(tx, placed)
-        tx.put("latents", ((label.seq, *label.blobs) for label in placed))
+        held = [label for label in placed if label.has_latent]
+        tx.put("latents", ((label.seq, *label.blobs) for label in held))
         tx.put("contents", ((label.seq, label.content) for label in placed if label.content))
         tx.put("meta", meta({"last_seq": first - 1 + len(placed)}))
-        self._written.add(tx, sum(len(blob) for label in labels for blob in label.blobs))
+        self._written.add(tx, sum(len(blob) for label in held for blob in label.blobs))
         return placed
 
     def put(self, tx: Transaction, labels: Sequence[Label], status: str | None = None) -> None:

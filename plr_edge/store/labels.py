@@ -49,6 +49,11 @@ class Label:
         return (self.seq, self.name, self.predicted, source, self.time_ns, self.status, self.use)
 
     @property
+    def has_latent(self) -> bool:
+        """Whether the latent is at hand."""
+        return self.record is not None and self.taps is not None
+
+    @property
     def blobs(self) -> tuple[bytes, bytes]:
         """Latent and taps as they are stored."""
         assert self.record is not None and self.taps is not None

@@ -8,13 +8,15 @@ from benchmarks import grid_report, summary
 from benchmarks.data.encoded import Encoded, Images, Split
 from benchmarks.methods import closed_forms, mlp
 from benchmarks.methods.codecs import FloatCodec
-from benchmarks.methods.gaussian_rehearsal import GaussianMemory
-from benchmarks.methods.registry import make_method
+from benchmarks.methods.generated_methods import read_switch
+from benchmarks.methods.registry import METHODS, make_method
 from benchmarks.run import Run
 from benchmarks.scenarios import Scenario, arrange
-from benchmarks.suites import SUITES
+from benchmarks.suites import SUITES, cells
 from plr_edge.config import LearningConfig
+from plr_edge.errors import ConfigError
 from plr_edge.generative.gaussian_generator import GaussianGenerator
+from plr_edge.generative.gaussian_memory import GaussianMemory
 from plr_edge.runtime.prediction import Features
 
 TINY = mlp.Profile(hidden=(24, 16), batch=16, iterations=15, lr=3e-3)
@@ -23,7 +25,8 @@ SCENARIO = Scenario(dataset="gaussians", encoder="pixels", n_experiences=3)
 
 @pytest.fixture(autouse=True)
 def tiny(monkeypatch):
-    monkeypatch.setitem(mlp.PROFILES, "quick", TINY)
+    for profile in ("quick", "wide"):
+        monkeypatch.setitem(mlp.PROFILES, profile, TINY)
     monkeypatch.setattr(closed_forms, "_RANDOM_FEATURES", 200)
 
 
@@ -113,3 +116,67 @@ def test_a_class_that_came_after_the_noise_was_made_can_be_rehearsed():
     assert set(labels.tolist()) == {0, 1}
     drawn = codec.decode(memory.records(slots)).reshape(32, 4)
     assert abs(drawn[labels == 1].mean() - 5.5) < 0.5
+
+
+@pytest.mark.parametrize("name", [*SUITES["switches"].methods, *SUITES["wide"].methods])
+def test_every_switch_and_every_wide_row_runs(name, encoded):
+    if METHODS[name].generated:
+        row = run(name, encoded)
+        assert 0.0 <= row["variants"][""] <= 1.0
+        assert row["macs"] > 0
+
+
+@pytest.mark.parametrize(
+    ("text", "switch"),
+    [
+        ("new_share=0.5", ("new_share", 0.5)),
+        ("decayed=true", ("decayed", True)),
+        ("hidden=100,50", ("hidden", (100, 50))),
+        ("schedule=layer_idx", ("schedule", "layer_idx")),
+        ("modes=4", ("modes", 4)),
+        ("iterations=7", ("iterations", 7)),
+    ],
+)
+def test_each_switch_is_an_option(text, switch):
+    assert read_switch(text) == switch
+
+
+@pytest.mark.parametrize(
+    "text", ["foo=1", "modes", "modes=", "modes=many", "decayed=yes", "seed=3"]
+)
+def test_a_switch_that_is_none_is_refused(text):
+    with pytest.raises(ConfigError, match="--set"):
+        read_switch(text)
+
+
+def test_a_setting_changes_what_is_run(encoded):
+    benchmark = arrange(SCENARIO, encoded, 0)
+    plain, changed = (
+        make_method("internal, gaussian", benchmark, LearningConfig(), tuned)
+        for tuned in ({}, {"new_share": 0.5, "iterations": 3})
+    )
+    assert plain.learner.config.new_share == 0.0
+    assert changed.learner.config.new_share == 0.5
+    for method in (plain, changed):
+        Run(method, benchmark).run()
+    assert (plain.learner.n_steps, changed.learner.n_steps) == (45, 9)
+
+
+def test_the_wide_rows_of_one_seed_come_last():
+    suite = SUITES["wide"]
+    found = cells(suite, suite.full, (), quick=False, seeds=None)
+    once = [cell.method in suite.one_seed for cell in found]
+    assert once == sorted(once)
+    assert all(cell.seed == 0 for cell in found if cell.method in suite.one_seed)
+    assert {cell.seed for cell in found} == {0, 1, 2}
+
+
+def test_curves_have_intervals_by_students_t_and_baselines_have_them_too(encoded):
+    rows = [run(name, encoded, seed) for seed in range(3)
+            for name in ("nearest class mean", "plr frozen, gaussian")]  # fmt: skip
+    curves, intervals = grid_report._curves(rows, SCENARIO.name)
+    assert set(curves) == set(intervals) == {"nearest class mean", "plr frozen, gaussian"}
+    last = [row["curve"][-1][1] for row in rows if row["method"] == "nearest class mean"]
+    # 4.303: the 97.5 % quantile of t with two degrees of freedom
+    expected = 4.303 * np.std(last, ddof=1) / np.sqrt(3)
+    assert intervals["nearest class mean"][-1] == pytest.approx(expected, rel=1e-3)
