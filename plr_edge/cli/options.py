@@ -112,7 +112,7 @@ pool_option = click.option(
 )
 window_option = click.option(
     "--window",
-    type=Whole(),
+    type=Whole(0),
     help="Side of the central part of stored maps that blocks are trained on; 0 takes whole maps.  "
     "[default: half the side, or that of the state]",
 )

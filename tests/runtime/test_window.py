@@ -1,0 +1,166 @@
+"""Blocks are trained on the central window of the latents, and answer with it."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from learning import observe
+
+from plr_edge.bundle.reading import open_bundle
+from plr_edge.config import LearningConfig
+from plr_edge.errors import BundleError, ConfigError, StateError
+from plr_edge.replay.window import central
+from plr_edge.runtime.consolidation import ConsolidationBudget
+from plr_edge.runtime.perception import Perception
+from plr_edge.runtime.session import Session
+
+TRAINED = LearningConfig(train_ratio=1.0)
+
+
+@pytest.fixture(scope="module")
+def bundle(bundle_path):
+    return open_bundle(bundle_path)
+
+
+@pytest.fixture(scope="module")
+def state(bundle, demo_frames, tmp_path_factory):
+    path = tmp_path_factory.mktemp("window") / "state"
+    with Session(bundle, path, TRAINED) as session:
+        observe(session, demo_frames[:200])
+        session.finish()
+        assert session.learned.has_moved
+    return path
+
+
+@pytest.mark.parametrize(("rows", "side", "first"), [(4, 2, 5), (4, 3, 0), (3, 2, 0), (7, 4, 8)])
+def test_the_window_is_central(rows, side, first):
+    maps = np.arange(float(rows * rows)).reshape(1, 1, rows, rows)
+    window = central(maps, side)
+    assert window.shape == (1, 1, side, side) and window[0, 0, 0, 0] == first
+    assert window[0, 0, -1, -1] == first + (side - 1) * (rows + 1)
+
+
+def test_what_answers_is_what_was_trained(bundle, state, demo_frames):
+    perception = Perception.from_state(bundle, state)
+    with Session.resume(bundle, state) as session:
+        latents = perception.encode(demo_frames[:16]).latents
+        side = bundle.window(None).side
+        assert side < bundle.latent_shape[1]
+        with torch.no_grad():
+            trained = session.learner.blocks(torch.from_numpy(central(latents, side))).numpy()
+        answered, exported = perception.features_of(latents), perception.exported_engine()
+        np.testing.assert_allclose(answered, trained, atol=1e-3 * np.abs(trained).max())
+        assert not np.allclose(answered, exported.run(latents)[0], atol=1e-2)
+        assert session.learner.features.window is not None  # goes on as it was
+
+
+def test_blocks_that_did_not_move_take_whole_latents(bundle, demo_frames):
+    session = Session(bundle, None, LearningConfig(train_ratio=0.02))
+    observe(session, demo_frames[:100])
+    session.finish()
+    latents = session.perception.encode(demo_frames[:4]).latents
+    whole = session.perception.exported_engine().run(latents)[0]
+    np.testing.assert_array_equal(session.perception.features_of(latents), whole)
+    assert session.learner.features.window is None and not session.learned.has_moved
+
+
+def test_a_step_costs_the_share_of_the_places(bundle, demo_frames):
+    macs = {}
+    for side in (None, 0):
+        session = Session(bundle, None, LearningConfig(train_ratio=0, window=side))
+        observe(session, demo_frames[:100])
+        before = session.learner.features.cost.macs
+        session.consolidate(ConsolidationBudget(macs=2e9))
+        n = session.learner.features.cost.steps_per_level[0]
+        macs[side] = (session.learner.features.cost.macs - before) / n
+    share = (bundle.window(None).side / bundle.latent_shape[1]) ** 2
+    assert macs[None] / macs[0] == pytest.approx(share, rel=0.1)
+
+
+def test_what_the_gate_refuses_leaves_whole_latents(bundle, demo_frames):
+    session = Session(bundle, None, LearningConfig(train_ratio=0))
+    observe(session, demo_frames[:100])
+    session.learner.step(level=0)
+    assert session.learner.features.window is not None
+    session.drop("a test")
+    assert session.learner.features.window is None
+
+
+def test_a_state_keeps_its_window(bundle, state, tmp_path):
+    with pytest.raises(StateError, match="give the same --window"):
+        Session(bundle, state, replace(TRAINED, window=0))
+    with Session(bundle, state, LearningConfig()) as session:
+        assert session.config.window == bundle.window(None).side
+
+
+def test_a_state_without_a_window_has_whole_latents(bundle, demo_frames, tmp_path):
+    with Session(bundle, tmp_path / "old", replace(TRAINED, window=0)) as session:
+        observe(session, demo_frames[:100])
+        session.finish()
+        kept = dict(session.store.facts.get("identity"))
+        kept.pop("window")  # as versions before the window wrote it
+        session.store.facts.keep(identity=kept, config={"bits": 4})
+        answered = session.perception.features_of(
+            session.perception.encode(demo_frames[:4]).latents
+        )
+    with Session.resume(bundle, tmp_path / "old") as session:
+        assert session.config.window == 0
+        latents = session.perception.encode(demo_frames[:4]).latents
+        np.testing.assert_array_equal(session.perception.features_of(latents), answered)
+
+
+@pytest.mark.parametrize("side", [-1, 1, 9, 10**6])
+def test_a_window_that_the_bundle_does_not_have_is_one_line(plr_edge, bundle_path, tmp_path, side):
+    command = ["adapt", str(bundle_path), "demo", "--state", str(tmp_path / "s")]
+    result = plr_edge(*command, f"--window={side}")
+    assert result.exit_code == 2
+    assert result.output.count("\n") == 1 and "window" in result.output
+
+
+def test_the_command_line_reaches_the_session(plr_edge, bundle_path, tmp_path):
+    state = str(tmp_path / "state")
+    command = ["adapt", str(bundle_path), "demo", "--state", state, "--limit-per-class", "4"]
+    result = plr_edge(*command, "--window", "0", "--json")
+    assert result.exit_code == 0, result.output
+    assert json.loads(result.stdout)["n_labels"] > 0
+    result = plr_edge(*command, "--window", "2")
+    assert result.exit_code == 2 and "--window" in result.output
+
+
+def test_a_manifest_with_a_wrong_window_is_refused(bundle):
+    from plr_edge.bundle.reading import check_manifest
+
+    manifest = dict(bundle.manifest)
+    for broken in (
+        {"windows": {"99": manifest["windows"][str(bundle.window(None).side)]}},
+        {"windows": {"2": manifest["levels"]}},
+        {"input_side_at": [10**9, 0]},
+        {"input_side_at": ["a", 0]},
+    ):
+        with pytest.raises((ValueError, TypeError, KeyError)):
+            check_manifest(replace(bundle, manifest={**manifest, **broken}), 10**7)
+
+
+def test_networks_that_need_maps_of_one_size_have_no_window(tmp_path, monkeypatch):
+    from own_networks import HEAD, SIZE
+
+    from plr_edge.backbones import load_backbone
+    from plr_edge.export.bundle_export import export_bundle
+
+    code = HEAD + (
+        "def make():\n"
+        "    return nn.Sequential(conv(3, 8), nn.ReLU(), conv(8, 8), nn.ReLU(),\n"
+        "        nn.Conv2d(8, 8, 3, 1, 1), nn.ReLU(), nn.Flatten(), nn.Linear(8 * 8 * 8, 16))\n"
+    )
+    (tmp_path / "needs_size.py").write_text(code)
+    monkeypatch.syspath_prepend(tmp_path)
+    backbone = load_backbone("needs_size:make", input_size=SIZE)
+    cut = backbone.block_names[4]
+    made, _ = export_bundle(backbone, cut, tmp_path / "bundle")
+    assert made.windows == {} and made.window(None) is None
+    with pytest.raises(ConfigError, match="0 stands for whole"):
+        made.window(2)
+    with pytest.raises(BundleError):
+        made.splice({})
