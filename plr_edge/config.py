@@ -28,7 +28,7 @@ class LearningConfig:
 
     Attributes:
         schedule: name of a schedule, or shares separated by commas. `auto` trains the classifier
-            while frames come, and from a `train_ratio` of 0.3 on the blocks at the end.
+            while frames come, and from a `train_ratio` of 0.1 on the blocks at the end.
         step_costs: seconds of one training step at each level, for the schedule `measured`.
         memory_bytes: budget of the latent memory.
         rehearse: `stored`, from stored latents; or `generated`, from class statistics of the

@@ -124,7 +124,7 @@ def test_the_command_line_reaches_the_session(plr_edge, bundle_path, tmp_path):
     command = ["adapt", str(bundle_path), "demo", "--state", state, "--limit-per-class", "4"]
     result = plr_edge(*command, "--window", "0", "--json")
     assert result.exit_code == 0, result.output
-    assert json.loads(result.stdout)["n_labels"] > 0
+    assert json.loads(result.stdout)["n_taught"] > 0
     result = plr_edge(*command, "--window", "2")
     assert result.exit_code == 2 and "--window" in result.output
 
