@@ -13,6 +13,7 @@ from plr_edge.errors import PlrEdgeError
 _GRIDS = ("compare", "streams", "generated", "wide", "switches")
 _OWN = (
     "unknown",
+    "consolidation",
     "peers",
     "fleet",
     "growth",
