@@ -147,12 +147,14 @@ def _finished(target: Target, facts: dict[str, Any]) -> http.client.HTTPResponse
 
 def _sent(target: Target, method: str, path: str, body: Any) -> http.client.HTTPResponse:
     from plr_edge.serve.access import Address, address_of
+    from plr_edge.serve.address import parse_listen
 
     address = None if target.state is None else address_of(target.state)
     if target.listen is not None:
         here = address is not None and _port(address.listen) == _port(target.listen)
         address = Address(target.listen, address.fingerprint if here and address else None)
     address = address or Address(_DEFAULT)
+    parse_listen(address.listen)  # before the token, which is another matter
     headers = {"Content-Type": "application/json"}
     token = _token(target)
     if token is not None:

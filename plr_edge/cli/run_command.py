@@ -144,7 +144,7 @@ def command(
     check_outputs((".json", ".html"), report=report)
     source = read_source(source)
     pair = _checked_pair(listen, certificate, key, insecure)
-    _check_given(source, bundle, options)
+    _check_given(source, options)
     log_to_stderr(log)
     chosen = {field.name: options[field.name] for field in fields(RobotOptions)}
     with discarded_if_blank(state):
@@ -175,19 +175,16 @@ def command(
         start_again()
 
 
-def _check_given(source: str, bundle: Path, options: dict[str, Any]) -> None:
-    """Refuse options that the source has no use for, and a bundle that is not there yet.
+def _check_given(source: str, options: dict[str, Any]) -> None:
+    """Refuse options that the source has no use for.
 
     Raises:
         ConfigError: an option does not fit the source.
-        BundleError: there is no bundle. It may be on a disk that is not mounted yet.
     """
-    from plr_edge.errors import BundleError, ConfigError
+    from plr_edge.errors import ConfigError
 
     if source == "none" and (options["rate"] is not None or options["topic"] is not None):
         raise ConfigError("--rate and --topic are for a film or a bag; leave them out with `none`")
-    if not bundle.exists():
-        raise BundleError(f"there is no {bundle}; check its path and its mount", can_pass=True)
 
 
 def _checked_pair(
@@ -199,8 +196,9 @@ def _checked_pair(
         ConfigError: a certificate is given without its key, or a key without its certificate.
     """
     from plr_edge.errors import ConfigError
-    from plr_edge.serve.address import is_loopback
+    from plr_edge.serve.address import is_loopback, parse_listen
 
+    parse_listen(listen)
     if (certificate is None) != (key is None):
         raise ConfigError("--certificate and --key belong together; give both")
     if insecure and not is_loopback(listen):

@@ -180,7 +180,7 @@ def time_plot(
     for i, (name, points) in enumerate(curves.items()):
         axes.plot(*zip(*points, strict=True), label=name, linewidth=1.2, color=f"C{i % 10}",
                   linestyle="-" if i < 10 else "--")  # fmt: skip
-        if intervals and name in intervals:
+        if intervals is not None and name in intervals:
             xs, ys = (np.array(values) for values in zip(*points, strict=True))
             half = np.array(intervals[name])
             axes.fill_between(xs, ys - half, ys + half, alpha=0.15, color=f"C{i % 10}")

@@ -11,7 +11,6 @@ from __future__ import annotations
 import logging
 import subprocess
 import time
-from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -32,7 +31,6 @@ _RATIO = 1.5  # multiply-adds that a label banks, for each one of perceiving it;
 _LEAST_STEPS = 80  # at level 1, of a cycle that the robot begins by itself
 _IDLE_MOST_S, _CHARGING_MOST_S = 600.0, 1800.0
 _LEAST_NEW, _LEAST_NEW_SHARE = 20, 0.1  # labels since the last cycle, and their share of all
-Emit = Callable[[str, dict[str, Any]], None]
 
 
 @dataclass
@@ -58,20 +56,19 @@ class Consolidation:
         needs: memory that the trainer needs. None if it has no limit.
     """
 
-    def __init__(self, model: OnlineModel, governor: Governor, emit: Emit) -> None:
+    def __init__(self, model: OnlineModel, governor: Governor) -> None:
         """Continue with what an earlier run found out.
 
         Args:
             model: what is trained.
             governor: limits the rate of its steps.
-            emit: called with the kind and the payload of an event.
         """
         kept = recalled(model.store)
         levels = model.bundle.trained_levels(model.config.window)
         self.worth = LevelWorth(macs_from(levels), kept.get("worth"))
         self.last: dict[str, Any] | None = None
         self.needs: TrainerNeeds | None = None
-        self._model, self._governor, self._emit = model, governor, emit
+        self._model, self._governor = model, governor
         self._names = [level.name for level in levels]
         self._step_macs = [3 * model.trainer.batch * macs for macs in macs_from(levels)]
         self._perception_macs = int(model.bundle.manifest["frozen_macs"]) + sum(
@@ -262,5 +259,4 @@ class Consolidation:
 
     def _tell(self, phase: str, text: str) -> None:
         _log.info("consolidation %s: %s", phase, text)
-        self._model.note("consolidation", f"{phase}: {text}")
-        self._emit("consolidation", {"phase": phase, "text": text, **self.facts()})
+        self._model.note("consolidation", f"{phase}: {text}", phase=phase, **self.facts())

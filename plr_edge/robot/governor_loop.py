@@ -11,7 +11,7 @@ from typing import Any
 
 from plr_edge.errors import StateError
 from plr_edge.meters import cpu_quota
-from plr_edge.robot.consolidating import Consolidation, Emit
+from plr_edge.robot.consolidating import Consolidation
 from plr_edge.robot.governor import Decision, Governor, Reading
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.sensors import Sensors
@@ -73,11 +73,10 @@ class GovernorLoop:
         governor: Governor,
         sensors: Sensors,
         stats: FrameStats,
-        emit: Emit = lambda *_: None,
     ) -> None:
         """Decide nothing yet."""
         self.model, self.governor, self.sensors, self.stats = model, governor, sensors, stats
-        self.consolidation = Consolidation(model, governor, emit)
+        self.consolidation = Consolidation(model, governor)
         self.n_cores = os.cpu_count() or 1
         self.starvation, self._power = Starvation(self.n_cores), TrainingPower()
         sensors.trainer_pid = lambda: child.pid if (child := model.trainer.process.child) else None

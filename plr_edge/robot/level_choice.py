@@ -68,7 +68,7 @@ class LevelWorth:
         self._prior = [deepest + (first - deepest) * m / max(macs[0], 1.0) for m in macs]
         self._prior[-1] = deepest
         self.gains, self._variances = list(self._prior), [_SPREAD**2] * len(macs)
-        if facts and len(facts["gains"]) == len(facts["variances"]) == len(macs):
+        if facts is not None and len(facts["gains"]) == len(facts["variances"]) == len(macs):
             self.gains, self._variances = list(facts["gains"]), list(facts["variances"])
 
     def facts(self) -> dict[str, list[float]]:
@@ -90,7 +90,7 @@ class LevelWorth:
             allowed: whether the memory of the trainer suffices for a level.
         """
         deepest = len(names) - 1
-        usable = [i for i in range(deepest + 1) if i == deepest or not allowed or allowed[i]]
+        usable = [i for i in range(deepest + 1) if i == deepest or allowed is None or allowed[i]]
         gains = [self.expected(i, n_steps[i]) for i in range(deepest + 1)]
         best = max(usable, key=lambda i: (gains[i], i))
         others = [i for i in {0, deepest} if i != best]

@@ -13,7 +13,7 @@ from plr_edge.boards import Board, boards, detect_board, load_board
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import EngineConfig, LearningConfig, learning_config, parse_bytes
-from plr_edge.errors import ConfigError, require
+from plr_edge.errors import BundleError, ConfigError, require
 from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory
 from plr_edge.replay.schedule import macs_from, make_schedule
 from plr_edge.robot.background_trainer import TrainerLimits
@@ -110,6 +110,8 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
     )
     given = {name: getattr(options, name) for name in ("schedule", "bits", "pool", "window")}
     config = learning_config(options.latent_memory, options.false_unknown, **given)
+    if isinstance(bundle, Path) and not bundle.exists():
+        raise BundleError(f"there is no {bundle}; check its path and its mount", can_pass=True)
     opened = bundle if isinstance(bundle, Bundle) else open_bundle(bundle, options.trust)
     check_learning(opened, config)
     n_threads = _trainer_threads(options.trainer_threads, cpus)

@@ -70,7 +70,7 @@ class Robot:
         self.stats = FrameStats(governor.budget.deadline_ms)
         self.drift, self.novelty, self.recent = Drift(), NoveltyDetector(), RecentFrames()
         self.sensors, self._told = Sensors(), ""  # the decision that listeners know
-        self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats, self.emit)
+        self.governor_loop = GovernorLoop(model, governor, self.sensors, self.stats)
         self.answering = Answering(
             model, self.stats, self.drift, self.recent, self.novelty, self.emit
         )

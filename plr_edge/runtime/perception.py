@@ -23,7 +23,6 @@ from plr_edge.engines import Engine
 from plr_edge.engines.choice import make_frozen_engine
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.engines.trial import try_bundle
-from plr_edge.engines.window_engine import WindowEngine
 from plr_edge.errors import StateError
 from plr_edge.runtime.malloc import large_blocks_mapped
 from plr_edge.runtime.prediction import (
@@ -33,6 +32,7 @@ from plr_edge.runtime.prediction import (
     Prediction,
     answer,
 )
+from plr_edge.runtime.window_engine import WindowEngine
 from plr_edge.store import read_state
 from plr_edge.stream.base import Frame
 

@@ -157,9 +157,9 @@ def test_a_state_in_use_is_refused(bundle_path, frames, tmp_path, plr_edge):
     from plr_edge.store import Store
 
     store = Store(tmp_path / "s")
-    refused(
-        plr_edge("adapt", str(bundle_path), str(frames), "--state", str(tmp_path / "s")), "in use"
-    )
+    result = plr_edge("adapt", str(bundle_path), str(frames), "--state", str(tmp_path / "s"))
+    assert result.exit_code == 75 and "in use" in result.output  # this may pass
+    assert result.output.count("\n") == 1
     store.close()
 
 

@@ -226,7 +226,7 @@ def test_a_configuration_that_cannot_be_exported_is_rejected_with_the_reason(
 def small(cut: str) -> SearchSpace:
     """A backbone that nobody measured, made for 32 pixels."""
     manifest = {"backbone": "bir_c3", "cut": cut, "precision": "fp32"}
-    bundle = SimpleNamespace(manifest=manifest, preprocessing=SimpleNamespace(size=32),
+    bundle = SimpleNamespace(manifest=manifest, windows={}, preprocessing=SimpleNamespace(size=32),
                              trusted=False, path="small", frozen_sha256="small")  # fmt: skip
     return SearchSpace(bundle)
 

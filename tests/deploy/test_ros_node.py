@@ -321,7 +321,10 @@ def test_what_cannot_be_used_is_logged_and_shows_in_the_diagnostics(world, node,
     assert world.call("/plr_edge/undo")[0] is False
     assert world.call("/plr_edge/rollback")[0] is False
     done, message = world.call("/plr_edge/save")
-    assert (done, message) == (True, "no generation was written; 0 labels are on disk")
+    assert (done, message) == (
+        True,
+        "no generation was written (nothing was taught yet); 0 labels are on disk",
+    )
 
 
 def test_training_pauses_for_the_user_and_while_inactive(world, node):

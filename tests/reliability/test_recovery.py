@@ -1,6 +1,7 @@
 """What answers after a restart is what answered before it, and learns on with the same settings."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 from learning import observe
@@ -64,7 +65,8 @@ def test_undo_learns_on_with_the_settings_of_the_state(bundle, demo_frames, quic
         assert json.loads(json.dumps(store.facts.get("config")))["memory_bytes"] == 60_000
         store.mark([1], UNDONE, "test")
     with Session.resume(bundle, quick_path / "s", EngineConfig(n_threads=2)) as session:
-        assert (session.config, session.engines) == (config, EngineConfig(n_threads=2))
+        settled = replace(config, window=bundle.window(None).side)
+        assert (session.config, session.engines) == (settled, EngineConfig(n_threads=2))
         assert session.training.memory.capacity == 60_000 // (
             session.training.memory.record_bytes + 4
         )
