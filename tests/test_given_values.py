@@ -77,8 +77,8 @@ SILENT = {
     "an error follows, with the value": (
         "cli/schedule_command.py _widths", "ros/adapter.py _tried", "serve/events.py event_stream",
         "serve/limits.py _body", "serve/limits.py _pass_on",
-        "serve/posts.py _done", "serve/address.py _is_ip", "stream/__init__.py _existing", "stream/files.py file_entry",
-        "stream/bag.py is_bag", "stream/base.py _some_images",
+        "serve/posts.py _done", "serve/address.py _is_ip", "stream/__init__.py _existing",
+        "stream/files.py file_entry", "stream/bag.py is_bag", "stream/base.py _some_images",
         "stream/files.py windows_path", "stream/folder.py held_out_split",
         "stream/folder.py _is_image", "stream/archive.py _is_image", "stream/listed.py _stamp_ns",
         "stream/folder.py _count_hidden",
