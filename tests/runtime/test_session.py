@@ -155,3 +155,22 @@ def test_settings_are_checked():
         LearningConfig(blocks_lr=0)
     with pytest.raises(ConfigError, match="at least 1"):
         LearningConfig(chunk=0)
+
+
+def test_what_was_trained_has_moved_only_if_its_weights_are_others(bundle, demo_frames):
+    """However many steps were counted: weights can be taken back, and come from elsewhere."""
+    config = LearningConfig(schedule="basic", train_ratio=2.0)
+    with Session(bundle, None, config) as session:
+        exported = session.learner.weights()
+        observe(session, demo_frames[:40])
+        training, means = session.training, session.learned.classifier.means
+        assert training.candidate(40, means).has_moved
+        moved, rows = session.learner.weights(), session.learner.classifier()
+        session.learner.restore(exported, rows)
+        assert sum(session.learner.features.cost.steps_per_level[:-1]) > 0
+        assert not training.candidate(40, means).has_moved
+        session.learner.restore(moved, rows)
+        assert training.candidate(40, means).has_moved
+    with Session(bundle, None, config) as session:
+        observe(session, demo_frames[:2])
+        assert not session.training.candidate(2, session.learned.classifier.means).has_moved
