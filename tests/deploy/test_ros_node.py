@@ -134,7 +134,8 @@ def test_a_node_learns_forgets_and_remembers_through_its_whole_life(
     assert Path(f"/proc/{model.trainer.process.child.pid}/oom_score_adj").read_text() == "800\n"
     done, message = world.call("/plr_edge/save")
     assert (done, message) == (True, "a generation is written; 16 labels are on disk")
-    show(world, images[0])
+    other = pictures(demo_frames, 3)[-1]  # not taught before, so not questioned
+    show(world, image_message(STORE, stamp_of(99), other.image, "bgr8"))
     world.deliver("/plr_edge/teach", classification(STORE, 0, (second, 1.0)))  # a mistake
     world.wait_for(lambda: len(world.of("/plr_edge/taught")) == 17)
     assert world.call("/plr_edge/save")[0]
@@ -321,7 +322,9 @@ def test_what_cannot_be_used_is_logged_and_shows_in_the_diagnostics(world, node,
     assert world.call("/plr_edge/undo")[0] is False
     assert world.call("/plr_edge/rollback")[0] is False
     done, message = world.call("/plr_edge/save")
-    assert (done, message) == (True, "no generation was written; 0 labels are on disk")
+    assert (done, message) == (
+        True, "no generation was written (nothing was taught yet); 0 labels are on disk",
+    )  # fmt: skip
 
 
 def test_a_silent_topic_degrades_the_robot_until_an_image_comes(
