@@ -244,7 +244,7 @@ listens_at() {
     } | tr -d "\"'" | sed -n 's/.*--listen[ =]\([^ ]*\).*/\1/p' | tail -n 1
 }
 
-# ask /health/live as everybody may; a wrong certificate is no matter of life
+# ask /health/live, which needs no token; the certificate is not checked
 answers() {
     "$venv/bin/python" - live "$1" << 'PYTHON'
 import http.client
