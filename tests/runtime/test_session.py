@@ -104,7 +104,9 @@ def test_engines_and_torch_agree_on_learned_weights(bundle, demo_frames, tmp_pat
     perception = Perception.from_state(bundle, tmp_path / "s")
     seen = perception.perceive(demo_frames[:4])
     with torch.no_grad():
-        expected = blocks(torch.from_numpy(seen.latents)).numpy()
+        window = bundle.window(session.config.window)
+        latents = window.cut(seen.latents) if window else seen.latents
+        expected = blocks(torch.from_numpy(latents)).numpy()
     np.testing.assert_allclose(seen.features, expected, rtol=1e-3, atol=1e-3)
 
 
