@@ -117,13 +117,16 @@ def markdown(facts: Row) -> str:
     classes, latents = (
         [row[axis] for row in facts[f"by_{axis}"]] for axis in ("classes", "latents")
     )
-    ratios = facts["ratios"]
+    ratios, powers = facts["ratios"], facts["exponents"]
     return (
         f"{table(lines)}\n\n"
         f"A step at {classes[-1]:,} classes takes {ratios['classes']:.2f} times one at "
         f"{classes[0]:,}, and one at {latents[-1]:,} latents {ratios['latents']:.2f} times one at "
-        f"{latents[0]:,}. Memory grows with exponent "
-        f"{facts['exponents']['bytes over latents']:.2f} of the latents."
+        f"{latents[0]:,}. The time of a step grows with exponent "
+        f"{powers['step_ms over classes']:.2f} of the classes and "
+        f"{powers['step_ms over latents']:.2f} of the latents, that of an answer with "
+        f"{powers['answer_us over classes']:.2f} of the classes, and memory with "
+        f"{powers['bytes over latents']:.2f} of the latents."
     )
 
 

@@ -236,7 +236,74 @@ move_old_layout() {
     ln -sfn versions/old "$home/current"
 }
 
-# true if the robot comes up and stays up, or was not running
+# where the unit listens: --listen in its settings or, with a drop-in, in its command
+listens_at() {
+    {
+        service cat plr-edge.service 2> /dev/null | grep '^ExecStart=' || true
+        sed -n 's/^PLR_EDGE_OPTIONS=//p' "$settings" 2> /dev/null || true
+    } | tr -d "\"'" | sed -n 's/.*--listen[ =]\([^ ]*\).*/\1/p' | tail -n 1
+}
+
+# ask /health/live, which needs no token; the certificate is not checked
+answers() {
+    "$venv/bin/python" - live "$1" << 'PYTHON'
+import http.client
+import socket
+import ssl
+import sys
+
+where = sys.argv[2]
+
+
+def asked(connection):
+    connection.request("GET", "/health/live", headers={"Host": "localhost"})
+    return connection.getresponse().status == 200
+
+
+def asked_at_socket():
+    connection = http.client.HTTPConnection("localhost", timeout=5)
+    connection.sock = socket.socket(socket.AF_UNIX)
+    connection.sock.settimeout(5)
+    connection.sock.connect(where[5:])
+    return asked(connection)
+
+
+def asked_at_port():
+    host, _, port = where.rpartition(":")
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host.strip("[]"), host.strip("[]"))
+    unchecked = ssl._create_unverified_context()
+    for connection in (
+        http.client.HTTPConnection(host, int(port), timeout=5),
+        http.client.HTTPSConnection(host, int(port), timeout=5, context=unchecked),
+    ):
+        try:
+            if asked(connection):
+                return True
+        except (OSError, http.client.HTTPException):
+            pass
+    return False
+
+
+try:
+    sys.exit(not (asked_at_socket() if where.startswith("unix:") else asked_at_port()))
+except (OSError, ValueError, http.client.HTTPException) as error:
+    sys.exit(f"{where}: {error}")
+PYTHON
+}
+
+# true if the robot answers where its unit listens, or listens nowhere
+is_live() {
+    where=$(listens_at)
+    [ -n "$where" ] || return 0
+    for _ in 1 2 3 4 5 6; do
+        if answers "$where"; then return 0; fi
+        sleep "${CHECK_EVERY_S:-5}"
+    done
+    echo "install.sh: nothing answers /health/live at $where" >&2
+    return 1
+}
+
+# true if the robot comes up, stays up and answers, or was not running
 comes_up() {
     if ! has_systemd || ! service is-active --quiet plr-edge.service; then return 0; fi
     service restart plr-edge.service || return 1
@@ -246,6 +313,7 @@ comes_up() {
         service is-active --quiet plr-edge.service || return 1
         [ "$(service show -p NRestarts --value plr-edge.service)" = "$began" ] || return 1
     done
+    is_live
 }
 
 go_back() {

@@ -211,6 +211,11 @@ class Learner:
         with torch.no_grad():
             return np.asarray(self.cosine.logits(torch.from_numpy(features)).numpy())
 
+    @property
+    def has_moved(self) -> bool:
+        """Whether the weights of the blocks are others than at the start."""
+        return _digest(self.weights()) != self._exported
+
     def weights(self) -> dict[str, np.ndarray]:
         """Return a copy of the blocks' weights, float32 by state_dict name."""
         state = self.blocks.state_dict()
@@ -246,8 +251,7 @@ class Learner:
         except RuntimeError as error:
             reason = " ".join(str(error).split())[:200]
             raise StateError(f"learned weights do not fit this bundle ({reason})") from None
-        has_moved = _digest(self.weights()) != self._exported
-        self.features.look_at(self._window if has_moved else None, self._rng)
+        self.features.look_at(self._window if self.has_moved else None, self._rng)
         self._optimizer.state.clear()  # the momentum belongs to other weights
         self.diverged = False
         self.cosine.restore(

@@ -49,6 +49,11 @@ class Sight:
         """Return the age of the newest frame. None before the first."""
         return None if self._newest_s is None else max(0.0, now_s - self._newest_s)
 
+    def silent_s(self, now_s: float, since_s: float) -> float:
+        """Return seconds without a frame, given since when they are expected."""
+        age_s = self.age_s(now_s)
+        return now_s - since_s if age_s is None else age_s
+
     def is_blind(self, now_s: float, since_s: float) -> bool:
         """Return whether a frame is missing.
 
@@ -56,10 +61,9 @@ class Sight:
             now_s: `time.monotonic`.
             since_s: since when frames are expected.
         """
-        age_s = self.age_s(now_s)
         longest_s = max(list(self._intervals), default=0.0)
         limit_s = max(_BLIND_S, min(_USUAL * longest_s, _MAX_BLIND_S))
-        return (now_s - since_s if age_s is None else age_s) > limit_s
+        return self.silent_s(now_s, since_s) > limit_s
 
 
 class Feeder:

@@ -66,6 +66,7 @@ class OnlineModel(LabelChanges):
         disk_trouble: why the disk refuses labels. Empty if it does not.
         evaluating: whether a candidate is being evaluated.
         evaluated: called with each candidate and what came of it. None if it is void.
+        on_restored: called once a backup answers in the place of what was learned.
     """
 
     def __init__(
@@ -95,6 +96,7 @@ class OnlineModel(LabelChanges):
         self.on_event: Callable[[str, dict[str, Any]], None] = lambda kind, payload: None
         self.evaluating = False
         self.evaluated: Callable[[Message, Evaluation | None], None] = lambda *_: None
+        self.on_restored: list[Callable[[], None]] = []
         self.store = open_store(state, label_bytes=config.label_bytes)
         try:
             config = with_window(config, bundle, self.store)
@@ -161,7 +163,15 @@ class OnlineModel(LabelChanges):
         if not self.workers.changing and self._autosave.is_due(self.last_seq, self.learned.version):
             self.save("on time", within_budget=True)
         if not self.workers.changing and self.store.is_restore_offered:
-            self.rebuild_after(self.store.take_restored).add_done_callback(_say_restored)
+            self.rebuild_after(self.store.take_restored).add_done_callback(self._restored)
+
+    def _restored(self, done: Future[None]) -> None:
+        if (error := done.exception()) is not None:
+            _log.error("%s", error)
+            return
+        _log.info("a backup answers from now on")
+        for tell in self.on_restored:
+            tell()
 
     def _recovered(self) -> Recovered:
         return recovered(self.store, self.bundle, self.config, self.perception, self.workers)
@@ -260,10 +270,3 @@ class OnlineModel(LabelChanges):
         """
         self.workers.disk.submit(self.store.events.note, kind, text)
         self.on_event(kind, {"text": text, **facts})
-
-
-def _say_restored(done: Future[None]) -> None:
-    if (error := done.exception()) is None:
-        _log.info("a backup answers from now on")
-    else:
-        _log.error("%s", error)

@@ -101,6 +101,12 @@ class Operations:
         """Return the operation of a number, None if there is none since the start."""
         return self._by_number.get(number)
 
+    def forget_answers(self) -> None:
+        """Let keys act again whose operation has ended, because what it changed was replaced."""
+        with self._lock:
+            running = {key: each for key, each in self._by_key.items() if each.state == RUNNING}
+            self._by_key = running
+
     def _forget_old(self) -> None:
         excess = len(self._by_number) - _MAX_KEPT
         old = [each for each in self._by_number.values() if each.state != RUNNING][: max(excess, 0)]

@@ -179,6 +179,13 @@ class Requests(Correcting):
             },
         )
 
+    def reload(self) -> None:
+        """Take everything remembered from the store again, which was replaced by another."""
+        self.answers = self._model.store.requests.answers()
+        known = self._model.learned.classes
+        self.thumbnails = {n: image for n, image in self.thumbnails.items() if n in known}
+        self.taught.clear()
+
     def _keep(self, key: str | None, digest: str, answer: dict[str, Any]) -> None:
         """Remember an answer that is on disk already."""
         if key is None:

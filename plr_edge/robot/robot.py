@@ -78,6 +78,7 @@ class Robot:
             model, self.recent, self.novelty, self.stats, self.emit, self.answering.answer
         )
         self.operations = Operations(self.call)
+        model.on_restored += [self.requests.reload, self.operations.forget_answers]
         self.state, self.reason, self.serves = STARTING, "", False
         self.listeners: list[Callable[[str, dict[str, Any]], None]] = []
         self.stopping = threading.Event()

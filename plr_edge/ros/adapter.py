@@ -17,9 +17,10 @@ from typing import Any
 
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.errors import PlrEdgeError, StreamError
+from plr_edge.robot.feeding import Sight
 from plr_edge.robot.options import RobotOptions, make_robot
 from plr_edge.robot.robot import Robot
-from plr_edge.ros.diagnostics import diagnostics_of
+from plr_edge.ros.diagnostics import diagnostics_of, why_blind
 from plr_edge.ros.messages import MAX_CLASSES, Messages, RosFrame
 from plr_edge.stream.bag_labels import best_class, stamp_ns_of
 from plr_edge.stream.base import Frame, one_line
@@ -66,7 +67,7 @@ class RosAdapter:
         self._active = self._paused = False
         self._sent_classes: list[str] | None = None  # classes in the last LabelInfo
         self._n_images = self._n_refused = 0
-        self._refusal, self._heard_at = "", time.monotonic()
+        self._refusal, self._sight, self._since = "", Sight(), time.monotonic()
         self._pixels = PixelRange(log_level=logging.WARNING)
         robot.listeners.append(self._on_event)
         self._thread = threading.Thread(target=self._run, name="plr-edge", daemon=True)
@@ -105,7 +106,8 @@ class RosAdapter:
 
     def activate(self) -> None:
         """Start learning, and publish the classes."""
-        self._active, self._sent_classes, self._heard_at = True, None, time.monotonic()
+        self._sight, self._since = Sight(), time.monotonic()
+        self._active, self._sent_classes = True, None
         self._set_training()
         self.robot.call(self._send_classes)
 
@@ -127,7 +129,6 @@ class RosAdapter:
         """Take a sensor_msgs/Image or CompressedImage. One that cannot be read is counted."""
         if not self._active:
             return
-        self._heard_at = time.monotonic()
         frame_id = str(message.header.frame_id)
         source = one_line(frame_id, 80) or "image"
         try:
@@ -141,6 +142,7 @@ class RosAdapter:
         self._refusal = ""
         stamp_ns = stamp_ns_of(message.header.stamp) or self._now_ns()
         frame = RosFrame(pixels, None, stamp_ns, source, self._n_images, frame_id=frame_id)
+        self._sight.saw(time.monotonic())
         self.robot.put(frame)
         self._n_images += 1
 
@@ -221,6 +223,8 @@ class RosAdapter:
         elif kind in ("taught", "undone"):
             self._send_classes()
         elif kind == "status":
+            blind = self._active and self._sight.is_blind(time.monotonic(), self._since)
+            self.robot.troubles["images"] = why_blind(self._refusal) if blind else ""
             self._send_classes()
             self._send("diagnostics", self._diagnostics())
 
@@ -258,7 +262,7 @@ class RosAdapter:
             self._fail(error)
 
     def _diagnostics(self) -> Any:
-        silent_s = time.monotonic() - self._heard_at if self._active else 0.0
+        silent_s = self._sight.silent_s(time.monotonic(), self._since) if self._active else 0.0
         return diagnostics_of(
             self.robot.health(),
             self._types,

@@ -56,6 +56,15 @@ def diagnostics_of(
     return types.DiagnosticArray(header=header, status=[status])
 
 
+def why_blind(refusal: str) -> str:
+    """Return why a robot sees nothing, in words that stay the same while it does.
+
+    Args:
+        refusal: why the last image could not be read. Empty if none came.
+    """
+    return f"images cannot be read: {refusal}" if refusal else "no images come from the topic"
+
+
 def _verdict(
     health: Mapping[str, Any], active: bool, silent_s: float, refusal: str
 ) -> tuple[bytes, str]:
@@ -64,7 +73,7 @@ def _verdict(
     if not active:
         return OK, "inactive"
     if refusal:
-        return WARN, f"images cannot be read: {refusal}"
+        return WARN, why_blind(refusal)
     if silent_s > _SILENT_S:
         return WARN, f"no image for {silent_s:.0f} s"
     return OK, str(health["state"])

@@ -101,15 +101,14 @@ class InlineTraining:
             means: class means of the features that answer now.
         """
         self._next_candidate = max(n_taught * self.config.publish_growth, _FIRST_CANDIDATE)
-        n_steps = self.learner.features.cost.steps_per_level
-        trained = sum(n_steps) > 0
+        trained = sum(self.learner.features.cost.steps_per_level) > 0
         means, unknown_below = self._fitted_means(means)
         return Candidate(
             weights=self.learner.weights() if trained else None,
             rehearsed=self.learner.classifier(),
             means=means,
             unknown_below=unknown_below,
-            has_moved=sum(n_steps[:-1]) > 0,
+            has_moved=self.learner.has_moved,
         )
 
     def checkpoint(self, upto: int, model: LearnedModel) -> TrainerCheckpoint:
@@ -194,7 +193,7 @@ class InlineTraining:
         memory = self.memory
         if not isinstance(memory, GaussianMemory):
             return self.learner.fitted_means()
-        if not sum(self.learner.features.cost.steps_per_level[:-1]):
+        if not self.learner.has_moved:
             return means.copy(), -1.0
         latents, labels = memory.draw_each(_DRAWN_PER_CLASS)
         drawn = ClassMeans(means.sums.shape[1])

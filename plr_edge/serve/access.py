@@ -13,6 +13,7 @@ from plr_edge.errors import ConfigError
 from plr_edge.serve.address import HostCheck, is_loopback
 from plr_edge.serve.auth import TokenCheck
 from plr_edge.serve.certificate import Certificate, given_certificate, own_certificate
+from plr_edge.serve.owner import renew_if_copied
 from plr_edge.serve.tokens import TokenFiles, write_private
 
 _FILE = "serving.json"  # in the state, while a robot serves
@@ -83,6 +84,7 @@ def make_access(
         raise ConfigError(
             f"--insecure is for an address that other machines reach, and {listen} is not one"
         )
+    renew_if_copied(state)
     check = TokenCheck(TokenFiles(state), open_reading=local)
     own = None
     if certificate is not None:

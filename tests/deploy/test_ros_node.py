@@ -134,7 +134,8 @@ def test_a_node_learns_forgets_and_remembers_through_its_whole_life(
     assert Path(f"/proc/{model.trainer.process.child.pid}/oom_score_adj").read_text() == "800\n"
     done, message = world.call("/plr_edge/save")
     assert (done, message) == (True, "a generation is written; 16 labels are on disk")
-    show(world, images[0])
+    other = pictures(demo_frames, 3)[-1]  # not taught before, so not questioned
+    show(world, image_message(STORE, stamp_of(99), other.image, "bgr8"))
     world.deliver("/plr_edge/teach", classification(STORE, 0, (second, 1.0)))  # a mistake
     world.wait_for(lambda: len(world.of("/plr_edge/taught")) == 17)
     assert world.call("/plr_edge/save")[0]
@@ -322,9 +323,34 @@ def test_what_cannot_be_used_is_logged_and_shows_in_the_diagnostics(world, node,
     assert world.call("/plr_edge/rollback")[0] is False
     done, message = world.call("/plr_edge/save")
     assert (done, message) == (
-        True,
-        "no generation was written (nothing was taught yet); 0 labels are on disk",
-    )
+        True, "no generation was written (nothing was taught yet); 0 labels are on disk",
+    )  # fmt: skip
+
+
+def test_a_silent_topic_degrades_the_robot_until_an_image_comes(
+    world, node, monkeypatch, demo_frames
+):
+    """Before the first image and after the last, but not while the node is inactive."""
+    monkeypatch.setattr("plr_edge.robot.feeding._BLIND_S", 0.5)
+    node.trigger_configure()
+    robot, why = node.adapter.robot, "no images come from the topic"
+    world.wait_for(lambda: len(world.of("/diagnostics")) > 1)
+    assert robot.state != "degraded"
+    node.trigger_activate()
+    image = image_message(STORE, START, demo_frames[0].image, "rgb8")
+    for _ in range(2):
+        world.wait_for(lambda: (robot.state, robot.reason) == ("degraded", why))
+        world.wait_for(lambda: world.of("/diagnostics")[-1].status[0].message.endswith(why))
+        assert world.of("/diagnostics")[-1].status[0].level == 1
+        for _ in range(3):
+            show(world, image)
+        world.wait_for(lambda: show(world, image) and robot.state != "degraded")
+    broken = image_message(STORE, START, demo_frames[0].image, "rgb8")
+    broken.encoding = "none"
+    world.deliver("/image", broken)
+    world.wait_for(lambda: robot.reason.startswith("images cannot be read: "))
+    node.trigger_deactivate()
+    world.wait_for(lambda: robot.state != "degraded")
 
 
 def test_training_pauses_for_the_user_and_while_inactive(world, node):

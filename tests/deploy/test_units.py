@@ -159,6 +159,11 @@ def test_the_udev_rule_is_the_one_that_the_meter_asks_for():
 
 
 @pytest.mark.parametrize("name", ["plr-edge.service", "plr-edge@.service"])
+def test_a_stop_under_load_has_the_time_to_save(name):
+    assert int(settings_of(DEPLOY / name)["TimeoutStopSec"][0]) >= 20
+
+
+@pytest.mark.parametrize("name", ["plr-edge.service", "plr-edge@.service"])
 def test_what_may_pass_is_started_again_without_a_limit_and_what_cannot_is_not(name):
     keys = settings_of(DEPLOY / name)
     assert keys["StartLimitIntervalSec"] == ["0"] and "StartLimitBurst" not in keys

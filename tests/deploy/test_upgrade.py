@@ -5,10 +5,18 @@ pip and systemd are played by scripts; what is tested is what install.sh does wi
 
 import os
 import shutil
+import socket
+import ssl
 import subprocess
+import sys
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
 import pytest
+
+from plr_edge.serve.certificate import own_certificate
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
 
@@ -18,6 +26,7 @@ case "$*" in
     *venv*) for last; do :; done
         mkdir -p "$last/bin"; cp "$0" "$last/bin/python"; echo env > "$last/pyvenv.cfg" ;;
     *"pip install"*) bin=$(dirname "$0"); cp "$PLAYED" "$bin/plr-edge" ;;
+    "- live "*) exec "$REAL_PYTHON" "$@" ;;
     --version) echo Python 3.11 ;;
 esac
 exit 0
@@ -32,6 +41,7 @@ esac
 SYSTEMCTL = """#!/bin/sh
 echo "systemctl $*" >> "$CALLS"
 case $1 in
+    cat) cat "$UNIT" ;;
     is-active) exit "${ACTIVE:-0}" ;;
     show) count=$(cat "$0.count" 2> /dev/null || echo 0)
         if [ -n "$DIES" ] && readlink "$HOME_DIR/current" | grep -q "$DIES"; then
@@ -74,6 +84,8 @@ class Board:
             **os.environ,
             "PYTHON": str(self.path / "python"), "PLAYED": str(self.path / "plr-edge"),
             "SYSTEMCTL": str(self.path / "systemctl"), "CALLS": str(self.calls), "REFUSES": "-",
+            "REAL_PYTHON": sys.executable,
+            "UNIT": str(self.root / "etc/systemd/system/plr-edge.service"),
             "HOME_DIR": str(self.home), "CHECK_EVERY_S": "0", "DIES": "", **environment,
         }  # fmt: skip
         return subprocess.run(
@@ -169,3 +181,83 @@ def test_uninstalling_leaves_the_bundle_and_what_was_learned(board):
     (board.home / "bundle").mkdir()
     assert board.install("--uninstall").returncode == 0
     assert [path.name for path in board.home.iterdir()] == ["bundle"]
+
+
+class Robot(BaseHTTPRequestHandler):
+    """Answers as a robot does to who has no token."""
+
+    status = 200
+
+    def do_GET(self):
+        self.send_response(self.status if self.path == "/health/live" else 401)
+        self.end_headers()
+
+    def log_message(self, *_):
+        pass
+
+    def address_string(self):
+        return ""  # of a Unix socket
+
+
+class AtSocket(HTTPServer):
+    address_family = socket.AF_UNIX
+
+    def server_bind(self):
+        self.socket.bind(self.server_address)
+
+
+@contextmanager
+def robot_at(kind, path, status=200):
+    """Something that answers, and the value of --listen."""
+    handler = type("Answering", (Robot,), {"status": status})
+    if kind == "socket":
+        server, listen = AtSocket(str(path / "s"), handler), f"unix:{path / 's'}"
+    else:
+        server = HTTPServer(("127.0.0.1", 0), handler)
+        listen = f"{'0.0.0.0' if kind == 'tls' else '127.0.0.1'}:{server.server_port}"
+    if kind == "tls":
+        own = own_certificate(path)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(own.chain, own.key)
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    yield listen
+    server.shutdown()
+    thread.join(10)
+    server.server_close()
+
+
+def set_listen(board, listen, where):
+    if where == "settings":
+        settings = board.root / "etc/default/plr-edge"
+        settings.write_text(f"PLR_EDGE_OPTIONS=--board auto --listen {listen} --rate 5\n")
+        return
+    unit = board.path / "checkout" / "deploy" / "plr-edge.service"
+    unit.write_text(unit.read_text().replace(" $PLR_EDGE_OPTIONS", f" --listen={listen}"))
+
+
+@pytest.mark.parametrize("where", ["settings", "unit"])
+@pytest.mark.parametrize("kind", ["port", "tls", "socket"])
+def test_a_robot_that_is_up_must_also_answer_where_it_listens(board, tmp_path, kind, where):
+    assert board.install().returncode == 0
+    for status, version in ((200, "2.0"), (503, "3.0")):
+        board.checkout(version)
+        with robot_at(kind, tmp_path, status) as listen:
+            set_listen(board, listen, where)
+            done = board.install()
+        (tmp_path / "s").unlink(missing_ok=True)
+        if status == 200:
+            assert (done.returncode, board.current) == (0, "2.0-1"), done.stderr
+    assert done.returncode == 1 and f"nothing answers /health/live at {listen}" in done.stderr
+    assert "back at 2.0-1" in done.stderr and board.current == "2.0-1"
+
+
+@pytest.mark.parametrize("listen", ["127.0.0.1:1", "unix:/nonexistent/socket", "nonsense"])
+def test_a_robot_that_cannot_be_asked_is_taken_back(board, listen):
+    assert board.install().returncode == 0
+    board.checkout("2.0")
+    set_listen(board, listen, "settings")
+    done = board.install()
+    assert done.returncode == 1 and "nothing answers" in done.stderr, done.stderr
+    assert "Traceback" not in done.stderr and board.current == "1.0-1"

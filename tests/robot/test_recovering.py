@@ -177,3 +177,33 @@ def test_a_running_robot_goes_on_with_a_backup(bundle, tmp_path):
         assert [a["class"] for a in answers] == list(CLASSES)
         taught = ask(robot, lambda: robot.requests.teach("new", images=[frames(1)[0].image]))
         assert taught["first"] == 9
+
+
+def test_keys_act_again_once_a_backup_has_replaced_what_they_did(bundle, tmp_path):
+    """Those of labels in the backup do not, whether the robot or an operation remembers them."""
+    picture = {f.label: f.image for f in frames(4)}
+    later = frames(4, seed=5)
+
+    with Running(bundle, tmp_path / "s") as robot:
+
+        def teach(name, key, image):
+            requests = robot.requests
+            begun = robot.operations.begin(
+                "teach", lambda: requests.teach(name, key=key, images=[image]), key
+            )
+            return begun.outcome.result(30)
+
+        first = [teach(name, f"kept-{name}", picture[name]) for name in CLASSES]
+        back_up(tmp_path / "s", tmp_path / "copy")
+        for i, name in enumerate(("later", "latest")):
+            teach(name, f"lost-{name}", later[i].image)
+        ask(robot, lambda: robot.requests.undo(last=1, key="lost-undo"))
+        restore(tmp_path / "copy", tmp_path / "s")
+        until(lambda: robot.model.last_seq == 4 and "lost-undo" not in robot.requests.answers)
+        assert set(robot.requests.answers) == {f"kept-{name}" for name in CLASSES}
+        assert set(robot.requests.thumbnails) == set(CLASSES)
+        assert [teach(n, f"kept-{n}", picture[n]) for n in CLASSES] == first
+        assert robot.model.last_seq == 4
+        assert teach("later", "lost-later", later[0].image)["first"] == 5
+        undone = ask(robot, lambda: robot.requests.undo(last=1, key="lost-undo"))
+        assert undone["undone"] == 1 and "later" not in robot.model.learned.classes

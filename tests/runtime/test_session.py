@@ -104,8 +104,9 @@ def test_engines_and_torch_agree_on_learned_weights(bundle, demo_frames, tmp_pat
     perception = Perception.from_state(bundle, tmp_path / "s")
     seen = perception.perceive(demo_frames[:4])
     with torch.no_grad():
-        window = bundle.window(None).cut(seen.latents)
-        expected = blocks(torch.from_numpy(window)).numpy()
+        window = bundle.window(session.config.window)
+        latents = window.cut(seen.latents) if window else seen.latents
+        expected = blocks(torch.from_numpy(latents)).numpy()
     np.testing.assert_allclose(seen.features, expected, rtol=1e-3, atol=1e-3)
 
 
@@ -156,3 +157,22 @@ def test_settings_are_checked():
         LearningConfig(blocks_lr=0)
     with pytest.raises(ConfigError, match="at least 1"):
         LearningConfig(chunk=0)
+
+
+def test_what_was_trained_has_moved_only_if_its_weights_are_others(bundle, demo_frames):
+    """However many steps were counted: weights can be taken back, and come from elsewhere."""
+    config = LearningConfig(schedule="basic", train_ratio=2.0)
+    with Session(bundle, None, config) as session:
+        exported = session.learner.weights()
+        observe(session, demo_frames[:40])
+        training, means = session.training, session.learned.classifier.means
+        assert training.candidate(40, means).has_moved
+        moved, rows = session.learner.weights(), session.learner.classifier()
+        session.learner.restore(exported, rows)
+        assert sum(session.learner.features.cost.steps_per_level[:-1]) > 0
+        assert not training.candidate(40, means).has_moved
+        session.learner.restore(moved, rows)
+        assert training.candidate(40, means).has_moved
+    with Session(bundle, None, config) as session:
+        observe(session, demo_frames[:2])
+        assert not session.training.candidate(2, session.learned.classifier.means).has_moved

@@ -1,4 +1,4 @@
-"""The page in a real headless browser, against a real `plr-edge run` over a film."""
+"""The page in a real headless browser, against a real `plr-edge run` over a film through OpenCV."""
 
 import os
 import subprocess
@@ -7,11 +7,14 @@ import threading
 
 import pytest
 
+from plr_edge.stream import open_stream
 from tests.serve.browser import Browser, find_browser
 
 pytest.importorskip("fastapi")
+cv2 = pytest.importorskip("cv2", reason="no OpenCV: pip install 'plr-edge[video]'")
 NAMES = "[...document.querySelectorAll('#classes span')].map(x => x.textContent).join()"
-SOURCE = "(window.latest ? latest.source.split('#')[0] : '')"
+FRAMES_PER_OBJECT = 54
+OBJECT = f"(window.latest ? Math.floor(latest.source.split('#')[1] / {FRAMES_PER_OBJECT}) : -1)"
 
 
 @pytest.fixture
@@ -24,11 +27,25 @@ def browser(tmp_path):
     made.close()
 
 
+@pytest.fixture(scope="module")
+def film(tmp_path_factory):
+    """A film of twelve fruits, one after another, on a turntable, 8 frames a second."""
+    path = tmp_path_factory.mktemp("film") / "fruits.avi"
+    frames = list(open_stream("demo"))
+    side = frames[0].image.shape[0]
+    writer = cv2.VideoWriter(str(path), cv2.VideoWriter_fourcc(*"MJPG"), 8, (side, side))
+    assert writer.isOpened() and len(frames) == 12 * FRAMES_PER_OBJECT
+    for frame in frames:
+        writer.write(frame.image[..., ::-1])
+    writer.release()
+    return path
+
+
 @pytest.fixture
-def url(bundle_path, tmp_path):
+def url(bundle_path, film, tmp_path):
     robot = subprocess.Popen(
-        [sys.executable, "-m", "plr_edge", "run", str(bundle_path), "demo", "--state",
-         str(tmp_path / "s"), "--listen", "127.0.0.1:0", "--rate", "8"],
+        [sys.executable, "-m", "plr_edge", "run", str(bundle_path), str(film), "--state",
+         str(tmp_path / "s"), "--listen", "127.0.0.1:0"],
         stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     found = next((line for line in robot.stderr if "serving at" in line), None)
@@ -46,8 +63,8 @@ def test_two_objects_are_taught_on_the_page_recognised_and_one_undone(browser, u
     browser.until("window.latest !== undefined")
     browser.until("document.getElementById('picture').naturalWidth > 0")
     for name in ("first", "second"):
-        here = browser.js(SOURCE)
-        browser.until(f"{SOURCE} !== {here!r}")  # a fresh object
+        here = browser.js(OBJECT)
+        browser.until(f"{OBJECT} > {here}")  # a fresh object
         browser.type("#label", name)
         browser.hold("#teach", 1.5)
         browser.until(f"$('answer').textContent.startsWith({name!r})")

@@ -71,11 +71,19 @@ def test_copies_made_while_labels_are_taught_hold_every_one_acknowledged_before(
 
 def test_tokens_and_locks_are_left_out(tmp_path):
     filled(tmp_path / "s")
-    for name in ("token", "viewer-token", "certificate.pem"):
+    for name in ("token", "viewer-token", "tls.pem", "serving.json", "machine", ".token.0a1b2c3d",
+                 "certificate.pem", "robot.key"):  # fmt: skip
         (tmp_path / "s" / name).write_text("secret")
+    (tmp_path / "s" / "keys").mkdir()
+    (tmp_path / "s" / "keys" / "robot.key").write_text("secret")
     back_up(tmp_path / "s", tmp_path / "copy")
     assert {p.name for p in (tmp_path / "copy").iterdir()} == {"store.db", "generations"}
     assert (tmp_path / "copy").stat().st_mode & 0o777 == 0o700
+    restore(tmp_path / "copy", tmp_path / "other")
+    held(tmp_path / "other")
+    assert not {"token", "viewer-token", "tls.pem"} & {
+        path.name for path in (tmp_path / "other").rglob("*")
+    }
 
 
 def test_what_is_not_whole_is_not_called_a_backup(tmp_path, monkeypatch):
