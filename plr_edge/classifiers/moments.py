@@ -46,7 +46,8 @@ class Moments:
         # first, so that a robot which only answers does not hold it
         self._matrix = np.zeros((0, 0), np.float32)
         self._pending: list[np.ndarray] = []
-        self._taken_out = np.zeros((0, self.width), np.float32)  # still in a matrix that is shared
+        # samples still in the matrix, which is shared
+        self._taken_out: np.ndarray = np.zeros((0, self.width), np.float32)
 
     @property
     def n(self) -> int:

@@ -3,8 +3,8 @@
 abuse.py BUNDLE STATE SECONDS [KIND...]      all kinds of bad ones, or some
 
 The good client has the viewer's token. It asks ten times a second, a quarter of the time before the
-bad ones come, then beside them. The bad ones run at the lowest priority, and where that is allowed
-in a cgroup of their own with half a core: what is measured is what they make the robot do, not that
+bad ones come, then beside them. From a minute on the bad ones run at the lowest priority, and where
+that is allowed in a cgroup of their own with half a core: what is measured is what they make the robot do, not that
 they share its processors.
 """
 
@@ -37,7 +37,7 @@ KINDS = (
     "listeners", "flood",
 )  # fmt: skip
 EVERY_S, CONNECTIONS, _SHARE = 0.1, 1000, 0.5
-_SETTLED_S, _HEALTHY_S = 5.0, 60.0
+_SETTLED_S, _MEASURED_S, _HEALTHY_S, _END_S = 5.0, 60.0, 60.0, 30
 
 
 def main() -> None:
@@ -66,7 +66,7 @@ def abused(run: Running, seconds: float, kinds: Sequence[str]) -> dict[str, Any]
     time.sleep(min(_SETTLED_S, seconds / 4))
     first = run.ask("POST", "/teach", {"label": "before", "last": 20})[1]["taught"]
     before, memory = good(run, seconds / 4), [run.memory_mb()[0]]
-    attack = Attack(run, kinds)
+    attack = Attack(run, kinds, apart=seconds >= _MEASURED_S)
     watching = threading.Event()
     thread = threading.Thread(target=watch, args=(run, memory, watching))
     thread.start()
@@ -116,14 +116,17 @@ class Attack:
         confined: whether they have a cgroup of their own.
     """
 
-    def __init__(self, run: Running, kinds: Sequence[str]) -> None:
-        """Begin."""
+    def __init__(self, run: Running, kinds: Sequence[str], *, apart: bool) -> None:
+        """Begin, `apart` from what the robot has of the processors."""
         self._process = subprocess.Popen(
             [sys.executable, __file__, "bad", str(run.port), run.token, *kinds],
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
         )  # fmt: skip
         assert self._process.stdout is not None
-        self.confined = confine(json.loads(self._process.stdout.readline()), _SHARE)
+        pids = json.loads(self._process.stdout.readline())
+        for pid in pids if apart else ():
+            os.setpriority(os.PRIO_PROCESS, pid, 19)
+        self.confined = apart and confine(pids, _SHARE)
 
     def end(self) -> dict[str, dict[str, int]]:
         """End it, and return what each kind has counted."""
@@ -133,7 +136,6 @@ class Attack:
     @staticmethod
     def begin(port: int, token: str, kinds: Sequence[str]) -> None:
         """Attack until the standard input ends. Prints the processes, then what they counted."""
-        os.nice(19)
         pids, outputs = list[int](), list[int]()
         for kind in kinds:
             output, own = os.pipe()
@@ -239,11 +241,12 @@ class Until:
     def over(self, wait_s: float) -> bool:
         time.sleep(wait_s)
         if self.ended:
-            print(json.dumps(self.counts))
+            print(json.dumps(self.counts), flush=True)
         return self.ended
 
     def _end(self, *_: object) -> None:
         self.ended = True
+        signal.alarm(_END_S)  # then it is killed, whatever it waits for
 
 
 def slow_bodies(port: int, token: str) -> None:
@@ -347,7 +350,7 @@ def largest(port: int, token: str) -> None:
     until = Until()
 
     def ask() -> None:
-        while not until.ended:
+        while True:
             until.count(str(send(port, "/predict", body)[0]))
 
     for _ in range(8):
