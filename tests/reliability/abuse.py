@@ -4,8 +4,8 @@ abuse.py BUNDLE STATE SECONDS [KIND...]      all kinds of bad ones, or some
 
 The good client has the viewer's token. It asks ten times a second, a quarter of the time before the
 bad ones come, then beside them. From a minute on the bad ones run at the lowest priority, and where
-that is allowed in a cgroup of their own with half a core: what is measured is what they make the robot do, not that
-they share its processors.
+that is allowed in a cgroup of their own with half a core: what is measured is what they make the
+robot do, not that they share its processors.
 """
 
 from __future__ import annotations
