@@ -189,7 +189,7 @@ def _covariance(
 ) -> np.ndarray:
     """Return the covariance (d, d) of what a view reads; a few rows at a time.
 
-    Each matrix has tens of megabytes, so one is let go before the next is made.
+    Each matrix has tens of megabytes, so no more than two are held at once.
     """
     covariance = moments.covariance()  # (T + D, T + D)
     if read is None:
