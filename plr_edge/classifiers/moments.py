@@ -46,6 +46,8 @@ class Moments:
         # first, so that a robot which only answers does not hold it
         self._matrix = np.zeros((0, 0), np.float32)
         self._pending: list[np.ndarray] = []
+        # samples still in the matrix, which is shared
+        self._taken_out: np.ndarray = np.zeros((0, self.width), np.float32)
 
     @property
     def n(self) -> int:
@@ -64,10 +66,15 @@ class Moments:
             self._flush()
 
     def without(self, samples: np.ndarray, labels: np.ndarray) -> Moments:
-        """Return a copy from which samples (n, T + D) of classes (n,) were taken out."""
-        other = self.copy()
+        """Return moments from which samples (n, T + D) of classes (n,) were taken out.
+
+        They share the matrix, of tens of megabytes, so use them before this learns more.
+        """
+        self._flush()
+        other = self._without_matrix()
+        other._matrix = self._matrix
         other._count(samples, labels, -1)
-        other._add(samples - self.shift, -1.0)
+        other._taken_out = np.asarray(samples - self.shift, np.float32)
         return other
 
     def without_class(self, label: int) -> Moments:
@@ -111,13 +118,9 @@ class Moments:
 
     def copy(self) -> Moments:
         """Return an independent copy."""
-        other = Moments(self.n_taps, self.width - self.n_taps)
-        other.counts, other.shift = self.counts.copy(), self.shift.copy()
-        other.sums, other.unit_sums = self.sums.copy(), self.unit_sums.copy()
-        other._matrix, other._pending = (
-            self._matrix.copy(),
-            [batch.copy() for batch in self._pending],
-        )
+        other = self._without_matrix()
+        other._matrix, other._taken_out = self._matrix.copy(), self._taken_out
+        other._pending = [batch.copy() for batch in self._pending]
         return other
 
     @property
@@ -132,7 +135,10 @@ class Moments:
 
     def covariance(self) -> np.ndarray:
         """Return the covariance of all samples, (T + D, T + D) float32."""
-        self._flush()
+        out_of = self._taken_out
+        if self._pending or not len(out_of):
+            self._flush()
+            out_of = self._taken_out
         n, width = max(self.n, 1), self.width
         centre = (self.sums.sum(axis=0) / n).astype(np.float32)
         out = np.zeros((width, width), np.float32)
@@ -140,7 +146,8 @@ class Moments:
             return out
         for start in range(0, width, _BLOCK):
             block = slice(start, start + _BLOCK)
-            rows = self._matrix[block, start:] / n
+            rows = self._matrix[block, start:] - out_of[:, block].T @ out_of[:, start:]
+            rows /= n
             rows -= centre[block, None] * centre[start:]
             out[block, start:], out[start:, block] = rows, rows.T
         return out
@@ -192,7 +199,17 @@ class Moments:
             self.sums[label] += sign * (sample - self.shift)
             self.unit_sums[label] += sign * feature
 
+    def _without_matrix(self) -> Moments:
+        other = Moments(self.n_taps, self.width - self.n_taps)
+        other.counts, other.shift = self.counts.copy(), self.shift.copy()
+        other.sums, other.unit_sums = self.sums.copy(), self.unit_sums.copy()
+        return other
+
     def _flush(self) -> None:
+        if len(self._taken_out):
+            self._matrix, out_of = self._matrix.copy(), self._taken_out
+            self._taken_out = out_of[:0]
+            self._add(out_of, -1.0)
         if self._pending:
             shifted = np.concatenate(self._pending)
             self._pending.clear()

@@ -12,7 +12,7 @@ Detection", arXiv 2106.09022, 2021.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
@@ -24,6 +24,7 @@ _MIN_SPREAD = 0.05  # share of the mean spread; keeps near-constant values from 
 # regularisation in units of the standardised covariance: a constant, and a term that falls as
 # samples come in; near the best on CIFAR-100, grocery, ETH-80, fruits and MNIST from 5 a class on
 _STRENGTH, _STRENGTH_PER_SAMPLE = 0.05, 0.3
+_ROWS = 512  # of a matrix that are read together
 
 TAPS, EVEN, ODD = "taps", "even", "odd"
 FEATURE = "feature"
@@ -163,7 +164,6 @@ def solve_views(
         views: parts of each view.
         mirror: pairs of the taps.
     """
-    covariance = moments.covariance()  # (T + D, T + D)
     means = moments.class_means(classes)  # (K, T + D)
     n_taps, mean = moments.n_taps, moments.mean
     frequencies = (moments.counts[classes] / moments.n).astype(np.float32)
@@ -173,12 +173,33 @@ def solve_views(
         def read(rows: np.ndarray, parts: tuple[str, ...] = parts) -> np.ndarray:
             return vectors_of(parts, rows[:, :n_taps], rows[:, n_taps:], mirror)
 
-        own = read(read(covariance).T).T if parts != (TAPS, FEATURE) else covariance
+        own = None if parts == (TAPS, FEATURE) else read
         widths = [read_width(part, n_taps, moments.width - n_taps, mirror) for part in parts]
         solved.append(
-            _solve(parts, own, widths, read(means), read(mean[None])[0], frequencies, moments.n)
-        )
+            _solve(
+                parts, _covariance(moments, own, sum(widths)), widths, read(means),
+                read(mean[None])[0], frequencies, moments.n,
+            )
+        )  # fmt: skip
     return solved
+
+
+def _covariance(
+    moments: Moments, read: Callable[[np.ndarray], np.ndarray] | None, d: int
+) -> np.ndarray:
+    """Return the covariance (d, d) of what a view reads; a few rows at a time.
+
+    Each matrix has tens of megabytes, so no more than two are held at once.
+    """
+    covariance = moments.covariance()  # (T + D, T + D)
+    if read is None:
+        return covariance
+    for _ in range(2):
+        out = np.empty((len(covariance), d), np.float32)
+        for start in range(0, len(covariance), _ROWS):
+            out[start : start + _ROWS] = read(covariance[start : start + _ROWS])
+        covariance = out.T
+    return covariance
 
 
 def read_width(part: str, n_taps: int, n_features: int, mirror: Mirror | None) -> int:
@@ -196,12 +217,13 @@ def _solve(
     frequencies: np.ndarray,
     n: int,
 ) -> View:
-    """Solve one view from the covariance (d, d) and the centred class means (K, d)."""
+    """Solve one view from the centred means (K, d) and the covariance (d, d), which is used up."""
     spread, d = np.sqrt(np.maximum(np.diag(covariance), 0.0)), len(covariance)
     edges = np.cumsum([0, *widths])
     least = [max(_MIN_SPREAD * float(spread[a:b].mean()), 1e-6) for a, b in pairwise(edges)]
     scale = (1.0 / np.maximum(spread, np.repeat(least, widths))).astype(np.float32)
-    system = covariance * scale
+    system = covariance
+    system *= scale
     system *= scale[:, None]
     system[np.diag_indices(d)] += np.float32(_STRENGTH + _STRENGTH_PER_SAMPLE * d / max(n, 1))
     scaled = means * scale  # (K, d)

@@ -27,6 +27,7 @@ from plr_edge.replay.schedule import Schedule, make_schedule
 from plr_edge.robot.governor import CONSOLIDATE_STEPS
 from plr_edge.robot.protocol import SharedMessage, group, named, pack, unpack
 from plr_edge.runtime.consolidation import ConsolidationBudget, Cycle
+from plr_edge.runtime.malloc import trim_memory
 from plr_edge.runtime.validation import has_diverged
 
 # evaluating a candidate costs perception 0.1 s
@@ -218,6 +219,7 @@ class Trainer:
             self._offered.close()
         self._offered = SharedMessage(pack("candidate", metadata, arrays))
         self._connection.send_bytes(pack("parcel", {"place": self._offered.place}, {}))
+        trim_memory()
 
     def _report(self) -> None:
         memory = self._learner.features.memory

@@ -25,6 +25,16 @@ def return_memory_at_once(n_arenas: int = 2) -> None:
         mallopt(_M_ARENA_MAX, n_arenas)
 
 
+def trim_memory() -> None:
+    """Return to the system what is free within the heaps of this process; takes some 10 ms.
+
+    Training on batches of many sizes leaves holes there, of 100 MB with MobileNetV2 at 96 pixels.
+    """
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
 @contextmanager
 def large_blocks_mapped() -> Iterator[None]:
     """Return freed large blocks to the system at once, within this context.
