@@ -35,7 +35,7 @@ SILENT = {
         "meters/board.py _reported_power_mode", "meters/nvml.py _load",
         "robot/sensors.py _resident", "robot/sensors.py _run_and_wait_s",
         "robot/systemd.py notify", "robot/trainer.py main", "cli/logs.py is_journal",
-        "serve/images.py _yield_processor", "serve/tokens.py _places",
+        "serve/images.py _yield_processor", "serve/owner.py machine", "serve/tokens.py _places",
     ),
     "a process that ended": (
         "cli/watch_command.py command", "cli/watch_command.py _come_again",
@@ -56,7 +56,7 @@ SILENT = {
         "serve/access.py withdraw_address", "serve/tokens.py write_private",
         "store/backup.py _copied", "store/backup.py _verified",
         "store/replacing.py refuse_restored", "store/replacing.py take_restored",
-        "store/upgrading.py upgrade",
+        "store/upgrading.py upgrade", "serve/owner.py renew_if_copied",
     ),
     "damage that its caller reports, or that is tried again": (
         "planning/search_space.py _other_sizes", "robot/governor_loop.py tick",

@@ -79,7 +79,8 @@ def test_a_state_without_a_token_is_named_and_not_the_address(plr_edge, tmp_path
         says = f"{name}/token is not a plain file" if name == "folder" else f"{name} has no token"
         result = plr_edge("teach", "x", "--state", str(tmp_path / name), "--listen", "127.0.0.1:1")
         assert result.exit_code == 2 and says in result.stderr
-        assert "--state" in result.stderr and "127.0.0.1" not in result.stderr
+        assert name == "folder" or "--state" in result.stderr
+        assert "127.0.0.1" not in result.stderr
     (tmp_path / "empty" / "token").touch(0o600)
     (tmp_path / "empty" / "token").write_text("x" * 32)
     result = plr_edge("teach", "x", "--state", str(tmp_path / "empty"), "--listen", "127.0.0.1:1")

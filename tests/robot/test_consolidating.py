@@ -96,7 +96,7 @@ def test_it_trains_the_blocks_and_publishes_through_the_gate(robot, demo_frames)
     assert any(p and p["share"] > 0 and p["left_s"] is not None for p in progress)
     # and learning goes on
     version = robot.model.learned.version
-    ask(robot, lambda: robot.requests.teach("more", images=[f.image for f in demo_frames[:1]]))
+    ask(robot, lambda: robot.requests.teach("more", images=[demo_frames[0].image[:, ::-1]]))
     until(lambda: robot.model.learned.version > version)
     assert list(robot.model.trainer.report)  # with the rates of before: see test_cycle_is_...
 
