@@ -6,27 +6,25 @@ process, so that cycles differ in nothing but themselves.
 
 from __future__ import annotations
 
+import json
 import os
-import pickle
 import time
+import traceback
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
-from typing import Any
-
-import numpy as np
+from typing import Any, NamedTuple
 
 from benchmarks.methods.plr import PlrEdge
 from benchmarks.results import Row, Rows, in_processes
 from benchmarks.runner import Settings, make_benchmark
 from benchmarks.scenarios import Benchmark, Scenario
+from benchmarks.unknown import in_parts, teach
 from plr_edge.errors import PlrEdgeError
 from plr_edge.runtime.consolidation import ConsolidationBudget
 
 SCHEDULES = ("classifier", "progressive", "layer_idx", "cumulative_weights", "internal")
 RATIOS = (0.03, 0.1, 0.3, 0.75, 1.5, 3.0)  # multiply-adds for each one of perceiving the labels
 _RATIOS_OF_MORE_SEEDS = (0.1, 0.75, 3.0)
-_CHUNK = 16
-_MOST_AT_ONCE = 500
 
 MAIN = (
     Scenario(dataset="grocery", order="given"),
@@ -62,13 +60,19 @@ class Cycle:
     ratio: float
 
 
-Group = tuple[Scenario, int, Storage, tuple[Cycle, ...]]
+class Group(NamedTuple):
+    """A stream in one seed's order, how it is stored, and the cycles that start from there."""
+
+    scenario: Scenario
+    seed: int
+    storage: Storage
+    cycles: tuple[Cycle, ...]
 
 
 def schedules(memory_bytes: int, seeds: int, scenarios: tuple[Scenario, ...]) -> list[Group]:
     """Return the grid of schedules and ratios: all ratios of the first seed, three of others."""
     return [
-        (scenario, seed, Storage(memory_bytes=memory_bytes), tuple(
+        Group(scenario, seed, Storage(memory_bytes=memory_bytes), tuple(
             Cycle(name, ratio)
             for ratio in (_RATIOS_OF_MORE_SEEDS if seed else RATIOS) for name in SCHEDULES
         ))
@@ -88,7 +92,7 @@ def resolutions(memory_bytes: int, seeds: int, scenarios: tuple[Scenario, ...]) 
     ]  # fmt: skip
     cycles = (Cycle("classifier", 0.1), Cycle("internal", 0.375), Cycle("internal", 1.5))
     return [
-        (scenario, seed, storage, cycles)
+        Group(scenario, seed, storage, cycles)
         for seed in range(seeds) for scenario in scenarios for storage in storages
     ]  # fmt: skip
 
@@ -103,9 +107,7 @@ def run_group(group: Group, settings: Settings) -> list[Row]:
         method = PlrEdge(benchmark, config)
     except PlrEdgeError as error:  # e.g. these maps have no such window
         return [{**_key(group, cycle), "skipped": str(error)} for cycle in cycles]
-    n = len(benchmark.train.labels)
-    for start in range(0, n, _CHUNK):
-        method.learn(benchmark.train.take(np.arange(start, min(start + _CHUNK, n))))
+    teach(method)
     return [
         {**_key(group, cycle), **_in_a_copy(lambda cycle=cycle: _cycled(method, benchmark, cycle))}
         for cycle in cycles
@@ -113,8 +115,8 @@ def run_group(group: Group, settings: Settings) -> list[Row]:
 
 
 def _key(group: Group, cycle: Cycle) -> Row:
-    scenario, seed, storage, _ = group
-    return {"stream": scenario.name, "seed": seed, **asdict(storage), **asdict(cycle)}
+    settings = {**asdict(group.storage), **asdict(cycle)}
+    return {"stream": group.scenario.name, "seed": group.seed, **settings}
 
 
 def _cycled(method: PlrEdge, benchmark: Benchmark, cycle: Cycle) -> Row:
@@ -141,11 +143,8 @@ def _cycled(method: PlrEdge, benchmark: Benchmark, cycle: Cycle) -> Row:
 
 
 def _accuracy(method: PlrEdge, benchmark: Benchmark) -> float:
-    test, n_right = benchmark.test, 0
-    for start in range(0, len(test.labels), _MOST_AT_ONCE):
-        part = test.take(np.arange(start, min(start + _MOST_AT_ONCE, len(test.labels))))
-        n_right += int((method.answers(part)[""] == part.labels).sum())
-    return n_right / len(test.labels)
+    answers = in_parts(lambda part: method.answers(part)[""], benchmark.test)
+    return float((answers == benchmark.test.labels).mean())
 
 
 def _in_a_copy(function: Callable[[], Row]) -> Row:
@@ -158,7 +157,9 @@ def _in_a_copy(function: Callable[[], Row]) -> Row:
     pid = os.fork()
     if pid == 0:
         try:
-            os.write(writes, pickle.dumps(function()))
+            os.write(writes, json.dumps(function()).encode())
+        except BaseException:
+            traceback.print_exc()
         finally:
             os._exit(0)
     os.close(writes)
@@ -167,7 +168,7 @@ def _in_a_copy(function: Callable[[], Row]) -> Row:
     os.waitpid(pid, 0)
     if not data:
         raise RuntimeError("a cycle failed; its traceback is above")
-    row: Row = pickle.loads(data)
+    row: Row = json.loads(data)
     return row
 
 
@@ -188,19 +189,18 @@ def run_groups(
         say: called with progress.
         again: run all of them again.
     """
-    for one in {group[0].dataset: group[0] for group in groups}.values():
+    for one in {group.scenario.dataset: group.scenario for group in groups}.values():
         make_benchmark(one, 0, settings, say)
     kept = Rows(settings.output / "consolidation.jsonl", settings.key(), again=again)
-    keys: list[dict[str, Any]] = [_key(group, cycle) for group in groups for cycle in group[3]]
+    keys: list[dict[str, Any]] = [_key(group, cycle) for group in groups for cycle in group.cycles]
     names = tuple(keys[0])
     done = kept.of(*names)
     missing: list[Group] = []
-    for scenario, seed, storage, cycles in groups:
-        group = (scenario, seed, storage, cycles)
-        left = tuple(c for c in cycles if tuple(_key(group, c).values()) not in done)
+    for group in groups:
+        left = tuple(c for c in group.cycles if tuple(_key(group, c).values()) not in done)
         if left:
-            missing.append((scenario, seed, storage, left))
-    n_missing = sum(len(group[3]) for group in missing)
+            missing.append(group._replace(cycles=left))
+    n_missing = sum(len(group.cycles) for group in missing)
     say(f"{n_missing} of {len(keys)} cycles are missing")
     for rows in in_processes([(run_group, (group, settings)) for group in missing], jobs):
         for row in rows:

@@ -67,12 +67,17 @@ def run_stream(scenario: Scenario, seed: int, settings: Settings) -> Row:
 
 
 def taught(method: PlrEdge) -> PlrEdge:
-    """Teach a method its whole stream."""
+    """Teach a method its whole stream, to its end."""
+    teach(method)
+    method.finish()
+    return method
+
+
+def teach(method: PlrEdge) -> None:
+    """Teach a method its whole stream, but for what it does at the end."""
     n = len(method.benchmark.train.labels)
     for start in range(0, n, _CHUNK):
         method.learn(method.benchmark.train.take(np.arange(start, min(start + _CHUNK, n))))
-    method.finish()
-    return method
 
 
 def measure(method: PlrEdge, test: Split, strange: np.ndarray) -> Row:
@@ -97,7 +102,7 @@ def measure(method: PlrEdge, test: Split, strange: np.ndarray) -> Row:
     mix = learner.mix
     if mix is None or mix.unknown is None:
         return row
-    held, tested = held_out_scores(learner), _in_parts(lambda part: _scores(method, part), test)
+    held, tested = held_out_scores(learner), in_parts(lambda part: _scores(method, part), test)
     for i, name in enumerate(SCORES):
         flagged = [tested[:, i] < np.quantile(held[:, i], share) for share in ASKED]
         row["scores"][name] = _facts(tested[:, i], strange, flagged)
@@ -185,7 +190,7 @@ def run_streams(
 def _flagged(method: PlrEdge, test: Split, share: float) -> np.ndarray:
     """Return which frames (n,) are answered with `unknown` when this share is allowed."""
     method.session.learned.classifier.mixing.allow_unknown(share)
-    return _in_parts(lambda part: method.answer_many(part).unknown, test)
+    return in_parts(lambda part: method.answer_many(part).unknown, test)
 
 
 def _facts(scores: np.ndarray, strange: np.ndarray, flagged: list[np.ndarray]) -> Row:
@@ -232,10 +237,11 @@ def _confidences(method: PlrEdge, test: Split) -> tuple[np.ndarray, np.ndarray]:
         right = known[odds.argmax(1)] == part.labels
         return np.stack([odds.max(1), right], axis=1)
 
-    both = _in_parts(answers, test)
+    both = in_parts(answers, test)
     return both[:, 0].astype(float), both[:, 1].astype(bool)
 
 
-def _in_parts(function: Callable[[Split], np.ndarray], split: Split) -> np.ndarray:
+def in_parts(function: Callable[[Split], np.ndarray], split: Split) -> np.ndarray:
+    """Call a function with a few hundred frames of a split at a time; return all its rows."""
     starts = range(0, len(split.labels), _MOST_AT_ONCE)
     return np.concatenate([function(split.take(slice(i, i + _MOST_AT_ONCE))) for i in starts])

@@ -13,6 +13,7 @@ from benchmarks.cli.options import (
     jobs_option,
     make_settings,
     memory_option,
+    of_data_sets,
     output_option,
 )
 
@@ -41,14 +42,9 @@ def command(
     continues where it was.
     """
     from benchmarks import consolidation, consolidation_report
-    from plr_edge.errors import ConfigError
 
     listed = consolidation.QUICK if quick else consolidation.MAIN
-    chosen = tuple(one for one in listed if not datasets or one.dataset in datasets)
-    known = sorted({one.dataset for one in listed})
-    missing = [name for name in datasets if name not in known]
-    if missing:
-        raise ConfigError(f"no stream is of {', '.join(missing)}; there are {', '.join(known)}")
+    chosen = of_data_sets(listed, datasets)
     settings = make_settings(data, output, memory=memory, bundle=bundle)
     size = settings.config.memory_bytes
     groups: list[consolidation.Group] = []

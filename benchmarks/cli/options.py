@@ -4,9 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
+
+from plr_edge.errors import ConfigError
+
+if TYPE_CHECKING:  # it loads torch
+    from benchmarks.scenarios import Scenario
 
 F = Callable[..., Any]
 
@@ -54,3 +59,18 @@ def make_settings(
     config = LearningConfig(memory_bytes=parse_bytes(memory))
     config = replace(config, bits=int(bits)) if bits else config
     return Settings(data=data, output=output, config=config, **paths)
+
+
+def of_data_sets(
+    scenarios: tuple[Scenario, ...], datasets: tuple[str, ...]
+) -> tuple[Scenario, ...]:
+    """Return the streams of some data sets, or all of them if none is named.
+
+    Raises:
+        ConfigError: no stream is of one of these.
+    """
+    known = sorted({one.dataset for one in scenarios})
+    missing = [name for name in datasets if name not in known]
+    if missing:
+        raise ConfigError(f"no stream is of {', '.join(missing)}; there are {', '.join(known)}")
+    return tuple(one for one in scenarios if not datasets or one.dataset in datasets)

@@ -13,6 +13,7 @@ from benchmarks.cli.options import (
     jobs_option,
     make_settings,
     memory_option,
+    of_data_sets,
     output_option,
 )
 
@@ -40,14 +41,9 @@ def command(
     output folder. A run that was stopped continues where it was.
     """
     from benchmarks import unknown, unknown_report
-    from plr_edge.errors import ConfigError
 
     listed = unknown.QUICK if quick else unknown.MAIN if main else unknown.FULL
-    chosen = tuple(one for one in listed if not datasets or one.dataset in datasets)
-    known = sorted({one.dataset for one in listed})
-    missing = [name for name in datasets if name not in known]
-    if missing:
-        raise ConfigError(f"no stream is of {', '.join(missing)}; there are {', '.join(known)}")
+    chosen = of_data_sets(listed, datasets)
     settings = make_settings(data, output, memory=memory, bundle=bundle)
     rows = unknown.run_streams(
         chosen, seeds or (1 if quick else None), settings, jobs=jobs, say=click.echo, again=again

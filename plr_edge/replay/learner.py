@@ -15,7 +15,6 @@ Shapes: B newest and R rehearsed samples in a step, D feature width, K classes.
 
 from __future__ import annotations
 
-import hashlib
 import logging
 from collections.abc import Mapping
 
@@ -48,6 +47,7 @@ class Learner:
         schedule: share of the steps per level; may be replaced at any time.
         features: memory slots as features of each level; owns the latent memory and the cost.
         cosine: the cosine classifier over the deepest feature.
+        exported: weights that the blocks had at the start, those of the bundle.
         diverged: whether a loss was not finite; `restore` resets it.
     """
 
@@ -81,7 +81,7 @@ class Learner:
         self.features = LevelFeatures(self.blocks, levels, memory, codec, config)
         self.cosine = CosineClassifier(levels[-1].width, config.classifier_lr, config.momentum)
         self.diverged = False
-        self._window, self._exported = window, _digest(self.weights())
+        self._window, self.exported = window, self.weights()
         self._rng = np.random.default_rng([config.seed, 1])
         self._n_imprinted: dict[int, int] = {}  # samples averaged into a class weight, by class
         weights = list(blocks.parameters())
@@ -214,7 +214,8 @@ class Learner:
     @property
     def has_moved(self) -> bool:
         """Whether the weights of the blocks are others than at the start."""
-        return _digest(self.weights()) != self._exported
+        weights, exported = self.weights(), self.exported
+        return not all(np.array_equal(weights[name], exported[name]) for name in exported)
 
     def weights(self) -> dict[str, np.ndarray]:
         """Return a copy of the blocks' weights, float32 by state_dict name."""
@@ -274,10 +275,3 @@ class Learner:
             features = self.features.at(self.features.deepest, slots)  # (n, D)
             self.cosine.imprint(label, torch.from_numpy(features))
             self._n_imprinted[label] = self._n_imprinted.get(label, 0) + len(slots)
-
-
-def _digest(weights: Mapping[str, np.ndarray]) -> str:
-    digest = hashlib.sha256()
-    for name in sorted(weights):
-        digest.update(weights[name].tobytes())
-    return digest.hexdigest()

@@ -61,13 +61,12 @@ class Trainer:
         """
         self._connection = connection
         self._learner = _make_learner(metadata)
-        self._factory_weights = self._learner.weights()  # to go back to before the first version
         self._upto, self._to_go = int(metadata["upto"]), 0
         if metadata["memory"]:
             held = {"records": arrays["memory.records"], "labels": arrays["memory.labels"]}
             budget_bytes = self._learner.config.memory_bytes
             memory = LatentMemory.from_arrays(held, metadata["memory"], budget_bytes)
-            weights = group(arrays, "weights") or self._factory_weights
+            weights = group(arrays, "weights") or self._learner.exported
             self._learner.restore(weights, arrays["rows"], arrays["prior"], memory)
             self._learner.features.cost = TrainingCost(**metadata["cost"])
         self._steps_per_s, self._allowance, self._paused = float("inf"), 0.0, False
@@ -129,7 +128,7 @@ class Trainer:
                 shares = tuple(metadata["shares"])
                 self._learner.schedule = Schedule(name=metadata["name"], shares=shares)
         elif kind == "restore":
-            weights = group(arrays, "weights") or self._factory_weights
+            weights = group(arrays, "weights") or self._learner.exported
             self._learner.restore(weights, arrays["rows"])
             self._steps_since_offer = 0
         elif kind == "consolidate":
@@ -191,12 +190,11 @@ class Trainer:
         learner, memory = self._learner, self._learner.features.memory
         self._offered_at, self._steps_since_offer = time.monotonic(), 0
         means, unknown_below = learner.fitted_means()
-        weights, factory = learner.weights(), self._factory_weights
         arrays = {
             "rows": learner.classifier(),
             "prior": learner.cosine.prior.numpy(),
             "means.sums": means.sums,
-            **named(weights, "weights"),
+            **named(learner.weights(), "weights"),
         }
         if has_diverged(arrays.values()):
             self._connection.send_bytes(pack("diverged", {}, {}))
@@ -212,7 +210,7 @@ class Trainer:
             "upto": self._upto,
             "cost": vars(learner.features.cost),
             "unknown_below": unknown_below,
-            "has_moved": not all(np.array_equal(w, factory[n]) for n, w in weights.items()),
+            "has_moved": learner.has_moved,
             "consolidated": consolidated,
         }
         if self._offered is not None:

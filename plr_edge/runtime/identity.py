@@ -42,7 +42,9 @@ def with_window(config: LearningConfig, bundle: Bundle, store: Store | None) -> 
     window = bundle.window(config.window)
     side = window.side if window else 0
     kept = store.facts.get("identity") if store else None
-    if kept is not None and kept.get("window", 0) != side:
+    if kept is None or kept.get("frozen_sha256") != bundle.frozen_sha256:
+        return replace(config, window=side)  # `check_identity` refuses the state of another bundle
+    if kept.get("window", 0) != side:
         if config.window is not None:
             raise StateError(
                 f"the blocks of this state take the window {kept.get('window', 0)} of latents; "

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from plr_edge.bundle.bundle import Bundle
+from plr_edge.bundle.bundle import Bundle, splice
 from plr_edge.classifiers.combined import CombinedClassifier
 from plr_edge.config import EngineConfig
 from plr_edge.engines import Engine
@@ -156,7 +156,9 @@ class Perception:
             rest: called between two expensive steps.
         """
         exported = self.bundle.read("adaptive.onnx")
-        model = self.bundle.splice(weights) if weights else exported
+        model = exported
+        if weights:
+            model = splice(exported, self.bundle.manifest["adaptive_slots"], weights)
         rest()
         if self._window is None or model == exported:  # blocks that did not move take whole maps
             return OnnxEngine(model, self._n_threads)

@@ -101,7 +101,7 @@ class Session(MovedNames):
         self.perception = Perception(self.bundle, self.learned, self.engines, window=window)
         self.training = InlineTraining(self.bundle, self.config, self.engines, self.schedule)
         self.learner = self.training.learner
-        self.learned.weights = self.learner.weights()
+        self.learned.weights = self.learner.exported
         if self.store and self._recover(self.store) >= _MANY:
             with suppress(StateError):  # so that a crash loop does not learn them each time
                 self.save("after recovery", within_budget=True)
@@ -186,7 +186,7 @@ class Session(MovedNames):
             self.publish()
 
     def publish(self, *, final: bool = False) -> None:
-        """Fit the mix, if `final` to few new labels too, and offer what was trained to the gate."""
+        """Fit the mix, `final` for few new labels too, and offer what was trained to the gate."""
         learned = self.learned
         if not len(self.training.memory):
             return

@@ -6,7 +6,7 @@ from click.testing import CliRunner
 
 from benchmarks import consolidation, consolidation_report
 from benchmarks.cli import command
-from benchmarks.consolidation import Cycle, Storage
+from benchmarks.consolidation import Cycle, Group, Storage
 from benchmarks.runner import Settings
 from benchmarks.scenarios import Scenario
 from plr_edge.config import LearningConfig
@@ -25,7 +25,7 @@ def rows(made, monkeypatch):
     )
 
     def run(*cycles, storage=STORED):
-        return consolidation.run_group((SCENARIO, 0, storage, cycles), SETTINGS)
+        return consolidation.run_group(Group(SCENARIO, 0, storage, cycles), SETTINGS)
 
     return run
 

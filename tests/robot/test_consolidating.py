@@ -7,6 +7,7 @@ import signal
 import threading
 import time
 
+import live_robots
 import numpy as np
 import pytest
 
@@ -14,9 +15,6 @@ from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.robot import consolidating
-from plr_edge.robot.governor import Budget, Governor
-from plr_edge.robot.online_model import OnlineModel
-from plr_edge.robot.robot import Robot
 from plr_edge.runtime.consolidation import ConsolidationBudget, parse_budget
 from plr_edge.store import Store
 
@@ -34,19 +32,10 @@ def until(condition, timeout=180):  # a niced trainer on a busy machine takes it
 
 @contextlib.contextmanager
 def running(bundle_path, state, **config):
-    bundle = open_bundle(bundle_path)
-    model = OnlineModel(bundle, state, LearningConfig(**config))
-    robot = Robot(model, Governor(Budget(), model.schedule, [0.01] * len(bundle.levels)))
-    robot.told = []
-    robot.listeners.append(lambda kind, facts: robot.told.append((kind, facts)))
-    thread = threading.Thread(target=robot.run)
-    thread.start()
-    try:
+    with live_robots.running(bundle_path, state, **config) as robot:
+        robot.told = []
+        robot.listeners.append(lambda kind, facts: robot.told.append((kind, facts)))
         yield robot
-    finally:
-        robot.stop()
-        thread.join(60)
-        model.close()
 
 
 @pytest.fixture
@@ -212,20 +201,19 @@ def test_an_idle_robot_spends_what_its_labels_banked(
 
 def test_a_busy_robot_waits_and_a_charging_one_does_not(robot, demo_frames, monkeypatch):
     monkeypatch.setattr(consolidating, "IDLE_S", 0.5)
-    monkeypatch.setattr(robot.governor_loop.consolidation, "tick", lambda **_: None)
-    teach(robot, demo_frames)
-    monkeypatch.undo()
-    monkeypatch.setattr(consolidating, "IDLE_S", 0.5)
     monkeypatch.setattr(consolidating, "_LEAST_STEPS", 2)
     one, begun = consolidation(robot), []
+    tick = one.tick
+    monkeypatch.setattr(one, "tick", lambda **_: None)  # this machine may be busy, or not
+    teach(robot, demo_frames)
     monkeypatch.setattr(one, "start", lambda budget, asked: begun.append((budget, asked)))
     for _ in range(3):
         time.sleep(0.6)
-        ask(robot, lambda: one.tick(busy=True, charging=False))
+        ask(robot, lambda: tick(busy=True, charging=False))
     assert begun == []
-    ask(robot, lambda: one.tick(busy=True, charging=True))
+    ask(robot, lambda: tick(busy=True, charging=True))
     time.sleep(0.6)
-    ask(robot, lambda: one.tick(busy=True, charging=True))
+    ask(robot, lambda: tick(busy=True, charging=True))
     assert [asked for _, asked in begun] == ["charging"]
     assert begun[0][0].seconds == 1800 and begun[0][0].macs >= one.banked_macs
 

@@ -1,31 +1,23 @@
 """Frames that are too old are not taught, and the same frame under two names is questioned."""
 
-import threading
 import time
 
 import numpy as np
 import pytest
+from live_robots import running
 
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import LearningConfig
 from plr_edge.errors import StreamError
 from plr_edge.robot import recent_frames
-from plr_edge.robot.governor import Budget, Governor
 from plr_edge.robot.online_model import OnlineModel
-from plr_edge.robot.robot import Robot
 from plr_edge.store import QUARANTINED, Store
 
 
 @pytest.fixture
 def robot(bundle_path, tmp_path):
-    model = OnlineModel(open_bundle(bundle_path), tmp_path / "s", LearningConfig())
-    made = Robot(model, Governor(Budget(), model.schedule, [0.01] * len(model.bundle.levels)))
-    thread = threading.Thread(target=made.run)
-    thread.start()
-    yield made
-    made.stop()
-    thread.join(20)
-    model.close()
+    with running(bundle_path, tmp_path / "s") as made:
+        yield made
 
 
 def teach(robot, label, **how):
@@ -83,15 +75,9 @@ def test_the_same_frame_under_another_name_is_quarantined(robot, demo_frames, ho
 def test_a_questioned_label_is_still_questioned_after_a_restart(bundle_path, tmp_path):
     state = tmp_path / "s"
     image = np.random.default_rng(0).integers(0, 255, (96, 96, 3), np.uint8)
-    model = OnlineModel(open_bundle(bundle_path), state, LearningConfig())
-    made = Robot(model, Governor(Budget(), model.schedule, [0.01] * len(model.bundle.levels)))
-    thread = threading.Thread(target=made.run)
-    thread.start()
-    for name in ("a", "b"):
-        teach(made, name, images=[image])
-    made.stop()
-    thread.join(20)
-    model.close()
+    with running(bundle_path, state) as made:
+        for name in ("a", "b"):
+            teach(made, name, images=[image])
     with Store(state) as store:
         assert [x.status for x in store.labels] == ["learned", "quarantined"]
         store.confirm([2])

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ import torch
 from learning import observe
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import LearningConfig
+from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import BundleError, ConfigError, StateError
 from plr_edge.replay.window import central
 from plr_edge.runtime.consolidation import ConsolidationBudget
@@ -93,6 +94,13 @@ def test_a_state_keeps_its_window(bundle, state, tmp_path):
         Session(bundle, state, replace(TRAINED, window=0))
     with Session(bundle, state, LearningConfig()) as session:
         assert session.config.window == bundle.window(None).side
+
+
+def test_a_state_of_another_bundle_is_called_so_whatever_its_window(state):
+    without_windows = open_bundle(Path(__file__).parent / "golden" / "bundle")
+    assert without_windows.windows == {}
+    with pytest.raises(StateError, match="another frozen part"):
+        Session(without_windows, state, engines=EngineConfig(allow_code=True))
 
 
 def test_a_state_without_a_window_has_whole_latents(bundle, demo_frames, tmp_path):
