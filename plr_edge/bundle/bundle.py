@@ -93,6 +93,11 @@ class Bundle:
         return [list(map(int, shape)) for shape in self.manifest.get("tap_shapes", [])]
 
     @property
+    def perception_macs(self) -> int:
+        """Multiply-adds of perceiving one frame, up to the classifier."""
+        return int(self.manifest["frozen_macs"]) + sum(level.macs for level in self.levels[:-1])
+
+    @property
     def frozen_sha256(self) -> str:
         """Digest of the frozen part. Latents of different frozen parts must never be mixed."""
         return str(self.manifest["files"]["frozen.onnx"]["sha256"])

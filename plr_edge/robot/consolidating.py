@@ -71,9 +71,6 @@ class Consolidation:
         self._model, self._governor = model, governor
         self._names = [level.name for level in levels]
         self._step_macs = [3 * model.trainer.batch * macs for macs in macs_from(levels)]
-        self._perception_macs = int(model.bundle.manifest["frozen_macs"]) + sum(
-            level.macs for level in levels[:-1]
-        )
         self._upto = int(kept.get("upto", 0))
         self._running: _Running | None = None
         self._seq, self._quiet_since = model.last_seq, time.monotonic()
@@ -92,7 +89,7 @@ class Consolidation:
     @property
     def banked_macs(self) -> float:
         """Multiply-adds that these labels have banked."""
-        return _RATIO * self._perception_macs * self.n_new
+        return _RATIO * self._model.bundle.perception_macs * self.n_new
 
     def facts(self) -> dict[str, Any]:
         """Return what is under way, what is banked, and what came of the last cycle."""

@@ -58,8 +58,7 @@ class InlineTraining:
             window=bundle.window(config.window),
             n_threads=engines.n_threads,
         )
-        adaptive = sum(level.macs for level in bundle.levels[:-1])
-        self.perception_macs = int(bundle.manifest["frozen_macs"]) + adaptive
+        self.perception_macs = bundle.perception_macs
         self._credit_macs, self._next_candidate = 0.0, float(_FIRST_CANDIDATE)
         self.banked_macs = 0.0
 

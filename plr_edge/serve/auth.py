@@ -84,10 +84,6 @@ class TokenCheck:
                 found = role
         return found
 
-    def has_token(self, scope: MutableMapping[str, Any]) -> bool:
-        """Return whether a request carries the teacher's token, in constant time."""
-        return self.who(scope) == TEACHER
-
     def refusal(self, scope: MutableMapping[str, Any]) -> Refused | None:
         """Return status and reason if a request must be refused, unread."""
         method, path = scope["method"], scope["path"]

@@ -68,7 +68,7 @@ def told(robot, phase):
 def test_it_trains_the_blocks_and_publishes_through_the_gate(robot, demo_frames):
     teach(robot, demo_frames)
     one, version = consolidation(robot), robot.model.learned.version
-    assert one.banked_macs > 0
+    assert one.banked_macs == 1.5 * robot.model.bundle.perception_macs * one.n_new > 0
     facts = ask(robot, lambda: one.start(parse_budget("200GMAC")))
     assert facts["now"]["budget"] == "200GMAC" and facts["now"]["phase"] == "training"
     assert (robot.state, "consolidating" in robot.reason) == ("learning", True) or one.running
