@@ -236,7 +236,7 @@ def _refusal(error: PlrEdgeError) -> tuple[int, str]:
     if isinstance(error, (LabelError, StreamError, ConfigError)):
         return 422, str(error)
     if isinstance(error, StateError):
-        return 507, "the state cannot be written; nothing was taught"
+        return 507, f"nothing was changed: {error}"
     return 500, f"failed; see the log, {secrets.token_hex(4)}"
 
 

@@ -41,6 +41,16 @@ class LabelLog:
     def __len__(self) -> int:
         return int(self._database.value("SELECT count(*) FROM labels"))
 
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return the number of labels by class and status."""
+        rows = self._database.select("SELECT name, status, count(*) FROM labels GROUP BY 1, 2")
+        return {(str(name), str(status)): int(n) for name, status, n in rows}
+
+    def count_after(self, after: int, status: str) -> int:
+        """Return the number of labels of a status after a place in the order of teaching."""
+        query = "SELECT count(*) FROM labels WHERE seq > ? AND status = ?"
+        return int(self._database.select(query, (after, status))[0][0])
+
     def with_latents(self, labels: Sequence[Label]) -> list[Label]:
         """Return the labels whose latents are still held, with them."""
         found = []
