@@ -31,7 +31,7 @@ from plr_edge.robot.sensors import Sensors
 from plr_edge.robot.status import DROPPED, FAILED, STARTING, FrameStats, state_of
 from plr_edge.robot.systemd import notify
 from plr_edge.runtime.prediction import Prediction
-from plr_edge.stream.base import Frame
+from plr_edge.stream.base import Frame, one_line
 
 _log = logging.getLogger(__name__)
 _TICK_S = 1.0
@@ -250,7 +250,9 @@ class Robot:
     def _take_frame(self, frame: Frame) -> None:
         try:
             self.answering.answer(self.model.perception.encode([frame]), self.feeder.kind)
+            self.feeder.answered()
         except Exception as error:  # whatever is wrong with a frame costs that frame alone
+            self.feeder.answered(one_line(error, 160))
             self.stats.count(self.feeder.kind, FAILED)
             if self.stats.total(FAILED) in (1, 10, 100):
                 _log.warning("%s cannot be answered (%s)", frame.source, error)
@@ -258,6 +260,7 @@ class Robot:
     def _tick(self) -> None:
         self._last_tick = time.monotonic()
         self.feeder.check(self._last_tick)
+        self.troubles["picture"] = self.feeder.still()
         self._disk_watch.look()
         self.governor_loop.tick()
         if self._began_s and self._last_tick - self._began_s > self.model.restarts.healthy_s:
