@@ -235,9 +235,13 @@ class Recovery:
         for note in store.notes:
             _log.warning("%s", note)
         index = {name: i for i, name in enumerate(model.classes)}
-        for label in store.labels:
-            if label.status != UNDONE:
-                model.history.add([index.get(label.name, -1)], [index.get(label.predicted, -1)])
+        answered = [
+            (index.get(label.name, -1), index.get(label.predicted, -1))
+            for label in store.labels
+            if label.status != UNDONE
+        ]
+        if answered:
+            model.history.add(*map(list, zip(*answered, strict=True)))
         return self._n_held
 
 

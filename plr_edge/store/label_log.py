@@ -14,6 +14,7 @@ from plr_edge.store.rows import meta
 from plr_edge.store.transaction import Transaction
 
 MAX_LABELS = 100_000
+_TOGETHER = 256  # latents read by one query
 
 
 class LabelLog:
@@ -53,9 +54,16 @@ class LabelLog:
 
     def with_latents(self, labels: Sequence[Label]) -> list[Label]:
         """Return the labels whose latents are still held, with them."""
-        found = []
+        found, seqs = [], [label.seq for label in labels]
+        held: dict[int, tuple[bytes, bytes]] = {}
+        for start in range(0, len(seqs), _TOGETHER):
+            own = seqs[start : start + _TOGETHER]
+            where = f"seq IN ({','.join('?' * len(own))})"
+            for seq, record, taps in self._database.rows("latents", where, own):
+                held[seq] = record, taps
         for label in labels:
-            for _, record, taps in self._database.rows("latents", "seq = ?", (label.seq,)):
+            if label.seq in held:
+                record, taps = held[label.seq]
                 arrays = np.frombuffer(record, np.uint8), np.frombuffer(taps, np.float16)
                 found.append(replace(label, record=arrays[0], taps=arrays[1]))
         return found
