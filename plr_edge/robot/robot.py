@@ -203,9 +203,10 @@ class Robot:
             return frame, call
 
     def _next_call(self) -> Call | None:
-        """Return the oldest call that need not wait for a change under way."""
+        """Return the call to do next: the oldest change that may begin, else the oldest question."""
         changing = self.model.workers.changing
-        return next((call for call in self._calls if not (call.changes and changing)), None)
+        may = [call for call in self._calls if not (call.changes and changing)]
+        return min(may, key=lambda call: not call.changes, default=None)
 
     def _wake(self) -> None:
         with self._condition:

@@ -57,7 +57,7 @@ class PostHandlers:
         """
         self._robot, self._paces = robot, paces
         # images of strangers never delay those of whoever has a token, nor any of them teaching
-        self._taught = Images(robot, "taught")
+        self._taught = Images(robot, "taught", yields=False)
         self._predicted_by = {True: Images(robot, "predicted"), False: Images(robot, "open")}
         self._rate = Rate(_LABELS_PER_S, _BURST)
 
