@@ -25,9 +25,9 @@ class SymmetricMatrix:
         """Start with zeros, or with panels that are taken as they are."""
         self.width = width
         starts = range(0, width, _BLOCK)
-        self.panels = panels or [
-            np.zeros((min(_BLOCK, width - start), width - start), np.float32) for start in starts
-        ]
+        if panels is None:
+            panels = [np.zeros((min(_BLOCK, width - i), width - i), np.float32) for i in starts]
+        self.panels = panels
 
     def starts(self) -> Iterator[tuple[int, np.ndarray]]:
         """Return the first row of each panel, and the panel."""
