@@ -7,13 +7,14 @@ there, from where tests/test_contracts.py tests it.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import ClassVar, Protocol
 
 import numpy as np
 
 from plr_edge.errors import ConfigError
+from plr_edge.replay.window import central
 
 _OCTAVE_STEPS = 16  # channel scales are stored as max_scale * 2 ** (-code / 16), one byte each
 
@@ -50,6 +51,27 @@ class LatentCodec(Protocol):
 
         Returns:
             (n, *shape) float32.
+        """
+
+    def of_window(self, side: int) -> LatentCodec | None:
+        """Return the codec of records that hold the central window of a map only.
+
+        Args:
+            side: rows and columns of the window.
+
+        Returns:
+            The codec. None if a window cannot be cut from records.
+        """
+
+    def crop(self, records: np.ndarray, side: int) -> np.ndarray:
+        """Cut the central window from records, for the codec that `of_window` returns.
+
+        Args:
+            records: (n, record_bytes) uint8.
+            side: rows and columns of the window.
+
+        Returns:
+            (n, fewer bytes) uint8. Their values are those of the whole records.
         """
 
 
@@ -186,6 +208,19 @@ class LinearCodec:
         values = self._unpack(records[:, 4 + n_channels :]).reshape(n, n_channels, n_each)
         decoded = (values * scales[:, :, None]).reshape(n, *self.stored_shape)
         return self._enlarged(decoded)
+
+    def of_window(self, side: int) -> LinearCodec | None:
+        """Return the codec of records that hold a window only; None for pooled maps."""
+        if self.pool is not None or len(self.shape) != 3:
+            return None
+        return replace(self, shape=(self.shape[0], side, side))
+
+    def crop(self, records: np.ndarray, side: int) -> np.ndarray:
+        """Cut the central window from records; the scales stay those of the whole map."""
+        n, head = len(records), 4 + self._n_channels
+        top = np.ascontiguousarray(records[:, :4]).view("<f4")  # (n, 1)
+        values = self._unpack(records[:, head:]).reshape(n, *self.shape)
+        return self._pack(top, records[:, 4:head], central(values, side).reshape(n, -1))
 
     def _scales(self, top: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the channel scales (n, C) from the largest one (n, 1) and their codes (n, C)."""
