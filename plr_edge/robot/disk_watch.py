@@ -48,5 +48,5 @@ class DiskWatch:
         trouble, accepts = looked.result()
         if accepts:
             self._model.disk_trouble = ""
-        said = self._model.disk_trouble or not trouble  # in other words already
-        self._troubles[_KEY] = "" if said else f"labels may be refused: {trouble}"
+        said = self._model.disk_trouble or self._troubles.get("state")  # in other words already
+        self._troubles[_KEY] = f"labels are refused: {trouble}" if trouble and not said else ""

@@ -203,7 +203,7 @@ class Robot:
             return frame, call
 
     def _next_call(self) -> Call | None:
-        """Return the call to do next: the oldest change that may begin, else the oldest question."""
+        """Return what to do next: the oldest change that may begin, else the oldest question."""
         changing = self.model.workers.changing
         may = [call for call in self._calls if not (call.changes and changing)]
         return min(may, key=lambda call: not call.changes, default=None)

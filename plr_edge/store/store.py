@@ -128,8 +128,8 @@ class Store(Corrections):
 
     @property
     def disk_trouble(self) -> str:
-        """Why the disk will refuse labels; empty if nothing is known."""
-        return trouble_of_disk(self.path)
+        """Why labels will be refused; empty if nothing is known."""
+        return self.refusal or trouble_of_disk(self.path)
 
     @property
     def is_restore_offered(self) -> bool:

@@ -159,6 +159,20 @@ def test_a_read_only_disk_is_said_before_anybody_teaches(bundle_path, disk, demo
         until(client, lambda facts: facts["reason"] == QUIET)
 
 
+def test_a_start_on_a_read_only_disk_says_that_nothing_can_be_taught(
+    bundle_path, disk, demo_frames
+):
+    with running(bundle_path, disk / "s") as robot:
+        teach(TestClient(make_app(robot, TOKEN)), demo_frames[:3])
+    subprocess.run(["mount", "-o", "remount,ro", str(disk)], check=True)
+    with running(bundle_path, disk / "s") as robot:
+        client = TestClient(make_app(robot, TOKEN))
+        facts = until(client, lambda facts: "cannot be written" in facts["reason"])
+        assert facts["state"] == "degraded" and facts["serves"] and facts["taught"] == 3
+        refused = teach(client, demo_frames[3:4])
+        assert refused.status_code == 507 and "cannot be written" in refused.text
+
+
 @pytest.mark.parametrize("kept", [0, 6])
 def test_a_start_says_which_labels_do_not_answer_yet(
     bundle_path, tmp_path, demo_frames, monkeypatch, kept
