@@ -48,5 +48,5 @@ class DiskWatch:
         trouble, accepts = looked.result()
         if accepts:
             self._model.disk_trouble = ""
-        said = self._model.disk_trouble or self._troubles.get("state")  # in other words already
-        self._troubles[_KEY] = f"labels are refused: {trouble}" if trouble and not said else ""
+        known = self._model.disk_trouble or self._troubles.get("state")  # in other words
+        self._troubles[_KEY] = f"labels are refused: {trouble}" if trouble and not known else ""

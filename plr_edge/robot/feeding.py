@@ -29,7 +29,7 @@ _PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _BLIND_S = 3.0
 _USUAL = 3.0  # a frame is missing after so many times the longest of the last intervals
 _MAX_BLIND_S = 30.0
-_STILL_S = 60.0  # the same picture for so long is no picture: the noise of a sensor changes it
+_STILL_S = 60.0  # of the same picture, which the noise of a sensor would change
 _LOOK_EVERY_S, _EVERY_PIXEL = 1.0, 4
 _FIRST_S = 2.0  # that a start waits for the first attempt to open a source
 

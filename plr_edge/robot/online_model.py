@@ -64,7 +64,7 @@ class OnlineModel(LabelChanges):
         n_dropped: number of candidates that were refused.
         on_event: called with kind and payload of what happens to the model.
         disk_trouble: why the disk refuses labels. Empty if it does not.
-        relearning: which labels are being learned again after the start. Empty if none are.
+        relearning: how many labels are being learned again after the start. Empty without any.
         evaluating: whether a candidate is being evaluated.
         evaluated: called with each candidate and what came of it. None if it is void.
         on_restored: called once a backup answers in the place of what was learned.

@@ -28,7 +28,7 @@ class RobotStatus:
         other_trouble: what else is wrong, e.g. that nothing can be reached by HTTP.
         trainer_given_up: whether the trainer died too often to be started again.
         factory_trouble: why the exported network answers.
-        relearning: which labels are being learned again after a start.
+        relearning: how many labels are being learned again after a start, for people.
         is_blank: whether nothing that was taught answers.
         paused: whether training is paused.
         to_train: whether there is something left to train.
