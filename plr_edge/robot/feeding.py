@@ -9,14 +9,17 @@ from __future__ import annotations
 import logging
 import threading
 import time
+import zlib
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
+import numpy as np
+
 from plr_edge.errors import PlrEdgeError
 from plr_edge.stream.addresses import without_password
 from plr_edge.stream.base import Frame, one_line
-from plr_edge.stream.live_source import LiveSource
+from plr_edge.stream.live_source import CAMERA, LiveSource
 from plr_edge.stream.watched import DriverCalls
 
 _log = logging.getLogger(__name__)
@@ -26,6 +29,8 @@ _PAUSES_S = (1.0, 2.0, 5.0, 10.0, 30.0, 60.0)
 _BLIND_S = 3.0
 _USUAL = 3.0  # a frame is missing after so many times the longest of the last intervals
 _MAX_BLIND_S = 30.0
+_STILL_S = 60.0  # the same picture for so long is no picture: the noise of a sensor changes it
+_LOOK_EVERY_S, _EVERY_PIXEL = 1.0, 4
 _FIRST_S = 2.0  # that a start waits for the first attempt to open a source
 
 OpenSource = Callable[[threading.Event], LiveSource]
@@ -66,12 +71,37 @@ class Sight:
         return self.silent_s(now_s, since_s) > limit_s
 
 
+class Stillness:
+    """For how long a camera has delivered the same picture. One that is frozen does so for ever."""
+
+    def __init__(self) -> None:
+        """Start without a picture."""
+        self._digest, self._since_s, self._looked_s = -1, 0.0, -_LOOK_EVERY_S
+
+    def saw(self, image: np.ndarray, now_s: float) -> None:
+        """Compare a picture with the last one, once a second."""
+        if now_s - self._looked_s < _LOOK_EVERY_S:
+            return
+        self._looked_s = now_s
+        digest = zlib.crc32(np.ascontiguousarray(image[::_EVERY_PIXEL, ::_EVERY_PIXEL]).data)
+        if digest != self._digest:
+            self._digest, self._since_s = digest, now_s
+
+    def trouble(self, name: str) -> str:
+        """Return what is wrong with the source of this name. Empty if nothing is."""
+        still_s = self._looked_s - self._since_s
+        if still_s < _STILL_S:
+            return ""
+        return f"the {name} has delivered the same picture for {still_s:.0f} s; is it frozen?"
+
+
 class Feeder:
     """Reads a source on a thread of its own, and hands its frames over.
 
     Attributes:
         kind: type of the source.
         sight: when frames came.
+        stillness: for how long a camera has shown the same.
     """
 
     def __init__(self, put: Callable[[Frame], None]) -> None:
@@ -80,7 +110,8 @@ class Feeder:
         Args:
             put: takes the newest frame, on any thread.
         """
-        self.kind, self.sight = "stream", Sight()
+        self.kind, self.sight, self.stillness = "stream", Sight(), Stillness()
+        self._unusable, self._unusable_s = "", 0.0  # why frames cannot be answered, and since when
         self._put = put
         self._open: OpenSource | None = None
         self._reading = _Reading(self._take)
@@ -124,10 +155,22 @@ class Feeder:
         reading = self._reading
         source = reading.source
         reason = self._hang or reading.trouble or getattr(source, "trouble", "")
+        if not reason and self._unusable and now_s - self._unusable_s > _BLIND_S:
+            reason = f"frames of the {reading.name} cannot be answered ({self._unusable})"
         if reason or self._open is None or getattr(source, "may_be_silent", True):
             return reason
         blind = self.sight.is_blind(now_s, self._began_s)
         return f"no frames come from the {source.name}" if blind else ""
+
+    def still(self) -> str:
+        """Return that a camera has shown the same for long. Empty if it has not."""
+        return self.stillness.trouble(self._reading.name)
+
+    def answered(self, why_not: str = "") -> None:
+        """Take in that a frame was answered, or why it was not."""
+        if why_not and not self._unusable:
+            self._unusable_s = time.monotonic()
+        self._unusable = why_not
 
     def check(self, now_s: float) -> None:
         """Leave a thread behind whose driver hangs, and open the source on another one.
@@ -150,6 +193,8 @@ class Feeder:
 
     def _take(self, frame: Frame, kind: str) -> None:
         self._hang, self._n_hangs, self.kind = "", 0, kind
+        if kind == CAMERA:
+            self.stillness.saw(frame.image, time.monotonic())
         self._put(frame)
 
 
@@ -242,7 +287,7 @@ class _Reading:
         if isinstance(error, PlrEdgeError) and not self.tried.is_set():
             self.error = error
         text = without_password(one_line(error))
-        self.trouble = f"{text if known else f'the source failed: {text}'}; trying again"
+        self.trouble = f"{text if known else f'the {self.name} failed: {text}'}; trying again"
         if self._n_failures == 1:
             _log.warning("%s", self.trouble, exc_info=None if known else error)
         self.tried.set()

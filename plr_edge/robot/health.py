@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from plr_edge.robot.drift import Drift
 from plr_edge.robot.governor_loop import GovernorLoop
 from plr_edge.robot.recent_frames import NoveltyDetector
-from plr_edge.robot.status import DROPPED, FAILED, UNKNOWN
+from plr_edge.robot.status import DROPPED, FAILED, UNKNOWN, RobotStatus
+
+_DAMAGED = "what was learned is damaged; learning it again from its labels"
 
 
 def health_of(loop: GovernorLoop, drift: Drift, novelty: NoveltyDetector) -> dict[str, Any]:
@@ -57,3 +60,39 @@ def health_of(loop: GovernorLoop, drift: Drift, novelty: NoveltyDetector) -> dic
         "state_bytes": loop.state_bytes,
         "written_today_bytes": loop.written_bytes,
     }
+
+
+def status_of(
+    loop: GovernorLoop,
+    source_trouble: str,
+    troubles: Mapping[str, str],
+    *,
+    started: bool,
+    stopping: bool,
+) -> RobotStatus:
+    """Return the conditions that decide the state of a robot.
+
+    Args:
+        loop: knows the model and its training.
+        source_trouble: why no frames come.
+        troubles: what is wrong elsewhere, by who says so. `learned` says why nothing is used.
+        started: whether the loop answers frames.
+        stopping: whether the robot was asked to end.
+    """
+    model, process = loop.model, loop.model.trainer.process
+    unused = _DAMAGED if model.learned.fell_back else troubles.get("learned", "")
+    return RobotStatus(
+        started=started,
+        stopping=stopping,
+        source_trouble=source_trouble,
+        disk_trouble=model.disk_trouble,
+        other_trouble="; ".join(filter(None, list(troubles.values()))),
+        trainer_given_up=process.given_up,
+        factory_trouble=model.restarts.trouble or unused,
+        relearning=model.relearning,
+        is_blank=not model.learned.n_taught,
+        paused=loop.paused,
+        to_train=bool(model.trainer.report.get("to_go", 0)) and process.alive,
+        starved=loop.starvation.text,
+        consolidating=loop.consolidation.text,
+    )

@@ -29,7 +29,12 @@ class LabelCounts:
     @classmethod
     def of(cls, store: Store) -> LabelCounts:
         """Count the labels of a store."""
-        return cls(store.labels)
+        counted, own = store.labels.counts(), cls()
+        own.learned.update({name: n for (name, status), n in counted.items() if status == LEARNED})
+        own.quarantined.update(
+            {name: n for (name, status), n in counted.items() if status == QUARANTINED}
+        )
+        return own
 
     def with_added(self, labels: Sequence[Label]) -> LabelCounts:
         """Return the counts with labels that were taught since."""

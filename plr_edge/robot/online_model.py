@@ -64,6 +64,7 @@ class OnlineModel(LabelChanges):
         n_dropped: number of candidates that were refused.
         on_event: called with kind and payload of what happens to the model.
         disk_trouble: why the disk refuses labels. Empty if it does not.
+        relearning: which labels are being learned again after the start. Empty if none are.
         evaluating: whether a candidate is being evaluated.
         evaluated: called with each candidate and what came of it. None if it is void.
         on_restored: called once a backup answers in the place of what was learned.
@@ -91,7 +92,7 @@ class OnlineModel(LabelChanges):
         """
         self.bundle, self.engines = bundle, engines or EngineConfig()
         self.checkpoint: TrainerCheckpoint | None = None
-        self.last_seq, self.n_dropped, self.disk_trouble = 0, 0, ""
+        self.last_seq, self.n_dropped, self.disk_trouble, self.relearning = 0, 0, "", ""
         self._epoch = 0  # ends when labels are taken back; candidates of an earlier one are void
         self.on_event: Callable[[str, dict[str, Any]], None] = lambda kind, payload: None
         self.evaluating = False
@@ -120,8 +121,9 @@ class OnlineModel(LabelChanges):
                 found = CatchingUp(self.store, bundle, self.config, self.perception)
                 self._use(*found.begun)
                 self.last_seq = saved_seq = found.upto
+                self.relearning = found.text
                 missed = found.learn_missed(self.workers, self._caught_up)
-                missed.add_done_callback(self._note_refusal)
+                missed.add_done_callback(self._relearned)
             self.counts = LabelCounts.of(self.store)
             saved = (saved_seq, self.learned.version)
             self._autosave = Autosave(self.store, bundle, self.config, self.workers, saved)
@@ -179,6 +181,10 @@ class OnlineModel(LabelChanges):
     def _caught_up(self, result: tuple[LearnedModel, int]) -> None:
         self.learned, self.last_seq = result
         self.perception.model = self.learned
+
+    def _relearned(self, done: Future[None]) -> None:
+        self.relearning = ""
+        self._note_refusal(done)
 
     def _use(
         self, learned: LearnedModel, engine: Engine, checkpoint: TrainerCheckpoint | None

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future
 from functools import partial
-from itertools import islice
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.config import LearningConfig
@@ -33,6 +32,7 @@ class CatchingUp:
     Attributes:
         begun: what answers meanwhile.
         upto: last label that it has learned.
+        text: how many labels are learned beside the frames, for people. Empty if none are.
     """
 
     def __init__(
@@ -54,8 +54,12 @@ class CatchingUp:
         engine = perception.build_engine(model.weights if model.version else {})
         self.begun: Recovered = model, engine, self._recovery.checkpoint
         self.upto = self._recovery.upto
-        missed = store.labels.read(self.upto, LEARNED)
-        self._is_short = len(list(islice(missed, _SHORT + 1))) <= _SHORT
+        n_missed = store.labels.count_after(self.upto, LEARNED)
+        self._is_short = n_missed <= _SHORT
+        self.text = (
+            "" if self._is_short else
+            f"{n_missed} labels are being learned again and do not answer yet"
+        )  # fmt: skip
 
     def learn_missed(
         self, workers: Workers, take: Callable[[tuple[LearnedModel, int]], None]

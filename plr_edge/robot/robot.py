@@ -17,20 +17,21 @@ from typing import Any
 from plr_edge.errors import StateError
 from plr_edge.robot.answering import Answering
 from plr_edge.robot.calls import Call
+from plr_edge.robot.disk_watch import DiskWatch
 from plr_edge.robot.drift import Drift
 from plr_edge.robot.feeding import Feeder
 from plr_edge.robot.governor import Governor
 from plr_edge.robot.governor_loop import GovernorLoop
-from plr_edge.robot.health import health_of
+from plr_edge.robot.health import health_of, status_of
 from plr_edge.robot.online_model import OnlineModel
 from plr_edge.robot.operations import Operations
 from plr_edge.robot.recent_frames import NoveltyDetector, RecentFrames
 from plr_edge.robot.requests import Requests
 from plr_edge.robot.sensors import Sensors
-from plr_edge.robot.status import DROPPED, FAILED, STARTING, FrameStats, RobotStatus, state_of
+from plr_edge.robot.status import DROPPED, FAILED, STARTING, FrameStats, state_of
 from plr_edge.robot.systemd import notify
 from plr_edge.runtime.prediction import Prediction
-from plr_edge.stream.base import Frame
+from plr_edge.stream.base import Frame, one_line
 
 _log = logging.getLogger(__name__)
 _TICK_S = 1.0
@@ -90,6 +91,7 @@ class Robot:
         self.feeder = Feeder(self.put)
         self.requests.saw_frame = lambda: self.feeder.sight.saw(time.monotonic())
         self.troubles: dict[str, str] = {}
+        self._disk_watch = DiskWatch(model, self.troubles)
         self._started, self._began_s = False, 0.0
         self._last_tick = time.monotonic()
         model.workers.wake = model.trainer.process.wake = self._wake
@@ -158,7 +160,7 @@ class Robot:
         self.sensors.start()
         self._started, self._began_s = True, time.monotonic()
         self.model.restarts.answered = True
-        self.model.workers.disk.submit(self.model.store.clock.watch)
+        self._disk_watch.look()
         self._update_state()
         notify("READY=1")
         while not self.stopping.is_set():
@@ -201,9 +203,10 @@ class Robot:
             return frame, call
 
     def _next_call(self) -> Call | None:
-        """Return the oldest call that need not wait for a change under way."""
+        """Return what to do next: the oldest change that may begin, else the oldest question."""
         changing = self.model.workers.changing
-        return next((call for call in self._calls if not (call.changes and changing)), None)
+        may = [call for call in self._calls if not (call.changes and changing)]
+        return min(may, key=lambda call: not call.changes, default=None)
 
     def _wake(self) -> None:
         with self._condition:
@@ -248,7 +251,9 @@ class Robot:
     def _take_frame(self, frame: Frame) -> None:
         try:
             self.answering.answer(self.model.perception.encode([frame]), self.feeder.kind)
+            self.feeder.answered()
         except Exception as error:  # whatever is wrong with a frame costs that frame alone
+            self.feeder.answered(one_line(error, 160))
             self.stats.count(self.feeder.kind, FAILED)
             if self.stats.total(FAILED) in (1, 10, 100):
                 _log.warning("%s cannot be answered (%s)", frame.source, error)
@@ -256,7 +261,8 @@ class Robot:
     def _tick(self) -> None:
         self._last_tick = time.monotonic()
         self.feeder.check(self._last_tick)
-        self.model.workers.disk.submit(self.model.store.clock.watch)  # again, if the disk refuses
+        self.troubles["picture"] = self.feeder.still()
+        self._disk_watch.look()
         self.governor_loop.tick()
         if self._began_s and self._last_tick - self._began_s > self.model.restarts.healthy_s:
             self._stayed_healthy()
@@ -276,21 +282,12 @@ class Robot:
             self.emit("budget", {**vars(loop.decision), "text": self._told})
 
     def _update_state(self) -> None:
-        model, process, loop = self.model, self.model.trainer.process, self.governor_loop
-        damaged = "what was learned is damaged; learning it again from its labels"
-        status = RobotStatus(
+        status = status_of(
+            self.governor_loop,
+            self.feeder.trouble(time.monotonic()),
+            self.troubles,
             started=self._started,
             stopping=self.stopping.is_set(),
-            source_trouble=self.feeder.trouble(time.monotonic()),
-            disk_trouble=model.disk_trouble,
-            other_trouble="; ".join(filter(None, self.troubles.values())),
-            trainer_given_up=process.given_up,
-            factory_trouble=model.restarts.trouble
-            or (damaged if model.learned.fell_back else self.troubles.get("learned", "")),
-            paused=loop.paused,
-            to_train=bool(model.trainer.report.get("to_go", 0)) and process.alive,
-            starved=loop.starvation.text,
-            consolidating=loop.consolidation.text,
         )
         before = self.state, self.reason
         self.state, self.reason, self.serves = *state_of(status), status.serves

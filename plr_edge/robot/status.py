@@ -28,6 +28,8 @@ class RobotStatus:
         other_trouble: what else is wrong, e.g. that nothing can be reached by HTTP.
         trainer_given_up: whether the trainer died too often to be started again.
         factory_trouble: why the exported network answers.
+        relearning: which labels are being learned again after a start.
+        is_blank: whether nothing that was taught answers.
         paused: whether training is paused.
         to_train: whether there is something left to train.
         starved: figures, if other programs leave training no processor.
@@ -41,6 +43,8 @@ class RobotStatus:
     other_trouble: str = ""
     trainer_given_up: bool = False
     factory_trouble: str = ""
+    relearning: str = ""
+    is_blank: bool = False
     paused: bool = False
     to_train: bool = False
     starved: str = ""
@@ -49,7 +53,8 @@ class RobotStatus:
     @property
     def serves(self) -> bool:
         """Whether what is seen is answered with what was taught."""
-        return self.started and not (self.stopping or self.source_trouble or self.factory_trouble)
+        forgetful = self.factory_trouble or (self.relearning and self.is_blank)
+        return self.started and not (self.stopping or self.source_trouble or forgetful)
 
     @property
     def is_troubled(self) -> bool:
@@ -71,6 +76,8 @@ def state_of(status: RobotStatus) -> tuple[str, str]:
         return DEGRADED, "; ".join(filter(None, troubles))
     if status.factory_trouble:
         return FACTORY, status.factory_trouble
+    if status.relearning:
+        return LEARNING, status.relearning
     if status.paused:
         return PAUSED, ""
     if status.starved:

@@ -7,6 +7,7 @@ then learns again the labels that were taught after it.
 from __future__ import annotations
 
 import logging
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,7 +26,7 @@ from plr_edge.store import LEARNED, UNDONE, Label, Store
 from plr_edge.tensors import with_prefix, without_prefix
 
 _log = logging.getLogger(__name__)
-_BATCH = 64  # labels learned again together
+_MAX_BATCH, _BATCH_BYTES = 256, 16 << 20  # labels learned again together, and their latents
 
 
 @dataclass(frozen=True)
@@ -164,6 +165,8 @@ class Recovery:
         """
         self._store = store
         self._n_missed = self._n_held = 0
+        latent_bytes = 4 * math.prod(bundle.latent_shape)
+        self._batch = min(max(_BATCH_BYTES // latent_bytes, 1), _MAX_BATCH)
         check_identity(store, bundle, config)
         damage = store.generations.damage()
         for text in damage.values():
@@ -195,8 +198,8 @@ class Recovery:
             self._take_back(missed)
             return
         self._n_missed = len(missed)
-        for start in range(0, len(missed), _BATCH):
-            held = self._store.labels.with_latents(missed[start : start + _BATCH])
+        for start in range(0, len(missed), self._batch):
+            held = self._store.labels.with_latents(missed[start : start + self._batch])
             self._n_held += len(held)
             if held:
                 yield held
@@ -232,9 +235,13 @@ class Recovery:
         for note in store.notes:
             _log.warning("%s", note)
         index = {name: i for i, name in enumerate(model.classes)}
-        for label in store.labels:
-            if label.status != UNDONE:
-                model.history.add([index.get(label.name, -1)], [index.get(label.predicted, -1)])
+        answered = [
+            (index.get(label.name, -1), index.get(label.predicted, -1))
+            for label in store.labels
+            if label.status != UNDONE
+        ]
+        if answered:
+            model.history.add(*map(list, zip(*answered, strict=True)))
         return self._n_held
 
 

@@ -4,6 +4,7 @@ Handlers have no docstrings, because FastAPI would publish them.
 """
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from typing import Annotated, Any
 
 import numpy as np
@@ -121,7 +122,13 @@ class GetHandlers:
                 raise HTTPException(507, str(error)) from None
 
 
+# of its own: whoever looks at pictures takes no thread of who teaches
+_PICTURES = ThreadPoolExecutor(1, "pictures")
+
+
 async def _picture(image: np.ndarray | None, side: int, missing: str) -> Response:
     if image is None:
         raise HTTPException(404, missing)
-    return Response(await asyncio.to_thread(jpeg, image, side), media_type="image/jpeg")
+    loop = asyncio.get_running_loop()
+    data = await loop.run_in_executor(_PICTURES, jpeg, image, side)
+    return Response(data, media_type="image/jpeg")

@@ -33,19 +33,22 @@ _NICE, _SHOWN = 10, 480  # pixels that the page shows
 class Images:
     """Decodes images and runs the frozen part on them, on threads of its own.
 
-    Decoding yields the processor to everything else. The frozen part does not, because the frames
-    of the robot wait for it.
+    Decoding yields the processor to everything else, but for images to teach. The frozen part does
+    not, because the frames of the robot wait for it.
     """
 
-    def __init__(self, robot: Robot, name: str) -> None:
+    def __init__(self, robot: Robot, name: str, *, yields: bool = True) -> None:
         """Start no thread yet.
 
         Args:
             robot: has the frozen part.
             name: name of the threads.
+            yields: whether decoding yields the processor.
         """
         self._encode = robot.requests.encode
-        self._decoder = ThreadPoolExecutor(1, f"{name}, decoding", _yield_processor)
+        self._decoder = ThreadPoolExecutor(
+            1, f"{name}, decoding", _yield_processor if yields else None
+        )
         self._encoder = ThreadPoolExecutor(1, f"{name}, encoding")
 
     async def encoded(

@@ -8,6 +8,7 @@ import math
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, MutableMapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from plr_edge.serve.auth import NOBODY, WRONG, TokenCheck
@@ -58,7 +59,9 @@ class RequestLimits:
         self._paces = predict_paces() if paces is None else paces
         self._taken: Counter[str] = Counter()
         self._reading: Counter[bool] = Counter()
-        self._parsing = asyncio.Lock()  # large bodies are parsed one at a time
+        # large bodies are parsed one at a time; those of others never delay the teacher's
+        self._parsing = {trusted: _Lane("bodies" if trusted else "open bodies")
+                         for trusted in (True, False)}  # fmt: skip
         self._refusals, self._n_paused = Rate(1.0, _FREE_REFUSALS), 0
 
     @property
@@ -108,7 +111,7 @@ class RequestLimits:
     async def _pass_on(self, body: bytes, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] == "POST":
             try:
-                scope[PARSED] = await self._parsed(body)
+                scope[PARSED] = await self._parsed(body, self._parsing[scope[WHO] == TEACHER])
             except ValueError:
                 await refuse(send, 400, "request body is not valid JSON")
                 return
@@ -164,7 +167,8 @@ class RequestLimits:
             self._reading[large] -= len(body)
         return bytes(body)
 
-    async def _parsed(self, body: bytes) -> Any:
+    @staticmethod
+    async def _parsed(body: bytes, lane: _Lane) -> Any:
         """Parse a body. Large ones are parsed one after another, with pauses for other requests.
 
         Raises:
@@ -174,11 +178,19 @@ class RequestLimits:
             return None
         if len(body) < _LARGE_BYTES:
             return parse(body)
-        async with self._parsing:
+        async with lane.lock:
             start = time.perf_counter()
-            parsed = await asyncio.to_thread(parse, body)
+            run = asyncio.get_running_loop().run_in_executor
+            parsed = await run(lane.thread, parse, body)
             await asyncio.sleep(_REST * (time.perf_counter() - start))
             return parsed
+
+
+class _Lane:
+    """A thread, and a lock by which one at a time uses it."""
+
+    def __init__(self, name: str) -> None:
+        self.lock, self.thread = asyncio.Lock(), ThreadPoolExecutor(1, name)
 
 
 class Rate:

@@ -57,7 +57,7 @@ class PostHandlers:
         """
         self._robot, self._paces = robot, paces
         # images of strangers never delay those of whoever has a token, nor any of them teaching
-        self._taught = Images(robot, "taught")
+        self._taught = Images(robot, "taught", yields=False)
         self._predicted_by = {True: Images(robot, "predicted"), False: Images(robot, "open")}
         self._rate = Rate(_LABELS_PER_S, _BURST)
 
@@ -236,7 +236,7 @@ def _refusal(error: PlrEdgeError) -> tuple[int, str]:
     if isinstance(error, (LabelError, StreamError, ConfigError)):
         return 422, str(error)
     if isinstance(error, StateError):
-        return 507, "the state cannot be written; nothing was taught"
+        return 507, f"nothing was changed: {error}"
     return 500, f"failed; see the log, {secrets.token_hex(4)}"
 
 

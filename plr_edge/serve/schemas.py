@@ -25,7 +25,7 @@ _REASONS = {
     429: "too many labels or megapixels per second",
     500: "failed; the log has the reason",
     503: "too many requests at once; nothing was done",
-    507: "the state cannot be written; nothing was taught",
+    507: "the state cannot be written; nothing was changed",
 }
 
 

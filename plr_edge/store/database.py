@@ -20,6 +20,7 @@ from typing import Any
 
 from plr_edge.errors import StateError
 from plr_edge.store.folder import check_plain, make_private
+from plr_edge.store.place import OpenFiles, advice_for
 from plr_edge.store.rows import (
     ADDED,
     MINOR,
@@ -51,13 +52,6 @@ _PRAGMAS = (
 _FETCHED = 500
 # SQLite's own messages may quote damaged text that is not UTF-8
 _ERRORS = (sqlite3.DatabaseError, OverflowError, UnicodeDecodeError)
-_ADVICE = {
-    "locked": "another process uses it; stop that one, or choose another --state",
-    "full": "free some space or choose another --state",
-    "readonly": "it is read-only; check who owns it, or choose another --state",
-    "unable to open": "check who owns it, or choose another --state",
-    "I/O": "free some space, check the disk, or choose another --state",
-}
 
 
 class Database:
@@ -85,6 +79,7 @@ class Database:
         self._in_doubt = False
         self._connection: sqlite3.Connection | None = None
         self._closed = False
+        self._files = OpenFiles(self.file, Path(f"{self.file}{LOG}"))
         self._connect()
 
     def close(self) -> None:
@@ -101,6 +96,7 @@ class Database:
         connection, self._connection = self._connection, None
         if connection is not None:
             connection.close()
+        self._files.forget()
 
     def __enter__(self) -> Database:
         return self
@@ -146,6 +142,7 @@ class Database:
         if self.refusal:
             raise StateError(self.refusal)
         with self.lock:
+            self._files.check()
             try:
                 connection = self._open()
                 transaction = Transaction(connection)
@@ -155,21 +152,26 @@ class Database:
                 self._in_doubt = True
                 yield transaction
                 connection.execute("COMMIT")
-                self._in_doubt = False
             except BaseException as error:
                 self._abandon()
                 if isinstance(error, (sqlite3.Error, UnicodeDecodeError)):
                     raise self._failure(error) from None
                 raise
+            self._files.check()  # nothing is durable in a file that was deleted
+            self._in_doubt = False
 
-    def value(self, query: str) -> Any:
-        """Return the first value of a query that needs no checksum, e.g. a count."""
+    def select(self, query: str, values: Sequence[Any] = ()) -> list[Row]:
+        """Return the rows of a query that needs no checksum, e.g. counts."""
         try:
             with self.lock:
-                row = self._open().execute(query).fetchone()
+                return list(self._open().execute(query, values))
         except _ERRORS as error:
             raise self._failure(error) from None
-        return row[0] if row else None
+
+    def value(self, query: str) -> Any:
+        """Return the first value of a query that needs no checksum."""
+        rows = self.select(query)
+        return rows[0][0] if rows else None
 
     def checkpoint(self) -> bool:
         """Fold the log into the database and empty it, so that no deleted row is left in it.
@@ -226,6 +228,7 @@ class Database:
         return self._connection
 
     def _connect(self) -> None:
+        self._files.check(1)  # a new log has been made since
         for end in ("", LOG):
             check_plain(Path(f"{self.file}{end}"))
         make_private(self.file)
@@ -248,6 +251,7 @@ class Database:
         except _ERRORS as error:
             raise self._failure(error) from None
         self._connection = connection
+        self._files.remember()
 
     def _is_new(self, connection: sqlite3.Connection) -> bool:
         """Say whether there are no tables yet, and refuse those of others untouched."""
@@ -288,9 +292,9 @@ class Database:
         if isinstance(error, sqlite3.ProgrammingError):  # another thread met an error
             return StateError(f"{self.file} was closed in use ({text}); try again", can_pass=True)
         if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:
-            advice = next((a for word, a in _ADVICE.items() if word in text), _ADVICE["I/O"])
             return StateError(
-                f"cannot use {self.file} ({text}); what was acknowledged is safe; {advice}",
+                f"cannot use {self.file} ({text}); what was acknowledged is safe; "
+                f"{advice_for(text)}",
                 can_pass="unable to open" not in text,
             )
         return self.damaged(f"{self.file} is damaged ({text})")

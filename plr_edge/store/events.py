@@ -35,10 +35,17 @@ class Events:
         """Number of the newest event. 0 if there is none."""
         return int(self._database.value("SELECT max(id) FROM events") or 0)
 
-    def note(self, kind: str, text: str) -> None:
-        """Keep an event, if the disk takes it; work goes on if not."""
-        with suppress(StateError), self._database.transaction() as tx:
-            self.add(tx, kind, text)
+    def note(self, kind: str, text: str) -> bool:
+        """Keep an event, if the disk takes it; work goes on if not.
+
+        Returns:
+            Whether it is kept.
+        """
+        with suppress(StateError):
+            with self._database.transaction() as tx:
+                self.add(tx, kind, text)
+            return True
+        return False
 
     def add(self, tx: Transaction, kind: str, text: str) -> None:
         """Keep an event with the other writes of a transaction."""

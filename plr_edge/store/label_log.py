@@ -14,6 +14,7 @@ from plr_edge.store.rows import meta
 from plr_edge.store.transaction import Transaction
 
 MAX_LABELS = 100_000
+_TOGETHER = 256  # latents read by one query
 
 
 class LabelLog:
@@ -41,11 +42,28 @@ class LabelLog:
     def __len__(self) -> int:
         return int(self._database.value("SELECT count(*) FROM labels"))
 
+    def counts(self) -> dict[tuple[str, str], int]:
+        """Return the number of labels by class and status."""
+        rows = self._database.select("SELECT name, status, count(*) FROM labels GROUP BY 1, 2")
+        return {(str(name), str(status)): int(n) for name, status, n in rows}
+
+    def count_after(self, after: int, status: str) -> int:
+        """Return the number of labels of a status after a place in the order of teaching."""
+        query = "SELECT count(*) FROM labels WHERE seq > ? AND status = ?"
+        return int(self._database.select(query, (after, status))[0][0])
+
     def with_latents(self, labels: Sequence[Label]) -> list[Label]:
         """Return the labels whose latents are still held, with them."""
-        found = []
+        found, seqs = [], [label.seq for label in labels]
+        held: dict[int, tuple[bytes, bytes]] = {}
+        for start in range(0, len(seqs), _TOGETHER):
+            own = seqs[start : start + _TOGETHER]
+            where = f"seq IN ({','.join('?' * len(own))})"
+            for seq, record, taps in self._database.rows("latents", where, own):
+                held[seq] = record, taps
         for label in labels:
-            for _, record, taps in self._database.rows("latents", "seq = ?", (label.seq,)):
+            if label.seq in held:
+                record, taps = held[label.seq]
                 arrays = np.frombuffer(record, np.uint8), np.frombuffer(taps, np.float16)
                 found.append(replace(label, record=arrays[0], taps=arrays[1]))
         return found

@@ -76,7 +76,9 @@ def take_restored(path: Path) -> bool:
             os.replace(offered / FILE, path / REPAIRED)
         sync_folder(path)
     except OSError as error:
-        raise StateError(f"cannot take {offered} into use: {error.strerror}") from None
+        raise StateError(
+            f"cannot take {offered} into use: {error.strerror}", can_pass=may_pass(error)
+        ) from None
     finish_repair(path)
     shutil.rmtree(offered, ignore_errors=True)
     return True

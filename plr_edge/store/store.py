@@ -24,6 +24,7 @@ from plr_edge.store.generation_files import FOLDER, Arrays
 from plr_edge.store.generations import Generations
 from plr_edge.store.label_log import LabelLog
 from plr_edge.store.labels import UNDONE, Label
+from plr_edge.store.place import trouble_of_disk
 from plr_edge.store.replacing import RESTORED, finish_repair, refuse_restored, take_restored
 from plr_edge.store.requests import RequestLog, TeachRequest
 from plr_edge.store.rows import DamagedError, meta, ranges
@@ -124,6 +125,11 @@ class Store(Corrections):
     def refusal(self) -> str:
         """Why nothing can be changed; empty if it can."""
         return self._database.refusal
+
+    @property
+    def disk_trouble(self) -> str:
+        """Why labels will be refused; empty if nothing is known."""
+        return self.refusal or trouble_of_disk(self.path)
 
     @property
     def is_restore_offered(self) -> bool:

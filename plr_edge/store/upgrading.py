@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from plr_edge.errors import StateError
+from plr_edge.errors import StateError, may_pass
 from plr_edge.files import sync_folder
 from plr_edge.store.database import FILE, LOG, PAGE_BYTES, Database
 from plr_edge.store.rows import DamagedError
@@ -32,9 +32,19 @@ def upgrade(path: Path) -> bool:
         Whether it was rewritten.
 
     Raises:
-        StateError: the database cannot be opened.
+        StateError: the database cannot be opened, or the disk fails.
     """
-    new = path / UPGRADING
+    try:
+        return _upgraded(path, path / UPGRADING)
+    except OSError as error:
+        raise StateError(
+            f"cannot rewrite {path / FILE} in the form of this version: {error.strerror}; check "
+            "the disk; what was acknowledged is safe",
+            can_pass=may_pass(error),
+        ) from None
+
+
+def _upgraded(path: Path, new: Path) -> bool:
     with suppress(FileNotFoundError):
         new.unlink()
     if not (path / FILE).exists():

@@ -21,6 +21,7 @@ from plr_edge.stream.bag import is_bag
 from plr_edge.stream.base import Frame, one_line
 from plr_edge.stream.watched import DriverCalls, WatchedFolder
 
+CAMERA = "camera"  # kind of source
 _FAILING_S = 1.0  # of reads that fail, before a camera is closed and opened again
 _NETWORK_MS = 5000
 _PAUSES_S = (1.0, 2.0, 5.0, 10.0)  # before a failed camera is opened again
@@ -115,7 +116,7 @@ def _camera(source: str, stop: threading.Event) -> LiveSource:
             "address"
         )
     name = f"camera {one_line(without_password(source), 80)}"
-    return LiveSource("camera", name, lambda self: _captured(self, cv2, source, stop))
+    return LiveSource(CAMERA, name, lambda self: _captured(self, cv2, source, stop))
 
 
 def _has_gstreamer(cv2: Any) -> bool:
@@ -150,7 +151,7 @@ def _captured(self: LiveSource, cv2: Any, source: str, stop: threading.Event) ->
                     good, image = capture.read()
                 if stop.is_set():  # perhaps long ago, while the driver hung
                     return
-                if good and image is not None:
+                if good and image is not None and image.size:
                     self.trouble, failing_s, n_pauses = "", None, 0
                     yield Frame(_rgb(image), None, time.time_ns(), f"camera#{index}", index)
                     index += 1

@@ -1,6 +1,6 @@
 """Runs under the preloaded shim: faults, kills and power cuts of a store.
 
-driver.py SHIM sweep ACTION AGAIN EVERY      fail (and AGAIN times more) or kill at every call
+driver.py SHIM sweep ACTION AGAIN EVERY [FIRST]   fail (and AGAIN times more) or kill at every call
 driver.py SHIM commands ACTION AGAIN EVERY   the same in undo, forget, rollback, confirm and repair
 driver.py SHIM command-cuts SHARE SEED [BROKEN]   power cuts in these
 driver.py SHIM nested EVERY STEP             kill; kill the recovery, and that of this, everywhere

@@ -34,14 +34,16 @@ def counted(shim, root: Path, start: Path, action: int, run) -> int:
     return int(number.read_text())
 
 
-def sweep(shim, root: Path, action: str, again: int, every: int) -> dict[str, object]:
+def sweep(
+    shim, root: Path, action: str, again: int, every: int, first: int = 1
+) -> dict[str, object]:
     """Fault each call in turn, in a store with a history; check, and go on with the same store."""
     history = root / "history"
     status, before = child(lambda: scenario.cycle(history / "state", ack))
     assert status == 0
     n_calls = counted(shim, root, history, ACTIONS[action], lambda path: scenario.cycle(path, ack))
     failures, runs = [], 0
-    for n in range(1, n_calls + 1, every):
+    for n in range(first, n_calls + 1, every):
         work = root / "work"
         shutil.copytree(history, work)
         ok, status = _one_fault(shim, work, n, ACTIONS[action], again, before)

@@ -96,7 +96,9 @@ class Running:
     def health(self) -> dict[str, Any] | None:
         """Return what it says of itself, None where it does not answer."""
         status, facts = self.ask("GET", "/health")
-        return facts if status == 200 else None
+        if status == 503 and facts.startswith(b'{"state"'):  # it does not serve, and says why
+            facts = json.loads(facts)
+        return facts if isinstance(facts, dict) else None
 
     def memory_mb(self) -> tuple[float, float]:
         """Return PSS of perception, and of the trainer."""

@@ -71,7 +71,7 @@ def test_it_is_due_after_many_labels_or_a_while_but_not_if_nothing_is_new(
     auto = Autosave(store, bundle, CONFIG, workers, (10, 1))
     assert not auto.is_behind(10, 1) and not auto.is_due(10, 1)
     assert auto.is_behind(11, 1) and not auto.is_due(11, 1)
-    assert auto.is_due(5_010, 1) and not auto.is_due(5_009, 1)
+    assert auto.is_due(8_010, 1) and not auto.is_due(8_009, 1)
     monkeypatch.setattr(autosave, "_VERSION_S", -1.0)
     assert auto.is_due(10, 2) and not auto.is_due(11, 1) and not auto.is_due(10, 1)
     monkeypatch.setattr(autosave, "_LABELS_S", -1.0)

@@ -16,7 +16,7 @@ from plr_edge.robot.status import (
 )
 
 NAMES = [field.name for field in fields(RobotStatus)]
-TEXTS = ("trouble", "starved", "consolidating")
+TEXTS = ("trouble", "starved", "consolidating", "relearning")
 VALUES = [("", "why") if name.endswith(TEXTS) else (False, True) for name in NAMES]
 ALL = [RobotStatus(**dict(zip(NAMES, values, strict=True))) for values in product(*VALUES)]
 
@@ -28,6 +28,7 @@ def expected(c):
         (STARTING, not c.started),
         (DEGRADED, c.source_trouble or c.disk_trouble or c.other_trouble or c.trainer_given_up),
         (FACTORY, c.factory_trouble),
+        (LEARNING, c.relearning),
         (PAUSED, c.paused),
         (STARVED, c.starved),
         (LEARNING, c.to_train or c.consolidating),
@@ -37,7 +38,7 @@ def expected(c):
 
 
 def test_every_condition_has_the_state_of_the_table():
-    assert len(ALL) == 2048
+    assert len(ALL) == 8192
     assert [state_of(c)[0] for c in ALL] == [expected(c) for c in ALL]
     assert {state_of(c)[0] for c in ALL} == set(STATES)
 
@@ -46,7 +47,7 @@ def test_a_reason_is_given_where_one_is_due_and_only_there():
     for condition in ALL:
         state, reason = state_of(condition)
         due = state in (DEGRADED, FACTORY, STARVED) or (
-            state == LEARNING and condition.consolidating
+            state == LEARNING and (condition.relearning or condition.consolidating)
         )
         assert bool(reason) == bool(due)
 
@@ -61,7 +62,7 @@ def test_every_trouble_is_named():
 def test_it_serves_where_what_is_seen_is_answered_with_what_was_taught():
     for c in ALL:
         answers = c.started and not c.stopping and not c.source_trouble and not c.factory_trouble
-        assert c.serves == answers
+        assert c.serves == (answers and not (c.relearning and c.is_blank))
         troubles = (c.source_trouble, c.disk_trouble, c.other_trouble, c.factory_trouble)
         assert c.is_troubled == bool(any(troubles) or c.trainer_given_up)
 

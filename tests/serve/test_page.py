@@ -1,6 +1,7 @@
 """The page in a real headless browser, against a real `plr-edge run` over a film through OpenCV."""
 
 import os
+import socket
 import subprocess
 import sys
 import threading
@@ -112,3 +113,62 @@ def test_the_token_leaves_the_address_and_teaching_ends_with_the_pointer(browser
     browser.type("#token", url.partition("#token=")[2])
     browser.click("#ask-token button")
     browser.until("$('ask-token').hidden && window.latest !== undefined")
+
+
+def started(bundle, film, state, port):
+    """Start a robot, and return its process once it serves."""
+    robot = subprocess.Popen(
+        [sys.executable, "-m", "plr_edge", "run", str(bundle), str(film), "--state", str(state),
+         "--listen", f"127.0.0.1:{port}", "--rate", "8"],
+        stderr=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert next((line for line in robot.stderr if "serving at" in line), None) is not None
+    threading.Thread(target=lambda: list(robot.stderr), daemon=True).start()
+    return robot
+
+
+def test_the_page_shows_frames_beside_silent_listeners_of_others(browser, url):
+    """They have places of their own, and give way to who comes later."""
+    port = int(url.split(":")[2].partition("/")[0])
+    head = f"GET /events HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode()
+    silent = [socket.create_connection(("127.0.0.1", port)) for _ in range(40)]
+    for each in silent:
+        each.sendall(head)
+    browser.open(url)
+    browser.until("window.latest !== undefined")
+    browser.type("#label", "held")
+    browser.hold("#teach", 1.5)
+    browser.until(f"{NAMES} === 'held'")
+    for each in silent:
+        each.close()
+    seen = browser.js("window.latest.sequence")
+    browser.until(f"window.latest.sequence > {seen + 10}")
+
+
+def test_a_page_that_stays_open_finds_the_robot_again_after_a_restart(
+    browser, bundle_path, film, tmp_path
+):
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    robot = started(bundle_path, film, tmp_path / "s", port)
+    try:
+        token = (tmp_path / "s" / "token").read_text()
+        browser.open(f"http://127.0.0.1:{port}/#token={token}")
+        browser.until("window.latest !== undefined")
+        browser.type("#label", "before")
+        browser.hold("#teach", 1.0)
+        browser.until(f"{NAMES} === 'before'")
+        robot.terminate()
+        assert robot.wait(30) == 0
+        browser.until("!['serving', 'learning'].includes($('state').textContent)")
+        browser.until("window.latest === undefined")  # nothing old is shown as if it were live
+        robot = started(bundle_path, film, tmp_path / "s", port)
+        browser.until("window.latest !== undefined")
+        browser.until("['serving', 'learning'].includes($('state').textContent)")
+        browser.type("#label", "after")
+        browser.hold("#teach", 1.0)
+        browser.until(f"{NAMES} === 'before,after'")
+    finally:
+        robot.terminate()
+        assert robot.wait(30) == 0
