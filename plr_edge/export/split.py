@@ -14,6 +14,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from plr_edge.backbones.base import CLASSIFIER, Backbone, fold_batch_norm, named_blocks
 from plr_edge.backbones.checks import BATCH, check_feature, run_block
 from plr_edge.errors import CutError
+from plr_edge.graph.module import GraphBlocks
 from plr_edge.export.trainable import is_trainable, trouble_above
 from plr_edge.replay.schedule import Level
 
@@ -121,7 +122,8 @@ def split(backbone: Backbone, cut: str) -> tuple[nn.Sequential, nn.Sequential]:
         raise CutError(_explain(backbone, cut))
     at = len(names) if cut == CLASSIFIER else names.index(cut)
     children = named_blocks(backbone.blocks)
-    return nn.Sequential(OrderedDict(children[:at])), nn.Sequential(OrderedDict(children[at:]))
+    made = GraphBlocks if isinstance(backbone.blocks, GraphBlocks) else nn.Sequential
+    return made(OrderedDict(children[:at])), made(OrderedDict(children[at:]))
 
 
 def levels_of(backbone: Backbone, cut: str) -> tuple[Level, ...]:
@@ -153,8 +155,7 @@ def block_costs(backbone: Backbone) -> tuple[dict[str, int], dict[str, tuple[int
     """
     macs: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    size = backbone.preprocessing.size
-    x = torch.zeros(BATCH, 3, size, size)
+    x = torch.zeros(BATCH, *backbone.preprocessing.input_shape)
     for name, block in named_blocks(backbone.blocks):
         shapes[name] = tuple(x.shape[1:])
         counter = FlopCounterMode(display=False)

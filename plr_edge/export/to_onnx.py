@@ -16,8 +16,10 @@ from onnx import numpy_helper
 from torch import nn
 
 from plr_edge.backbones.base import Backbone, named_blocks
+from plr_edge.backbones.checks import BATCH
 from plr_edge.errors import BackboneError, BundleError
 from plr_edge.export.exporter import OPSET, cause, export_module
+from plr_edge.export.precision import HalfPart
 from plr_edge.export.split import block_costs, split
 from plr_edge.replay.latent_codec import pool_matrix
 
@@ -44,13 +46,14 @@ class FrozenPart(nn.Module):
         self.blocks, rest = split(backbone, cut)
         self.rest = copy.deepcopy(rest) if static_feature else None
         self.taps_width = 0  # set when it is exported
+        self.input_shape = backbone.preprocessing.input_shape
         names = [name for name, _ in named_blocks(self.blocks)]
         shapes = list(block_costs(backbone)[1].values())[1:]  # output of each block
         self.tap_shapes: list[list[int]] = []
         self.taps = {name: grid for name, grid in backbone.taps if name in names}
         for name, shape in zip(names, shapes, strict=False):
             if name == names[-1]:
-                self.taps.setdefault(name, _latent_grid(shape))
+                self.taps.setdefault(name, latent_grid(shape))
             if name in self.taps and len(shape) == 2:
                 raise BackboneError(
                     f"{backbone.name} has a tap of block {name!r}, which returns shape {shape}; "
@@ -78,13 +81,21 @@ class FrozenPart(nn.Module):
             taps.append(self.rest(x))
         return x, torch.cat(taps, 1)
 
+    def model(self, *, half: bool) -> bytes:
+        """Return the serialised part, in float16 if `half`."""
+        example = torch.zeros(BATCH, *self.input_shape)
+        with torch.no_grad():
+            self.taps_width = self(example[:1])[1].shape[1]
+        module = HalfPart(self) if half else self
+        return module_to_onnx(module, example, "image", ["latent", "taps"])
+
     def _pooled(self, name: str, x: torch.Tensor) -> torch.Tensor:
         if x.ndim == 2:
             return x
         return torch.as_tensor(torch.flatten(x, 2) @ getattr(self, f"cells_{name}"))  # (B, C, g^2)
 
 
-def _latent_grid(shape: tuple[int, ...]) -> int:
+def latent_grid(shape: tuple[int, ...]) -> int:
     """Return the finest pooling grid that keeps a latent within `_MAX_LATENT_TAP`."""
     if len(shape) == 1:
         return 1
