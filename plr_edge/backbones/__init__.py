@@ -29,7 +29,7 @@ from plr_edge.backbones.checks import BATCH, is_channels_last, run_block
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError
 
-__all__ = ["BACKBONES", "Backbone", "load_backbone"]
+__all__ = ["BACKBONES", "Backbone", "load_backbone", "read_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -159,7 +159,7 @@ def _free_name(taken: Container[str], name: str) -> str:
 
 
 def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) -> None:
-    stored = _read_tensors(path)
+    stored = read_weights(path)
     tensors = {rename(name): array for name, array in stored.items()}
     if len(tensors) < len(stored):
         twice = Counter(map(rename, stored)).most_common(1)[0][0]
@@ -191,7 +191,7 @@ def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) 
             )
 
 
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Read a safetensors file, and multiply int8 weights by their scales."""
     if path.suffix != ".safetensors":
         raise BackboneError(

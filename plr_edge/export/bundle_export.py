@@ -191,8 +191,8 @@ def _versions() -> dict[str, str]:
 
 
 def _frozen_model(
-    part: FrozenPart | FrozenGraph, backbone: Backbone, precision: str, calibration: Sequence[np.ndarray] | None,
-    profile: str | None,
+    part: FrozenPart | FrozenGraph, backbone: Backbone, precision: str,
+    calibration: Sequence[np.ndarray] | None, profile: str | None,
 ) -> tuple[bytes, int]:  # fmt: skip
     """Return the serialised frozen part, and how many of its convolutions stayed in float."""
     model = part.model(half=precision == "fp16")

@@ -14,9 +14,12 @@ from torch.utils.flop_counter import FlopCounterMode
 from plr_edge.backbones.base import CLASSIFIER, Backbone, fold_batch_norm, named_blocks
 from plr_edge.backbones.checks import BATCH, check_feature, run_block
 from plr_edge.errors import CutError
-from plr_edge.graph.module import GraphBlocks
 from plr_edge.export.trainable import is_trainable, trouble_above
+from plr_edge.graph.module import GraphBlocks
 from plr_edge.replay.schedule import Level
+
+
+_FROZEN = (0.6, 0.95)  # share of the multiply-adds below the default cut of a graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -209,12 +212,29 @@ def _explain(backbone: Backbone, cut: str) -> str:
 
 
 def default_cut(backbone: Backbone) -> str:
-    """Return the default cut: after five sixths of the blocks, or the nearest that can be trained.
+    """Return the default cut.
 
-    For MobileNetV2 this is `block14`, where a latent is smallest (160x4x4 at 128 pixels). Of a
+    Of a network that came in as a graph it is the one with the smallest latent of those that freeze
+    60 to 95 % of the multiply-adds, and of equal ones the first, which trains most. Of another one
+    it lies after five sixths of the blocks, or is the nearest that can be trained. For MobileNetV2 this is `block14`, where a latent is smallest (160x4x4 at 128 pixels). Of a
     network without a cut that can be trained it is `classifier`.
     """
+    if backbone.divided is not None:
+        return _cheapest(list_cuts(backbone))
     names, offered = backbone.block_names, offered_cuts(backbone)
     wanted = max(1, 5 * (len(names) - 1) // 6)
     before = [name for name in names[1 : wanted + 1] if name in offered]
     return before[-1] if before else next(c for c in offered if c not in names[: wanted + 1])
+
+
+def _cheapest(cuts: list[Cut]) -> str:
+    """Return the cut with the smallest latent of those that leave enough to train, but not more."""
+    trained = [cut for cut in cuts if cut.name != CLASSIFIER]
+    if not trained:
+        return CLASSIFIER
+    low, high = _FROZEN
+    within = [cut for cut in trained if low <= cut.frozen_share <= high]
+    if not within:  # the one nearest to the range
+        return min(trained, key=lambda cut: abs(cut.frozen_share - (low + high) / 2)).name
+    smallest = min(cut.latent_bytes for cut in within)
+    return next(cut.name for cut in within if cut.latent_bytes <= smallest)
