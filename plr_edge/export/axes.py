@@ -29,11 +29,17 @@ def finder(network: Network) -> _Finder:
 
 
 def axes_of(known: _Finder, value: str) -> str:
-    """Return what the axes of a value are: CHW, HWC, CT, ND or D.
+    """Return what the axes of a value mean: CHW, HWC, CT, ND or D.
 
     The operators around it tell: a convolution takes channels first, a linear layer takes them
     last. Where nothing tells, a map has its channels first, and what has two axes is tokens.
     """
+    n_axes = len(known.network.shapes[value])
+    return told_axes(known, value) or {2: "ND", 3: "CHW"}.get(n_axes, "D")
+
+
+def told_axes(known: _Finder, value: str) -> str:
+    """Return what the operators around a value tell of its axes; empty if they tell nothing."""
     shape = known.network.shapes[value]
     if len(shape) not in (2, 3):
         return "D"
@@ -62,7 +68,7 @@ def axes_of(known: _Finder, value: str) -> str:
                 maker = known.makers.get(other)
                 if other in below or maker is None or maker.op not in _MOVING:
                     queue.append(other)
-    return first if len(shape) == 3 else last
+    return ""
 
 
 def _constant(known: _Finder, node: Node) -> bool:

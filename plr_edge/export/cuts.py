@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise, takewhile
+from itertools import pairwise, takewhile, zip_longest
 
 from plr_edge.export.folding import weights_of
 from plr_edge.export.network import Network, Scope
@@ -155,14 +155,31 @@ def _joined_smallest(parts: Sequence[_Part]) -> list[_Part]:
 
 
 def _name(network: Network, part: _Part) -> str:
-    """Return the name of the module that a part is, or that it begins with, or of its value."""
-    common = _common(network, part).path[-1]
-    if common:
-        return common
-    weights = set(weights_of(network))
-    for node in part.nodes:
-        if node.op in _HEAVY or weights.intersection(node.inputs):
-            for output in node.outputs:
-                if output in network.scopes and network.scopes[output].path[-1]:
-                    return network.scopes[output].path[-1]
-    return part.start
+    """Return the name of the module that a part is, or that it begins with, or of its value.
+
+    Of modules that hold the same layers it is the outermost that is no container.
+    """
+    layers = [_scope(network, node) for node in network.graph.nodes if node.op in _HEAVY]
+    common = _common(network, part)
+    own = sum(node.op in _HEAVY for node in part.nodes)
+    whole = [
+        (module, kind)
+        for module, kind in zip_longest(
+            common.path, common.classes[: len(common.path)], fillvalue=""
+        )
+        if module and sum(module in scope.path for scope in layers) == own
+    ]
+    blocks = [module for module, kind in whole if not kind.startswith(_CONTAINERS)]
+    if whole and common.classes[:1] and common.classes[0].startswith(_CONTAINERS):
+        blocks = [whole[0][0]]  # a child of the user's nn.Sequential
+    if whole:
+        return (blocks or [module for module, _ in whole])[0]
+    if common.path[-1]:
+        return common.path[-1]
+    inside = [scope.path[-1] for scope in map(lambda n: _scope(network, n), part.nodes)]
+    return next((name for name in inside if name), part.start)
+
+
+def _scope(network: Network, node: Node) -> Scope:
+    found = next((network.scopes[o] for o in node.outputs if o in network.scopes), None)
+    return found or Scope(path=("",), classes=("",))

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from plr_edge.errors import BackboneError
-from plr_edge.export.axes import axes_of, finder
+from plr_edge.export.axes import axes_of, finder, told_axes
 from plr_edge.export.folding import is_layer
 from plr_edge.export.network import Network, fresh, names_of, producers, pruned
 from plr_edge.graph.graph import Node
@@ -17,6 +17,7 @@ from plr_edge.graph.graph import Node
 _BEHIND = ("Softmax", "LogSoftmax", "Sigmoid", "Identity", "Flatten", "Reshape", "Squeeze",
            "Unsqueeze", "Cast", "Add")  # fmt: skip
 _POOLS = ("GlobalAveragePool", "ReduceMean", "AveragePool")
+_FEW = 2
 _NARROW = 32  # channels of a map that is rather an answer than a feature
 
 
@@ -64,7 +65,7 @@ def find_feature(network: Network, name: str | None) -> Feature:
         )
     widest = max(_channels(network, v, axes_of(known, v)) for v in wide)
     last = [v for v in wide if _channels(network, v, axes_of(known, v)) == widest][-1]
-    return Feature(value=last, dropped=f"what lies behind {last!r}, which is no feature")
+    return Feature(value=last, dropped=f"what lies behind {last!r}")
 
 
 def with_feature(network: Network, value: str) -> Network:
@@ -115,7 +116,7 @@ def _classifier(network: Network, output: str) -> Node | None:
             kernel = network.shapes[node.outputs[0]][1:]
             if node.op == "Conv" and not (pooled or set(kernel) <= {1}):
                 return None
-            return node if len(network.shapes[output]) == 1 else None
+            return node
         pooled = pooled or node.op in _POOLS
         if node.op not in (*_BEHIND, *_POOLS) and not (node.op == "Relu" and pooled):
             return None
@@ -124,10 +125,8 @@ def _classifier(network: Network, output: str) -> Node | None:
 
 
 def _is_feature(network: Network, output: str) -> bool:
-    shape = network.shapes[output]
-    return len(shape) == 1 or (
-        len(shape) in (2, 3) and _channels(network, output, axes_of(finder(network), output)) >= 2
-    )
+    axes = told_axes(finder(network), output)
+    return bool(axes) and _channels(network, output, axes) >= _FEW
 
 
 def _channels(network: Network, value: str, axes: str) -> int:

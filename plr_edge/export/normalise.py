@@ -12,16 +12,17 @@ from dataclasses import replace
 import numpy as np
 
 from plr_edge.errors import BackboneError
+from plr_edge.export.batch import TYPE_ONLY, depending, expanded, freed, row_of, unfixed
 from plr_edge.export.network import (
     Network,
     fresh,
     names_of,
+    producers,
     pruned,
     run_graph,
 )
 from plr_edge.graph.graph import Graph, Node
 
-_TYPE_ONLY = {"Shape": (0,), "Size": (0,), "CastLike": (1,), "EyeLike": (0,)}
 _IDLE = ("Identity", "Dropout")
 _MAX_FOLDED = 1 << 26  # values of a constant that is computed here
 
@@ -52,18 +53,18 @@ def normalised(network: Network, batch: int | None, seed: int = 0) -> Network:
     varying: list[str] = []
     for name in wanted:
         values = [run[name] for run in runs]
-        row = _row(values, sizes)
+        row = row_of(values, sizes)
         if row is None:
             varying.append(name)
         else:
             same[name] = row
     network = with_constants(network, same)
+    network = network.with_graph(expanded(without_sequences(network.graph)))
     if varying:
-        network = _freed(network, varying, runs)
+        network = freed(network, varying, images)
     if batch is not None:
-        network = _unfixed(network, images[0])
-    graph = _expanded(without_idle(pruned(network.graph)))
-    return measured(network.with_graph(graph))
+        network = unfixed(network, images[0])
+    return measured(network.with_graph(without_idle(pruned(network.graph))))
 
 
 def measured(network: Network) -> Network:
@@ -83,16 +84,6 @@ def measured(network: Network) -> Network:
     return replace(network, shapes=shapes)
 
 
-def depending(graph: Graph) -> frozenset[str]:
-    """Return the values that depend on what an image shows, and not only on its shape."""
-    found = set(graph.inputs)
-    for node in graph.nodes:
-        skipped = _TYPE_ONLY.get(node.op, ())
-        if any(name in found for at, name in enumerate(node.inputs) if at not in skipped):
-            found.update(filter(None, node.outputs))
-    return frozenset(found)
-
-
 def without_idle(graph: Graph) -> Graph:
     """Return a graph without nodes that return what they take."""
     names: dict[str, str] = {}
@@ -104,6 +95,46 @@ def without_idle(graph: Graph) -> Graph:
         else:
             nodes.append(node)
     return replace(graph, nodes=tuple(nodes))
+
+
+def without_sequences(graph: Graph) -> Graph:
+    """Return a graph in which parts of a value are slices of it, and no elements of a sequence.
+
+    Raises:
+        BackboneError: it holds sequences that are not made by dividing one value.
+    """
+    makers = producers(graph)
+    constants, taken = dict(graph.constants), names_of(graph)
+    nodes: list[Node] = []
+    for node in graph.nodes:
+        source = makers.get(node.inputs[0]) if node.op == "SequenceAt" else None
+        if source is not None and source.op == "SplitToSequence" and len(source.inputs) > 1:
+            at, sizes = (constants.get(n) for n in (node.inputs[1], source.inputs[1]))
+            if at is not None and sizes is not None and int(at) >= 0:
+                edges = _edges(int(at), sizes)
+                axis = int(source.attributes.get("axis", 0))
+                names = []
+                for what, value in zip(("start", "end", "axis"), (*edges, axis), strict=True):
+                    taken.add(name := fresh(taken, f"{node.outputs[0]}_{what}"))
+                    constants[name] = np.array([value], np.int64)
+                    names.append(name)
+                node = Node(op="Slice", inputs=(source.inputs[0], *names), outputs=node.outputs,
+                            name=node.name)  # fmt: skip
+        nodes.append(node)
+    graph = pruned(replace(graph, nodes=tuple(nodes), constants=constants))
+    odd = sorted({node.op for node in graph.nodes if "Sequence" in node.op})
+    if odd:
+        raise BackboneError(
+            f"the network holds sequences of values ({', '.join(odd)}), which cannot be exported"
+        )
+    return graph
+
+
+def _edges(at: int, sizes: np.ndarray) -> tuple[int, int]:
+    """Return where a part of a divided axis begins and ends."""
+    if sizes.ndim == 0:
+        return at * int(sizes), (at + 1) * int(sizes)
+    return int(sizes[:at].sum()), int(sizes[: at + 1].sum())
 
 
 def with_constants(network: Network, values: Mapping[str, np.ndarray]) -> Network:
@@ -148,7 +179,7 @@ def _sources(graph: Graph, parameters: frozenset[str] | None) -> dict[str, froze
     }
     for node in graph.nodes:
         if depends.isdisjoint(node.outputs):
-            skipped = _TYPE_ONLY.get(node.op, ())
+            skipped = TYPE_ONLY.get(node.op, ())
             weights = frozenset[str]().union(
                 *(found.get(n, frozenset()) for i, n in enumerate(node.inputs) if i not in skipped)
             )
@@ -168,97 +199,3 @@ def _frontier(graph: Graph) -> set[str]:
             found.update(n for n in node.inputs if n and n not in depends)
     found.update(name for name in graph.outputs if name not in depends)
     return {name for name in found if name not in graph.constants}
-
-
-def _row(values: list[np.ndarray], sizes: tuple[int, ...]) -> np.ndarray | None:
-    """Return what a value is for any batch: itself, or its one row. None if it is neither."""
-    first = values[0]
-    if all(np.array_equal(first, other, equal_nan=first.dtype.kind == "f") for other in values):
-        return first
-    for value, n in zip(values, sizes, strict=True):
-        if value.ndim < 2 or len(value) != n or (value != value[:1]).any():
-            return None
-    same = all(np.array_equal(first[:1], other[:1]) for other in values)
-    return first[:1].copy() if same else None
-
-
-def _expanded(graph: Graph) -> Graph:
-    """Repeat a constant for each image where it is joined with what depends on the image.
-
-    An exporter repeats a class token as often as the first value of the network has rows, which
-    would have to be kept until then.
-    """
-    nodes: list[Node] = []
-    constants, taken = dict(graph.constants), names_of(graph)
-
-    def new(name: str) -> str:
-        taken.add(found := fresh(taken, name))
-        return found
-
-    for node in graph.nodes:
-        fixed = [n for n in node.inputs if n in graph.constants and graph.constants[n].ndim > 1]
-        if node.op == "Concat" and fixed and node.outputs[0] in graph.computed:
-            if node.attributes["axis"] == 0:
-                raise BackboneError("a Concat of the network joins images with something else")
-            local = next(name for name in node.inputs if name in graph.computed)
-            whole, index, n_rows = (new(f"{local}_{x}") for x in ("shape", "axis", "rows"))
-            constants[index] = np.zeros(1, np.int64)
-            nodes.append(Node(op="Shape", inputs=(local,), outputs=(whole,)))
-            nodes.append(Node(op="Gather", inputs=(whole, index), outputs=(n_rows,),
-                              attributes={"axis": 0}))  # fmt: skip
-            for name in fixed:
-                rest, shape, rows = (new(f"{name}_{x}") for x in ("rest", "rows_shape", "rows"))
-                constants[rest] = np.array(graph.constants[name].shape[1:], np.int64)
-                nodes.append(Node(op="Concat", inputs=(n_rows, rest), outputs=(shape,),
-                                  attributes={"axis": 0}))  # fmt: skip
-                nodes.append(Node(op="Expand", inputs=(name, shape), outputs=(rows,)))
-                node = replace(node, inputs=tuple(rows if n == name else n for n in node.inputs))
-        nodes.append(node)
-    return replace(graph, nodes=tuple(nodes), constants=constants)
-
-
-def _freed(network: Network, varying: list[str], runs: list[dict[str, np.ndarray]]) -> Network:
-    """Replace shapes that vary with the batch by constants with one free axis, or local ones."""
-    graph = network.graph
-    depends = depending(graph)
-    nodes: list[Node] = []
-    constants = dict(graph.constants)
-    taken = names_of(graph)
-    for node in graph.nodes:
-        odd = [n for n in node.inputs if n in varying]
-        if odd and not depends.isdisjoint(node.outputs):
-            shapes = [run[odd[0]] for run in runs]
-            free = np.flatnonzero(shapes[0] != shapes[1]) if shapes[0].ndim == 1 else np.zeros(0)
-            known = node.op in ("Reshape", "Expand") and odd == [node.inputs[1]]
-            if not known or len(free) != 1:
-                raise BackboneError(
-                    f"a {node.op} of the network depends on the size of the batch in a way that "
-                    "cannot be freed; give a network whose layers treat each image by itself"
-                )
-            filled = -1 if node.op == "Reshape" else 1
-            shape = np.where(shapes[0] != shapes[1], filled, shapes[0]).astype(np.int64)
-            name = fresh(taken, f"{node.outputs[0]}_shape")
-            taken.add(name)
-            constants[name] = shape
-            node = replace(node, inputs=(node.inputs[0], name), attributes={})
-        nodes.append(node)
-    graph = replace(graph, nodes=tuple(nodes), constants=constants)
-    return network.with_graph(pruned(graph))
-
-
-def _unfixed(network: Network, image: np.ndarray) -> Network:
-    """Free the batch of a graph whose shapes are written for one size."""
-    graph = network.graph
-    reshapes = [n for n in graph.nodes if n.op == "Reshape" and n.inputs[1] in graph.constants]
-    values = run_graph(graph, image, [node.outputs[0] for node in reshapes])
-    nodes, constants, taken = [], dict(graph.constants), names_of(graph)
-    for node in graph.nodes:
-        if node in reshapes and node.outputs[0] in graph.computed:
-            shape = np.array(values[node.outputs[0]].shape, np.int64)
-            shape[0] = -1
-            name = fresh(taken, f"{node.outputs[0]}_shape")
-            taken.add(name)
-            constants[name] = shape
-            node = replace(node, inputs=(node.inputs[0], name), attributes={})
-        nodes.append(node)
-    return network.with_graph(replace(graph, nodes=tuple(nodes), constants=constants))

@@ -18,7 +18,6 @@ from plr_edge.export.trainable import is_trainable, trouble_above
 from plr_edge.graph.module import GraphBlocks
 from plr_edge.replay.schedule import Level
 
-
 _FROZEN = (0.6, 0.95)  # share of the multiply-adds below the default cut of a graph
 
 
@@ -216,8 +215,9 @@ def default_cut(backbone: Backbone) -> str:
 
     Of a network that came in as a graph it is the one with the smallest latent of those that freeze
     60 to 95 % of the multiply-adds, and of equal ones the first, which trains most. Of another one
-    it lies after five sixths of the blocks, or is the nearest that can be trained. For MobileNetV2 this is `block14`, where a latent is smallest (160x4x4 at 128 pixels). Of a
-    network without a cut that can be trained it is `classifier`.
+    it lies after five sixths of the blocks, or is the nearest that can be trained: `block14` of
+    MobileNetV2, where a latent is smallest (160x4x4 at 128 pixels), and `classifier` if there is
+    nothing to train.
     """
     if backbone.divided is not None:
         return _cheapest(list_cuts(backbone))

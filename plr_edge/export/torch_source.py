@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import re
-from dataclasses import replace
 
 import onnx
 import torch
@@ -82,8 +81,7 @@ def scopes_of(model: onnx.ModelProto) -> dict[str, Scope]:
         if _SCOPES in facts:
             path, classes = _listed(facts[_SCOPES]), _listed(facts.get(_CLASSES, "[]"))
         elif node.name.startswith("/"):  # the exporter of torch up to 2.8
-            parts = node.name.strip("/").split("/")
-            path, classes = ["", *parts], []
+            path, classes = _cumulative(node.name.strip("/").split("/")), []
         else:
             continue
         path = [_CALL.sub("", one) for one in path[:-1]]  # the last one is the operator
@@ -93,11 +91,23 @@ def scopes_of(model: onnx.ModelProto) -> dict[str, Scope]:
     return found
 
 
+def _cumulative(parts: list[str]) -> list[str]:
+    """Return the full name of each module of a path, in which a list repeats its own name.
+
+    Example:
+        >>> _cumulative(["layer3", "layer3.1", "conv1", "Conv"])
+        ['', 'layer3', 'layer3.1', 'layer3.1.conv1', 'layer3.1.conv1.Conv']
+    """
+    path, last = [""], ""
+    for part in parts:
+        if last and part.startswith(f"{last}."):
+            path.append(path[-1] + part.removeprefix(last))
+        else:
+            path.append(f"{path[-1]}.{part}".lstrip("."))
+        last = part
+    return path
+
+
 def _listed(text: str) -> list[str]:
     """Return the strings of a list that Python has printed."""
     return [a or b for a, b in re.findall(r"'([^']*)'|\"([^\"]*)\"", text)]
-
-
-def without_scopes(network: Network) -> Network:
-    """Return a network that does not know where its values are made."""
-    return replace(network, scopes={})
