@@ -87,7 +87,8 @@ def freed(network: Network, varying: Sequence[str], images: Sequence[np.ndarray]
     depends = depending(graph)
     nodes = [n for n in graph.nodes if odd & set(n.inputs) and not depends.isdisjoint(n.outputs)]
     for node in nodes:
-        if node.op not in ("Reshape", "Expand") or odd & {node.inputs[0]}:
+        known = node.op in ("Reshape", "Expand") or _counts_up(graph, node, images)
+        if not known or odd & {node.inputs[0]}:
             raise BackboneError(
                 f"a {node.op} of the network depends on the size of the batch in a way that cannot "
                 "be freed; give a network whose layers treat each image by itself"
@@ -99,10 +100,20 @@ def freed(network: Network, varying: Sequence[str], images: Sequence[np.ndarray]
         first, second = (np.array(run[node.outputs[0]].shape, np.int64) for run in runs)
         if (first != second).sum() > 1:
             raise BackboneError(f"a {node.op} of the network spreads the batch over several axes")
-        shapes[node.outputs[0]] = np.where(
-            first != second, -1 if node.op == "Reshape" else 1, first
-        )
+        shapes[node.outputs[0]] = np.where(first != second, 1 if node.op == "Expand" else -1, first)
     return _with_shapes(network, shapes)
+
+
+def _counts_up(graph: Graph, node: Node, images: Sequence[np.ndarray]) -> bool:
+    """Return whether a Gather takes all rows in their order, as torch writes `as_strided`."""
+    if node.op != "Gather" or node.attributes.get("axis", 0) != 0:
+        return False
+    for image in images:
+        run = run_graph(graph, image, node.inputs)
+        rows, index = (run[name] for name in node.inputs)
+        if rows.ndim != 1 or not np.array_equal(index.reshape(-1), np.arange(len(rows))):
+            return False
+    return True
 
 
 def unfixed(network: Network, image: np.ndarray) -> Network:
@@ -131,6 +142,7 @@ def _with_shapes(network: Network, shapes: Mapping[str, np.ndarray]) -> Network:
         if node.outputs[0] in shapes:
             taken.add(name := fresh(taken, f"{node.outputs[0]}_shape"))
             constants[name] = shapes[node.outputs[0]]
-            node = replace(node, inputs=(node.inputs[0], name), attributes={})
+            op = "Expand" if node.op == "Expand" else "Reshape"
+            node = replace(node, op=op, inputs=(node.inputs[0], name), attributes={})
         nodes.append(node)
     return network.with_graph(pruned(replace(graph, nodes=tuple(nodes), constants=constants)))

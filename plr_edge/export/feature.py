@@ -113,8 +113,7 @@ def _classifier(network: Network, output: str) -> Node | None:
         if len(inputs) != 1:
             return None
         if is_layer(node, network.graph) and inputs[0] == node.inputs[0]:
-            kernel = network.shapes[node.outputs[0]][1:]
-            if node.op == "Conv" and not (pooled or set(kernel) <= {1}):
+            if node.op == "Conv" and not _classifies(network, node, pooled):
                 return None
             return node
         pooled = pooled or node.op in _POOLS
@@ -122,6 +121,12 @@ def _classifier(network: Network, output: str) -> Node | None:
             return None
         name = inputs[0]
     return None
+
+
+def _classifies(network: Network, layer: Node, pooled: bool) -> bool:
+    """Return whether a convolution is a linear layer at each place, of a map that is pooled."""
+    kernel = network.graph.constants[layer.inputs[1]].shape[2:]
+    return set(kernel) == {1} and (pooled or set(network.shapes[layer.outputs[0]][1:]) <= {1})
 
 
 def _is_feature(network: Network, output: str) -> bool:

@@ -14,14 +14,17 @@ from typing import TypeVar
 import torch
 from torch import nn
 
-from plr_edge.backbones import BACKBONES, Backbone, load_backbone
+from plr_edge.backbones import BACKBONES, Backbone, from_sequential, load_backbone
+from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError, ConfigError, PlrEdgeError
 from plr_edge.export.divided import divide
 from plr_edge.export.libraries import LIBRARIES, Made
 from plr_edge.export.onnx_source import network_of_file
 from plr_edge.export.recipe import Recipe
+from plr_edge.export.split import block_costs, split
 from plr_edge.export.torch_source import network_of_module
+from plr_edge.export.trainable import trouble_above
 from plr_edge.export.weights import load_weights
 
 _log = logging.getLogger(__name__)
@@ -139,6 +142,49 @@ def _of_module(source: Source, made: Made) -> Backbone:
     name, module = source.backbone, made.module.eval()
     if source.weights is not None:
         load_weights(name, module, source.weights)
+    if type(module) is nn.Sequential and not _graph_options(source):
+        return _of_sequential(source, made)
+    return _of_graph(source, made)
+
+
+def _of_sequential(source: Source, made: Made) -> Backbone:
+    """Take the children of an `nn.Sequential` as blocks if they can be, else its graph."""
+    assert isinstance(made.module, nn.Sequential)
+    size = _SIZE if source.input_size is None else source.input_size
+    try:
+        backbone = from_sequential(source.backbone, made.module, size)
+    except BackboneError as first:
+        try:
+            return _of_graph(source, made)
+        except BackboneError:
+            raise first from None
+    trouble = _trouble_with(backbone)
+    if not trouble:
+        return backbone
+    try:
+        return _of_graph(source, made)
+    except BackboneError:
+        return backbone  # the export says what is wrong with it
+
+
+def _trouble_with(backbone: Backbone) -> bool:
+    """Return whether blocks lose what the network does between them, or cannot all be trained."""
+    folded = replace(backbone, blocks=fold_batch_norm(backbone.blocks))
+    shape = backbone.preprocessing.input_shape
+    x = torch.randn(2, *shape, generator=torch.Generator().manual_seed(0))
+    assert isinstance(backbone.reference, nn.Module)
+    with torch.no_grad():
+        want, got = backbone.reference(x), folded.blocks(x)
+    want = want.mean((2, 3)) if want.ndim == 4 else want
+    _, shapes = block_costs(folded)
+    cuts = folded.block_names[1:]
+    return not torch.allclose(got, want, rtol=1e-3, atol=1e-5) or any(
+        trouble_above(split(folded, cut)[1], shapes[cut]) for cut in cuts
+    )
+
+
+def _of_graph(source: Source, made: Made) -> Backbone:
+    name, module = source.backbone, made.module
     preprocessing = _preprocessing(source, made, None)
     network = network_of_module(name, module, preprocessing.input_shape)
     return divide(name, network, preprocessing, lambda x: _first(name, module(x)), source.feature)
@@ -235,10 +281,15 @@ def _check(source: Source) -> None:
         raise ConfigError("--pretrained and --weights exclude each other; give one of them")
 
 
+def _graph_options(source: Source) -> list[str]:
+    """Return the options that were given and are for networks that come in as a graph."""
+    given = replace(source, weights=None, input_size=None)
+    return [n for n, v in vars(given).items() if n != "backbone" and v not in (None, False)]
+
+
 def _refuse_graph_options(source: Source, why: str) -> None:
     """Refuse options that a network with its own preprocessing and blocks does not take."""
-    given = replace(source, weights=None, input_size=None)
-    rest = {n: v for n, v in vars(given).items() if n != "backbone" and v not in (None, False)}
+    rest = _graph_options(source)
     if rest:
-        option = next(iter(rest)).replace("value_range", "range").replace("_", "-")
+        option = rest[0].replace("value_range", "range").replace("_", "-")
         raise ConfigError(f"--{option} cannot be used, as {source.backbone} {why}; leave it out")
