@@ -73,6 +73,11 @@ class Bundle:
         return levels_from(self.manifest["levels"])
 
     @property
+    def level_values(self) -> tuple[str, ...]:
+        """Values of adaptive.onnx at which levels begin; empty in bundles of earlier releases."""
+        return tuple(self.manifest.get("level_values", ()))
+
+    @property
     def latent_shape(self) -> tuple[int, ...]:
         """Shape of one latent, (C, H, W) or (D,)."""
         return self.levels[0].shape

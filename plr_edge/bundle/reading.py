@@ -81,6 +81,9 @@ def check_manifest(bundle: Bundle, template_bytes: int) -> None:
         at = offset + 4 * math.prod(shape)
     if at > template_bytes:
         raise ValueError("a weight lies beyond the end of adaptive.onnx")
+    values = bundle.level_values
+    if values and (len(values) != len(shapes) or not all(type(name) is str for name in values)):
+        raise ValueError("level_values does not hold one name for each level")
     _check_windows(bundle, template_bytes)
 
 

@@ -24,6 +24,7 @@ from plr_edge.backbones.checks import BATCH, check_finite
 from plr_edge.bundle.bundle import Bundle, splice
 from plr_edge.bundle.write import check_target, write_bundle
 from plr_edge.errors import BackboneError, ConfigError
+from plr_edge.export.adaptive import level_entries
 from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
 from plr_edge.export.precision import PRECISIONS, HalfPart, default_int8_profile, quantised
 from plr_edge.export.split import block_costs, check_cut, levels_of, split
@@ -127,6 +128,7 @@ def _exported(
         "static_feature": static_feature,
         "frozen_macs": _frozen_macs(folded, cut, static_feature),
         "latent_signed": bool(latents.min() < 0),
+        **level_entries(files["adaptive.onnx"], levels, slots, adaptive, latents),
         **windows_of(adaptive, levels, files["adaptive.onnx"], latents),
         "adaptive_slots": slots,
         "parity": asdict(report),

@@ -10,11 +10,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plr_edge.backbones import Backbone, load_backbone
+from plr_edge.backbones import BACKBONES, Backbone, load_backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.errors import BackboneError, ConfigError
-from plr_edge.export.adaptive import check_code
+from plr_edge.errors import BackboneError, BundleError, ConfigError
 from plr_edge.export.bundle_export import export_bundle
 from plr_edge.export.split import (
     block_costs,
@@ -50,7 +49,7 @@ class SearchSpace:
             BundleError: the bundle is unsigned and names code to import.
             BackboneError: the weights do not fit.
         """
-        check_code(bundle, allow_code)
+        _check_code(bundle, allow_code)
         self.bundle, self.weights = bundle, weights
         self.static_feature = bool(bundle.manifest.get("static_feature", False))
         self.name = str(bundle.manifest["backbone"])
@@ -204,3 +203,13 @@ class _SizedBackbone:
 def _window_share(shape: tuple[int, ...]) -> float:
     """Return the share of a latent map that the window of half its side covers."""
     return 1.0 if len(shape) == 1 else ((shape[1] + 1) // 2 / shape[1]) ** 2
+
+
+def _check_code(bundle: Bundle, allow_code: bool) -> None:
+    """Refuse an untrusted bundle whose network is code that would be imported."""
+    name = bundle.manifest["backbone"]
+    if name not in BACKBONES and not (allow_code or bundle.trusted):
+        raise BundleError(
+            f"other cuts of {bundle.path} need its network, which would be imported from code "
+            f"({name[:60]}); if you trust it, add --allow-code, or sign it and add --trust"
+        )

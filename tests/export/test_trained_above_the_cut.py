@@ -74,6 +74,6 @@ def test_the_classifier_alone_learns_and_says_that_it_is_alone(run, tmp_path, ca
 def test_a_bundle_whose_code_has_changed_says_so(run, tmp_path):
     assert run(PLAIN, *sized("--cut", "block2")).exit_code == 0
     run(PLAIN.replace("conv(8, 8)", "conv(8, 12)"), *sized("--list-cuts"))
-    arguments = ["adapt", "b", str(photos(tmp_path / "d")), "--state", "s", "--allow-code"]
+    arguments = ["adapt", "b", str(photos(tmp_path / "d")), "--state", "s"]
     result = CliRunner().invoke(cli, arguments)
     is_one_line(result, "now returns another network")
