@@ -26,6 +26,7 @@ import numpy as np
 from plr_edge.bundle.manifest import read_member
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BundleError, ConfigError
+from plr_edge.replay.latent_axes import checked_axes
 from plr_edge.replay.latent_codec import LatentCodec, make_codec
 from plr_edge.replay.schedule import Level
 from plr_edge.replay.window import Window
@@ -79,8 +80,13 @@ class Bundle:
 
     @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Shape of one latent, (C, H, W) or (D,)."""
+        """Shape of one latent; `latent_axes` says what its axes are."""
         return self.levels[0].shape
+
+    @property
+    def latent_axes(self) -> str:
+        """What the axes of a latent mean: `CHW`, `HWC`, `ND`, `CT` or `D`; see `LinearCodec`."""
+        return checked_axes(self.latent_shape, str(self.manifest.get("latent_axes", "")))
 
     @property
     def feature_width(self) -> int:
@@ -119,7 +125,9 @@ class Bundle:
             ConfigError: the name, bits or pool is not allowed.
         """
         signed = bool(self.manifest["latent_signed"])
-        return make_codec(name, self.latent_shape, bits=bits, pool=pool, signed=signed)
+        return make_codec(
+            name, self.latent_shape, bits=bits, pool=pool, signed=signed, axes=self.latent_axes
+        )
 
     @cached_property
     def windows(self) -> dict[int, Window]:
@@ -138,7 +146,7 @@ class Bundle:
         Raises:
             ConfigError: the bundle does not allow it.
         """
-        whole = self.latent_shape[1] if len(self.latent_shape) == 3 else 0
+        whole = self.latent_shape[1] if self.latent_axes == "CHW" else 0
         if side is None:
             return self.windows.get(-(-whole // 2))
         if side in (0, whole):

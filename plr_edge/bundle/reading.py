@@ -9,9 +9,10 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.manifest import read_verified
 from plr_edge.bundle.onnx_check import check_onnx
 from plr_edge.errors import BundleError, ConfigError
+from plr_edge.replay.latent_axes import AXES
 from plr_edge.tensors import read_tensors
 
-_MAX_LEVELS, _MAX_WIDTH, _MAX_SIDE = 64, 1 << 24, 4096
+_MAX_LEVELS, _MAX_WIDTH, _MAX_SIDE, _MAX_AXES = 64, 1 << 24, 4096, 5
 
 
 def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
@@ -65,8 +66,10 @@ def check_manifest(bundle: Bundle, template_bytes: int) -> None:
     if not 1 <= len(shapes) <= _MAX_LEVELS or n_names < len(shapes):
         raise ValueError(f"it has {len(shapes)} levels with {n_names} names")
     for shape in shapes:
-        if len(shape) not in (1, 3) or not all(type(n) is int and n > 0 for n in shape):
+        if not 1 <= len(shape) <= _MAX_AXES or not all(type(n) is int and n > 0 for n in shape):
             raise ValueError(f"a level has shape {shape}")
+    if len(shapes[-1]) != 1 or bundle.latent_axes not in AXES:
+        raise ValueError(f"the feature has shape {shapes[-1]}")
     widths = [*(math.prod(shape) for shape in shapes), bundle.taps_width + 1]
     if max(widths) > _MAX_WIDTH or min(widths) < 1 or bundle.release < 0:
         raise ValueError(f"the widest level has {max(widths)} values, release is {bundle.release}")
@@ -90,6 +93,8 @@ def check_manifest(bundle: Bundle, template_bytes: int) -> None:
 def _check_windows(bundle: Bundle, template_bytes: int) -> None:
     """Check the windows of a manifest; see `check_manifest`."""
     names = [level.name for level in bundle.levels]
+    if bundle.windows and bundle.latent_axes != "CHW":
+        raise ValueError(f"latents of the axes {bundle.latent_axes} have no windows")
     for side, window in bundle.windows.items():
         shape = window.levels[0].shape
         if not 1 <= side < bundle.latent_shape[1] or shape[1:] != (side, side):

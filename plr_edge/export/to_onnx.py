@@ -22,7 +22,7 @@ from torch import nn
 from plr_edge.backbones.base import Backbone, named_blocks
 from plr_edge.errors import BackboneError, BundleError
 from plr_edge.export.split import block_costs, split
-from plr_edge.replay.latent_codec import pool_matrix
+from plr_edge.replay.latent_axes import pool_matrix
 
 OPSET = 18  # read by TensorRT 8.6 to 11 and by ONNX Runtime from 1.14
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
