@@ -5,9 +5,8 @@
     manifest.json         schema, backbone, cut, levels, preprocessing, parity, sha256 of each file
                           and of itself
     frozen.onnx           image (B, 3, H, W) -> latent (B, C, H', W') and taps (B, T)
-    adaptive.onnx         latent -> feature (B, D); a template for other weights, see
-                          `Bundle.splice`
-    adaptive.safetensors  the weights of the adaptive part as exported
+    adaptive.onnx         latent -> feature (B, D), with the weights as exported; a template for
+                          other weights, see `Bundle.splice`
 
 Taps are intermediate features: the outputs of some frozen blocks, average-pooled and concatenated.
 The fast classifier reads them.
@@ -15,6 +14,7 @@ The fast classifier reads them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -175,6 +175,10 @@ class Bundle:
         """
         return read_member(self.path / name, self.manifest["files"].get(name))
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the weights of the adaptive part as exported, float32 by name."""
+        return weights_in(self.read("adaptive.onnx"), self.manifest["adaptive_slots"])
+
     def splice(self, weights: Mapping[str, np.ndarray]) -> bytes:
         """Return adaptive.onnx with other weights.
 
@@ -193,6 +197,19 @@ class Bundle:
 def levels_from(levels: Sequence[Mapping[str, Any]]) -> tuple[Level, ...]:
     """Return levels as a manifest holds them."""
     return tuple(Level(**{**level, "shape": tuple(level["shape"])}) for level in levels)
+
+
+def weights_in(template: bytes, slots: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+    """Return the weights in a serialised model, as views of it.
+
+    Args:
+        template: the serialised model.
+        slots: byte offset and shape of each weight in it, by name.
+    """
+    return {
+        name: np.frombuffer(template, "<f4", math.prod(shape), offset).reshape(shape)
+        for name, (offset, shape) in slots.items()
+    }
 
 
 def with_input_side(template: bytes, at: Sequence[int], side: int) -> bytes:

@@ -5,7 +5,9 @@ from __future__ import annotations
 import math
 from pathlib import Path
 
-from plr_edge.bundle.bundle import Bundle
+import numpy as np
+
+from plr_edge.bundle.bundle import Bundle, weights_in
 from plr_edge.bundle.manifest import read_verified
 from plr_edge.bundle.onnx_check import check_onnx
 from plr_edge.errors import BundleError, ConfigError
@@ -41,6 +43,11 @@ def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
     ) as error:
         reason = str(error)[:200]
         raise BundleError(f"{path}/manifest.json is invalid ({reason}); export it again") from None
+    for name, array in weights_in(
+        members["adaptive.onnx"], bundle.manifest["adaptive_slots"]
+    ).items():
+        if not np.isfinite(array).all():
+            raise BundleError(f"{path}/adaptive.onnx is refused: {name!r} is not finite")
     for name, data in members.items():
         try:
             check_onnx(data) if name.endswith(".onnx") else read_tensors(data)

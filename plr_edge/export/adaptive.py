@@ -41,11 +41,18 @@ def adaptive_blocks(bundle: Bundle) -> GraphBlocks:
     try:
         graph = readable_graph(bundle.read("adaptive.onnx"))
         values = bundle.level_values or begins_of(graph, bundle.levels, weights)
-        return blocks_of(graph, bundle.levels, values, weights)
+        blocks = blocks_of(graph, bundle.levels, values, weights)
     except GraphError as error:
         raise BundleError(
             f"adaptive.onnx of {bundle.path} cannot be trained ({error}); export it again"
         ) from None
+    own, slots = blocks.state_dict(), bundle.weights()
+    if not all(np.array_equal(own[name].numpy(), slots[name]) for name in weights):
+        raise BundleError(
+            f"adaptive_slots of {bundle.path} are not where the weights of adaptive.onnx lie; "
+            "export it again"
+        )
+    return blocks
 
 
 def readable_graph(model: bytes) -> Graph:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from safetensors.numpy import save as save_safetensors
 from torch import nn
 
 from plr_edge.backbones.base import Backbone, fold_batch_norm, named_blocks
@@ -111,7 +110,6 @@ def _exported(
     files = {"frozen.onnx": frozen}
     weights = {name: t.detach().numpy() for name, t in adaptive.state_dict().items()}
     files["adaptive.onnx"], slots = _adaptive_template(adaptive, levels[0].shape, weights)
-    files["adaptive.safetensors"] = save_safetensors(weights)
     report, latents = compare(backbone, cut, files, x, features)
     check_parity(report, precision)
     manifest = {

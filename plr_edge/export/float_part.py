@@ -12,7 +12,6 @@ from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.errors import BundleError
 from plr_edge.export.split import split
-from plr_edge.tensors import read_tensors
 
 
 def float_part(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
@@ -37,7 +36,7 @@ def float_part(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
     backbone = load_backbone(name, input_size=bundle.preprocessing.size)
     backbone.blocks = fold_batch_norm(backbone.blocks)
     frozen, adaptive = split(backbone, bundle.manifest["cut"])
-    own, exported = adaptive.state_dict(), read_tensors(bundle.read("adaptive.safetensors"))
+    own, exported = adaptive.state_dict(), bundle.weights()
     same = own.keys() == exported.keys() and all(
         np.allclose(own[key].numpy(), exported[key], rtol=1e-4, atol=1e-5) for key in own
     )

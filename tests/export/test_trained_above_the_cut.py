@@ -31,7 +31,7 @@ def test_what_lies_above_the_cut_is_trained_and_said_to_be(form, run, tmp_path, 
     assert sum(summary["steps_per_level"]) > 0
     from safetensors.numpy import load_file
 
-    before = load_file("b/adaptive.safetensors")
+    before = open_bundle("b").weights()
     [after] = [load_file(file) for file in sorted(tmp_path.glob("s/generations/*.adaptive.*"))][-1:]
     assert all(np.abs(before[name] - after[name]).max() > 0 for name in before)
 
