@@ -43,11 +43,10 @@ def open_bundle(path: str | Path, trust: Path | None = None) -> Bundle:
     ) as error:
         reason = str(error)[:200]
         raise BundleError(f"{path}/manifest.json is invalid ({reason}); export it again") from None
-    for name, array in weights_in(
-        members["adaptive.onnx"], bundle.manifest["adaptive_slots"]
-    ).items():
+    weights = weights_in(members["adaptive.onnx"], bundle.manifest["adaptive_slots"])
+    for name, array in weights.items():
         if not np.isfinite(array).all():
-            raise BundleError(f"{path}/adaptive.onnx is refused: {name!r} is not finite")
+            raise BundleError(f"{path}/adaptive.onnx is refused: {name[:60]!r} is not finite")
     for name, data in members.items():
         try:
             check_onnx(data) if name.endswith(".onnx") else read_tensors(data)
@@ -86,8 +85,10 @@ def check_manifest(bundle: Bundle, template_bytes: int) -> None:
         raise ValueError("frozen_macs is not an integer, or backbone is not a string")
     at = 0
     for _, (offset, shape) in sorted(manifest["adaptive_slots"].items(), key=lambda s: s[1][0]):
-        if type(offset) is not int or offset < at or not all(type(n) is int for n in shape):
+        if type(offset) is not int or offset < at:
             raise ValueError("weights in adaptive.onnx overlap")
+        if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > _MAX_AXES:
+            raise ValueError(f"a weight in adaptive.onnx has the shape {shape}")
         at = offset + 4 * math.prod(shape)
     if at > template_bytes:
         raise ValueError("a weight lies beyond the end of adaptive.onnx")
