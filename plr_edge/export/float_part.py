@@ -30,7 +30,7 @@ def float_part(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
     name = bundle.manifest["backbone"]
     if name not in BACKBONES:
         raise BundleError(
-            f"{name[:60]} is no built-in network; export it in fp32 too, and give that bundle with "
+            f"{name[:60]} is not a built-in network; export it in fp32 too, and give that bundle with "
             "--float"
         )
     backbone = load_backbone(name, input_size=bundle.preprocessing.size)
