@@ -111,6 +111,7 @@ def test_a_schedule_is_named_where_one_is_unknown(name):
 # codecs
 
 SHAPES = [(3, 4, 4), (10, 3, 3), (7,), (10, 1, 1)]
+OTHER_SHAPES = {"HWC": (4, 4, 3), "ND": (5, 8), "CT": (3, 6)}
 
 
 def codecs():
@@ -121,6 +122,10 @@ def codecs():
             kept = make_codec(codec, shape, bits=bits, pool=pool, signed=signed)
             name = f"{codec} {bits} bits {'signed' if signed else 'unsigned'} {shape} pool {pool}"
             yield pytest.param(kept, shape, signed, id=name)
+    for codec, (axes, shape) in itertools.product(CODECS, OTHER_SHAPES.items()):
+        for pool in (None, 2) if axes != "ND" else (None,):
+            kept = make_codec(codec, shape, bits=4, pool=pool, axes=axes)
+            yield pytest.param(kept, shape, True, id=f"{codec} {axes} {shape} pool {pool}")
     for shape in SHAPES:
         yield pytest.param(FloatCodec(shape), shape, True, id=f"float {shape}")
     fitted = ProductCodec(RNG(0).standard_normal((300, 10, 2, 2)).astype(np.float32))

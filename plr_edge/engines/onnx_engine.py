@@ -39,9 +39,7 @@ class OnnxEngine:
         options.intra_op_num_threads = n_threads
         options.inter_op_num_threads = 1
         if not optimise:
-            options.graph_optimization_level = (
-                onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-            )
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

@@ -16,7 +16,6 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from safetensors.numpy import save as save_safetensors
 from torch import nn
 
 from plr_edge.backbones.base import Backbone, fold_batch_norm, named_blocks
@@ -24,6 +23,7 @@ from plr_edge.backbones.checks import BATCH, check_finite
 from plr_edge.bundle.bundle import Bundle, splice
 from plr_edge.bundle.write import check_target, write_bundle
 from plr_edge.errors import BackboneError, ConfigError
+from plr_edge.export.adaptive import level_entries
 from plr_edge.export.divided import FrozenGraph, adaptive_template
 from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
 from plr_edge.export.precision import PRECISIONS, default_int8_profile, quantised
@@ -31,6 +31,7 @@ from plr_edge.export.split import block_costs, check_cut, levels_of, split
 from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
 from plr_edge.export.trainable import check_gradients, is_trainable
 from plr_edge.export.windows import windows_of
+from plr_edge.replay.schedule import Level
 
 _MAX_PARITY_IMAGES = 64
 _MAX_CALIBRATION = 96
@@ -115,7 +116,6 @@ def _exported(
     else:
         template = adaptive_template(backbone, cut, weights)
     files["adaptive.onnx"], slots = template
-    files["adaptive.safetensors"] = save_safetensors(weights)
     report, latents = compare(backbone, cut, files, x, features)
     check_parity(report, precision)
     manifest = {
@@ -132,7 +132,9 @@ def _exported(
         "static_feature": static_feature,
         "frozen_macs": _frozen_macs(folded, cut, static_feature),
         "latent_signed": bool(latents.min() < 0),
-        **windows_of(adaptive, levels, files["adaptive.onnx"], latents),
+        **level_entries(files["adaptive.onnx"], levels, slots, adaptive, latents),
+        **_axes(backbone, cut),
+        **_windows(backbone, cut, adaptive, levels, files["adaptive.onnx"], latents),
         "adaptive_slots": slots,
         "parity": asdict(report),
         "made_with": _versions(),
@@ -174,6 +176,24 @@ def _check_training(
     with torch.no_grad():
         latents = frozen(torch.from_numpy(x[:2]))
     check_gradients(backbone.name, adaptive, latents)
+
+
+def _axes(backbone: Backbone, cut: str) -> dict[str, Any]:
+    """Return the entries of the manifest about a network that came in as a graph."""
+    if backbone.divided is None:
+        return {}
+    axes = backbone.divided.axes_of(backbone.divided.value_of(cut))
+    return {"latent_axes": axes, "source": dict(backbone.source)}
+
+
+def _windows(
+    backbone: Backbone, cut: str, adaptive: nn.Sequential, levels: tuple[Level, ...],
+    template: bytes, latents: np.ndarray,
+) -> dict[str, Any]:  # fmt: skip
+    """Return the windows of a map; other latents have none."""
+    if _axes(backbone, cut).get("latent_axes", "CHW") not in ("CHW", "D"):
+        return {"input_side_at": [], "windows": {}}
+    return windows_of(adaptive, levels, template, latents)
 
 
 def _frozen_part(backbone: Backbone, cut: str, static_feature: bool) -> FrozenPart | FrozenGraph:

@@ -21,7 +21,7 @@ from plr_edge.errors import BackboneError, BundleError
 from plr_edge.export.exporter import OPSET, cause, export_module
 from plr_edge.export.precision import HalfPart
 from plr_edge.export.split import block_costs, split
-from plr_edge.replay.latent_codec import pool_matrix
+from plr_edge.replay.latent_axes import pool_matrix
 
 _MAX_LATENT_TAP = 1024  # values of the pooled latent that the fast classifier reads
 IR_VERSION = 10  # ONNX Runtime for Python 3.10 refuses 12 and above

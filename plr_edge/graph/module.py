@@ -51,8 +51,8 @@ class GraphModule(nn.Module):
         trained = set(graph.weights if weights is None else weights)
         self.weight_names = tuple(name for name in graph.constants if name in trained)
         holder = nn.Module()
-        for name in self.weight_names:
-            parent, leaf = self._place(name)
+        self._places = [self._place(name) for name in self.weight_names]
+        for name, (parent, leaf) in zip(self.weight_names, self._places, strict=True):
             # put there directly, as torch refuses names that are also those of its methods
             parent._parameters[leaf] = nn.Parameter(_tensor(graph.constants[name]))
         self._modules[_HOLDER] = holder
@@ -68,7 +68,7 @@ class GraphModule(nn.Module):
         """The graph, with the weights as they are now."""
         weights = {
             name: parent._parameters[leaf].detach().contiguous().numpy()  # type: ignore[union-attr]
-            for name, (parent, leaf) in zip(self.weight_names, self._places(), strict=True)
+            for name, (parent, leaf) in zip(self.weight_names, self._places, strict=True)
         }
         fixed = (buffer.contiguous().numpy() for buffer in self._modules[_HOLDER].buffers())  # type: ignore[union-attr]
         return Graph(
@@ -79,15 +79,14 @@ class GraphModule(nn.Module):
             opset=self._opset,
         )
 
-    def _places(self) -> list[tuple[nn.Module, str]]:
-        return [self._place(name) for name in self.weight_names]
-
     def _place(self, name: str) -> tuple[nn.Module, str]:
         """Return the child that holds a weight, and the last part of its name; makes the child."""
         *path, leaf = name.split(".")
         parent: nn.Module = self
         for part in path:
-            parent = parent._modules.setdefault(part, nn.Module())  # type: ignore[assignment]
+            child = parent._modules.get(part)
+            parent._modules[part] = child = nn.Module() if child is None else child
+            parent = child
         return parent, leaf
 
     def _compile(self, graph: Graph) -> None:
@@ -121,7 +120,7 @@ class GraphModule(nn.Module):
             The output, or a tuple of them if the graph has several.
         """
         values: list[Any] = [None]
-        values.extend(parent._parameters[leaf] for parent, leaf in self._places())
+        values.extend(parent._parameters[leaf] for parent, leaf in self._places)
         values.extend(self._modules[_HOLDER].buffers())  # type: ignore[union-attr]
         values.extend(inputs)
         values.extend([None] * (self._n_values - len(values)))

@@ -14,6 +14,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 
 from plr_edge.errors import ConfigError
+from plr_edge.replay.latent_axes import AXES, checked_axes, largest_pool, pool_matrix
 
 _OCTAVE_STEPS = 16  # channel scales are stored as max_scale * 2 ** (-code / 16), one byte each
 
@@ -26,7 +27,11 @@ class LatentCodec(Protocol):
 
     @property
     def shape(self) -> tuple[int, ...]:
-        """Shape of a latent, (C, H, W) or (D,)."""
+        """Shape of a latent."""
+
+    @property
+    def axes(self) -> str:
+        """What the axes of a latent mean, one of `AXES`."""
 
     @property
     def record_bytes(self) -> int:
@@ -59,16 +64,18 @@ class LinearCodec:
 
     A record consists of one float32, the largest channel scale; one byte per channel, the distance
     of the channel's scale below it in sixteenths of an octave, rounded so that nothing is clipped;
-    and the values, two per byte at 4 bits. A latent of 160x4x4 takes 2,724 bytes at 8 bits and
-    1,444 at 4 bits.
+    and the values channel by channel, two per byte at 4 bits. A latent of 160x4x4 takes 2,724 bytes
+    at 8 bits and 1,444 at 4 bits.
 
     Attributes:
-        shape: shape of a latent, (C, H, W) or (D,).
+        shape: shape of a latent.
         bits: bits per value, 8 or 4.
         pool: side to which maps are average-pooled before storing; None stores them as they are.
             Decoded latents are enlarged again. New latents must therefore be encoded and decoded
             before training, or the learner distinguishes them by resolution instead of class.
         signed: False for latents that are never negative, e.g. outputs of a ReLU.
+        axes: what the axes of a latent mean: `CHW` or `HWC` of a map, `ND` of N tokens with D
+            channels, `CT` of a sequence, `D` of a vector. By default CHW, ND or D, by their number.
 
     Raises:
         ConfigError: a value is not allowed.
@@ -86,31 +93,43 @@ class LinearCodec:
     bits: int = 8
     pool: int | None = None
     signed: bool = True
+    axes: str = ""
 
     def __post_init__(self) -> None:
+        object.__setattr__(self, "axes", checked_axes(self.shape, self.axes))
         if self.bits not in self.ALLOWED_BITS:
             allowed = " or ".join(map(str, self.ALLOWED_BITS))
             raise ConfigError(f"bits is {self.bits}; it must be {allowed}")
-        if len(self.shape) not in (1, 3) or min(self.shape) < 1:
-            raise ConfigError(f"latent shape is {self.shape}; it must be (C, H, W) or (D,)")
-        if self.pool is not None and len(self.shape) == 1:
+        if self.pool is None:
+            return
+        largest = largest_pool(self.shape, self.axes)
+        if largest is None:
             raise ConfigError(
-                f"pool is {self.pool}; latents of shape {self.shape} cannot be pooled; leave it out"
+                f"pool is {self.pool}; latents of shape {self.shape} ({self.axes}) cannot be "
+                "pooled; leave it out"
             )
-        if self.pool is not None and not 1 <= self.pool <= self.shape[1]:
+        if not 1 <= self.pool <= largest:
             raise ConfigError(
                 f"pool is {self.pool}; for latents of shape {self.shape} it must lie in "
-                f"1..{self.shape[1]}"
+                f"1..{largest}"
             )
 
     @property
     def stored_shape(self) -> tuple[int, ...]:
-        """Shape of a latent as it is stored: (C, pool, pool), or `shape` without pooling."""
-        return (self.shape[0], self.pool, self.pool) if self.pool else self.shape
+        """Shape of a latent as it is stored: channels first, and pooled."""
+        channels, *places = self._channels_first
+        return (channels, *(self.pool or n for n in places))
+
+    @property
+    def _channels_first(self) -> tuple[int, ...]:
+        """Shape of a latent with the axis of its channels in front; (1, D) of a vector."""
+        axis = AXES[self.axes]
+        rest = [n for at, n in enumerate(self.shape) if at != axis]
+        return (1 if axis is None else self.shape[axis], *rest)
 
     @property
     def _n_channels(self) -> int:
-        return self.stored_shape[0] if len(self.stored_shape) == 3 else 1
+        return self.stored_shape[0]
 
     @property
     def _n_value_bytes(self) -> int:
@@ -126,10 +145,9 @@ class LinearCodec:
         return 2 ** (self.bits - 1) - 1 if self.signed else 2**self.bits - 1
 
     @cached_property
-    def _pool_matrices(self) -> tuple[np.ndarray, np.ndarray]:
-        rows, columns = self.shape[1], self.shape[2]
+    def _pool_matrices(self) -> tuple[np.ndarray, ...]:
         assert self.pool is not None
-        return pool_matrix(rows, self.pool), pool_matrix(columns, self.pool)
+        return tuple(pool_matrix(size, self.pool) for size in self._channels_first[1:])
 
     def encode(self, latents: np.ndarray) -> np.ndarray:
         """Encode a batch.
@@ -151,7 +169,8 @@ class LinearCodec:
             raise ConfigError("a latent contains NaN or infinity; drop its frame")
         n = len(latents)
         n_each = math.prod(self.stored_shape) // self._n_channels
-        values = self._pooled(latents.astype(np.float32)).reshape(n, self._n_channels, n_each)
+        ordered = np.moveaxis(latents.astype(np.float32), 1 + (AXES[self.axes] or 0), 1)
+        values = self._pooled(ordered).reshape(n, self._n_channels, n_each)
         if not self.signed:
             values = np.maximum(values, 0.0)
         scales = np.abs(values).max(axis=2) / self._max_code  # (n, C)
@@ -185,7 +204,8 @@ class LinearCodec:
         n_each = math.prod(self.stored_shape) // n_channels
         values = self._unpack(records[:, 4 + n_channels :]).reshape(n, n_channels, n_each)
         decoded = (values * scales[:, :, None]).reshape(n, *self.stored_shape)
-        return self._enlarged(decoded)
+        ordered = np.moveaxis(self._enlarged(decoded), 1, 1 + (AXES[self.axes] or 0))
+        return np.ascontiguousarray(ordered).reshape(n, *self.shape)
 
     def _scales(self, top: np.ndarray, codes: np.ndarray) -> np.ndarray:
         """Return the channel scales (n, C) from the largest one (n, 1) and their codes (n, C)."""
@@ -217,24 +237,28 @@ class LinearCodec:
         return nibbles.astype(np.float32)
 
     def _pooled(self, latents: np.ndarray) -> np.ndarray:
+        """Return latents (n, C, ...) pooled along each axis of places."""
         if not self.pool:
             return latents
+        if len(self._pool_matrices) == 1:
+            return np.einsum("pt,nct->ncp", *self._pool_matrices, latents, optimize=True)
         rows, columns = self._pool_matrices
         return np.einsum("pr,ncrs,qs->ncpq", rows, latents, columns, optimize=True)
 
     def _enlarged(self, pooled: np.ndarray) -> np.ndarray:
+        """Return pooled latents (n, C, ...) in the size that they had."""
         if not self.pool:
             return pooled
-        at_row = np.arange(self.shape[1]) * self.pool // self.shape[1]
-        at_column = np.arange(self.shape[2]) * self.pool // self.shape[2]
-        return np.ascontiguousarray(pooled[:, :, at_row][:, :, :, at_column])
+        for axis, size in enumerate(self._channels_first[1:], 2):
+            pooled = pooled.take(np.arange(size) * self.pool // size, axis)
+        return np.ascontiguousarray(pooled)
 
 
 class CodecFactory(Protocol):
     """Creates a codec for latents of one shape."""
 
     def __call__(
-        self, *, shape: tuple[int, ...], bits: int, pool: int | None, signed: bool
+        self, *, shape: tuple[int, ...], bits: int, pool: int | None, signed: bool, axes: str
     ) -> LatentCodec:
         """Return the codec; for the arguments, see `LinearCodec`.
 
@@ -253,31 +277,21 @@ def make_codec(
     bits: int = 8,
     pool: int | None = None,
     signed: bool = True,
+    axes: str = "",
 ) -> LatentCodec:
     """Return a codec by its name.
 
     Args:
         name: name in `CODECS`.
-        shape: shape of a latent, (C, H, W) or (D,).
+        shape: shape of a latent.
         bits: bits per value.
         pool: side to which maps are pooled; None stores them as they are.
         signed: whether latents can be negative.
+        axes: what the axes of a latent mean; see `LinearCodec`.
 
     Raises:
         ConfigError: the name is unknown, or a value is not allowed.
     """
     if name not in CODECS:
         raise ConfigError(f"unknown codec {name[:40]!r}; choose one of {', '.join(CODECS)}")
-    return CODECS[name](shape=shape, bits=bits, pool=pool, signed=signed)
-
-
-def pool_matrix(size: int, cells: int) -> np.ndarray:
-    """Return the (cells, size) float32 matrix that averages `size` values into `cells`.
-
-    A cell covers the values that overlap it, as adaptive average pooling does.
-    """
-    matrix = np.zeros((cells, size), np.float32)
-    for cell in range(cells):
-        start, stop = cell * size // cells, math.ceil((cell + 1) * size / cells)
-        matrix[cell, start:stop] = 1.0 / (stop - start)
-    return matrix
+    return CODECS[name](shape=shape, bits=bits, pool=pool, signed=signed, axes=axes)

@@ -41,7 +41,7 @@ class InlineTraining:
         """Start with the weights of a bundle and an empty latent memory.
 
         Raises:
-            BundleError: the bundle names code that may not be imported.
+            BundleError: the adaptive part cannot be trained.
         """
         codec = bundle.codec(config.bits, config.pool)
         self.config = config
@@ -49,7 +49,7 @@ class InlineTraining:
         if not config.keeps_samples:  # what is drawn is new every time
             config = replace(config, cache_bytes=0)
         self.learner = Learner(
-            adaptive_blocks(bundle, allow_code=engines.allow_code),
+            adaptive_blocks(bundle),
             bundle.levels,
             memory,
             codec,

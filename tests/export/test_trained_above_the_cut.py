@@ -31,7 +31,7 @@ def test_what_lies_above_the_cut_is_trained_and_said_to_be(form, run, tmp_path, 
     assert sum(summary["steps_per_level"]) > 0
     from safetensors.numpy import load_file
 
-    before = load_file("b/adaptive.safetensors")
+    before = open_bundle("b").weights()
     [after] = [load_file(file) for file in sorted(tmp_path.glob("s/generations/*.adaptive.*"))][-1:]
     assert all(np.abs(before[name] - after[name]).max() > 0 for name in before)
 
@@ -74,6 +74,6 @@ def test_the_classifier_alone_learns_and_says_that_it_is_alone(run, tmp_path, ca
 def test_a_bundle_whose_code_has_changed_says_so(run, tmp_path):
     assert run(PLAIN, *sized("--cut", "block2")).exit_code == 0
     run(PLAIN.replace("conv(8, 8)", "conv(8, 12)"), *sized("--list-cuts"))
-    arguments = ["adapt", "b", str(photos(tmp_path / "d")), "--state", "s", "--allow-code"]
+    arguments = ["adapt", "b", str(photos(tmp_path / "d")), "--state", "s"]
     result = CliRunner().invoke(cli, arguments)
     is_one_line(result, "now returns another network")
