@@ -47,16 +47,23 @@ def network_of_module(name: str, module: nn.Module, input_shape: tuple[int, ...]
             f"{name} fails on an input of shape {input_shape} ({cause(error)}); give its own "
             "shape with --input-shape C,H,W"
         ) from error
-    batch = None
+    named = frozenset(n for n, _ in module.named_parameters(remove_duplicate=False))
     try:
-        model = export_module(module, example)
+        return _exported(module, example, named)
     except Exception as first:
         try:  # some networks compute with the size of the batch
-            model, batch = export_module(module, example[:1], free_batch=False), 1
+            return _exported(module, example[:1], named, batch=1)
+        except BackboneError:
+            raise
         except Exception:
             raise BackboneError(f"torch cannot export {name} to ONNX: {cause(first)}") from first
-    named = {n for n, _ in module.named_parameters(remove_duplicate=False)}
-    network = network_of_model(model, input_shape, frozenset(named))
+
+
+def _exported(
+    module: nn.Module, example: torch.Tensor, named: frozenset[str], batch: int | None = None
+) -> Network:
+    model = export_module(module, example, free_batch=batch is None)
+    network = network_of_model(model, tuple(example.shape[1:]), named)
     return untied(folded(normalised(network, batch)))
 
 
