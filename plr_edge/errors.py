@@ -28,6 +28,8 @@ from typing import Any
 EXTRAS = {
     "train": ("torch",),
     "export": ("torch", "onnx", "onnxscript"),
+    "torchvision": ("torchvision",),
+    "timm": ("timm",),
     "serve": ("fastapi", "uvicorn", "prometheus_client", "cryptography"),
     "report": ("matplotlib",),
     "ros": ("rosbags",),

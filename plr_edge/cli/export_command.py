@@ -25,20 +25,57 @@ _CALIBRATED = 96  # images that set the scales of int8
 @click.option(
     "--backbone",
     show_default="mobilenet_v2",
-    help="Name of a built-in backbone, or package.module:function.",
+    help="Built-in name, torchvision:NAME, timm:NAME, package.module:function that returns an "
+    "nn.Module, or an .onnx file.",
 )
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
-    help="Safetensors file with the weights of the backbone.",
+    help="Safetensors or .pth file with the weights of the backbone, under its own names.",
+)
+@click.option(
+    "--pretrained",
+    is_flag=True,
+    default=None,
+    help="Let torchvision or timm load their own weights, which they download.",
 )
 @click.option(
     "--cut",
-    show_default="block14 of mobilenet_v2, else after five sixths of the blocks, or the nearest "
-    "cut that can be trained",
+    show_default="block14 of mobilenet_v2, else where latents are small and something is left to "
+    "train",
     help="First adaptive block. --list-cuts prints the choices.",
 )
 @click.option("--input-size", type=Whole(0), help="Height and width of the input in pixels.")
+@click.option(
+    "--input-shape",
+    help="Shape of the input: C,H,W of an image with one or three channels, or C,T of a sequence, "
+    "which comes as a grey image of C rows and T columns.",
+)
+@click.option(
+    "--mean",
+    show_default="that of the network's library, else of ImageNet",
+    help="Mean of each channel, in units of --range.",
+)
+@click.option(
+    "--std",
+    help="Standard deviation of each channel, in the same units.",
+)
+@click.option(
+    "--range",
+    show_default="0..1",
+    help="Values of black and white that the network takes, such as 0..255 or -1..1.",
+)
+@click.option("--bgr", is_flag=True, default=None, help="The network takes blue, green and red.")
+@click.option(
+    "--layout",
+    type=click.Choice(["nchw", "nhwc"]),
+    show_default="as the shape says",
+    help="Order of the axes of an .onnx file's input.",
+)
+@click.option(
+    "--feature",
+    help="Value or module whose output is the feature; what the classifier takes by default.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
@@ -115,10 +152,10 @@ def command(
     import json
     from dataclasses import asdict, replace
 
-    from plr_edge.backbones import load_backbone
     from plr_edge.errors import ConfigError
     from plr_edge.export.bundle_export import export_bundle
     from plr_edge.export.recipe import Recipe, read_recipe
+    from plr_edge.export.sources import load_network, source_of
     from plr_edge.export.split import default_cut
     from plr_edge.export.split import list_cuts as legal_cuts
 
@@ -126,7 +163,7 @@ def command(
     wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})
     if not list_cuts:
         _check_target(output, force, sign)
-    network = load_backbone(wanted.backbone, weights=wanted.weights, input_size=wanted.input_size)
+    network = load_network(source_of(wanted))
     if list_cuts:
         cuts = legal_cuts(network)
         if as_json:

@@ -24,12 +24,14 @@ from plr_edge.bundle.bundle import Bundle, splice
 from plr_edge.bundle.write import check_target, write_bundle
 from plr_edge.errors import BackboneError, ConfigError
 from plr_edge.export.adaptive import level_entries
+from plr_edge.export.divided import FrozenGraph, adaptive_template
 from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
-from plr_edge.export.precision import PRECISIONS, HalfPart, default_int8_profile, quantised
+from plr_edge.export.precision import PRECISIONS, default_int8_profile, quantised
 from plr_edge.export.split import block_costs, check_cut, levels_of, split
 from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
 from plr_edge.export.trainable import check_gradients, is_trainable
 from plr_edge.export.windows import windows_of
+from plr_edge.replay.latent_axes import checked_axes
 
 _MAX_PARITY_IMAGES = 64
 _MAX_CALIBRATION = 96
@@ -101,7 +103,8 @@ def _exported(
     check_cut(folded, cut)
     frozen_blocks, adaptive = split(folded, cut)
     levels = levels_of(folded, cut)
-    part = FrozenPart(folded, cut, static_feature=static_feature).eval()
+    axes = _axes_of(folded, cut, levels[0].shape)
+    part = _frozen_part(folded, cut, static_feature)
     chosen = _embedded_images("test") if images is None else list(images)[:_MAX_PARITY_IMAGES]
     x = backbone.preprocessing(chosen)
     features = reference_features(backbone, folded, x)
@@ -109,7 +112,11 @@ def _exported(
     frozen, n_float = _frozen_model(part, backbone, precision, calibration, profile)
     files = {"frozen.onnx": frozen}
     weights = {name: t.detach().numpy() for name, t in adaptive.state_dict().items()}
-    files["adaptive.onnx"], slots = _adaptive_template(adaptive, levels[0].shape, weights)
+    if backbone.divided is None:
+        template = _adaptive_template(adaptive, levels[0].shape, weights)
+    else:
+        template = adaptive_template(backbone, cut, weights)
+    files["adaptive.onnx"], slots = template
     report, latents = compare(backbone, cut, files, x, features)
     check_parity(report, precision)
     manifest = {
@@ -126,8 +133,9 @@ def _exported(
         "static_feature": static_feature,
         "frozen_macs": _frozen_macs(folded, cut, static_feature),
         "latent_signed": bool(latents.min() < 0),
+        "latent_axes": axes,
         **level_entries(files["adaptive.onnx"], levels, slots, adaptive, latents),
-        **windows_of(adaptive, levels, files["adaptive.onnx"], latents),
+        **windows_of(adaptive, levels, files["adaptive.onnx"], latents, axes),
         "adaptive_slots": slots,
         "parity": asdict(report),
         "made_with": _versions(),
@@ -171,6 +179,18 @@ def _check_training(
     check_gradients(backbone.name, adaptive, latents)
 
 
+def _frozen_part(backbone: Backbone, cut: str, static_feature: bool) -> FrozenPart | FrozenGraph:
+    if backbone.divided is not None:
+        return FrozenGraph(backbone, cut, static_feature=static_feature)
+    return FrozenPart(backbone, cut, static_feature=static_feature).eval()
+
+
+def _axes_of(backbone: Backbone, cut: str, latent_shape: tuple[int, ...]) -> str:
+    """Return what the axes of a latent mean."""
+    known = "" if backbone.divided is None else backbone.divided.latent_axes(cut)
+    return checked_axes(latent_shape, known)
+
+
 def _versions() -> dict[str, str]:
     return {
         "torch": torch.__version__,
@@ -180,15 +200,11 @@ def _versions() -> dict[str, str]:
 
 
 def _frozen_model(
-    part: FrozenPart, backbone: Backbone, precision: str, calibration: Sequence[np.ndarray] | None,
-    profile: str | None,
+    part: FrozenPart | FrozenGraph, backbone: Backbone, precision: str,
+    calibration: Sequence[np.ndarray] | None, profile: str | None,
 ) -> tuple[bytes, int]:  # fmt: skip
     """Return the serialised frozen part, and how many of its convolutions stayed in float."""
-    size = backbone.preprocessing.size
-    with torch.no_grad():
-        part.taps_width = part(torch.zeros(1, 3, size, size))[1].shape[1]
-    module = HalfPart(part) if precision == "fp16" else part
-    model = module_to_onnx(module, torch.zeros(BATCH, 3, size, size), "image", ["latent", "taps"])
+    model = part.model(half=precision == "fp16")
     if profile is None:
         return model, 0
     if calibration is None:
