@@ -30,8 +30,8 @@ def float_part(bundle: Bundle) -> Callable[[np.ndarray], np.ndarray]:
     name = bundle.manifest["backbone"]
     if name not in BACKBONES:
         raise BundleError(
-            f"{name[:60]} is not a built-in network; export it in fp32 too, and give that bundle with "
-            "--float"
+            f"{name[:60]} is not a built-in network; export it in fp32 too, and give that bundle "
+            "with --float"
         )
     backbone = load_backbone(name, input_size=bundle.preprocessing.size)
     backbone.blocks = fold_batch_norm(backbone.blocks)
