@@ -10,10 +10,6 @@ from typing import Any
 
 from plr_edge.errors import ConfigError
 
-# multiply-adds of training for each one of perception from which blocks are trained too, at the
-# end; fewer steps at earlier levels add nothing to those at the classifier (CIFAR-100, grocery)
-_BLOCKS_PAY_FROM = 0.1
-_RATIO_AT_ONCE = 0.02  # spent while frames come, at the classifier; the rest is banked
 _UNITS = {"": 1, "B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "KIB": 2**10, "MIB": 2**20}
 _UNITS["GIB"] = 2**30
 _MAX_BYTES = 2**62
@@ -27,8 +23,8 @@ class LearningConfig:
     """What a robot learns, and how. A state remembers it.
 
     Attributes:
-        schedule: name of a schedule, or shares separated by commas. `auto` trains the classifier
-            while frames come, and from a `train_ratio` of 0.1 on the blocks at the end.
+        schedule: name of a schedule, or shares separated by commas. `auto` banks the
+            multiply-adds of training while frames come, and spends them on the blocks at the end.
         step_costs: seconds of one training step at each level, for the schedule `measured`.
         memory_bytes: budget of the latent memory.
         rehearse: `stored`, from stored latents; or `generated`, from class statistics of the
@@ -95,14 +91,12 @@ class LearningConfig:
     @property
     def banked_ratio(self) -> float:
         """Part of `train_ratio` that is banked while frames come, and spent by consolidation."""
-        return max(0.0, self.train_ratio - _RATIO_AT_ONCE) if self.schedule == "auto" else 0.0
+        return self.train_ratio if self.schedule == "auto" else 0.0
 
     @property
     def final_schedule(self) -> str:
         """The schedule of consolidation at the end of a stream."""
-        if self.schedule != "auto":
-            return self.schedule
-        return "internal" if self.train_ratio >= _BLOCKS_PAY_FROM else "classifier"
+        return "internal" if self.schedule == "auto" else self.schedule
 
     @property
     def batch(self) -> int:

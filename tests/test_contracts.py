@@ -17,8 +17,10 @@ from plr_edge.classifiers import CLASSIFIERS
 from plr_edge.engines.choice import ENGINES, make_frozen_engine
 from plr_edge.errors import ConfigError, EngineError, PlrEdgeError, ScheduleError
 from plr_edge.meters import METERS, PowerMeter
-from plr_edge.replay.latent_codec import CODECS, LinearCodec, make_codec
+from plr_edge.replay.latent_codec import CODECS, make_codec
+from plr_edge.replay.linear_codec import LinearCodec
 from plr_edge.replay.schedule import SCHEDULES, Level, apportion, fully_connected, make_schedule
+from plr_edge.replay.window import central
 
 RNG = np.random.default_rng
 
@@ -133,6 +135,22 @@ def codecs():
 
 
 VARIANTS = list(codecs())
+
+
+@pytest.mark.parametrize(
+    ("codec", "shape", "signed"),
+    [v for v in VARIANTS if isinstance(v.values[0], LinearCodec) and len(v.values[1]) == 3],
+)
+def test_a_window_of_records_is_that_of_the_latents(codec, shape, signed):
+    side = -(-shape[1] // 2)
+    small = codec.of_window(side)
+    if small is None:
+        assert codec.pool  # pooled maps have no window
+        return
+    records = codec.encode(RNG(1).standard_normal((5, *shape)).astype(np.float32))
+    cropped = codec.crop(records, side)
+    assert cropped.shape[1] == small.record_bytes <= codec.record_bytes
+    np.testing.assert_array_equal(small.decode(cropped), central(codec.decode(records), side))
 
 
 def test_a_codec_is_named_where_one_is_unknown():

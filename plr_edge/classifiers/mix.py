@@ -289,8 +289,8 @@ def _solve(moments: Moments, kind: str, mirror: Mirror | None) -> Mix:
 
 
 def _solve_macs(views: list[View]) -> float:
-    """Return the multiply-adds of solving views: a third of the cube of their widths."""
-    return float(sum(len(view.centre) ** 3 / 3 for view in views))
+    """Return the multiply-adds of solving views: a sixth of the cube of their widths."""
+    return float(sum(len(view.centre) ** 3 / 6 for view in views))
 
 
 def _prior(kind: str) -> np.ndarray:

@@ -67,6 +67,11 @@ class MixLearner:
         self.moments.learn_many(samples, labels)
         self.tails.add_many(samples, labels)
 
+    def newest_features(self) -> tuple[np.ndarray, np.ndarray]:
+        """Return the exported features (n, D) of the newest samples, and their labels (n,)."""
+        samples, labels, _ = self.tails.held_out()
+        return samples[:, self.moments.n_taps :], labels
+
     def is_due(self, *, final: bool) -> bool:
         """Return whether enough samples came since the mix was fitted.
 

@@ -11,9 +11,9 @@ from collections.abc import Mapping
 import numpy as np
 
 from plr_edge.classifiers.class_means import pad_classes, unit
+from plr_edge.classifiers.symmetric import SymmetricMatrix
 from plr_edge.errors import StateError
 
-_BLOCK = 512  # rows of the matrix that are updated together, so that they stay in the CPU cache
 _MAX_PENDING = 64  # samples that the matrix may lag behind
 
 
@@ -42,9 +42,9 @@ class Moments:
         self.shift = np.zeros(self.width, np.float32)
         self.sums = np.zeros((0, self.width), np.float32)
         self.unit_sums = np.zeros((0, n_features), np.float32)
-        # (T + D, T + D) float32 of which the blocks on and above the diagonal are kept; empty at
-        # first, so that a robot which only answers does not hold it
-        self._matrix = np.zeros((0, 0), np.float32)
+        # sums of the products of two values; empty at first, so that a robot which only answers
+        # does not hold it
+        self._matrix = SymmetricMatrix(0)
         self._pending: list[np.ndarray] = []
         # samples still in the matrix, which is shared
         self._taken_out: np.ndarray = np.zeros((0, self.width), np.float32)
@@ -90,12 +90,12 @@ class Moments:
             return other
         n, counts = max(self.n, 1), self.counts[:, None]
         means = other.sums / np.maximum(counts, 1)
-        for start in range(0, len(other._matrix), _BLOCK):
-            rows = slice(start, start + _BLOCK)
+        for start, panel in other._matrix.starts():
+            rows = slice(start, start + len(panel))
             between = (means[:, rows] * counts).T @ means[:, start:]
-            within = (other._matrix[rows, start:] - between) / n
+            within = (panel - between) / n
             own = np.outer(means[label, rows], means[label, start:]) + within
-            other._matrix[rows, start:] -= self.counts[label] * own
+            panel -= self.counts[label] * own
         for name in ("counts", "sums", "unit_sums"):
             setattr(other, name, np.delete(getattr(other, name), label, axis=0))
         if other.n == 0:
@@ -109,9 +109,8 @@ class Moments:
         if not self.n:
             return other
         shift = (other.sums.sum(axis=0) / self.n).astype(np.float32)
-        for start in range(0, len(other._matrix), _BLOCK):
-            rows = slice(start, start + _BLOCK)
-            other._matrix[rows, start:] -= self.n * np.outer(shift[rows], shift[start:])
+        for start, panel in other._matrix.starts():
+            panel -= self.n * np.outer(shift[start : start + len(panel)], shift[start:])
         other.sums = other.sums - self.counts[:, None].astype(np.float32) * shift
         other.shift = other.shift + shift
         return other
@@ -135,33 +134,34 @@ class Moments:
 
     def covariance(self) -> np.ndarray:
         """Return the covariance of all samples, (T + D, T + D) float32."""
+        return self.covariance_rows(np.arange(self.width))
+
+    def covariance_rows(self, index: np.ndarray) -> np.ndarray:
+        """Return some rows of the covariance, (n, T + D) float32."""
         out_of = self._taken_out
         if self._pending or not len(out_of):
             self._flush()
             out_of = self._taken_out
-        n, width = max(self.n, 1), self.width
+        if not self._matrix.width:
+            return np.zeros((len(index), self.width), np.float32)
+        n = max(self.n, 1)
         centre = (self.sums.sum(axis=0) / n).astype(np.float32)
-        out = np.zeros((width, width), np.float32)
-        if not len(self._matrix):
-            return out
-        for start in range(0, width, _BLOCK):
-            block = slice(start, start + _BLOCK)
-            rows = self._matrix[block, start:] - out_of[:, block].T @ out_of[:, start:]
-            rows /= n
-            rows -= centre[block, None] * centre[start:]
-            out[block, start:], out[start:, block] = rows, rows.T
-        return out
+        rows = self._matrix.rows(index)
+        if len(out_of):
+            rows -= out_of[:, index].T @ out_of
+        rows /= n
+        rows -= centre[index, None] * centre
+        return rows
 
     def to_arrays(self) -> dict[str, np.ndarray]:
         """Return what `restore` needs. Of the matrix only one triangle is kept."""
         self._flush()
-        triangle = [self._matrix[i, i:] for i in range(len(self._matrix))]
         return {
             "counts": self.counts,
             "shift": self.shift,
             "sums": self.sums,
             "unit_sums": self.unit_sums,
-            "triangle": np.concatenate(triangle) if triangle else np.zeros(0, np.float32),
+            "triangle": self._matrix.triangle() if self.n else np.zeros(0, np.float32),
         }
 
     def restore(self, arrays: Mapping[str, np.ndarray]) -> None:
@@ -180,15 +180,9 @@ class Moments:
         self.counts, self.shift = np.array(arrays["counts"]), np.array(arrays["shift"])
         self.sums, self.unit_sums = np.array(arrays["sums"]), np.array(arrays["unit_sums"])
         self._pending.clear()
-        self._matrix = np.zeros((width, width) if len(triangle) else (0, 0), np.float32)
-        at = 0
-        for i in range(len(self._matrix)):
-            self._matrix[i, i:] = triangle[at : at + width - i]
-            at += width - i
-        for start in range(0, len(self._matrix), _BLOCK):  # blocks on the diagonal are whole
-            block = self._matrix[start : start + _BLOCK, start : start + _BLOCK]
-            lower = np.tril_indices(len(block), -1)
-            block[lower] = block.T[lower]
+        self._matrix = SymmetricMatrix(0)
+        if len(triangle):
+            self._matrix = SymmetricMatrix.from_triangle(width, triangle)
 
     def _count(self, samples: np.ndarray, labels: np.ndarray, sign: int) -> None:
         self.counts, self.sums = (pad_classes(a, labels) for a in (self.counts, self.sums))
@@ -217,8 +211,6 @@ class Moments:
 
     def _add(self, shifted: np.ndarray, sign: float) -> None:
         """Add samples (n, T + D), shifted, to the matrix: half its entries, (T + D)^2 / 2 MACs."""
-        if not len(self._matrix):
-            self._matrix = np.zeros((self.width, self.width), np.float32)
-        for start in range(0, self.width, _BLOCK):
-            block = slice(start, start + _BLOCK)
-            self._matrix[block, start:] += (sign * shifted[:, block]).T @ shifted[:, start:]
+        if not self._matrix.width:
+            self._matrix = SymmetricMatrix(self.width)
+        self._matrix.add_products(shifted, sign)

@@ -118,13 +118,33 @@ def fit_means(
             -1.0 if no class has two samples.
     """
     means = ClassMeans(features.shape[1])
-    pieces = [slice(i, i + _PIECE) for i in range(0, len(labels), _PIECE)]
-    for rows in pieces:
+    for rows in _pieces(len(labels)):
         means.learn_many(features[rows], labels[rows])
+    return means, threshold_of(means, features, labels, quantile)
+
+
+def threshold_of(
+    means: ClassMeans, features: np.ndarray, labels: np.ndarray, quantile: float
+) -> float:
+    """Fit the threshold below which a sample counts as unknown.
+
+    Args:
+        means: class means that the samples are part of.
+        features: (n, D) float32.
+        labels: (n,) class indices.
+        quantile: share of the samples that fall below the threshold, 0..1.
+
+    Returns:
+        Cosine similarity to the nearest mean; -1.0 if no class has two samples.
+    """
     similarities = [np.zeros(0, np.float32)]
-    for rows in pieces:
+    for rows in _pieces(len(labels)):
         x, of = unit(features[rows]), labels[rows]
         others = means.sums[of] - x  # (n, D)
         similarities.append((unit(others) * x).sum(axis=1)[means.counts[of] >= 2])
     similarity = np.concatenate(similarities)
-    return means, float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
+    return float(np.quantile(similarity, quantile)) if len(similarity) else -1.0
+
+
+def _pieces(n: int) -> list[slice]:
+    return [slice(i, i + _PIECE) for i in range(0, n, _PIECE)]

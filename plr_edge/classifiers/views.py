@@ -12,19 +12,19 @@ Detection", arXiv 2106.09022, 2021.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 
 from plr_edge.classifiers.moments import Moments
+from plr_edge.classifiers.symmetric import SymmetricMatrix
 
 _MIN_SPREAD = 0.05  # share of the mean spread; keeps near-constant values from being blown up
 # regularisation in units of the standardised covariance: a constant, and a term that falls as
 # samples come in; near the best on CIFAR-100, grocery, ETH-80, fruits and MNIST from 5 a class on
 _STRENGTH, _STRENGTH_PER_SAMPLE = 0.05, 0.3
-_ROWS = 512  # of a matrix that are read together
 
 TAPS, EVEN, ODD = "taps", "even", "odd"
 FEATURE = "feature"
@@ -156,7 +156,7 @@ def solve_views(
 ) -> list[View]:
     """Solve the classifiers of some views.
 
-    Costs a third of d^3 multiply-adds for each.
+    Costs a sixth of d^3 multiply-adds for each.
 
     Args:
         moments: moments to solve from.
@@ -169,37 +169,62 @@ def solve_views(
     frequencies = (moments.counts[classes] / moments.n).astype(np.float32)
     solved = []
     for parts in views:
-
-        def read(rows: np.ndarray, parts: tuple[str, ...] = parts) -> np.ndarray:
-            return vectors_of(parts, rows[:, :n_taps], rows[:, n_taps:], mirror)
-
-        own = None if parts == (TAPS, FEATURE) else read
         widths = [read_width(part, n_taps, moments.width - n_taps, mirror) for part in parts]
+        own_means, own_mean = (
+            vectors_of(parts, rows[:, :n_taps], rows[:, n_taps:], mirror)
+            for rows in (means, mean[None])
+        )
         solved.append(
             _solve(
-                parts, _covariance(moments, own, sum(widths)), widths, read(means),
-                read(mean[None])[0], frequencies, moments.n,
+                parts, _covariance(moments, parts, sum(widths), mirror), widths, own_means,
+                own_mean[0], frequencies, moments.n,
             )
         )  # fmt: skip
     return solved
 
 
 def _covariance(
-    moments: Moments, read: Callable[[np.ndarray], np.ndarray] | None, d: int
-) -> np.ndarray:
-    """Return the covariance (d, d) of what a view reads; a few rows at a time.
-
-    Each matrix has tens of megabytes, so no more than two are held at once.
-    """
-    covariance = moments.covariance()  # (T + D, T + D)
-    if read is None:
-        return covariance
-    for _ in range(2):
-        out = np.empty((len(covariance), d), np.float32)
-        for start in range(0, len(covariance), _ROWS):
-            out[start : start + _ROWS] = read(covariance[start : start + _ROWS])
-        covariance = out.T
+    moments: Moments, parts: Sequence[str], d: int, mirror: Mirror | None
+) -> SymmetricMatrix:
+    """Return the covariance (d, d) of what a view reads."""
+    n_taps, covariance = moments.n_taps, SymmetricMatrix(d)
+    left, right, share = _sources(parts, n_taps, moments.width, mirror)
+    for start, panel in covariance.starts():
+        own = slice(start, start + len(panel))
+        rows = moments.covariance_rows(left[own])
+        if share[own].any():
+            mirrored = moments.covariance_rows(right[own])
+            rows = rows * (1 - np.abs(share[own, None])) + mirrored * share[own, None]
+        panel[:] = vectors_of(parts, rows[:, :n_taps], rows[:, n_taps:], mirror)[:, start:]
     return covariance
+
+
+def _sources(
+    parts: Sequence[str], n_taps: int, width: int, mirror: Mirror | None
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return which two values of a sample each value of a view is made of.
+
+    Returns:
+        left: (d,) index of the first.
+        right: (d,) index of the second.
+        share: (d,) float32 factor of the second, 0, 0.5 or -0.5. That of the first is the rest to
+            1 in absolute value.
+    """
+    pieces = list[tuple[np.ndarray, np.ndarray, float]]()
+    for part in parts:
+        if part in (TAPS, FEATURE):
+            index = np.arange(n_taps) if part == TAPS else np.arange(n_taps, width)
+            pieces.append((index, index, 0.0))
+            continue
+        assert mirror is not None
+        used = slice(None) if part == EVEN else mirror.left != mirror.right
+        share = 0.5 if part == EVEN else -0.5
+        pieces.append((mirror.left[used], mirror.right[used], share))
+    return (
+        np.concatenate([left for left, _, _ in pieces]),
+        np.concatenate([right for _, right, _ in pieces]),
+        np.concatenate([np.full(len(left), share, np.float32) for left, _, share in pieces]),
+    )
 
 
 def read_width(part: str, n_taps: int, n_features: int, mirror: Mirror | None) -> int:
@@ -210,7 +235,7 @@ def read_width(part: str, n_taps: int, n_features: int, mirror: Mirror | None) -
 
 def _solve(
     parts: tuple[str, ...],
-    covariance: np.ndarray,
+    covariance: SymmetricMatrix,
     widths: Sequence[int],
     means: np.ndarray,
     centre: np.ndarray,
@@ -218,16 +243,17 @@ def _solve(
     n: int,
 ) -> View:
     """Solve one view from the centred means (K, d) and the covariance (d, d), which is used up."""
-    spread, d = np.sqrt(np.maximum(np.diag(covariance), 0.0)), len(covariance)
+    spread, d = np.sqrt(np.maximum(covariance.diagonal(), 0.0)), covariance.width
     edges = np.cumsum([0, *widths])
     least = [max(_MIN_SPREAD * float(spread[a:b].mean()), 1e-6) for a, b in pairwise(edges)]
     scale = (1.0 / np.maximum(spread, np.repeat(least, widths))).astype(np.float32)
-    system = covariance
-    system *= scale
-    system *= scale[:, None]
-    system[np.diag_indices(d)] += np.float32(_STRENGTH + _STRENGTH_PER_SAMPLE * d / max(n, 1))
+    strength = np.float32(_STRENGTH + _STRENGTH_PER_SAMPLE * d / max(n, 1))
+    for start, panel in covariance.starts():
+        panel *= scale[start:]
+        panel *= scale[start : start + len(panel), None]
+        panel[np.diag_indices(len(panel))] += strength
     scaled = means * scale  # (K, d)
-    weights = np.linalg.solve(system, scaled.T).astype(np.float32)  # (d, K)
+    weights = covariance.solve(scaled.T)  # (d, K)
     between = (scaled @ weights).astype(np.float64)  # (K, K)
     # the covariance within classes is the system less the scatter of the class means: Woodbury
     discriminant = np.linalg.inv(np.eye(len(means)) - frequencies[:, None] * between)

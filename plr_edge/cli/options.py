@@ -112,7 +112,7 @@ schedule_option = click.option(
     "--schedule",
     help="Rehearsal schedule: internal, basic, cumulative_weights, total_weights, input_size, "
     "layer_idx, classifier, progressive, measured, auto, or shares separated by commas.  [default: "
-    "auto, which trains the classifier, and from a ratio of 0.1 on the blocks at the end]",
+    "auto, which trains the blocks at the end, and in a robot the classifier meanwhile]",
 )
 bits_option = click.option(
     "--bits", type=Whole(), help="Bits per value of a stored latent, 4 or 8.  [default: 4]"

@@ -31,7 +31,7 @@ from plr_edge.export.split import block_costs, check_cut, levels_of, split
 from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
 from plr_edge.export.trainable import check_gradients, is_trainable
 from plr_edge.export.windows import windows_of
-from plr_edge.replay.schedule import Level
+from plr_edge.replay.latent_axes import checked_axes
 
 _MAX_PARITY_IMAGES = 64
 _MAX_CALIBRATION = 96
@@ -103,6 +103,7 @@ def _exported(
     check_cut(folded, cut)
     frozen_blocks, adaptive = split(folded, cut)
     levels = levels_of(folded, cut)
+    axes = _axes_of(folded, cut, levels[0].shape)
     part = _frozen_part(folded, cut, static_feature)
     chosen = _embedded_images("test") if images is None else list(images)[:_MAX_PARITY_IMAGES]
     x = backbone.preprocessing(chosen)
@@ -132,9 +133,10 @@ def _exported(
         "static_feature": static_feature,
         "frozen_macs": _frozen_macs(folded, cut, static_feature),
         "latent_signed": bool(latents.min() < 0),
+        "latent_axes": axes,
         **level_entries(files["adaptive.onnx"], levels, slots, adaptive, latents),
-        **_axes(backbone, cut),
-        **_windows(backbone, cut, adaptive, levels, files["adaptive.onnx"], latents),
+        **windows_of(adaptive, levels, files["adaptive.onnx"], latents, axes),
+        **({"source": dict(backbone.source)} if backbone.divided is not None else {}),
         "adaptive_slots": slots,
         "parity": asdict(report),
         "made_with": _versions(),
@@ -178,28 +180,16 @@ def _check_training(
     check_gradients(backbone.name, adaptive, latents)
 
 
-def _axes(backbone: Backbone, cut: str) -> dict[str, Any]:
-    """Return the entries of the manifest about a network that came in as a graph."""
-    if backbone.divided is None:
-        return {}
-    axes = backbone.divided.axes_of(backbone.divided.value_of(cut))
-    return {"latent_axes": axes, "source": dict(backbone.source)}
-
-
-def _windows(
-    backbone: Backbone, cut: str, adaptive: nn.Sequential, levels: tuple[Level, ...],
-    template: bytes, latents: np.ndarray,
-) -> dict[str, Any]:  # fmt: skip
-    """Return the windows of a map; other latents have none."""
-    if _axes(backbone, cut).get("latent_axes", "CHW") not in ("CHW", "D"):
-        return {"input_side_at": [], "windows": {}}
-    return windows_of(adaptive, levels, template, latents)
-
-
 def _frozen_part(backbone: Backbone, cut: str, static_feature: bool) -> FrozenPart | FrozenGraph:
     if backbone.divided is not None:
         return FrozenGraph(backbone, cut, static_feature=static_feature)
     return FrozenPart(backbone, cut, static_feature=static_feature).eval()
+
+
+def _axes_of(backbone: Backbone, cut: str, latent_shape: tuple[int, ...]) -> str:
+    """Return what the axes of a latent mean."""
+    known = "" if backbone.divided is None else backbone.divided.latent_axes(cut)
+    return checked_axes(latent_shape, known)
 
 
 def _versions() -> dict[str, str]:

@@ -11,7 +11,7 @@ import onnx
 
 from plr_edge.export.network import Network, fresh, model_of, names_of, pruned
 from plr_edge.graph.graph import Graph, Node
-from plr_edge.replay.latent_codec import pool_matrix
+from plr_edge.replay.latent_axes import pool_matrix
 
 LATENT, TAPS, FEATURE, IMAGE = "latent", "taps", "feature", "image"
 _TO = {"float32": 1, "float16": 10}

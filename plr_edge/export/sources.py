@@ -16,6 +16,7 @@ from torch import nn
 
 from plr_edge.backbones import BACKBONES, Backbone, from_sequential, load_backbone
 from plr_edge.backbones.base import fold_batch_norm
+from plr_edge.backbones.checks import check_finite
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError, ConfigError, PlrEdgeError
@@ -187,6 +188,7 @@ def _of_sequential(source: Source, made: Made) -> Backbone:
             return _of_graph(source, made)
         except BackboneError:
             raise first from None
+    check_finite(backbone.name, backbone.blocks)
     trouble = _trouble_with(backbone)
     if not trouble:
         return backbone
@@ -246,6 +248,8 @@ def _called(name: str) -> nn.Module | Backbone:
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BackboneError(f"cannot get a backbone from {name!r} ({reason})") from error
+    if isinstance(made, nn.Sequential) and not len(made):
+        raise BackboneError(f"{name!r} returned an empty nn.Sequential; give at least one block")
     if not isinstance(made, (nn.Module, Backbone)):
         raise BackboneError(
             f"{name!r} returned a {type(made).__name__}; return an nn.Module or a Backbone"

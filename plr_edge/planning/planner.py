@@ -21,8 +21,8 @@ from plr_edge.planning.cost_model import CostModel
 from plr_edge.planning.search_space import SearchSpace
 from plr_edge.planning.trials import Trial
 from plr_edge.profiling.profile import profile_bundles
-from plr_edge.replay.latent_codec import LinearCodec
 from plr_edge.replay.latent_memory import SEQ_BYTES
+from plr_edge.replay.linear_codec import LinearCodec
 
 SAME_ACCURACY = 0.01  # accuracies closer than this count as equal: seeds differ by as much
 SCHEDULES = ("progressive", "measured", "cumulative_weights", "basic", "internal")

@@ -63,9 +63,13 @@ class Trainer:
         self._learner = _make_learner(metadata)
         self._upto, self._to_go = int(metadata["upto"]), 0
         if metadata["memory"]:
-            held = {"records": arrays["memory.records"], "labels": arrays["memory.labels"]}
+            # `plr-edge adapt` may have rehearsed from windows; whole maps are rehearsed here
+            record_bytes = self._learner.features.memory.record_bytes
+            records = arrays["memory.records"].reshape(-1, record_bytes)
+            held = {"records": records, "labels": arrays["memory.labels"]}
+            kept = {**metadata["memory"], "record_bytes": record_bytes}
             budget_bytes = self._learner.config.memory_bytes
-            memory = LatentMemory.from_arrays(held, metadata["memory"], budget_bytes)
+            memory = LatentMemory.from_arrays(held, kept, budget_bytes)
             weights = group(arrays, "weights") or self._learner.exported
             self._learner.restore(weights, arrays["rows"], arrays["prior"], memory)
             self._learner.features.cost = TrainingCost(**metadata["cost"])

@@ -8,13 +8,17 @@ import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.class_means import ClassMeans
+from plr_edge.classifiers.combined import CombinedClassifier
+from plr_edge.classifiers.unknown_threshold import threshold_of
 from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.export.adaptive import adaptive_blocks
 from plr_edge.generative.gaussian_memory import GaussianMemory
+from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory, seqs_of, with_seq
 from plr_edge.replay.learner import Learner
 from plr_edge.replay.level_features import TrainingCost
 from plr_edge.replay.schedule import Schedule
+from plr_edge.replay.window import Window
 from plr_edge.runtime.checkpoint import TrainerCheckpoint, records_of
 from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel
@@ -43,19 +47,24 @@ class InlineTraining:
         Raises:
             BundleError: the adaptive part cannot be trained.
         """
-        codec = bundle.codec(config.bits, config.pool)
+        window = bundle.window(config.window)
         self.config = config
-        memory = make_memory(bundle, config)
+        self._whole = codec = bundle.codec(config.bits, config.pool)
+        self._side, levels = 0, bundle.levels  # side of the windows that the memory holds
+        small = _codec_of_windows(window, codec, config, schedule)
+        if window is not None and small is not None:  # nothing is ever trained on whole maps
+            self._side, levels, codec, window = window.side, window.levels, small, None
+        memory = make_memory(bundle, config, codec)
         if not config.keeps_samples:  # what is drawn is new every time
             config = replace(config, cache_bytes=0)
         self.learner = Learner(
             adaptive_blocks(bundle),
-            bundle.levels,
+            levels,
             memory,
             codec,
             schedule,
             config,
-            window=bundle.window(config.window),
+            window=window,
             n_threads=engines.n_threads,
         )
         self.perception_macs = bundle.perception_macs
@@ -74,8 +83,9 @@ class InlineTraining:
         """
         train = batch.to_train()
         if train.labels:
-            records = with_seq(train.records, train.seqs)
-            self.learner.learn_many(records, train.indices, train.features.features)
+            records = self._stored(with_seq(train.records, train.seqs))
+            features = None if self._side else train.features.features
+            self.learner.learn_many(records, train.indices, features)
         now = self.config.train_ratio - self.config.banked_ratio
         self._credit_macs += len(batch.labels) * now * self.perception_macs
         self.banked_macs += len(batch.labels) * self.config.banked_ratio * self.perception_macs
@@ -92,16 +102,18 @@ class InlineTraining:
         """Return whether enough labels were learned since the last candidate."""
         return n_taught >= self._next_candidate
 
-    def candidate(self, n_taught: int, means: ClassMeans) -> Candidate:
+    def candidate(self, n_taught: int, classifier: CombinedClassifier) -> Candidate:
         """Return what was trained so far. The next candidate is due some labels later.
 
         Args:
             n_taught: labels learned so far.
-            means: class means of the features that answer now.
+            classifier: what answers now.
         """
         self._next_candidate = max(n_taught * self.config.publish_growth, _FIRST_CANDIDATE)
         trained = sum(self.learner.features.cost.steps_per_level) > 0
-        means, unknown_below = self._fitted_means(means)
+        if self._side and not self.learner.has_moved:
+            trained = False  # for windows, while blocks that did not move answer with whole maps
+        means, unknown_below = self._fitted_means(classifier)
         return Candidate(
             weights=self.learner.weights() if trained else None,
             rehearsed=self.learner.classifier(),
@@ -178,31 +190,58 @@ class InlineTraining:
             assert isinstance(memory, GaussianMemory)
             memory.restore(saved.statistics)
             return memory
-        records, found = records_of(store, saved.seqs, self.memory.record_bytes)
-        held = {"records": records, "labels": saved.labels[found]}
-        return LatentMemory.from_arrays(held, dict(saved.memory), self.config.memory_bytes)
+        records, found = records_of(store, saved.seqs, self._whole.record_bytes + SEQ_BYTES)
+        held = {"records": self._stored(records), "labels": saved.labels[found]}
+        metadata = {**saved.memory, "record_bytes": self.memory.record_bytes}
+        return LatentMemory.from_arrays(held, metadata, self.config.memory_bytes)
 
-    def _fitted_means(self, means: ClassMeans) -> tuple[ClassMeans, float]:
+    def _stored(self, records: np.ndarray) -> np.ndarray:
+        """Return what the memory holds of whole records (n, b) with the numbers of their labels."""
+        if not self._side:
+            return records
+        whole = self._whole.crop(records[:, :-SEQ_BYTES], self._side)
+        return with_seq(whole, seqs_of(records))
+
+    def _fitted_means(self, classifier: CombinedClassifier) -> tuple[ClassMeans, float]:
         """Fit class means and the unknown threshold to the memory.
 
-        Where only statistics are kept, the means are those of all real features until blocks move,
-        and then those of latents that are drawn. Drawn features do not tell how far real ones lie
-        from a mean, so there is no threshold: the mix decides whether a frame is unknown.
+        Where it holds statistics or windows, the means are those of all real features until blocks
+        move, and the threshold is fitted to the newest samples of each class. Then the means are
+        those of windows, or of latents that are drawn. Drawn features do not tell how far real ones
+        lie from a mean, so there is no threshold: the mix decides whether a frame is unknown.
         """
-        memory = self.memory
-        if not isinstance(memory, GaussianMemory):
+        memory, means = self.memory, classifier.means
+        if not (self._side or isinstance(memory, GaussianMemory)):
             return self.learner.fitted_means()
         if not self.learner.has_moved:
-            return means.copy(), -1.0
+            if not self.config.keeps_samples:
+                return means.copy(), -1.0
+            features, labels = classifier.mixing.newest_features()
+            return means.copy(), threshold_of(means, features, labels, self.config.false_unknown)
+        if not isinstance(memory, GaussianMemory):
+            return self.learner.fitted_means()
         latents, labels = memory.draw_each(_DRAWN_PER_CLASS)
         drawn = ClassMeans(means.sums.shape[1])
         drawn.learn_many(self.learner.features_of(latents), labels)
         return drawn, -1.0
 
 
-def make_memory(bundle: Bundle, config: LearningConfig) -> LatentMemory:
+def _codec_of_windows(
+    window: Window | None, codec: LatentCodec, config: LearningConfig, schedule: Schedule
+) -> LatentCodec | None:
+    """Return the codec of a memory that holds windows, or None if it holds whole maps.
+
+    Where the classifier alone is trained while frames come, it is trained on features of whole
+    maps, as it answers with these.
+    """
+    trains_blocks = config.schedule == "auto" or schedule.shares[-1] < 1
+    if window is None or not config.keeps_samples or not trains_blocks:
+        return None
+    return codec.of_window(window.side)
+
+
+def make_memory(bundle: Bundle, config: LearningConfig, codec: LatentCodec) -> LatentMemory:
     """Return an empty memory to rehearse from, of stored latents or of statistics."""
-    codec = bundle.codec(config.bits, config.pool)
     if config.keeps_samples:
         return LatentMemory(codec.record_bytes + SEQ_BYTES, config.memory_bytes, config.seed)
     return GaussianMemory(

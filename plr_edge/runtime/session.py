@@ -193,7 +193,7 @@ class Session(MovedNames):
         learned.classifier.solve()
         if learned.classifier.is_fit_due(final=final):
             learned.classifier.mixing.mix = learned.classifier.mixing.fitted(final=final)
-        candidate = self.training.candidate(learned.n_taught, learned.classifier.means)
+        candidate = self.training.candidate(learned.n_taught, learned.classifier)
         if candidate.diverged:
             self.drop("training diverged: a value is not finite or too large")
             return

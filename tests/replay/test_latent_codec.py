@@ -6,7 +6,7 @@ from hypothesis.extra import numpy as hnp
 
 from plr_edge.errors import ConfigError
 from plr_edge.replay.latent_axes import checked_axes, largest_pool, pool_matrix
-from plr_edge.replay.latent_codec import LinearCodec
+from plr_edge.replay.linear_codec import LinearCodec
 
 SHAPES = [(3, 4, 4), (5, 3, 3), (7,), (1, 1, 1)]
 

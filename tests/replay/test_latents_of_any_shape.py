@@ -9,9 +9,9 @@ import torch
 from plr_edge.config import LearningConfig
 from plr_edge.graph.graph import Graph, Node
 from plr_edge.graph.module import GraphBlocks, GraphModule
-from plr_edge.replay.latent_codec import LinearCodec
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
+from plr_edge.replay.linear_codec import LinearCodec
 from plr_edge.replay.schedule import Level, make_schedule
 
 C, WIDTH, N_CLASSES = 8, 6, 4

@@ -290,13 +290,15 @@ def test_a_live_state_is_that_of_a_session_and_back(bundle, tmp_path, demo_frame
             session.observe_many(demo_frames[i : i + 8])
         session.finish()
         version, n_taught = session.learned.version, session.learned.n_taught
+        n_latents = len(session.training.memory)  # windows; the trainer of a robot has whole maps
     model = OnlineModel(bundle, tmp_path / "s", LearningConfig())
     learned = model.learned
     assert (learned.version, learned.n_taught, len(learned.classes)) == (version, n_taught, 6)
-    end = time.monotonic() + 20
+    end = time.monotonic() + 180
     while not model.trainer.report and time.monotonic() < end:
         model.poll()
         time.sleep(0.02)
+    assert model.trainer.report["latents"] == n_latents > 0
     assert model.save("test").result(60) == ""
     model.close()
     with Session(bundle, tmp_path / "s", LearningConfig()) as session:

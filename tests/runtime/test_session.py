@@ -165,14 +165,14 @@ def test_what_was_trained_has_moved_only_if_its_weights_are_others(bundle, demo_
     with Session(bundle, None, config) as session:
         exported = session.learner.weights()
         observe(session, demo_frames[:40])
-        training, means = session.training, session.learned.classifier.means
-        assert training.candidate(40, means).has_moved
+        training, classifier = session.training, session.learned.classifier
+        assert training.candidate(40, classifier).has_moved
         moved, rows = session.learner.weights(), session.learner.classifier()
         session.learner.restore(exported, rows)
         assert sum(session.learner.features.cost.steps_per_level[:-1]) > 0
-        assert not training.candidate(40, means).has_moved
+        assert not training.candidate(40, classifier).has_moved
         session.learner.restore(moved, rows)
-        assert training.candidate(40, means).has_moved
+        assert training.candidate(40, classifier).has_moved
     with Session(bundle, None, config) as session:
         observe(session, demo_frames[:2])
-        assert not session.training.candidate(2, session.learned.classifier.means).has_moved
+        assert not session.training.candidate(2, session.learned.classifier).has_moved

@@ -12,6 +12,7 @@ from learning import observe
 from plr_edge.bundle.reading import open_bundle
 from plr_edge.config import EngineConfig, LearningConfig
 from plr_edge.errors import BundleError, ConfigError, StateError
+from plr_edge.replay.latent_memory import SEQ_BYTES, seqs_of
 from plr_edge.replay.window import central
 from plr_edge.runtime.consolidation import ConsolidationBudget
 from plr_edge.runtime.perception import Perception
@@ -54,17 +55,59 @@ def test_what_answers_is_what_was_trained(bundle, state, demo_frames):
         answered, exported = perception.features_of(latents), perception.exported_engine()
         np.testing.assert_allclose(answered, trained, atol=1e-3 * np.abs(trained).max())
         assert not np.allclose(answered, exported.run(latents)[0], atol=1e-2)
-        assert session.learner.features.window is not None  # goes on as it was
+        assert session.learner.levels[0].shape[1] == side  # goes on as it was
 
 
 def test_blocks_that_did_not_move_take_whole_latents(bundle, demo_frames):
-    session = Session(bundle, None, LearningConfig(train_ratio=0.02))
+    session = Session(bundle, None, TRAINED)
     observe(session, demo_frames[:100])
-    session.finish()
+    session.publish()
     latents = session.perception.encode(demo_frames[:4]).latents
     whole = session.perception.exported_engine().run(latents)[0]
     np.testing.assert_array_equal(session.perception.features_of(latents), whole)
-    assert session.learner.features.window is None and not session.learned.has_moved
+    classifier = session.learned.classifier
+    assert not session.learned.has_moved and classifier.beside_rehearsed == (1.0, 0.0)
+    features = session.perception.perceive(demo_frames[:100]).features
+    similarity = classifier.means.scores_many(features).max(axis=1)
+    # the threshold was fitted to whole maps: to one sample of a class without itself
+    assert similarity.min() - 0.2 < classifier.unknown_below < np.median(similarity)
+
+
+def test_the_memory_holds_windows_in_the_bytes_of_windows(bundle, demo_frames, tmp_path):
+    side, whole = bundle.window(None).side, bundle.codec(4)
+    with Session(bundle, tmp_path / "s", TRAINED) as session:
+        observe(session, demo_frames[:100])
+        memory, codec = session.training.memory, whole.of_window(side)
+        assert memory.record_bytes - SEQ_BYTES == codec.record_bytes < 0.6 * whole.record_bytes
+        held = memory.records()
+        latents = codec.decode(held[:, : codec.record_bytes])
+        kept = session.store.labels.with_latents(list(session.store.labels.read()))
+        record = {label.seq: label.record for label in kept}
+        log = whole.decode(np.stack([record[seq] for seq in seqs_of(held)]))
+        np.testing.assert_array_equal(latents, central(log, side))
+        session.finish()
+        n = len(session.training.memory)
+    with Session.resume(bundle, tmp_path / "s") as session:
+        again = session.training.memory.records()
+        assert len(again) == n and again.shape[1] == held.shape[1]
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LearningConfig(schedule="classifier"),  # trained on features of whole maps
+        LearningConfig(pool=2),
+        LearningConfig(window=0),
+        LearningConfig(rehearse="generated"),
+    ],
+)
+def test_other_memories_hold_whole_maps(bundle, demo_frames, config):
+    session = Session(bundle, None, config)
+    observe(session, demo_frames[:40])
+    whole = bundle.codec(config.bits, config.pool).record_bytes
+    assert session.training.memory.record_bytes - SEQ_BYTES == whole
+    session.consolidate(ConsolidationBudget(macs=2e9))
+    assert session.learner.has_moved
 
 
 def test_a_step_costs_the_share_of_the_places(bundle, demo_frames):
@@ -81,7 +124,7 @@ def test_a_step_costs_the_share_of_the_places(bundle, demo_frames):
 
 
 def test_what_the_gate_refuses_leaves_whole_latents(bundle, demo_frames):
-    session = Session(bundle, None, LearningConfig(train_ratio=0))
+    session = Session(bundle, None, LearningConfig(schedule="classifier"))
     observe(session, demo_frames[:100])
     session.learner.step(level=0)
     assert session.learner.features.window is not None
