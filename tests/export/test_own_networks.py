@@ -155,8 +155,8 @@ ABOVE = {
 @pytest.mark.parametrize("form", ABOVE)
 def test_a_layer_that_its_blocks_cannot_train_is_fixed_and_the_others_are_trained(form, run):
     code, says = ABOVE[form]
-    net = f"def make(): return nn.Sequential({BELOW}, {code}, conv(8, 8), *end(), nn.Linear(8, 4))"
-    result = run(net + "\n", *sized("--feature", "7"))
+    net = f"def make(): return nn.Sequential({BELOW}, {code}, conv(8, 8), *end())"
+    result = run(net + "\n", *sized())
     assert result.exit_code == 0, result.output
     assert smallest_cosine("b", run.made()) > 0.999999
     backbone = load_backbone(run.name, input_size=SIZE)  # divided by its children
