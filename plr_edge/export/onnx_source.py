@@ -108,6 +108,17 @@ def _loaded(path: Path) -> onnx.ModelProto:
 
 def _check(path: Path, model: onnx.ModelProto) -> None:
     """Refuse what cannot be exported, by its name."""
+    graph = model.graph
+    names = [
+        *(text for n in graph.node for text in (n.op_type, n.name, n.domain, *n.input, *n.output)),
+        *(one.name for group in (graph.input, graph.output, graph.initializer) for one in group),
+        *(one.name for node in graph.node for one in node.attribute),
+        *(one.domain for one in model.opset_import),
+    ]
+    if not all(isinstance(name, str) for name in names):  # protobuf returns bytes for these
+        raise BackboneError(f"{path} is damaged: it holds names that are not text")
+    if not model.graph.node:
+        raise BackboneError(f"{path} is not an ONNX model: it holds no operators")
     if model.training_info:
         raise BackboneError(f"{path} holds a training graph; export the network for inference")
     if model.functions:
