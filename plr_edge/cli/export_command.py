@@ -128,6 +128,12 @@ _CALIBRATED = 96  # images that set the scales of int8
     type=Whole(0),
     help="Release number of a signed bundle. A learned state refuses a lower one.",
 )
+@click.option(
+    "--check",
+    type=click.Choice(["tensorrt"]),
+    help="Say which releases of TensorRT read the frozen part, by their tables of operators, and "
+    "refuse one that none reads.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @json_option
 @needs_extras("export")
@@ -138,6 +144,7 @@ def command(
     images: str | None,
     calibrate: str | None,
     int8_profile: str | None,
+    check: str | None,
     force: bool,
     sign: Path | None,
     release: int,
@@ -158,6 +165,7 @@ def command(
     from plr_edge.export.sources import load_network, source_of
     from plr_edge.export.split import default_cut
     from plr_edge.export.split import list_cuts as legal_cuts
+    from plr_edge.graph.tensorrt import troubles
 
     wanted = Recipe() if recipe is None else read_recipe(recipe)
     wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})
@@ -183,12 +191,15 @@ def command(
         images=_images("--images", images, "all", _COMPARED), force=force, key=sign,
         release=release, static_feature=wanted.static_feature, precision=precision,
         calibration=_images("--calibrate", calibrate, "train", _CALIBRATED),
-        int8_profile=int8_profile,
+        int8_profile=int8_profile, check=check,
     )  # fmt: skip
+    found = {} if check is None else {"tensorrt": troubles(bundle.read("frozen.onnx"))}
     if as_json:
-        click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
+        click.echo(json.dumps({"bundle": str(output), "parity": asdict(report), **found}))
     else:
         _print_result(output, bundle, report)
+        for name, odd in found.get("tensorrt", {}).items():
+            click.echo(f"TensorRT {name}: {'; '.join(odd) or 'all operators are known'}")
 
 
 def _check_target(output: Path, force: bool, sign: Path | None) -> None:

@@ -22,7 +22,7 @@ from plr_edge.backbones.base import Backbone, fold_batch_norm, named_blocks
 from plr_edge.backbones.checks import BATCH, check_finite
 from plr_edge.bundle.bundle import Bundle, splice
 from plr_edge.bundle.write import check_target, write_bundle
-from plr_edge.errors import BackboneError, ConfigError
+from plr_edge.errors import BackboneError, BundleError, ConfigError
 from plr_edge.export.adaptive import level_entries
 from plr_edge.export.divided import FrozenGraph, adaptive_template
 from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
@@ -31,6 +31,7 @@ from plr_edge.export.split import block_costs, check_cut, levels_of, split
 from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
 from plr_edge.export.trainable import check_gradients, is_trainable
 from plr_edge.export.windows import windows_of
+from plr_edge.graph.tensorrt import RELEASES, troubles
 from plr_edge.replay.latent_axes import checked_axes
 
 _MAX_PARITY_IMAGES = 64
@@ -51,6 +52,7 @@ def export_bundle(
     precision: str = "fp32",
     calibration: Sequence[np.ndarray] | None = None,
     int8_profile: str | None = None,
+    check: str | None = None,
 ) -> tuple[Bundle, ExportReport]:
     """Split a backbone, export both parts, compare them with PyTorch, and write the bundle.
 
@@ -68,6 +70,7 @@ def export_bundle(
         calibration: (H, W, 3) uint8 RGB images that int8 is calibrated on, different from
             `images`, of which the first 96 are used; embedded ones by default.
         int8_profile: `u8s8` or `s8s8`; `default_int8_profile()` by default.
+        check: `tensorrt` to refuse a frozen part that no release of TensorRT is known to read.
 
     Returns:
         bundle: the bundle as written.
@@ -89,6 +92,11 @@ def export_bundle(
         backbone, cut, images, static_feature, precision, calibration, int8_profile
     )
     manifest["release"] = release
+    if check == "tensorrt" and all((found := troubles(files["frozen.onnx"])).values()):
+        raise BundleError(
+            f"TensorRT cannot read the frozen part: {'; '.join(found[RELEASES[-1]])}; nothing was "
+            "written; cut earlier, or leave out --check"
+        )
     return write_bundle(Path(path), files, manifest, force=force, key=key), report
 
 

@@ -16,6 +16,7 @@ from plr_edge.export.exporter import OPSET
 from plr_edge.export.folding import folded, untied
 from plr_edge.export.network import Network, fresh, model_of, names_of, pruned
 from plr_edge.export.normalise import normalised
+from plr_edge.export.pools import with_pools
 from plr_edge.export.torch_source import scopes_of
 from plr_edge.graph.graph import Graph, Node
 from plr_edge.graph.reading import read_graph
@@ -80,7 +81,7 @@ def network_of_file(
         if image.last:
             graph = _channels_first(graph, shape)
         network = Network(graph=graph, input_shape=shape, scopes=scopes)
-        network = untied(folded(normalised(network, batch)))
+        network = untied(folded(with_pools(normalised(network, batch))))
     except GraphError as error:
         raise BackboneError(f"{path}: {error}") from None
     except EngineError as error:

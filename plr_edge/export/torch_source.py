@@ -14,6 +14,7 @@ from plr_edge.export.exporter import cause, export_module
 from plr_edge.export.folding import folded, untied
 from plr_edge.export.network import Network, Scope
 from plr_edge.export.normalise import normalised
+from plr_edge.export.pools import with_pools
 from plr_edge.graph.reading import read_graph
 
 _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
@@ -89,7 +90,7 @@ def _exported(
 ) -> Network:
     model = export_module(module, example, free_batch=batch is None)
     network = network_of_model(model, tuple(example.shape[1:]), named)
-    return untied(folded(normalised(network, batch)))
+    return untied(folded(with_pools(normalised(network, batch))))
 
 
 def network_of_model(
