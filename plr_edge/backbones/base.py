@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, OrderedDict
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import Any
 
@@ -34,6 +34,7 @@ class Backbone:
             average-pooled to grid x grid, if they lie before the cut.
         reference: the network as its author gave it, if that is not `blocks`. An export is compared
             with it.
+        source: options with which it came in, for the manifest.
         divided: the graph that the blocks are parts of, of a network that came in as one; see
             `plr_edge.export.divided`.
 
@@ -48,6 +49,7 @@ class Backbone:
     taps: tuple[tuple[str, int], ...] = ()
     reference: nn.Module | Callable[[torch.Tensor], torch.Tensor] | None = None
     divided: Any = None
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for module in (self.blocks, self.classifier, self.reference):

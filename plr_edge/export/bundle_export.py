@@ -136,6 +136,7 @@ def _exported(
         "latent_axes": axes,
         **level_entries(files["adaptive.onnx"], levels, slots, adaptive, latents),
         **windows_of(adaptive, levels, files["adaptive.onnx"], latents, axes),
+        **({"source": dict(backbone.source)} if backbone.divided is not None else {}),
         "adaptive_slots": slots,
         "parity": asdict(report),
         "made_with": _versions(),

@@ -90,12 +90,29 @@ def _with_weights(network: Network, parts: list[_Part]) -> list[_Part]:
         return not trained or all(node.op not in _HEAVY for node in part.nodes)
 
     found: list[_Part] = []
-    for part in parts:
-        if found and (light(part) or light(found[-1])):
-            found[-1] = found[-1].joined(part)
+    ahead: _Part | None = None  # light parts that belong to the part behind them
+    for at, part in enumerate(parts):
+        joined = part if ahead is None else ahead.joined(part)
+        ahead = None
+        later = at + 1 < len(parts)
+        if light(joined) and later and (not found or _nearer(network, part, parts, at)):
+            ahead = joined
+        elif found and light(joined):
+            found[-1] = found[-1].joined(joined)
         else:
-            found.append(part)
+            found.append(joined)
     return found
+
+
+def _nearer(network: Network, part: _Part, parts: list[_Part], at: int) -> bool:
+    """Return whether a part shares more modules with the part behind it than with that before."""
+    own = _scope(network, part.nodes[0]).path
+
+    def shared(other: Node) -> int:
+        pairs = zip(own, _scope(network, other).path, strict=False)
+        return len(list(takewhile(lambda two: two[0] == two[1], pairs)))
+
+    return shared(parts[at + 1].nodes[0]) > shared(parts[at - 1].nodes[-1])
 
 
 def _by_module(network: Network, parts: list[_Part]) -> list[_Part]:

@@ -28,7 +28,7 @@ def folded(network: Network) -> Network:
         alone = before is not None and len(users[before.outputs[0]]) == 1
         if before is not None and alone and before.outputs[0] not in graph.outputs:
             taken = {*names_of(graph), *constants}
-            fused = _fused(before, node, constants, users, taken)
+            fused = _fused(before, node, constants, users, taken, network.parameters)
             if fused is not None:
                 at = next(i for i, one in enumerate(nodes) if one is before)
                 nodes[at] = replace(fused, outputs=(node.outputs[0],))
@@ -46,7 +46,7 @@ def folded(network: Network) -> Network:
 
 def _fused(
     layer: Node, norm: Node, constants: dict[str, np.ndarray], users: dict[str, list[Node]],
-    taken: set[str],
+    taken: set[str], known: frozenset[str] | None,
 ) -> Node | None:  # fmt: skip
     """Return a layer that also does what the norm behind it does. None if there is no such one."""
     if layer.op not in ("Conv", "Gemm") or len(norm.outputs) > 1:
@@ -67,10 +67,11 @@ def _fused(
     bias = constants[layer.inputs[2]].astype(np.float64) if has_bias else np.zeros(len(factor))
     shape = [1] * weight.ndim
     shape[axis] = -1
-    names = [layer.inputs[1], layer.inputs[2] if has_bias else bias_name(layer.inputs[1])]
+    own = has_bias and (known is None or layer.inputs[2] in known)  # else an exporter's zeros
+    names = [layer.inputs[1], layer.inputs[2] if own else bias_name(layer.inputs[1])]
     for at, array in enumerate((weight * factor.reshape(shape), (bias - mean) * factor + shift)):
         shared = len(users.get(names[at], ())) > 1
-        if shared or (at == 1 and not has_bias):
+        if shared or (at == 1 and not own):
             names[at] = fresh(taken, names[at])
             taken.add(names[at])
         constants[names[at]] = array.astype(np.float32)

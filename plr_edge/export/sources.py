@@ -16,6 +16,8 @@ from torch import nn
 
 from plr_edge.backbones import BACKBONES, Backbone, from_sequential, load_backbone
 from plr_edge.backbones.base import fold_batch_norm
+from plr_edge.backbones.checks import check_finite
+from plr_edge.bundle.bundle import Bundle
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError, ConfigError, PlrEdgeError
 from plr_edge.export.divided import divide
@@ -101,6 +103,28 @@ def _numbers(
     return found
 
 
+def source_of_bundle(bundle: Bundle, weights: Path | None, input_size: int) -> Source:
+    """Return the source of the network of a bundle, for inputs of another size.
+
+    Args:
+        bundle: the bundle.
+        weights: weights of the network, unless it holds or loads its own.
+        input_size: height and width of the input in pixels.
+    """
+    known = dict(bundle.manifest.get("source", {}))
+    for name in ("input_shape", "mean", "std", "value_range"):
+        known[name] = tuple(known[name]) if known.get(name) else None
+    name = known.pop("backbone", str(bundle.manifest["backbone"]))
+    own = bundle.preprocessing.input_shape
+    if input_size != bundle.preprocessing.size or known["input_shape"] is None:
+        known["input_shape"] = None
+        if own != (3, bundle.preprocessing.size, bundle.preprocessing.size):
+            known["input_shape"] = own  # an input that is no square has one size only
+            return Source(backbone=name, weights=weights, **known)
+        return Source(backbone=name, weights=weights, **{**known, "input_size": input_size})
+    return Source(backbone=name, weights=weights, **{**known, "input_size": None})
+
+
 def load_network(source: Source, *, seed: int = 0) -> Backbone:
     """Return a network as a backbone.
 
@@ -113,6 +137,12 @@ def load_network(source: Source, *, seed: int = 0) -> Backbone:
         ConfigError: an option is not allowed, or not for this kind of network.
         MissingExtraError: torchvision or timm is not installed.
     """
+    backbone = _loaded(source, seed)
+    known = {n: v for n, v in vars(source).items() if v not in (None, False) and n != "weights"}
+    return replace(backbone, source=known)
+
+
+def _loaded(source: Source, seed: int) -> Backbone:
     name = source.backbone
     _check(source)
     if name.endswith(".onnx"):
@@ -158,6 +188,7 @@ def _of_sequential(source: Source, made: Made) -> Backbone:
             return _of_graph(source, made)
         except BackboneError:
             raise first from None
+    check_finite(backbone.name, backbone.blocks)
     trouble = _trouble_with(backbone)
     if not trouble:
         return backbone
@@ -217,6 +248,8 @@ def _called(name: str) -> nn.Module | Backbone:
     except (Exception, SystemExit) as error:  # the user's code may raise anything
         reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
         raise BackboneError(f"cannot get a backbone from {name!r} ({reason})") from error
+    if isinstance(made, nn.Sequential) and not len(made):
+        raise BackboneError(f"{name!r} returned an empty nn.Sequential; give at least one block")
     if not isinstance(made, (nn.Module, Backbone)):
         raise BackboneError(
             f"{name!r} returned a {type(made).__name__}; return an nn.Module or a Backbone"

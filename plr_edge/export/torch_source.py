@@ -17,6 +17,7 @@ from plr_edge.export.normalise import normalised
 from plr_edge.graph.reading import read_graph
 
 _SCOPES, _CLASSES = "pkg.torch.onnx.name_scopes", "pkg.torch.onnx.class_hierarchy"
+_BATCH_TOLERANCE = 1e-3  # of the largest value
 _CALL = re.compile(r"@\d+$")  # the second and later calls of a module
 
 
@@ -41,22 +42,53 @@ def network_of_module(name: str, module: nn.Module, input_shape: tuple[int, ...]
     example = torch.randn(2, *input_shape, generator=torch.Generator().manual_seed(0))
     try:
         with torch.no_grad():
-            module(example)
+            output, alone = module(example), module(example[:1])
     except Exception as error:  # the user's code may raise anything
         raise BackboneError(
             f"{name} fails on an input of shape {input_shape} ({cause(error)}); give its own "
             "shape with --input-shape C,H,W"
         ) from error
-    batch = None
+    _check_output(name, output, alone)
+    named = frozenset(n for n, _ in module.named_parameters(remove_duplicate=False))
     try:
-        model = export_module(module, example)
+        return _exported(module, example, named)
     except Exception as first:
         try:  # some networks compute with the size of the batch
-            model, batch = export_module(module, example[:1], free_batch=False), 1
+            return _exported(module, example[:1], named, batch=1)
+        except BackboneError:
+            raise
         except Exception:
             raise BackboneError(f"torch cannot export {name} to ONNX: {cause(first)}") from first
-    named = {n for n, _ in module.named_parameters(remove_duplicate=False)}
-    network = network_of_model(model, input_shape, frozenset(named))
+
+
+def _check_output(name: str, output: object, alone: object) -> None:
+    """Check that a network returns a float32 tensor with a row for each of two images."""
+    if not isinstance(output, torch.Tensor) or not isinstance(alone, torch.Tensor):
+        raise BackboneError(
+            f"{name} returns a {type(output).__name__}; it must return one tensor: wrap it in a "
+            "module that returns the part to go on with"
+        )
+    if output.dtype != torch.float32:
+        kind = str(output.dtype).removeprefix("torch.")
+        raise BackboneError(f"{name} returns {kind}; a network must return float32")
+    if output.ndim < 2 or len(output) != 2 or alone.shape != (1, *output.shape[1:]):
+        raise BackboneError(
+            f"{name} returns shape {tuple(output.shape)} for a batch of 2; the first axis must be "
+            "the batch"
+        )
+    difference = float((output[:1] - alone).abs().max())
+    if difference > _BATCH_TOLERANCE * max(float(output.abs().max()), 1e-6):
+        raise BackboneError(
+            f"{name} answers an image differently when another is in the batch; look for layers "
+            "that depend on the batch or on chance"
+        )
+
+
+def _exported(
+    module: nn.Module, example: torch.Tensor, named: frozenset[str], batch: int | None = None
+) -> Network:
+    model = export_module(module, example, free_batch=batch is None)
+    network = network_of_model(model, tuple(example.shape[1:]), named)
     return untied(folded(normalised(network, batch)))
 
 

@@ -65,7 +65,7 @@ def load_weights(name: str, module: nn.Module, path: Path) -> None:
 
 
 def _safe(path: Path) -> dict[str, torch.Tensor]:
-    return {n: torch.from_numpy(np.ascontiguousarray(a)) for n, a in read_weights(path).items()}
+    return {n: torch.from_numpy(np.array(a, order="C")) for n, a in read_weights(path).items()}
 
 
 def _pickled(path: Path) -> dict[str, torch.Tensor]:

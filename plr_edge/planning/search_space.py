@@ -10,11 +10,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plr_edge.backbones import BACKBONES, Backbone, load_backbone
+from plr_edge.backbones import BACKBONES, Backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.errors import BackboneError, BundleError, ConfigError
 from plr_edge.export.bundle_export import export_bundle
+from plr_edge.export.libraries import LIBRARIES
+from plr_edge.export.sources import load_network, source_of_bundle
 from plr_edge.export.split import (
     block_costs,
     default_cut,
@@ -117,9 +119,8 @@ class SearchSpace:
         if configuration.key == self.own.key:
             return self.bundle
         path = folder / "-".join(map(str, configuration.key))
-        backbone = load_backbone(
-            self.name, weights=self.weights, input_size=configuration.input_size
-        )
+        size = configuration.input_size
+        backbone = load_network(source_of_bundle(self.bundle, self.weights, size))
         made, _ = export_bundle(
             backbone, configuration.cut, path, precision=configuration.precision,
             static_feature=self.static_feature,
@@ -165,7 +166,8 @@ class SearchSpace:
 
     def _at(self, input_size: int) -> _SizedBackbone:
         if input_size not in self._sized:
-            backbone = load_backbone(self.name, weights=self.weights, input_size=input_size)
+            source = source_of_bundle(self.bundle, self.weights, input_size)
+            backbone = load_network(source)
             if backbone.preprocessing.size != input_size:
                 raise BackboneError(f"{self.name} has a fixed input size, not {input_size}")
             self._sized[input_size] = _SizedBackbone(backbone)
@@ -202,13 +204,14 @@ class _SizedBackbone:
 
 def _window_share(shape: tuple[int, ...]) -> float:
     """Return the share of a latent map that the window of half its side covers."""
-    return 1.0 if len(shape) == 1 else ((shape[1] + 1) // 2 / shape[1]) ** 2
+    return 1.0 if len(shape) != 3 else ((shape[1] + 1) // 2 / shape[1]) ** 2
 
 
 def _check_code(bundle: Bundle, allow_code: bool) -> None:
     """Refuse an untrusted bundle whose network is code that would be imported."""
     name = bundle.manifest["backbone"]
-    if name not in BACKBONES and not (allow_code or bundle.trusted):
+    known = name in BACKBONES or name.endswith(".onnx") or name.partition(":")[0] in LIBRARIES
+    if not known and not (allow_code or bundle.trusted):
         raise BundleError(
             f"other cuts of {bundle.path} need its network, which would be imported from code "
             f"({name[:60]}); if you trust it, add --allow-code, or sign it and add --trust"
