@@ -65,10 +65,6 @@ class Divided:
         """Return what the axes of a latent mean: CHW, HWC, ND, CT or D."""
         return self.axes_of(self.value_of(cut))
 
-    def latent_axes(self, cut: str) -> str:
-        """Return what the axes of the latent of a cut mean."""
-        return self.axes_of(self.value_of(cut))
-
     def axes_of(self, value: str) -> str:
         """Return what the axes of a value mean: CHW, HWC, ND, CT or D."""
         return axes_of(finder(self.network), value)
