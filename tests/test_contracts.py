@@ -145,7 +145,7 @@ def test_a_window_of_records_is_that_of_the_latents(codec, shape, signed):
     side = -(-shape[1] // 2)
     small = codec.of_window(side)
     if small is None:
-        assert codec.pool  # pooled maps have no window
+        assert codec.pool or codec.axes != "CHW"  # these have no window
         return
     records = codec.encode(RNG(1).standard_normal((5, *shape)).astype(np.float32))
     cropped = codec.crop(records, side)

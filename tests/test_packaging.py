@@ -22,7 +22,7 @@ ONLY_IN = {
     "cuda": ["engines/cuda_python.py"],
     "sqlite3": ["store/database.py"],
     "cryptography": ["bundle/signing.py", "serve/certificate.py"],
-    "torch": ["backbones", "export", "generative", "replay", "robot/trainer.py"],
+    "torch": ["backbones", "export", "generative", "graph", "replay", "robot/trainer.py"],
 }
 # what runs code, or dies with SIGBUS where a file shrinks, when it reads what a stranger wrote
 UNSAFE_MODULES = {"pickle", "_pickle", "dill", "cloudpickle", "shelve", "marshal", "mmap", "yaml"}

@@ -87,7 +87,11 @@ def check_manifest(bundle: Bundle, template_bytes: int) -> None:
     for _, (offset, shape) in sorted(manifest["adaptive_slots"].items(), key=lambda s: s[1][0]):
         if type(offset) is not int or offset < at:
             raise ValueError("weights in adaptive.onnx overlap")
-        if not all(type(n) is int and n >= 0 for n in shape) or len(shape) > _MAX_AXES:
+        if (
+            not isinstance(shape, list)
+            or len(shape) > _MAX_AXES
+            or not all(type(n) is int and n >= 0 for n in shape)
+        ):
             raise ValueError(f"a weight in adaptive.onnx has the shape {shape}")
         at = offset + 4 * math.prod(shape)
     if at > template_bytes:

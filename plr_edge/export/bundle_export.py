@@ -27,12 +27,11 @@ from plr_edge.export.adaptive import level_entries
 from plr_edge.export.divided import FrozenGraph, adaptive_template
 from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
 from plr_edge.export.precision import PRECISIONS, default_int8_profile, quantised
-from plr_edge.export.split import block_costs, check_cut, levels_of, split
+from plr_edge.export.split import block_costs, check_cut, latent_axes, levels_of, split
 from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
 from plr_edge.export.trainable import check_gradients, is_trainable
 from plr_edge.export.windows import windows_of
 from plr_edge.graph.tensorrt import RELEASES, troubles
-from plr_edge.replay.latent_axes import checked_axes
 
 _MAX_PARITY_IMAGES = 64
 _MAX_CALIBRATION = 96
@@ -111,7 +110,7 @@ def _exported(
     check_cut(folded, cut)
     frozen_blocks, adaptive = split(folded, cut)
     levels = levels_of(folded, cut)
-    axes = _axes_of(folded, cut, levels[0].shape)
+    axes = latent_axes(folded, cut, levels[0].shape)
     part = _frozen_part(folded, cut, static_feature)
     chosen = _embedded_images("test") if images is None else list(images)[:_MAX_PARITY_IMAGES]
     x = backbone.preprocessing(chosen)
@@ -192,12 +191,6 @@ def _frozen_part(backbone: Backbone, cut: str, static_feature: bool) -> FrozenPa
     if backbone.divided is not None:
         return FrozenGraph(backbone, cut, static_feature=static_feature)
     return FrozenPart(backbone, cut, static_feature=static_feature).eval()
-
-
-def _axes_of(backbone: Backbone, cut: str, latent_shape: tuple[int, ...]) -> str:
-    """Return what the axes of a latent mean."""
-    known = "" if backbone.divided is None else backbone.divided.latent_axes(cut)
-    return checked_axes(latent_shape, known)
 
 
 def _versions() -> dict[str, str]:

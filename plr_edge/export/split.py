@@ -16,6 +16,7 @@ from plr_edge.backbones.checks import BATCH, check_feature, run_block
 from plr_edge.errors import CutError
 from plr_edge.export.trainable import is_trainable, trouble_above
 from plr_edge.graph.module import GraphBlocks
+from plr_edge.replay.latent_axes import checked_axes
 from plr_edge.replay.schedule import Level
 
 _FROZEN = (0.6, 0.95)  # share of the multiply-adds below the default cut of a graph
@@ -143,6 +144,12 @@ def levels_of(backbone: Backbone, cut: str) -> tuple[Level, ...]:
     ]
     width = shapes[CLASSIFIER][0]
     return (*levels, Level(name=CLASSIFIER, shape=(width,), weights=width + 1, macs=width))
+
+
+def latent_axes(backbone: Backbone, cut: str, latent_shape: tuple[int, ...]) -> str:
+    """Return what the axes of the latents of a cut mean; see `checked_axes`."""
+    known = "" if backbone.divided is None else backbone.divided.latent_axes(cut)
+    return checked_axes(latent_shape, known)
 
 
 def block_costs(backbone: Backbone) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:

@@ -89,6 +89,11 @@ def _softmax(function: Run) -> Callable[[Call], Run]:
     return build
 
 
+def _swish(call: Call) -> Run:
+    alpha = call.get("alpha", 1.0)
+    return functional.silu if alpha == 1.0 else lambda x: x * torch.sigmoid(alpha * x)
+
+
 def _prelu(x: torch.Tensor, slope: torch.Tensor) -> torch.Tensor:
     return torch.where(x < 0, slope * x, x)
 
@@ -181,7 +186,7 @@ ELEMENTWISE: dict[str, Callable[[Call], Run]] = {
     "Softmax": _softmax(torch.softmax), "Softplus": _plain(functional.softplus),
     "Softsign": _plain(functional.softsign), "Sqrt": _plain(torch.sqrt), "Sub": _plain(torch.sub),
     "Sum": _folded(torch.add),
-    "Swish": _with(lambda x, alpha: x * torch.sigmoid(alpha * x), alpha=1.0),
+    "Swish": _swish,
     "Tanh": _plain(torch.tanh), "Where": _plain(torch.where),
     "ThresholdedRelu": _with(lambda x, alpha: torch.where(x > alpha, x, 0.0), alpha=1.0),
 }  # fmt: skip

@@ -100,8 +100,8 @@ class Graph:
     def weights(self) -> tuple[str, ...]:
         """Names of the constants that training may change, in the order of their first use.
 
-        These are float32 arrays with more than one value that are no settings of an operator, such
-        as the bounds of Clip, and not the statistics of BatchNormalization.
+        These are float32 arrays with more than one value. Settings of an operator, such as the
+        bounds of Clip, and the statistics of BatchNormalization are not among them.
         """
         found: dict[str, None] = {}
         fixed: set[str] = set()

@@ -10,6 +10,7 @@ import torch
 from torch.nn import functional
 
 from plr_edge.graph.call import Call, Run
+from plr_edge.graph.fusing import LINEAR
 
 _CONV: dict[int, Run] = {1: functional.conv1d, 2: functional.conv2d, 3: functional.conv3d}
 _TRANSPOSED: dict[int, Run] = {1: functional.conv_transpose1d, 2: functional.conv_transpose2d,
@@ -106,6 +107,10 @@ def _gemm(call: Call) -> Run:
         return product if bias is None else product + bias
 
     return run
+
+
+def _linear(call: Call) -> Run:
+    return lambda x, weight, bias: functional.linear(x, weight.t(), bias)
 
 
 def _max_pool(call: Call) -> Run:
@@ -213,4 +218,5 @@ LAYERS: dict[str, Callable[[Call], Run]] = {
     "GlobalAveragePool": _global(torch.mean), "GlobalMaxPool": _global(torch.amax),
     "GroupNormalization": _group_norm, "InstanceNormalization": _instance_norm,
     "LayerNormalization": _layer_norm, "MatMul": lambda call: torch.matmul, "MaxPool": _max_pool,
+    LINEAR: _linear,
 }  # fmt: skip

@@ -11,6 +11,7 @@ import torch
 from torch import nn
 
 from plr_edge.errors import GraphError
+from plr_edge.graph.fusing import fused
 from plr_edge.graph.graph import Graph
 from plr_edge.graph.operators import build, unsupported
 
@@ -94,16 +95,17 @@ class GraphModule(nn.Module):
 
         Constants come first, the value 0 is the input that is left out.
         """
+        nodes = fused(graph)
         numbers = {"": 0}
         for name in (*self.weight_names, *self._fixed, *graph.inputs):
             numbers[name] = len(numbers)
         n_constants = 1 + len(graph.constants)
-        for name in (name for node in graph.nodes for name in node.outputs if name):
+        for name in (name for node in nodes for name in node.outputs if name):
             numbers[name] = len(numbers)
         outputs = [numbers[name] for name in graph.outputs]
-        last = {n: at for at, node in enumerate(graph.nodes) for n in map(numbers.get, node.inputs)}
+        last = {n: at for at, node in enumerate(nodes) for n in map(numbers.get, node.inputs)}
         self._n_values, self._outputs, self._steps = len(numbers), outputs, []
-        for at, node in enumerate(graph.nodes):
+        for at, node in enumerate(nodes):
             takes = [numbers[name] for name in node.inputs]
             makes = [numbers[name] for name in node.outputs]
             kept = {n for n in {*takes, *makes} if n < n_constants or last.get(n, at) > at}

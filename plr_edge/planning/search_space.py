@@ -20,6 +20,7 @@ from plr_edge.export.sources import load_network, source_of_bundle
 from plr_edge.export.split import (
     block_costs,
     default_cut,
+    latent_axes,
     legal_cuts,
     levels_of,
     offered_cuts,
@@ -74,7 +75,8 @@ class SearchSpace:
         sized = self._at(input_size)
         levels = sized.levels(cut)
         frozen = sized.macs - sum(level.macs for level in levels[:-1])
-        share = _window_share(levels[0].shape) if self.bundle.windows else 1.0
+        axes = latent_axes(sized.backbone, cut, levels[0].shape)
+        share = _window_share(levels[0].shape) if self.bundle.windows and axes == "CHW" else 1.0
         return Configuration(
             input_size=input_size,
             cut=cut,
@@ -83,6 +85,7 @@ class SearchSpace:
             frozen_macs=sized.macs if self.static_feature else frozen,
             saved_bytes=round(sized.saved_bytes(cut) * share),
             window_share=share,
+            latent_axes=axes,
         )
 
     def configurations(self, precisions: Sequence[str]) -> list[Configuration]:
@@ -204,7 +207,7 @@ class _SizedBackbone:
 
 def _window_share(shape: tuple[int, ...]) -> float:
     """Return the share of a latent map that the window of half its side covers."""
-    return 1.0 if len(shape) != 3 else ((shape[1] + 1) // 2 / shape[1]) ** 2
+    return ((shape[1] + 1) // 2 / shape[1]) ** 2
 
 
 def _check_code(bundle: Bundle, allow_code: bool) -> None:
