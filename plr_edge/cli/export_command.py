@@ -162,7 +162,8 @@ def command(
     from plr_edge.errors import ConfigError
     from plr_edge.export.bundle_export import export_bundle
     from plr_edge.export.recipe import Recipe, read_recipe
-    from plr_edge.export.sources import load_network, source_of
+    from plr_edge.export.source import source_of
+    from plr_edge.export.sources import load_network
     from plr_edge.export.split import default_cut
     from plr_edge.export.split import list_cuts as legal_cuts
     from plr_edge.graph.tensorrt import troubles

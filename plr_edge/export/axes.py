@@ -54,14 +54,14 @@ def told_axes(known: _Finder, value: str) -> str:
             if node.op in _CHANNELS_LAST and node.inputs[0] == name and _constant(known, node):
                 return last
             above += node.outputs
-        node = known.makers.get(name)
-        if node is not None:
-            if node.op in _CHANNELS_FIRST:
+        maker = known.makers.get(name)
+        if maker is not None:
+            if maker.op in _CHANNELS_FIRST:
                 return first
-            if node.op in _CHANNELS_LAST and _constant(known, node):
+            if maker.op in _CHANNELS_LAST and _constant(known, maker):
                 return last
-            if node.op not in _MOVING:
-                below.update(node.inputs)
+            if maker.op not in _MOVING:
+                below.update(maker.inputs)
         for other in (*above, *sorted(below)):
             if other not in seen and known.network.shapes.get(other) == shape:
                 seen.add(other)

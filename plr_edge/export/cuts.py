@@ -174,7 +174,7 @@ def _joined_smallest(parts: Sequence[_Part]) -> list[_Part]:
 def _name(network: Network, part: _Part) -> str:
     """Return the name of the module that a part is, or that it begins with, or of its value.
 
-    Of modules that hold the same layers it is the outermost that is no container.
+    Of modules that hold the same layers the outermost one that is not a container is taken.
     """
     layers = [_scope(network, node) for node in network.graph.nodes if node.op in _HEAVY]
     common = _common(network, part)

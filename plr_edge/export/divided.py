@@ -163,7 +163,7 @@ class _Reference:
 
 def _close(a: np.ndarray, b: np.ndarray) -> bool:
     if not np.isfinite(b).all():
-        return True  # said by who asked
+        return True  # `reference_features` refuses it
     return float(np.abs(a - b).max()) <= _TOLERANCE * max(float(np.abs(b).max()), 1e-6)
 
 

@@ -42,7 +42,7 @@ def export_module(
     Raises:
         Exception: whatever the exporter raises.
     """
-    names = list(output_names) if output_names else None
+    names = None if output_names is None else list(output_names)
     with quiet(), torch.no_grad():
         if tuple(int(x) for x in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 6):
             batch = {0: torch.export.Dim("batch", min=1, max=4096)}
@@ -54,7 +54,11 @@ def export_module(
             assert program is not None
             return program.model_proto
         buffer = io.BytesIO()
-        free = {name: {0: "batch"} for name in (input_name, *(names or ()))} if free_batch else None
+        free = (
+            {name: {0: "batch"} for name in (input_name, *([] if names is None else names))}
+            if free_batch
+            else None
+        )
         torch.onnx.export(  # torch 2.3 to 2.5, as on Jetsons: the older exporter
             module,
             (example,),

@@ -103,7 +103,9 @@ def names_of(graph: Graph) -> set[str]:
 
 
 def model_of(
-    graph: Graph, shapes: Mapping[str, Sequence[int | str] | None], dtypes: Mapping[str, str] = {}
+    graph: Graph,
+    shapes: Mapping[str, Sequence[int | str | None] | None],
+    dtypes: Mapping[str, str] = {},
 ) -> onnx.ModelProto:
     """Return the ONNX model of a graph.
 

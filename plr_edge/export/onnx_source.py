@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import onnx
 import torch
+from onnx.inliner import inline_local_functions
 
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.errors import BackboneError, EngineError, GraphError
@@ -21,6 +23,7 @@ from plr_edge.export.torch_source import scopes_of
 from plr_edge.graph.graph import Graph, Node
 from plr_edge.graph.reading import read_graph
 
+_log = logging.getLogger(__name__)
 _MAX_BYTES = (1 << 31) - (1 << 20)
 _DOMAINS = ("", "ai.onnx")
 _QUANTISED = ("QuantizeLinear", "DynamicQuantizeLinear", "QLinearConv", "QLinearMatMul",
@@ -61,7 +64,7 @@ def network_of_file(
     Args:
         path: the file; data that it keeps in other files lie beside it.
         input_shape: shape of an input (C, H, W) or (C, T); that in the file by default.
-        layout: `nchw` or `nhwc`; told by the shape in the file by default.
+        layout: `nchw` or `nhwc`; found from the shape in the file by default.
 
     Raises:
         BackboneError: the file cannot be read, or holds what cannot be exported.
@@ -123,7 +126,7 @@ def _check(path: Path, model: onnx.ModelProto) -> None:
     if model.training_info:
         raise BackboneError(f"{path} holds a training graph; export the network for inference")
     if model.functions:
-        model.CopyFrom(onnx.inliner.inline_local_functions(model))
+        model.CopyFrom(inline_local_functions(model))
     ops = {node.op_type for node in model.graph.node}
     for kind, says in (
         (_QUANTISED, "is quantised; give the float model, and export it with --precision int8"),
@@ -240,7 +243,8 @@ def _newer(graph: Graph, image: _Image, shape: tuple[int, ...]) -> Graph:
         converted = onnx.version_converter.convert_version(model, OPSET)
         onnx.checker.check_model(converted)
         return read_graph(converted.SerializeToString())
-    except Exception:  # the converter knows no adapter for some operators
+    except Exception as error:  # the converter has no adapter for some operators
+        _log.debug("opset %d is kept: %s", graph.opset, error)
         return graph
 
 

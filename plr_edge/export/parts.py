@@ -93,7 +93,9 @@ def part_model(graph: Graph, shapes: Mapping[str, tuple[int, ...]], *, half: boo
         shapes: shapes of its inputs and outputs, without the batch axis.
         half: compute in float16, with float32 inputs and outputs.
     """
-    used = {name: ("batch", *shape) for name, shape in shapes.items()}
+    used: dict[str, Sequence[int | str | None] | None] = {
+        name: ("batch", *shape) for name, shape in shapes.items()
+    }
     model = model_of(_halved(graph) if half else graph, used)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))

@@ -108,7 +108,7 @@ def network_of_model(
 
 def scopes_of(model: onnx.ModelProto) -> dict[str, Scope]:
     """Return in which module each value is made, from what torch's exporters write."""
-    found = {}
+    found: dict[str, Scope] = {}
     for node in model.graph.node:
         facts = {one.key: one.value for one in node.metadata_props}
         if _SCOPES in facts:

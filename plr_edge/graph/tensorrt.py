@@ -6,12 +6,15 @@ Nothing is run here; TensorRT itself has the last word when it builds the engine
 
 from __future__ import annotations
 
+import logging
+
 import numpy as np
 
 from plr_edge.errors import GraphError
 from plr_edge.graph.graph import Graph
 from plr_edge.graph.reading import read_graph
 
+_log = logging.getLogger(__name__)
 RELEASES = ("8.6", "10")
 # of the operators that ONNX Runtime runs, those that no release reads
 _UNKNOWN = frozenset({
@@ -48,7 +51,8 @@ def misread(model: bytes) -> list[str]:
     """
     try:
         graph = read_graph(model)
-    except GraphError:
+    except GraphError as error:
+        _log.debug("not checked: %s", error)
         return []
     return sorted({n.op for n in graph.nodes if n.op in _REDUCTIONS and len(n.inputs) > 1})
 
@@ -61,7 +65,7 @@ def _troubles(graph: Graph, release: str) -> list[str]:
 
     for node in graph.nodes:
         if "." in node.op:
-            count(f"{node.op} is no operator of ONNX")
+            count(f"{node.op} is not an operator of ONNX")
         elif node.op in _UNKNOWN or (release == "8.6" and node.op in _SINCE_10):
             count(f"{node.op} is not among its operators")
         elif release == "8.6" and node.op in _REDUCTIONS and len(node.inputs) > 1:

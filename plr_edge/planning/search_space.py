@@ -16,7 +16,8 @@ from plr_edge.bundle.bundle import Bundle
 from plr_edge.errors import BackboneError, BundleError, ConfigError
 from plr_edge.export.bundle_export import export_bundle
 from plr_edge.export.libraries import LIBRARIES
-from plr_edge.export.sources import load_network, source_of_bundle
+from plr_edge.export.source import source_of_bundle
+from plr_edge.export.sources import load_network
 from plr_edge.export.split import (
     block_costs,
     default_cut,

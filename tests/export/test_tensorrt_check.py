@@ -63,5 +63,5 @@ def test_what_no_release_reads_is_refused_and_not_written(tmp_path):
     made = foreign_models.model(maker, maker.add("Det", ["x"], "y"), 1, opset=18)
     made.graph.node.append(helper.make_node("Inverse", ["x"], ["z"], domain="com.microsoft"))
     assert troubles(made.SerializeToString())["10"] == [
-        "Det is not among its operators", "com.microsoft.Inverse is no operator of ONNX"
+        "Det is not among its operators", "com.microsoft.Inverse is not an operator of ONNX"
     ]  # fmt: skip
