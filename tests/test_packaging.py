@@ -113,7 +113,8 @@ def test_nothing_unpickles_maps_or_evaluates():
 
 @pytest.mark.parametrize(
     "source",
-    ["import pickle", "from pickle import loads as f", "import torch\ntorch.load('x')", "torch.load('x', weights_only=no)",
+    ["import pickle", "from pickle import loads as f", "import torch\ntorch.load('x')",
+     "torch.load('x', weights_only=no)",
      "from torch import load", "np.load(f, allow_pickle=True)", "np.load(f, allow_pickle=yes)",
      "np.load(f, mmap_mode='r')", "np.memmap('x')", "from safetensors import safe_open",
      "connection.recv()", "from multiprocessing import Queue", "import cloudpickle", "eval('1')"],

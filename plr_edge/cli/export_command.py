@@ -156,8 +156,7 @@ def command(
     The bundle holds a frozen part, which runs on the chosen engine, and an adaptive part, which
     learns on the robot.
     """
-    import json
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
     from plr_edge.errors import ConfigError
     from plr_edge.export.bundle_export import export_bundle
@@ -165,20 +164,16 @@ def command(
     from plr_edge.export.source import source_of
     from plr_edge.export.sources import load_network
     from plr_edge.export.split import default_cut
-    from plr_edge.export.split import list_cuts as legal_cuts
-    from plr_edge.graph.tensorrt import troubles
 
     wanted = Recipe() if recipe is None else read_recipe(recipe)
     wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})
     if not list_cuts:
         _check_target(output, force, sign)
     network = load_network(source_of(wanted))
+    if network.divided is not None and network.divided.note:
+        click.echo(f"{network.name}: {network.divided.note}", err=True)
     if list_cuts:
-        cuts = legal_cuts(network)
-        if as_json:
-            click.echo(json.dumps([asdict(one) for one in cuts], indent=1))
-        else:
-            _print_cuts(network.name, cuts)
+        _print_cuts(network, as_json)
         return
     precision = wanted.precision
     for option, value in (("--calibrate", calibrate), ("--int8-profile", int8_profile)):
@@ -194,13 +189,7 @@ def command(
         calibration=_images("--calibrate", calibrate, "train", _CALIBRATED),
         int8_profile=int8_profile, check=check,
     )  # fmt: skip
-    found = {} if check is None else {"tensorrt": troubles(bundle.read("frozen.onnx"))}
-    if as_json:
-        click.echo(json.dumps({"bundle": str(output), "parity": asdict(report), **found}))
-    else:
-        _print_result(output, bundle, report)
-        for name, odd in found.get("tensorrt", {}).items():
-            click.echo(f"TensorRT {name}: {'; '.join(odd) or 'all operators are known'}")
+    _print_result(output, bundle, report, check, as_json)
 
 
 def _check_target(output: Path, force: bool, sign: Path | None) -> None:
@@ -233,7 +222,18 @@ def _images(option: str, spec: str | None, split: str, n: int) -> list[Any] | No
     return found
 
 
-def _print_result(output: Path, bundle: Any, report: Any) -> None:
+def _print_result(
+    output: Path, bundle: Any, report: Any, check: str | None, as_json: bool
+) -> None:  # fmt: skip
+    import json
+    from dataclasses import asdict
+
+    from plr_edge.graph.tensorrt import troubles
+
+    found = {} if check is None else {"tensorrt": troubles(bundle.read("frozen.onnx"))}
+    if as_json:
+        click.echo(json.dumps({"bundle": str(output), "parity": asdict(report), **found}))
+        return
     n_bytes = sum(entry["bytes"] for entry in bundle.manifest["files"].values())
     click.echo(
         f"wrote {output}: {bundle.name}, {bundle.precision}, latent {bundle.latent_shape}, "
@@ -246,11 +246,21 @@ def _print_result(output: Path, bundle: Any, report: Any) -> None:
         f"cosine of the feature {report.feature_cosine:.7f}, "
         f"top-1 agreement {report.top1_agreement:.1%}"
     )
+    for name, odd in found.get("tensorrt", {}).items():
+        click.echo(f"TensorRT {name}: {'; '.join(odd) or 'all operators are known'}")
 
 
-def _print_cuts(name: str, cuts: list[Any]) -> None:
+def _print_cuts(network: Any, as_json: bool) -> None:
+    import json
+    from dataclasses import asdict
+
     from plr_edge.cli.tables import print_table
+    from plr_edge.export.split import list_cuts
 
+    cuts = list_cuts(network)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in cuts], indent=1))
+        return
     rows = [
         {
             "cut before": cut.name,
@@ -262,4 +272,4 @@ def _print_cuts(name: str, cuts: list[Any]) -> None:
         }
         for cut in cuts
     ]
-    print_table(rows, title=f"legal cuts of {name}, per sample", left=["cut before"])
+    print_table(rows, title=f"legal cuts of {network.name}, per sample", left=["cut before"])

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -17,7 +16,7 @@ from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError, GraphError
 from plr_edge.export.axes import axes_of, finder
 from plr_edge.export.cuts import Block, find_blocks
-from plr_edge.export.feature import find_feature, with_feature
+from plr_edge.export.feature import Feature, find_feature, with_feature
 from plr_edge.export.folding import weights_of
 from plr_edge.export.network import Network, run_graph
 from plr_edge.export.parts import (
@@ -34,7 +33,6 @@ from plr_edge.export.to_onnx import latent_grid, weight_slots
 from plr_edge.graph.graph import Graph
 from plr_edge.graph.module import GraphBlocks, GraphModule
 
-_log = logging.getLogger(__name__)
 _TOLERANCE = 1e-3  # of the largest value, between the network as it was given and its graph
 
 
@@ -45,10 +43,22 @@ class Divided:
     Attributes:
         network: the network; its output is the feature.
         blocks: its blocks in order.
+        found: where its feature is, and what was left out.
     """
 
     network: Network
     blocks: tuple[Block, ...]
+    found: Feature
+
+    @property
+    def note(self) -> str:
+        """What the user should know of how the network came in. Empty if there is nothing."""
+        if not self.found.dropped:
+            return ""
+        return (
+            f"{self.found.dropped} is left out; the feature is {self.found.value!r}; --feature "
+            "NAME takes another one"
+        )
 
     def value_of(self, cut: str) -> str:
         """Return the name of the value that becomes the latent of a cut."""
@@ -87,11 +97,6 @@ def divide(
         BackboneError: the network has no feature, or cannot be divided.
     """
     found = find_feature(network, feature)
-    if found.dropped:
-        _log.warning(
-            "%s: %s is left out; the feature is %r; --feature NAME takes another one",
-            name, found.dropped, found.value,
-        )  # fmt: skip
     whole = with_feature(network, found.value)
     blocks = find_blocks(whole)
     modules: OrderedDict[str, nn.Module] = OrderedDict()
@@ -103,7 +108,7 @@ def divide(
         blocks=GraphBlocks(modules),
         preprocessing=preprocessing,
         reference=_Reference(name, network, whole, given),
-        divided=Divided(network=whole, blocks=tuple(blocks)),
+        divided=Divided(network=whole, blocks=tuple(blocks), found=found),
     )
 
 

@@ -205,7 +205,7 @@ def _runner(
         if image.last:
             x = np.ascontiguousarray(np.moveaxis(x, 1, -1))
         x = x.astype(np.float16) if half else x
-        n = batch or len(x)
+        n = len(x) if batch is None else batch
         rest = -len(x) % n
         x = np.concatenate([x, x[:1].repeat(rest, 0)]) if rest else x
         parts = [engine.run(x[i : i + n])[0] for i in range(0, len(x), n)]

@@ -76,15 +76,14 @@ def _numbers(
     option: str, text: str, kind: type[_T], counts: tuple[int, ...], between: str = ","
 ) -> tuple[_T, ...]:
     """Return the numbers of an option, or raise a ConfigError."""
+    wanted = " or ".join(map(str, counts))
+    says = f"--{option} is {text[:40]!r}; give {wanted} numbers with {between!r} between them"
     try:
         found = tuple(kind(part) for part in text.split(between))
     except ValueError:
-        found = ()
+        raise ConfigError(says) from None
     if len(found) not in counts or not all(map(math.isfinite, found)):
-        wanted = " or ".join(map(str, counts))
-        raise ConfigError(
-            f"--{option} is {text[:40]!r}; give {wanted} numbers with {between!r} between them"
-        )
+        raise ConfigError(says)
     return found
 
 
