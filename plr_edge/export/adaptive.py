@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from plr_edge.bundle.bundle import Bundle
+from plr_edge.bundle.bundle import Bundle, weights_in
 from plr_edge.errors import BackboneError, BundleError, GraphError
 from plr_edge.graph.graph import Graph
 from plr_edge.graph.levels import level_values
@@ -37,17 +37,18 @@ def adaptive_blocks(bundle: Bundle) -> GraphBlocks:
     Raises:
         BundleError: adaptive.onnx cannot be trained, or not be divided into the levels.
     """
-    weights = set(bundle.manifest["adaptive_slots"])
+    model, slots = bundle.read("adaptive.onnx"), bundle.manifest["adaptive_slots"]
+    weights = set(slots)
     try:
-        graph = readable_graph(bundle.read("adaptive.onnx"))
+        graph = readable_graph(model)
         values = bundle.level_values or begins_of(graph, bundle.levels, weights)
         blocks = blocks_of(graph, bundle.levels, values, weights)
     except GraphError as error:
         raise BundleError(
             f"adaptive.onnx of {bundle.path} cannot be trained ({error}); export it again"
         ) from None
-    own, slots = blocks.state_dict(), bundle.weights()
-    if not all(np.array_equal(own[name].numpy(), slots[name]) for name in weights):
+    own, exported = blocks.state_dict(), weights_in(model, slots)
+    if not all(np.array_equal(own[name].numpy(), exported[name]) for name in weights):
         raise BundleError(
             f"adaptive_slots of {bundle.path} are not where the weights of adaptive.onnx lie; "
             "export it again"
