@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from plr_edge.bundle.bundle import Bundle
+from plr_edge.bundle.bundle import Bundle, weights_in
 from plr_edge.errors import BackboneError, BundleError, GraphError
 from plr_edge.graph.graph import Graph
 from plr_edge.graph.levels import level_values
@@ -22,6 +22,7 @@ from plr_edge.graph.simplify import with_fixed_shapes
 from plr_edge.replay.schedule import Level
 
 _N = 4  # latents to compare
+_OF_RUNNING = (RuntimeError, TypeError, ValueError, LookupError, AttributeError, ArithmeticError)
 _TOLERANCE = 1e-3  # of the largest value of a feature
 
 
@@ -37,22 +38,45 @@ def adaptive_blocks(bundle: Bundle) -> GraphBlocks:
     Raises:
         BundleError: adaptive.onnx cannot be trained, or not be divided into the levels.
     """
-    weights = set(bundle.manifest["adaptive_slots"])
+    model, slots = bundle.read("adaptive.onnx"), bundle.manifest["adaptive_slots"]
+    weights = set(slots)
     try:
-        graph = readable_graph(bundle.read("adaptive.onnx"))
+        graph = readable_graph(model)
         values = bundle.level_values or begins_of(graph, bundle.levels, weights)
         blocks = blocks_of(graph, bundle.levels, values, weights)
+        _check_levels(blocks, bundle.levels)
     except GraphError as error:
         raise BundleError(
             f"adaptive.onnx of {bundle.path} cannot be trained ({error}); export it again"
         ) from None
-    own, slots = blocks.state_dict(), bundle.weights()
-    if not all(np.array_equal(own[name].numpy(), slots[name]) for name in weights):
+    own, exported = blocks.state_dict(), weights_in(model, slots)
+    if not all(np.array_equal(own[name].numpy(), exported[name]) for name in weights):
         raise BundleError(
             f"adaptive_slots of {bundle.path} are not where the weights of adaptive.onnx lie; "
             "export it again"
         )
     return blocks
+
+
+def _check_levels(blocks: GraphBlocks, levels: Sequence[Level]) -> None:
+    """Run the blocks once, and check what they return against the shapes of the levels.
+
+    Raises:
+        GraphError: a block fails, or returns another shape.
+    """
+    x = torch.zeros(2, *levels[0].shape)
+    for level, block, above in zip(levels, blocks, levels[1:], strict=False):
+        try:
+            with torch.no_grad():
+                x = block(x)
+            shape = tuple(x.shape)
+        except _OF_RUNNING as error:
+            reason = " ".join(str(error).split())[:200]
+            raise GraphError(f"the level {level.name!r} cannot be run: {reason}") from None
+        if shape != (2, *above.shape):
+            raise GraphError(
+                f"the level {level.name!r} returns the shape {shape[1:]}, not {above.shape}"
+            )
 
 
 def readable_graph(model: bytes) -> Graph:
@@ -71,7 +95,7 @@ def begins_of(
     names, shapes = [level.name for level in levels[:-1]], [level.shape for level in levels]
     try:
         return level_values(graph, names, shapes, weights)
-    except (RuntimeError, TypeError, ValueError, IndexError) as error:  # of torch: shapes differ
+    except _OF_RUNNING as error:
         raise GraphError(" ".join(str(error).split())[:200]) from None
 
 

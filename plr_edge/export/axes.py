@@ -13,6 +13,11 @@ _CHANNELS_FIRST = ("Conv", "MaxPool", "AveragePool", "GlobalAveragePool", "Globa
                    "DepthToSpace", "ConvTranspose", "PRelu", "LpPool")  # fmt: skip
 _CHANNELS_LAST = ("LayerNormalization", "MatMul", "Gemm")
 _MOVING = ("Transpose", "Reshape")
+# orders of a Transpose: what it takes, and what it makes
+_MOVED: dict[tuple[int, ...], tuple[str, str]] = {
+    (0, 2, 3, 1): ("CHW", "HWC"),
+    (0, 3, 1, 2): ("HWC", "CHW"),
+}
 _CALLED = {4: ("CHW", "HWC"), 3: ("CT", "ND")}  # by the number of axes with that of the batch
 
 
@@ -53,6 +58,8 @@ def told_axes(known: _Finder, value: str) -> str:
                 return first
             if node.op in _CHANNELS_LAST and node.inputs[0] == name and _constant(known, node):
                 return last
+            if _order(node) in _MOVED and node.inputs[0] == name:
+                return _MOVED[_order(node)][0]
             above += node.outputs
         maker = known.makers.get(name)
         if maker is not None:
@@ -60,6 +67,8 @@ def told_axes(known: _Finder, value: str) -> str:
                 return first
             if maker.op in _CHANNELS_LAST and _constant(known, maker):
                 return last
+            if _order(maker) in _MOVED:
+                return _MOVED[_order(maker)][1]
             if maker.op not in _MOVING:
                 below.update(maker.inputs)
         for other in (*above, *sorted(below)):
@@ -69,6 +78,11 @@ def told_axes(known: _Finder, value: str) -> str:
                 if other in below or maker is None or maker.op not in _MOVING:
                     queue.append(other)
     return ""
+
+
+def _order(node: Node) -> tuple[int, ...]:
+    """Return the order into which a Transpose brings the axes; empty for other operators."""
+    return tuple(node.attributes.get("perm", ())) if node.op == "Transpose" else ()
 
 
 def _constant(known: _Finder, node: Node) -> bool:

@@ -73,8 +73,11 @@ def _slice(call: Call) -> Run:
                 index = [slice(None)] * (axis % x.ndim) + [slice(start, min(end, _END), step)]
                 x = x[tuple(index)]
             else:  # torch has no negative step
-                bounds = slice(start, None if end < -_END else end, step).indices(x.shape[axis])
-                x = x.index_select(axis, torch.tensor(range(*bounds), dtype=torch.int64))
+                n = x.shape[axis]
+                first = min(max(start + n if start < 0 else start, 0), n - 1)
+                last = min(max(end + n if end < 0 else end, -1), n - 1)
+                places = torch.arange(first, last, step) if first > last else torch.arange(0)
+                x = x.index_select(axis, places)
         return x
 
     return run

@@ -27,7 +27,7 @@ from plr_edge.store import Store
 if TYPE_CHECKING:  # perception reads budgets, and never loads torch
     from plr_edge.replay.learner import Learner
 
-_BLOCKS_LR, _CLASSIFIER_LR = 0.01, 0.1  # at the top of the cycle
+_BLOCKS_LR, _CLASSIFIER_LR = 0.01, 0.2  # at the top of the cycle
 _WARM_UP = 0.05  # share of the cycle
 _REPORT_EVERY_S = 0.5
 _SECONDS = {"s": 1.0, "min": 60.0, "h": 3600.0}

@@ -113,6 +113,12 @@ BROKEN = {
         n: [at, [-k for k in shape]] for n, (at, shape) in m["adaptive_slots"].items()}},
     "other weights": {"adaptive_slots": lambda m: {
         f"x{n}": slot for n, slot in m["adaptive_slots"].items()}},
+    "levels of other shapes with their values": {
+        "levels": lambda m: [{**one, "shape": [3, 1, 1]} if i == 1 else one
+                             for i, one in enumerate(m["levels"])]},
+    "a latent of another width": {
+        "levels": lambda m: [{**one, "shape": [7, *one["shape"][1:]]} if i == 0 else one
+                             for i, one in enumerate(m["levels"])]},
     "levels of other names, found by their weights": {
         "level_values": None,
         "levels": lambda m: [{**one, "name": f"x{one['name']}"} for one in m["levels"]]},
@@ -142,6 +148,29 @@ def test_weights_that_are_not_finite_are_refused(bundle_path, tmp_path):
     (folder / "adaptive.onnx").write_bytes(data)
     with pytest.raises(BundleError, match="not finite"):
         open_bundle(folder)
+
+
+def test_a_damaged_adaptive_part_is_built_or_refused_in_one_line(tmp_path):
+    """Digests and slots are right, as a forger would make them."""
+    folder, rng, n_built = tmp_path / "b", np.random.default_rng(0), 0
+    shutil.copytree(GOLDEN, folder)
+    data = (GOLDEN / "adaptive.onnx").read_bytes()
+    manifest = json.loads((GOLDEN / "manifest.json").read_text())
+    for at in range(400):
+        damaged = bytearray(data)
+        for place in rng.integers(0, len(data), int(rng.integers(1, 4))):
+            damaged[place] = int(rng.integers(0, 256))
+        (folder / "adaptive.onnx").write_bytes(damaged)
+        manifest["files"]["adaptive.onnx"] = member_entry(bytes(damaged))
+        manifest["level_values"] = ["latent", "relu", "relu_1", "feature"] if at % 2 else []
+        manifest["sha256"] = manifest_digest(manifest)
+        (folder / "manifest.json").write_text(json.dumps(manifest))
+        try:
+            adaptive_blocks(open_bundle(folder))
+            n_built += 1
+        except BundleError as error:
+            assert "\n" not in str(error) and len(str(error)) < 700
+    assert 20 < n_built < 380
 
 
 def test_a_robot_needs_neither_onnx_nor_the_libraries_of_the_network(bundle_path):
