@@ -94,7 +94,7 @@ def keras():
     x = maker.add("Transpose", ["x"], "nchw", perm=[0, 3, 1, 2])
     c = maker.conv(x, "c1", 3, 8, auto_pad="SAME_UPPER")
     a = maker.add("Relu", [maker.norm(c, "n1", 8)], "r1")
-    c = maker.conv(a, "c2", 8, 16, auto_pad="SAME_UPPER")
+    c = maker.conv(a, "/c2-1/conv", 8, 16, auto_pad="SAME_UPPER")
     b = maker.add("Relu", [maker.norm(c, "n2", 16)], "r2")
     mean = maker.add("ReduceMean", [b], "mean", axes=[2, 3], keepdims=0)
     weight = maker.weight("dense/kernel", _values(16, 5))

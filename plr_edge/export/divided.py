@@ -17,7 +17,7 @@ from plr_edge.errors import BackboneError, GraphError
 from plr_edge.export.axes import axes_of, finder
 from plr_edge.export.cuts import Block, find_blocks
 from plr_edge.export.feature import Feature, find_feature, with_feature
-from plr_edge.export.folding import weights_of
+from plr_edge.export.folding import plainly_named, weights_of
 from plr_edge.export.network import Network, run_graph
 from plr_edge.export.parts import (
     FEATURE,
@@ -96,6 +96,7 @@ def divide(
     Raises:
         BackboneError: the network has no feature, or cannot be divided.
     """
+    network = plainly_named(network)
     found = find_feature(network, feature)
     whole = with_feature(network, found.value)
     blocks = find_blocks(whole)

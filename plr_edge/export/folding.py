@@ -5,6 +5,7 @@ BatchNorm that cannot be folded stays in the graph, where it is a fixed scale an
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -12,6 +13,7 @@ import numpy as np
 from plr_edge.export.network import Network, consumers, fresh, names_of, pruned
 from plr_edge.graph.graph import Graph, Node
 
+_ODD, _LONGEST = re.compile(r"[^A-Za-z0-9_.]"), 100
 _LINEAR = ("Conv", "Gemm", "MatMul")
 
 
@@ -111,6 +113,19 @@ def untied(network: Network) -> Network:
     graph = pruned(replace(graph, nodes=tuple(nodes), constants=constants))
     known = None if network.parameters is None else frozenset(parameters)
     return replace(network, graph=graph, parameters=known)
+
+
+def plainly_named(network: Network) -> Network:
+    """Return a network whose weights have names that a safetensors file of a state may hold."""
+    taken, names = names_of(network.graph), dict[str, str]()
+    for name in weights_of(network):
+        plain = _ODD.sub("_", name)[:_LONGEST]
+        if plain != name:
+            taken.add(found := fresh(taken, plain))
+            names[name] = found
+    known = network.parameters
+    known = None if known is None else frozenset(names.get(name, name) for name in known)
+    return replace(network, graph=network.graph.renamed(names), parameters=known)
 
 
 def weights_of(network: Network) -> tuple[str, ...]:

@@ -66,6 +66,8 @@ def test_it_learns_on_the_board_and_answers(form, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     report = adapted(photos(tmp_path / "photos"))
     assert report["n_taught"] == 36 and sum(report["steps_per_level"]) > 0
+    result = CliRunner().invoke(cli, ["predict", "b", "demo", "--state", "s", "--split", "test"])
+    assert result.exit_code == 0, result.output
 
 
 def test_data_in_another_file_come_along_and_are_missed_by_name(tmp_path):
