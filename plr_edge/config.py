@@ -151,7 +151,7 @@ class EngineConfig:
         engine: engine of the frozen part, `onnx` or `tensorrt`.
         providers: execution providers of ONNX Runtime, best first: `cpu`, `cuda`, `tensorrt`.
         n_threads: threads of the engines and of torch.
-        allow_code: import the code that a bundle's backbone names although the bundle is unsigned.
+        allow_code: without effect, as the code of a network is not imported. Deprecated since 0.2.
     """
 
     engine: str = "onnx"
@@ -161,6 +161,12 @@ class EngineConfig:
 
     def __post_init__(self) -> None:
         _check_range("n_threads", self.n_threads, 1, _MAX_THREADS)
+        if self.allow_code:
+            warnings.warn(
+                "allow_code has no effect: the code of a network is not imported",
+                DeprecationWarning,
+                stacklevel=3,
+            )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -5,6 +5,7 @@ Each message says what is wrong and how to fix it.
 PlrEdgeError
 ├── ConfigError        an option, a recipe or a value is not allowed
 ├── BackboneError      a backbone is unknown, or weights do not fit it
+├── GraphError         a graph of ONNX operators is damaged, or holds what cannot be run
 ├── CutError           a cut is not between two blocks
 ├── ScheduleError      a schedule is unknown, or its shares are invalid
 ├── BundleError        a bundle is damaged, untrusted, or failed its parity check
@@ -27,6 +28,8 @@ from typing import Any
 EXTRAS = {
     "train": ("torch",),
     "export": ("torch", "onnx", "onnxscript"),
+    "torchvision": ("torchvision",),
+    "timm": ("timm",),
     "serve": ("fastapi", "uvicorn", "prometheus_client", "cryptography"),
     "report": ("matplotlib",),
     "ros": ("rosbags",),
@@ -66,6 +69,10 @@ class ConfigError(PlrEdgeError):
 
 class BackboneError(PlrEdgeError):
     """A backbone is unknown, or weights do not fit it."""
+
+
+class GraphError(PlrEdgeError):
+    """A graph of ONNX operators is damaged, or holds what cannot be run."""
 
 
 class CutError(PlrEdgeError):

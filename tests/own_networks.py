@@ -75,7 +75,7 @@ def photos(folder, labels=("apple_20", "cherry_1", "tomato_1"), n=12):
 
 
 def adapted(folder, *more):
-    arguments = ["adapt", "b", str(folder), "--state", "s", "--allow-code", "--json", *more]
+    arguments = ["adapt", "b", str(folder), "--state", "s", "--json", *more]
     result = CliRunner().invoke(cli, arguments)
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)

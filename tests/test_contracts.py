@@ -17,7 +17,8 @@ from plr_edge.classifiers import CLASSIFIERS
 from plr_edge.engines.choice import ENGINES, make_frozen_engine
 from plr_edge.errors import ConfigError, EngineError, PlrEdgeError, ScheduleError
 from plr_edge.meters import METERS, PowerMeter
-from plr_edge.replay.latent_codec import CODECS, LinearCodec, make_codec
+from plr_edge.replay.latent_codec import CODECS, make_codec
+from plr_edge.replay.linear_codec import LinearCodec
 from plr_edge.replay.schedule import SCHEDULES, Level, apportion, fully_connected, make_schedule
 from plr_edge.replay.window import central
 
@@ -112,6 +113,7 @@ def test_a_schedule_is_named_where_one_is_unknown(name):
 # codecs
 
 SHAPES = [(3, 4, 4), (10, 3, 3), (7,), (10, 1, 1)]
+OTHER_SHAPES = {"HWC": (4, 4, 3), "ND": (5, 8), "CT": (3, 6)}
 
 
 def codecs():
@@ -122,6 +124,10 @@ def codecs():
             kept = make_codec(codec, shape, bits=bits, pool=pool, signed=signed)
             name = f"{codec} {bits} bits {'signed' if signed else 'unsigned'} {shape} pool {pool}"
             yield pytest.param(kept, shape, signed, id=name)
+    for codec, (axes, shape) in itertools.product(CODECS, OTHER_SHAPES.items()):
+        for pool in (None, 2) if axes != "ND" else (None,):
+            kept = make_codec(codec, shape, bits=4, pool=pool, axes=axes)
+            yield pytest.param(kept, shape, True, id=f"{codec} {axes} {shape} pool {pool}")
     for shape in SHAPES:
         yield pytest.param(FloatCodec(shape), shape, True, id=f"float {shape}")
     fitted = ProductCodec(RNG(0).standard_normal((300, 10, 2, 2)).astype(np.float32))
@@ -139,7 +145,7 @@ def test_a_window_of_records_is_that_of_the_latents(codec, shape, signed):
     side = -(-shape[1] // 2)
     small = codec.of_window(side)
     if small is None:
-        assert codec.pool  # pooled maps have no window
+        assert codec.pool or codec.axes != "CHW"  # these have no window
         return
     records = codec.encode(RNG(1).standard_normal((5, *shape)).astype(np.float32))
     cropped = codec.crop(records, side)

@@ -16,7 +16,7 @@ ROWS = (
     {"assets", "errors"},
     {"config", "files", "metrics", "tensors"},
     {"boards", "classifiers"},
-    {"replay"},
+    {"graph", "replay"},
     {"bundle", "generative", "meters", "report", "store", "stream"},
     {"backbones", "engines"},
     {"doctor", "export"},

@@ -19,6 +19,7 @@ _OWN = (
     "growth",
     "pace",
     "precisions",
+    "networks",
     "cost",
     "boards",
     "figures",

@@ -25,6 +25,7 @@ class FloatCodec:
 
     shape: tuple[int, ...]
     least: float = -np.inf
+    axes: str = ""  # for any
 
     @property
     def record_bytes(self) -> int:
@@ -51,7 +52,7 @@ class ProductCodec:
 
     def __init__(self, latents: np.ndarray, *, seed: int = 0) -> None:
         """Fit the codebooks to latents (n, C, H, W) or (n, D) float32."""
-        self.shape = latents.shape[1:]
+        self.shape, self.axes = latents.shape[1:], "CHW" if latents.ndim == 4 else "D"
         channels = self.shape[0]
         self._n_positions = math.prod(self.shape[1:])
         most = channels // _FEWEST_VALUES

@@ -29,7 +29,7 @@ from plr_edge.backbones.checks import BATCH, is_channels_last, run_block
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError
 
-__all__ = ["BACKBONES", "Backbone", "load_backbone"]
+__all__ = ["BACKBONES", "Backbone", "from_sequential", "load_backbone", "read_weights"]
 
 _log = logging.getLogger(__name__)
 
@@ -127,10 +127,20 @@ def _users_own(name: str, input_size: int | None) -> Backbone:
             f"{name!r} returned a {type(made).__name__}; return a Backbone or an nn.Sequential "
             "with at least one block"
         )
-    return _from_sequential(name, made, 224 if input_size is None else input_size)
+    return from_sequential(name, made, 224 if input_size is None else input_size)
 
 
-def _from_sequential(name: str, network: nn.Sequential, size: int) -> Backbone:
+def from_sequential(name: str, network: nn.Sequential, size: int) -> Backbone:
+    """Return a backbone whose blocks are the children of an `nn.Sequential`.
+
+    Args:
+        name: name of the backbone.
+        network: the network, which expects ImageNet preprocessing.
+        size: height and width of the input in pixels.
+
+    Raises:
+        BackboneError: a child fails, or does not return one tensor of the batch.
+    """
     preprocessing = Preprocessing(size=size, mean=resnet.IMAGENET_MEAN, std=resnet.IMAGENET_STD)
     network.eval()
     children: OrderedDict[str, nn.Module] = OrderedDict()
@@ -159,7 +169,7 @@ def _free_name(taken: Container[str], name: str) -> str:
 
 
 def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) -> None:
-    stored = _read_tensors(path)
+    stored = read_weights(path)
     tensors = {rename(name): array for name, array in stored.items()}
     if len(tensors) < len(stored):
         twice = Counter(map(rename, stored)).most_common(1)[0][0]
@@ -191,7 +201,7 @@ def _load_weights(backbone: Backbone, path: Path, rename: Callable[[str], str]) 
             )
 
 
-def _read_tensors(path: Path) -> dict[str, np.ndarray]:
+def read_weights(path: Path) -> dict[str, np.ndarray]:
     """Read a safetensors file, and multiply int8 weights by their scales."""
     if path.suffix != ".safetensors":
         raise BackboneError(

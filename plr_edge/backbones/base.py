@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import copy
 from collections import Counter, OrderedDict
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import nn
@@ -14,6 +16,7 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BackboneError
+from plr_edge.graph.module import GraphBlocks
 
 CLASSIFIER = "classifier"  # the cut that leaves only the classifier to train
 
@@ -31,6 +34,9 @@ class Backbone:
             average-pooled to grid x grid, if they lie before the cut.
         reference: the network as its author gave it, if that is not `blocks`. An export is compared
             with it.
+        source: options with which it came in, for the manifest.
+        divided: the graph that the blocks are parts of, of a network that came in as one; see
+            `plr_edge.export.divided`.
 
     Raises:
         BackboneError: a block has a reserved name, or a tap names no block.
@@ -41,11 +47,13 @@ class Backbone:
     preprocessing: Preprocessing
     classifier: nn.Module | None = None
     taps: tuple[tuple[str, int], ...] = ()
-    reference: nn.Module | None = None
+    reference: nn.Module | Callable[[torch.Tensor], torch.Tensor] | None = None
+    divided: Any = None
+    source: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for module in (self.blocks, self.classifier, self.reference):
-            if module is not None:
+            if isinstance(module, nn.Module):
                 module.eval()
         if CLASSIFIER in self.block_names:
             raise BackboneError(
@@ -115,6 +123,8 @@ def fold_batch_norm(module: nn.Sequential) -> nn.Sequential:
     Raises:
         BackboneError: a block cannot be copied.
     """
+    if isinstance(module, GraphBlocks):  # folded on the graph
+        return copy.deepcopy(module)
     try:
         copies = OrderedDict((n, copy.deepcopy(block)) for n, block in named_blocks(module))
     except Exception as error:  # the user's code may raise anything

@@ -5,9 +5,8 @@
     manifest.json         schema, backbone, cut, levels, preprocessing, parity, sha256 of each file
                           and of itself
     frozen.onnx           image (B, 3, H, W) -> latent (B, C, H', W') and taps (B, T)
-    adaptive.onnx         latent -> feature (B, D); a template for other weights, see
-                          `Bundle.splice`
-    adaptive.safetensors  the weights of the adaptive part as exported
+    adaptive.onnx         latent -> feature (B, D), with the weights as exported; a template for
+                          other weights, see `Bundle.splice`
 
 Taps are intermediate features: the outputs of some frozen blocks, average-pooled and concatenated.
 The fast classifier reads them.
@@ -15,6 +14,7 @@ The fast classifier reads them.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -26,6 +26,7 @@ import numpy as np
 from plr_edge.bundle.manifest import read_member
 from plr_edge.bundle.preprocessing import Preprocessing
 from plr_edge.errors import BundleError, ConfigError
+from plr_edge.replay.latent_axes import checked_axes
 from plr_edge.replay.latent_codec import LatentCodec, make_codec
 from plr_edge.replay.schedule import Level
 from plr_edge.replay.window import Window
@@ -73,9 +74,19 @@ class Bundle:
         return levels_from(self.manifest["levels"])
 
     @property
+    def level_values(self) -> tuple[str, ...]:
+        """Values of adaptive.onnx at which levels begin; empty in bundles of earlier releases."""
+        return tuple(self.manifest.get("level_values", ()))
+
+    @property
     def latent_shape(self) -> tuple[int, ...]:
-        """Shape of one latent, (C, H, W) or (D,)."""
+        """Shape of one latent; `latent_axes` says what its axes are."""
         return self.levels[0].shape
+
+    @property
+    def latent_axes(self) -> str:
+        """What the axes of a latent mean: `CHW`, `HWC`, `ND`, `CT` or `D`; see `LinearCodec`."""
+        return checked_axes(self.latent_shape, str(self.manifest.get("latent_axes", "")))
 
     @property
     def feature_width(self) -> int:
@@ -114,7 +125,9 @@ class Bundle:
             ConfigError: the name, bits or pool is not allowed.
         """
         signed = bool(self.manifest["latent_signed"])
-        return make_codec(name, self.latent_shape, bits=bits, pool=pool, signed=signed)
+        return make_codec(
+            name, self.latent_shape, bits=bits, pool=pool, signed=signed, axes=self.latent_axes
+        )
 
     @cached_property
     def windows(self) -> dict[int, Window]:
@@ -133,7 +146,7 @@ class Bundle:
         Raises:
             ConfigError: the bundle does not allow it.
         """
-        whole = self.latent_shape[1] if len(self.latent_shape) == 3 else 0
+        whole = self.latent_shape[1] if self.latent_axes == "CHW" else 0
         if side is None:
             return self.windows.get(-(-whole // 2))
         if side in (0, whole):
@@ -162,6 +175,10 @@ class Bundle:
         """
         return read_member(self.path / name, self.manifest["files"].get(name))
 
+    def weights(self) -> dict[str, np.ndarray]:
+        """Return the weights of the adaptive part as exported, float32 by name."""
+        return weights_in(self.read("adaptive.onnx"), self.manifest["adaptive_slots"])
+
     def splice(self, weights: Mapping[str, np.ndarray]) -> bytes:
         """Return adaptive.onnx with other weights.
 
@@ -180,6 +197,19 @@ class Bundle:
 def levels_from(levels: Sequence[Mapping[str, Any]]) -> tuple[Level, ...]:
     """Return levels as a manifest holds them."""
     return tuple(Level(**{**level, "shape": tuple(level["shape"])}) for level in levels)
+
+
+def weights_in(template: bytes, slots: Mapping[str, Sequence[Any]]) -> dict[str, np.ndarray]:
+    """Return the weights in a serialised model, as views of it.
+
+    Args:
+        template: the serialised model.
+        slots: byte offset and shape of each weight in it, by name.
+    """
+    return {
+        name: np.frombuffer(template, "<f4", math.prod(shape), offset).reshape(shape)
+        for name, (offset, shape) in slots.items()
+    }
 
 
 def with_input_side(template: bytes, at: Sequence[int], side: int) -> bytes:

@@ -13,7 +13,8 @@ from plr_edge.files import read_regular
 from plr_edge.tensors import unique_keys
 
 SCHEMA = 1
-FILES = ("frozen.onnx", "adaptive.onnx", "adaptive.safetensors")
+FILES = ("frozen.onnx", "adaptive.onnx")
+EARLIER_FILES = ("adaptive.safetensors",)  # of earlier releases: the weights a second time
 SIGNATURE = "manifest.sig"
 _MAX_FILE_BYTES = 1 << 30
 _MAX_MANIFEST_BYTES = 4 << 20
@@ -50,7 +51,8 @@ def read_verified(path: Path, trust: Path | None = None) -> tuple[dict[str, Any]
     if trust is not None:
         _check_signature(path, payload, trust)
     manifest = parse_manifest(path / "manifest.json", payload)
-    return manifest, {name: read_member(path / name, manifest["files"].get(name)) for name in FILES}
+    names = (*FILES, *(name for name in EARLIER_FILES if name in manifest["files"]))
+    return manifest, {name: read_member(path / name, manifest["files"].get(name)) for name in names}
 
 
 def _check_signature(path: Path, payload: bytes, trust: Path) -> None:

@@ -1,12 +1,12 @@
 """Limits on an untrusted ONNX model, checked before any runtime sees it.
 
-Reads the protobuf wire format itself, because a board has no onnx package. Fields that it does not
-know are left to the runtime, whose first run takes place in a child process.
+Reads the wire format itself, because a board has no onnx package. Fields that it does not know are
+left to the runtime, whose first run takes place in a child process.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from plr_edge.graph.wire import Buffer, fields, message, text, varints
 
 _MAX_NODES = 20_000
 _MAX_TENSORS = 20_000
@@ -22,7 +22,7 @@ _ATTRIBUTE_TENSORS, _ATTRIBUTE_GRAPHS, _ATTRIBUTE_SPARSE = (5, 10), (6, 11), (22
 _DIMS, _EXTERNAL_DATA, _DATA_LOCATION = 1, 13, 14
 
 
-def check_onnx(data: bytes) -> None:
+def check_onnx(data: Buffer) -> None:
     """Refuse a model with external data, control flow, functions, compiled parts or huge tensors.
 
     Args:
@@ -32,27 +32,27 @@ def check_onnx(data: bytes) -> None:
         ValueError: it has one of these, or is damaged.
     """
     graphs = 0
-    for field, value in _fields(data):
+    for field, value in fields(data):
         if field == _FUNCTIONS:
             raise ValueError("it defines functions of its own")
         if field == _TRAINING:
             raise ValueError("it contains training graphs")
         if field == _GRAPH:
             graphs += 1
-            _check_graph(_message(value))
+            _check_graph(message(value))
     if graphs != 1:
         raise ValueError(f"it contains {graphs} graphs; there must be one")
 
 
-def _check_graph(data: bytes) -> None:
+def _check_graph(data: Buffer) -> None:
     n_nodes = n_tensors = 0
-    for field, value in _fields(data):
+    for field, value in fields(data):
         if field == _NODE:
             n_nodes += 1
-            _check_node(_message(value))
+            _check_node(message(value))
         elif field == _INITIALIZER:
             n_tensors += 1
-            _check_tensor(_message(value))
+            _check_tensor(message(value))
         elif field == _SPARSE:
             raise ValueError("it contains sparse tensors")
     if n_nodes > _MAX_NODES or n_tensors > _MAX_TENSORS:
@@ -62,85 +62,35 @@ def _check_graph(data: bytes) -> None:
         )
 
 
-def _check_node(data: bytes) -> None:
-    for field, value in _fields(data):
+def _check_node(data: Buffer) -> None:
+    for field, value in fields(data):
         if field == _OP_TYPE:
-            name = _message(value).decode(errors="replace")
+            name = text(value)
             if name.startswith(_CONTROL_FLOW):
                 raise ValueError(f"it contains control flow ({name[:40]})")
             if name.startswith(_COMPILED):
                 raise ValueError("it contains a compiled part")
         elif field == _DOMAIN:
-            domain = _message(value).decode(errors="replace")
+            domain = text(value)
             if domain not in _DOMAINS:
                 raise ValueError(f"it contains operators of the domain {domain[:40]!r}")
         elif field == _ATTRIBUTE:
-            for inner, part in _fields(_message(value)):
+            for inner, part in fields(message(value)):
                 if inner in _ATTRIBUTE_GRAPHS:
                     raise ValueError("it contains control flow (a graph inside a node)")
                 if inner in _ATTRIBUTE_SPARSE:
                     raise ValueError("it contains sparse tensors")
                 if inner in _ATTRIBUTE_TENSORS:
-                    _check_tensor(_message(part))
+                    _check_tensor(message(part))
 
 
-def _check_tensor(data: bytes) -> None:
+def _check_tensor(data: Buffer) -> None:
     n_elements = 1
-    for field, value in _fields(data):
+    for field, value in fields(data):
         if field == _EXTERNAL_DATA or (field == _DATA_LOCATION and value != 0):
             raise ValueError("it keeps data in another file")
         if field == _DIMS:
-            dims = [value] if isinstance(value, int) else _varints(value)
-            for n in dims:
+            for n in varints(value):
                 n_elements *= n
             if n_elements > _MAX_ELEMENTS:
                 raise ValueError(f"it contains a tensor larger than {_MAX_ELEMENTS} values")
-
-
-def _message(value: int | bytes) -> bytes:
-    if isinstance(value, int):
-        raise ValueError("it is damaged: a field has the wrong type")
-    return value
-
-
-def _fields(data: bytes) -> Iterator[tuple[int, int | bytes]]:
-    """Yield the number and the value of each field: an integer, or bytes if it has a length."""
-    at = 0
-    while at < len(data):
-        key, at = _varint(data, at)
-        wire_type = key & 7
-        if wire_type == 0:
-            value, at = _varint(data, at)
-            yield key >> 3, value
-            continue
-        if wire_type == 2:
-            size, at = _varint(data, at)
-        elif wire_type in (1, 5):
-            size = 8 if wire_type == 1 else 4
-        else:
-            raise ValueError("it is damaged: a field has an unknown wire type")
-        if at + size > len(data):
-            raise ValueError("it is damaged: a field ends beyond its message")
-        yield key >> 3, data[at : at + size]
-        at += size
-
-
-def _varint(data: bytes, at: int) -> tuple[int, int]:
-    value = 0
-    for shift in range(0, 70, 7):
-        if at >= len(data):
-            break
-        byte = data[at]
-        at += 1
-        value |= (byte & 0x7F) << shift
-        if byte < 0x80:
-            return value, at
-    raise ValueError("it is damaged: a number does not end")
-
-
-def _varints(data: bytes) -> list[int]:
-    values, at = [], 0
-    while at < len(data):
-        value, at = _varint(data, at)
-        values.append(value)
-    return values

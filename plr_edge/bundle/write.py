@@ -11,11 +11,18 @@ from pathlib import Path
 from typing import Any
 
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.bundle.manifest import FILES, SCHEMA, SIGNATURE, manifest_digest, member_entry
+from plr_edge.bundle.manifest import (
+    EARLIER_FILES,
+    FILES,
+    SCHEMA,
+    SIGNATURE,
+    manifest_digest,
+    member_entry,
+)
 from plr_edge.errors import BundleError, may_pass
 from plr_edge.files import sync_folder, write_synced
 
-_MEMBERS = {*FILES, "manifest.json", SIGNATURE}
+_MEMBERS = {*FILES, *EARLIER_FILES, "manifest.json", SIGNATURE}
 
 
 def write_bundle(

@@ -131,7 +131,6 @@ def make_configs(bundle: Any, options: dict[str, Any]) -> tuple[Any, Any]:
         n_threads=options["threads"],
         engine=options["engine"],
         providers=options["providers"],
-        allow_code=options["allow_code"],
     )
     costs = options["costs"]
     names = ["rehearse", "bits", "pool", "window", "schedule", "train_ratio", "seed"]

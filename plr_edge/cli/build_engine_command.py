@@ -66,8 +66,7 @@ def command(
         why="--force was given" if force else None,
     )
     engine = TensorRTEngine(plan.data, outputs=plan.metadata["outputs"])
-    size = opened.preprocessing.size
-    engine.run(np.zeros((1, 3, size, size), np.float32))
+    engine.run(np.zeros((1, *opened.preprocessing.input_shape), np.float32))
     summary = {
         "plan": str(plan.path),
         "built": plan.reason is not None,

@@ -71,7 +71,7 @@ def command(
     if stop:
         raise ConfigError("--stop is for a running robot, and none uses this state")
     opened = open_bundle(bundle, options["trust"])
-    engines = EngineConfig(n_threads=options["threads"], allow_code=options["allow_code"])
+    engines = EngineConfig(n_threads=options["threads"])
     with Session.resume(opened, state, engines) as session:
         if session.learned.classifier.n_classes < 2:
             raise StateError(f"{state} knows fewer than two classes; teach it first")

@@ -25,20 +25,57 @@ _CALIBRATED = 96  # images that set the scales of int8
 @click.option(
     "--backbone",
     show_default="mobilenet_v2",
-    help="Name of a built-in backbone, or package.module:function.",
+    help="Built-in name, torchvision:NAME, timm:NAME, package.module:function that returns an "
+    "nn.Module, or an .onnx file.",
 )
 @click.option(
     "--weights",
     type=click.Path(path_type=Path),
-    help="Safetensors file with the weights of the backbone.",
+    help="Safetensors or .pth file with the weights of the backbone, under its own names.",
+)
+@click.option(
+    "--pretrained",
+    is_flag=True,
+    default=None,
+    help="Let torchvision or timm load their own weights, which they download.",
 )
 @click.option(
     "--cut",
-    show_default="block14 of mobilenet_v2, else after five sixths of the blocks, or the nearest "
-    "cut that can be trained",
+    show_default="block14 of mobilenet_v2, else where latents are small and something is left to "
+    "train",
     help="First adaptive block. --list-cuts prints the choices.",
 )
 @click.option("--input-size", type=Whole(0), help="Height and width of the input in pixels.")
+@click.option(
+    "--input-shape",
+    help="Shape of the input: C,H,W of an image with one or three channels, or C,T of a sequence, "
+    "which comes as a grey image of C rows and T columns.",
+)
+@click.option(
+    "--mean",
+    show_default="that of the network's library, else of ImageNet",
+    help="Mean of each channel, in units of --range.",
+)
+@click.option(
+    "--std",
+    help="Standard deviation of each channel, in the same units.",
+)
+@click.option(
+    "--range",
+    show_default="0..1",
+    help="Values of black and white that the network takes, such as 0..255 or -1..1.",
+)
+@click.option("--bgr", is_flag=True, default=None, help="The network takes blue, green and red.")
+@click.option(
+    "--layout",
+    type=click.Choice(["nchw", "nhwc"]),
+    show_default="as the shape says",
+    help="Order of the axes of an .onnx file's input.",
+)
+@click.option(
+    "--feature",
+    help="Value or module whose output is the feature; what the classifier takes by default.",
+)
 @click.option(
     "--precision",
     type=click.Choice(["fp32", "fp16", "int8"]),
@@ -91,6 +128,12 @@ _CALIBRATED = 96  # images that set the scales of int8
     type=Whole(0),
     help="Release number of a signed bundle. A learned state refuses a lower one.",
 )
+@click.option(
+    "--check",
+    type=click.Choice(["tensorrt"]),
+    help="Say which releases of TensorRT read the frozen part, by their tables of operators, and "
+    "refuse one that none reads.",
+)
 @click.option("--force", is_flag=True, help="Replace an existing bundle.")
 @json_option
 @needs_extras("export")
@@ -101,6 +144,7 @@ def command(
     images: str | None,
     calibrate: str | None,
     int8_profile: str | None,
+    check: str | None,
     force: bool,
     sign: Path | None,
     release: int,
@@ -112,27 +156,24 @@ def command(
     The bundle holds a frozen part, which runs on the chosen engine, and an adaptive part, which
     learns on the robot.
     """
-    import json
-    from dataclasses import asdict, replace
+    from dataclasses import replace
 
-    from plr_edge.backbones import load_backbone
     from plr_edge.errors import ConfigError
     from plr_edge.export.bundle_export import export_bundle
     from plr_edge.export.recipe import Recipe, read_recipe
+    from plr_edge.export.source import source_of
+    from plr_edge.export.sources import load_network
     from plr_edge.export.split import default_cut
-    from plr_edge.export.split import list_cuts as legal_cuts
 
     wanted = Recipe() if recipe is None else read_recipe(recipe)
     wanted = replace(wanted, **{name: value for name, value in given.items() if value is not None})
     if not list_cuts:
         _check_target(output, force, sign)
-    network = load_backbone(wanted.backbone, weights=wanted.weights, input_size=wanted.input_size)
+    network = load_network(source_of(wanted))
+    if network.divided is not None and network.divided.note:
+        click.echo(f"{network.name}: {network.divided.note}", err=True)
     if list_cuts:
-        cuts = legal_cuts(network)
-        if as_json:
-            click.echo(json.dumps([asdict(one) for one in cuts], indent=1))
-        else:
-            _print_cuts(network.name, cuts)
+        _print_cuts(network, as_json)
         return
     precision = wanted.precision
     for option, value in (("--calibrate", calibrate), ("--int8-profile", int8_profile)):
@@ -146,12 +187,9 @@ def command(
         images=_images("--images", images, "all", _COMPARED), force=force, key=sign,
         release=release, static_feature=wanted.static_feature, precision=precision,
         calibration=_images("--calibrate", calibrate, "train", _CALIBRATED),
-        int8_profile=int8_profile,
+        int8_profile=int8_profile, check=check,
     )  # fmt: skip
-    if as_json:
-        click.echo(json.dumps({"bundle": str(output), "parity": asdict(report)}))
-    else:
-        _print_result(output, bundle, report)
+    _print_result(output, bundle, report, check, as_json)
 
 
 def _check_target(output: Path, force: bool, sign: Path | None) -> None:
@@ -184,7 +222,18 @@ def _images(option: str, spec: str | None, split: str, n: int) -> list[Any] | No
     return found
 
 
-def _print_result(output: Path, bundle: Any, report: Any) -> None:
+def _print_result(
+    output: Path, bundle: Any, report: Any, check: str | None, as_json: bool
+) -> None:  # fmt: skip
+    import json
+    from dataclasses import asdict
+
+    from plr_edge.graph.tensorrt import troubles
+
+    found = {} if check is None else {"tensorrt": troubles(bundle.read("frozen.onnx"))}
+    if as_json:
+        click.echo(json.dumps({"bundle": str(output), "parity": asdict(report), **found}))
+        return
     n_bytes = sum(entry["bytes"] for entry in bundle.manifest["files"].values())
     click.echo(
         f"wrote {output}: {bundle.name}, {bundle.precision}, latent {bundle.latent_shape}, "
@@ -197,11 +246,21 @@ def _print_result(output: Path, bundle: Any, report: Any) -> None:
         f"cosine of the feature {report.feature_cosine:.7f}, "
         f"top-1 agreement {report.top1_agreement:.1%}"
     )
+    for name, odd in found.get("tensorrt", {}).items():
+        click.echo(f"TensorRT {name}: {'; '.join(odd) or 'all operators are known'}")
 
 
-def _print_cuts(name: str, cuts: list[Any]) -> None:
+def _print_cuts(network: Any, as_json: bool) -> None:
+    import json
+    from dataclasses import asdict
+
     from plr_edge.cli.tables import print_table
+    from plr_edge.export.split import list_cuts
 
+    cuts = list_cuts(network)
+    if as_json:
+        click.echo(json.dumps([asdict(one) for one in cuts], indent=1))
+        return
     rows = [
         {
             "cut before": cut.name,
@@ -213,4 +272,4 @@ def _print_cuts(name: str, cuts: list[Any]) -> None:
         }
         for cut in cuts
     ]
-    print_table(rows, title=f"legal cuts of {name}, per sample", left=["cut before"])
+    print_table(rows, title=f"legal cuts of {network.name}, per sample", left=["cut before"])

@@ -24,9 +24,7 @@ from plr_edge.cli.options import (
 @trust_option
 @allow_code_option
 @needs_extras("train")
-def command(
-    bundle: Path, name: str, state: Path, threads: int, trust: Path | None, allow_code: bool
-) -> None:
+def command(bundle: Path, name: str, state: Path, threads: int, trust: Path | None) -> None:
     """Delete every trace of a class.
 
     Learns again without CLASS. Deleted data is overwritten, but the flash memory may keep remnants.
@@ -43,5 +41,5 @@ def command(
         return
 
     opened = open_bundle(bundle, trust)
-    done = forget(opened, state, name, threads, allow_code=allow_code)
+    done = forget(opened, state, name, threads)
     click.echo(f"{name} forgotten, {done.n_changed} labels; {done.n_classes} classes are left")

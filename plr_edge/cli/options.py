@@ -80,10 +80,20 @@ trust_option = click.option(
     type=click.Path(path_type=Path),
     help="Public Ed25519 key (PEM) that must have signed the bundle.",
 )
+
+
+def _not_needed(context: click.Context, parameter: click.Parameter, given: bool) -> None:
+    """Say that an option of earlier releases has no effect."""
+    if given:
+        click.echo("--allow-code has no effect: the code of a network is not imported", err=True)
+
+
 allow_code_option = click.option(
     "--allow-code",
     is_flag=True,
-    help="Allow importing the backbone code named by an unsigned bundle.",
+    expose_value=False,
+    callback=_not_needed,
+    help="Has no effect: the code of a network is not imported. Earlier releases needed it.",
 )
 threads_option = click.option(
     "--threads",

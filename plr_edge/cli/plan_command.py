@@ -9,7 +9,6 @@ import click
 
 from plr_edge.cli.options import (
     RenamingCommand,
-    allow_code_option,
     budget_options,
     bundle_argument,
     engine_options,
@@ -75,7 +74,11 @@ _BUDGETS = ("board", "power", "duty", "deadline", "max_temp", "memory_limit")
     help="Weights of the backbone. Required unless they are embedded.",
 )
 @click.option("--all", "show_all", is_flag=True, help="Print every configuration.")
-@allow_code_option
+@click.option(
+    "--allow-code",
+    is_flag=True,
+    help="Allow importing the code that an unsigned bundle names as its network.",
+)
 @json_option
 @threads_option
 @engine_options
@@ -109,7 +112,6 @@ def command(bundle: Path, **options: Any) -> None:
         n_threads=options["threads"],
         engine=options["engine"],
         providers=options["providers"],
-        allow_code=options["allow_code"],
     )
     space = SearchSpace(opened, options["weights"], allow_code=options["allow_code"])
     trial = None

@@ -114,7 +114,6 @@ def commands(result: Recommendation, space: SearchSpace, options: dict[str, Any]
     for name in ("power", "memory_limit", "deadline", "duty", "max_temp"):
         if options[name] is not None:
             run += [f"--{name.replace('_', '-')}", options[name]]
-    run += ["--allow-code"] if options["allow_code"] else []
     if result.best.schedule.name == "measured":  # costs are known here, and not to `run`
         run += ["--schedule", ",".join(f"{share:.4f}" for share in result.best.schedule.shares)]
     if result.best.latent_memory_bytes != LearningConfig().memory_bytes:

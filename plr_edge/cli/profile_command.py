@@ -76,7 +76,6 @@ def command(bundles: tuple[Path, ...], **options: Any) -> None:
         n_threads=options["threads"],
         engine=options["engine"],
         providers=options["providers"],
-        allow_code=options["allow_code"],
     )
     spec = "demo" if options["stream"] is None else options["stream"]
     stream = open_stream(spec, limit_per_class=_PER_CLASS)

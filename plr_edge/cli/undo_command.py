@@ -40,7 +40,6 @@ def command(
     state: Path,
     threads: int,
     trust: Path | None,
-    allow_code: bool,
     since: datetime | None,
     until: datetime | None,
     **filters: Any,
@@ -74,7 +73,7 @@ def command(
         click.echo(f"{n} label{'s' * (n != 1)} undone by the running robot")
         return
     start = time.perf_counter()
-    done = undo(open_bundle(bundle, trust), state, threads, allow_code=allow_code, **filters)
+    done = undo(open_bundle(bundle, trust), state, threads, **filters)
     click.echo(
         f"{done.n_changed} label{'s' * (done.n_changed != 1)} undone, "
         f"{done.n_taught} left, {done.n_classes} classes; "

@@ -19,7 +19,10 @@ _PROVIDERS = {
 class OnnxEngine:
     """Run a part with ONNX Runtime. The model is given as bytes, never as a path."""
 
-    def __init__(self, model: bytes, n_threads: int = 1, providers: tuple[str, ...] = ()) -> None:
+    def __init__(
+        self, model: bytes, n_threads: int = 1, providers: tuple[str, ...] = (), *,
+        optimise: bool = True,
+    ) -> None:  # fmt: skip
         """Build the engine.
 
         Args:
@@ -27,6 +30,7 @@ class OnnxEngine:
             n_threads: threads within an operator; more than there are free cores slow it down.
             providers: execution providers by their name in ONNX Runtime, best first; the CPU by
                 default.
+            optimise: let ONNX Runtime rewrite the graph; without it every value can be an output.
 
         Raises:
             EngineError: the model is damaged, or ONNX Runtime cannot run it.
@@ -34,6 +38,8 @@ class OnnxEngine:
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = n_threads
         options.inter_op_num_threads = 1
+        if not optimise:
+            options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
         options.log_severity_level = 4
         options.add_session_config_entry("session.intra_op.allow_spinning", "0")
         try:

@@ -24,6 +24,7 @@ from plr_edge.engines.tensorrt_versions import (
 )
 from plr_edge.errors import ConfigError, EngineError
 from plr_edge.files import replace_file, write_synced
+from plr_edge.graph.tensorrt import misread
 
 _MAX_PARSER_ERRORS = 5
 _SIGKILL = 9
@@ -115,8 +116,16 @@ def _parse(trt: Any, network: Any, log: Any, model: bytes) -> None:
     """Fill the network from a serialised model.
 
     Raises:
-        EngineError: the parser fails; the message lists its errors.
+        EngineError: the parser fails; the message lists its errors. Or it would read an operator
+            wrongly.
     """
+    wrong = misread(model) if str(trt.__version__).startswith("8.") else []
+    if wrong:
+        raise EngineError(
+            f"TensorRT {trt.__version__} would compute {', '.join(wrong)} of this part over all "
+            "axes, the batch too, as it does not read axes that are an input; export the network "
+            "again, or use TensorRT 10 or --engine onnx"
+        )
     parser = trt.OnnxParser(network, log)
     if parser.parse(model):
         return

@@ -36,7 +36,7 @@ def try_bundle(bundle: Bundle, *, again: bool = False) -> None:
         BundleError: a part crashes, does not end, takes too much memory, or returns wrong shapes.
     """
     parts = [
-        ("frozen.onnx", (1, 3, bundle.preprocessing.size, bundle.preprocessing.size)),
+        ("frozen.onnx", (1, *bundle.preprocessing.input_shape)),
         ("adaptive.onnx", (1, *bundle.latent_shape)),
     ]
     expected = [[1, *bundle.latent_shape], [1, bundle.taps_width], [1, bundle.feature_width]]

@@ -16,20 +16,22 @@ from typing import Any
 import numpy as np
 import onnx
 import torch
-from safetensors.numpy import save as save_safetensors
 from torch import nn
 
 from plr_edge.backbones.base import Backbone, fold_batch_norm, named_blocks
 from plr_edge.backbones.checks import BATCH, check_finite
 from plr_edge.bundle.bundle import Bundle, splice
 from plr_edge.bundle.write import check_target, write_bundle
-from plr_edge.errors import BackboneError, ConfigError
+from plr_edge.errors import BackboneError, BundleError, ConfigError
+from plr_edge.export.adaptive import level_entries
+from plr_edge.export.divided import FrozenGraph, adaptive_template
 from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
-from plr_edge.export.precision import PRECISIONS, HalfPart, default_int8_profile, quantised
-from plr_edge.export.split import block_costs, check_cut, levels_of, split
+from plr_edge.export.precision import PRECISIONS, default_int8_profile, quantised
+from plr_edge.export.split import block_costs, check_cut, latent_axes, levels_of, split
 from plr_edge.export.to_onnx import FrozenPart, module_to_onnx, weight_slots
 from plr_edge.export.trainable import check_gradients, is_trainable
 from plr_edge.export.windows import windows_of
+from plr_edge.graph.tensorrt import RELEASES, troubles
 
 _MAX_PARITY_IMAGES = 64
 _MAX_CALIBRATION = 96
@@ -49,6 +51,7 @@ def export_bundle(
     precision: str = "fp32",
     calibration: Sequence[np.ndarray] | None = None,
     int8_profile: str | None = None,
+    check: str | None = None,
 ) -> tuple[Bundle, ExportReport]:
     """Split a backbone, export both parts, compare them with PyTorch, and write the bundle.
 
@@ -66,6 +69,7 @@ def export_bundle(
         calibration: (H, W, 3) uint8 RGB images that int8 is calibrated on, different from
             `images`, of which the first 96 are used; embedded ones by default.
         int8_profile: `u8s8` or `s8s8`; `default_int8_profile()` by default.
+        check: `tensorrt` to refuse a frozen part that no release of TensorRT is known to read.
 
     Returns:
         bundle: the bundle as written.
@@ -87,6 +91,11 @@ def export_bundle(
         backbone, cut, images, static_feature, precision, calibration, int8_profile
     )
     manifest["release"] = release
+    if check == "tensorrt" and all((found := troubles(files["frozen.onnx"])).values()):
+        raise BundleError(
+            f"TensorRT cannot read the frozen part: {'; '.join(found[RELEASES[-1]])}; nothing was "
+            "written; cut earlier, or leave out --check"
+        )
     return write_bundle(Path(path), files, manifest, force=force, key=key), report
 
 
@@ -101,7 +110,8 @@ def _exported(
     check_cut(folded, cut)
     frozen_blocks, adaptive = split(folded, cut)
     levels = levels_of(folded, cut)
-    part = FrozenPart(folded, cut, static_feature=static_feature).eval()
+    axes = latent_axes(folded, cut, levels[0].shape)
+    part = _frozen_part(folded, cut, static_feature)
     chosen = _embedded_images("test") if images is None else list(images)[:_MAX_PARITY_IMAGES]
     x = backbone.preprocessing(chosen)
     features = reference_features(backbone, folded, x)
@@ -109,8 +119,11 @@ def _exported(
     frozen, n_float = _frozen_model(part, backbone, precision, calibration, profile)
     files = {"frozen.onnx": frozen}
     weights = {name: t.detach().numpy() for name, t in adaptive.state_dict().items()}
-    files["adaptive.onnx"], slots = _adaptive_template(adaptive, levels[0].shape, weights)
-    files["adaptive.safetensors"] = save_safetensors(weights)
+    if backbone.divided is None:
+        template = _adaptive_template(adaptive, levels[0].shape, weights)
+    else:
+        template = adaptive_template(backbone, cut, weights)
+    files["adaptive.onnx"], slots = template
     report, latents = compare(backbone, cut, files, x, features)
     check_parity(report, precision)
     manifest = {
@@ -127,7 +140,10 @@ def _exported(
         "static_feature": static_feature,
         "frozen_macs": _frozen_macs(folded, cut, static_feature),
         "latent_signed": bool(latents.min() < 0),
-        **windows_of(adaptive, levels, files["adaptive.onnx"], latents),
+        "latent_axes": axes,
+        **level_entries(files["adaptive.onnx"], levels, slots, adaptive, latents),
+        **windows_of(adaptive, levels, files["adaptive.onnx"], latents, axes),
+        **({"source": dict(backbone.source)} if backbone.divided is not None else {}),
         "adaptive_slots": slots,
         "parity": asdict(report),
         "made_with": _versions(),
@@ -171,6 +187,12 @@ def _check_training(
     check_gradients(backbone.name, adaptive, latents)
 
 
+def _frozen_part(backbone: Backbone, cut: str, static_feature: bool) -> FrozenPart | FrozenGraph:
+    if backbone.divided is not None:
+        return FrozenGraph(backbone, cut, static_feature=static_feature)
+    return FrozenPart(backbone, cut, static_feature=static_feature).eval()
+
+
 def _versions() -> dict[str, str]:
     return {
         "torch": torch.__version__,
@@ -180,15 +202,11 @@ def _versions() -> dict[str, str]:
 
 
 def _frozen_model(
-    part: FrozenPart, backbone: Backbone, precision: str, calibration: Sequence[np.ndarray] | None,
-    profile: str | None,
+    part: FrozenPart | FrozenGraph, backbone: Backbone, precision: str,
+    calibration: Sequence[np.ndarray] | None, profile: str | None,
 ) -> tuple[bytes, int]:  # fmt: skip
     """Return the serialised frozen part, and how many of its convolutions stayed in float."""
-    size = backbone.preprocessing.size
-    with torch.no_grad():
-        part.taps_width = part(torch.zeros(1, 3, size, size))[1].shape[1]
-    module = HalfPart(part) if precision == "fp16" else part
-    model = module_to_onnx(module, torch.zeros(BATCH, 3, size, size), "image", ["latent", "taps"])
+    model = part.model(half=precision == "fp16")
     if profile is None:
         return model, 0
     if calibration is None:

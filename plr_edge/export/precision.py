@@ -141,7 +141,10 @@ def _quantised(model: bytes, images: np.ndarray, signed: bool, n_float: int) -> 
                 quant_format=q.QuantFormat.QDQ, op_types_to_quantize=_QUANTISED, per_channel=True,
                 activation_type=q.QuantType.QInt8 if signed else q.QuantType.QUInt8,
                 weight_type=q.QuantType.QInt8,
-                extra_options={"ActivationSymmetric": signed, "WeightSymmetric": True},
+                extra_options={
+                    "ActivationSymmetric": signed, "WeightSymmetric": True,
+                    "QuantizeBias": not signed,  # TensorRT refuses an int32 DequantizeLinear
+                },
             )  # fmt: skip
             return _tidied(onnx.load(str(target)), source)
     except Exception as error:

@@ -15,7 +15,11 @@ from plr_edge.backbones.base import CLASSIFIER, Backbone, fold_batch_norm, named
 from plr_edge.backbones.checks import BATCH, check_feature, run_block
 from plr_edge.errors import CutError
 from plr_edge.export.trainable import is_trainable, trouble_above
+from plr_edge.graph.module import GraphBlocks
+from plr_edge.replay.latent_axes import checked_axes
 from plr_edge.replay.schedule import Level
+
+_FROZEN = (0.6, 0.95)  # share of the multiply-adds below the default cut of a graph
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,7 +125,8 @@ def split(backbone: Backbone, cut: str) -> tuple[nn.Sequential, nn.Sequential]:
         raise CutError(_explain(backbone, cut))
     at = len(names) if cut == CLASSIFIER else names.index(cut)
     children = named_blocks(backbone.blocks)
-    return nn.Sequential(OrderedDict(children[:at])), nn.Sequential(OrderedDict(children[at:]))
+    made = GraphBlocks if isinstance(backbone.blocks, GraphBlocks) else nn.Sequential
+    return made(OrderedDict(children[:at])), made(OrderedDict(children[at:]))
 
 
 def levels_of(backbone: Backbone, cut: str) -> tuple[Level, ...]:
@@ -141,6 +146,12 @@ def levels_of(backbone: Backbone, cut: str) -> tuple[Level, ...]:
     return (*levels, Level(name=CLASSIFIER, shape=(width,), weights=width + 1, macs=width))
 
 
+def latent_axes(backbone: Backbone, cut: str, latent_shape: tuple[int, ...]) -> str:
+    """Return what the axes of the latents of a cut mean; see `checked_axes`."""
+    known = "" if backbone.divided is None else backbone.divided.latent_axes(cut)
+    return checked_axes(latent_shape, known)
+
+
 def block_costs(backbone: Backbone) -> tuple[dict[str, int], dict[str, tuple[int, ...]]]:
     """Measure the cost of one forward pass.
 
@@ -153,8 +164,7 @@ def block_costs(backbone: Backbone) -> tuple[dict[str, int], dict[str, tuple[int
     """
     macs: dict[str, int] = {}
     shapes: dict[str, tuple[int, ...]] = {}
-    size = backbone.preprocessing.size
-    x = torch.zeros(BATCH, 3, size, size)
+    x = torch.zeros(BATCH, *backbone.preprocessing.input_shape)
     for name, block in named_blocks(backbone.blocks):
         shapes[name] = tuple(x.shape[1:])
         counter = FlopCounterMode(display=False)
@@ -208,12 +218,30 @@ def _explain(backbone: Backbone, cut: str) -> str:
 
 
 def default_cut(backbone: Backbone) -> str:
-    """Return the default cut: after five sixths of the blocks, or the nearest that can be trained.
+    """Return the default cut.
 
-    For MobileNetV2 this is `block14`, where a latent is smallest (160x4x4 at 128 pixels). Of a
-    network without a cut that can be trained it is `classifier`.
+    Of a network that came in as a graph it is the one with the smallest latent of those that freeze
+    60 to 95 % of the multiply-adds, and of equal ones the first, which trains most. Of another one
+    it lies after five sixths of the blocks, or is the nearest that can be trained: `block14` of
+    MobileNetV2, where a latent is smallest (160x4x4 at 128 pixels), and `classifier` if there is
+    nothing to train.
     """
+    if backbone.divided is not None:
+        return _cheapest(list_cuts(backbone))
     names, offered = backbone.block_names, offered_cuts(backbone)
     wanted = max(1, 5 * (len(names) - 1) // 6)
     before = [name for name in names[1 : wanted + 1] if name in offered]
     return before[-1] if before else next(c for c in offered if c not in names[: wanted + 1])
+
+
+def _cheapest(cuts: list[Cut]) -> str:
+    """Return the cut with the smallest latent of those that leave enough to train, but not more."""
+    trained = [cut for cut in cuts if cut.name != CLASSIFIER]
+    if not trained:
+        return CLASSIFIER
+    low, high = _FROZEN
+    within = [cut for cut in trained if low <= cut.frozen_share <= high]
+    if not within:  # the one nearest to the range
+        return min(trained, key=lambda cut: abs(cut.frozen_share - (low + high) / 2)).name
+    smallest = min(cut.latent_bytes for cut in within)
+    return next(cut.name for cut in within if cut.latent_bytes <= smallest)

@@ -7,11 +7,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
-import io
-import logging
-import re
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 
 import numpy as np
 import onnx
@@ -20,12 +16,13 @@ from onnx import numpy_helper
 from torch import nn
 
 from plr_edge.backbones.base import Backbone, named_blocks
+from plr_edge.backbones.checks import BATCH
 from plr_edge.errors import BackboneError, BundleError
+from plr_edge.export.exporter import OPSET, cause, export_module
+from plr_edge.export.precision import HalfPart
 from plr_edge.export.split import block_costs, split
-from plr_edge.replay.latent_codec import pool_matrix
+from plr_edge.replay.latent_axes import pool_matrix
 
-OPSET = 18  # read by TensorRT 8.6 to 11 and by ONNX Runtime from 1.14
-_ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 _MAX_LATENT_TAP = 1024  # values of the pooled latent that the fast classifier reads
 IR_VERSION = 10  # ONNX Runtime for Python 3.10 refuses 12 and above
 
@@ -49,13 +46,14 @@ class FrozenPart(nn.Module):
         self.blocks, rest = split(backbone, cut)
         self.rest = copy.deepcopy(rest) if static_feature else None
         self.taps_width = 0  # set when it is exported
+        self.input_shape = backbone.preprocessing.input_shape
         names = [name for name, _ in named_blocks(self.blocks)]
         shapes = list(block_costs(backbone)[1].values())[1:]  # output of each block
         self.tap_shapes: list[list[int]] = []
         self.taps = {name: grid for name, grid in backbone.taps if name in names}
         for name, shape in zip(names, shapes, strict=False):
             if name == names[-1]:
-                self.taps.setdefault(name, _latent_grid(shape))
+                self.taps.setdefault(name, latent_grid(shape))
             if name in self.taps and len(shape) == 2:
                 raise BackboneError(
                     f"{backbone.name} has a tap of block {name!r}, which returns shape {shape}; "
@@ -83,13 +81,21 @@ class FrozenPart(nn.Module):
             taps.append(self.rest(x))
         return x, torch.cat(taps, 1)
 
+    def model(self, *, half: bool) -> bytes:
+        """Return the serialised part, in float16 if `half`."""
+        example = torch.zeros(BATCH, *self.input_shape)
+        with torch.no_grad():
+            self.taps_width = self(example[:1])[1].shape[1]
+        module = HalfPart(self) if half else self
+        return module_to_onnx(module, example, "image", ["latent", "taps"])
+
     def _pooled(self, name: str, x: torch.Tensor) -> torch.Tensor:
         if x.ndim == 2:
             return x
         return torch.as_tensor(torch.flatten(x, 2) @ getattr(self, f"cells_{name}"))  # (B, C, g^2)
 
 
-def _latent_grid(shape: tuple[int, ...]) -> int:
+def latent_grid(shape: tuple[int, ...]) -> int:
     """Return the finest pooling grid that keeps a latent within `_MAX_LATENT_TAP`."""
     if len(shape) == 1:
         return 1
@@ -117,9 +123,9 @@ def module_to_onnx(
         BundleError: the exporter fails, or writes another opset.
     """
     try:
-        model = _exported(module, example, input_name, output_names)
+        model = export_module(module, example, input_name, output_names, optimise=True)
     except Exception as error:
-        raise BundleError(f"torch cannot export this network to ONNX: {_cause(error)}") from error
+        raise BundleError(f"torch cannot export this network to ONNX: {cause(error)}") from error
     model.ir_version = IR_VERSION
     _strip(model)
     opsets = {opset.domain: opset.version for opset in model.opset_import}
@@ -129,46 +135,6 @@ def module_to_onnx(
         )
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))
-
-
-def _cause(error: BaseException) -> str:
-    """Return the first cause of an error of the exporter, which wraps it in pages of advice."""
-    while error.__cause__ is not None:
-        error = error.__cause__
-    text = _ESCAPES.sub("", str(error)) or type(error).__name__
-    return " ".join(text.split())[:300]
-
-
-def _exported(
-    module: nn.Module, example: torch.Tensor, input_name: str, output_names: list[str]
-) -> onnx.ModelProto:
-    dynamo = tuple(int(x) for x in torch.__version__.split("+")[0].split(".")[:2]) >= (2, 6)
-    with _quiet(), torch.no_grad():
-        if dynamo:
-            program = torch.onnx.export(
-                module,
-                (example,),
-                input_names=[input_name],
-                output_names=output_names,
-                dynamic_shapes=({0: torch.export.Dim("batch", min=1, max=4096)},),
-                opset_version=OPSET,
-                dynamo=True,
-                external_data=False,
-                verbose=False,
-            )
-            assert program is not None
-            return program.model_proto
-        buffer = io.BytesIO()
-        torch.onnx.export(  # torch 2.3 to 2.5, as on Jetsons: the older exporter
-            module,
-            (example,),
-            buffer,  # type: ignore[arg-type]
-            input_names=[input_name],
-            output_names=output_names,
-            dynamic_axes={name: {0: "batch"} for name in (input_name, *output_names)},
-            opset_version=17,
-        )
-    return onnx.version_converter.convert_version(onnx.load_from_string(buffer.getvalue()), OPSET)
 
 
 def weight_slots(
@@ -222,23 +188,3 @@ def _strip(model: onnx.ModelProto) -> None:
         with contextlib.suppress(AttributeError):  # depends on the onnx release
             del item.metadata_props[:]
     del graph.value_info[:]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Silence the progress and the warnings of the exporter."""
-    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
-    before = [logger.level for logger in loggers]
-    for logger in loggers:
-        logger.setLevel(logging.ERROR)
-    try:
-        with (
-            warnings.catch_warnings(),
-            contextlib.redirect_stdout(io.StringIO()),
-            contextlib.redirect_stderr(io.StringIO()),
-        ):
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        for logger, level in zip(loggers, before, strict=True):
-            logger.setLevel(level)

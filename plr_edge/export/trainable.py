@@ -8,6 +8,7 @@ from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from plr_edge.backbones.checks import is_channels_last
 from plr_edge.errors import BackboneError
+from plr_edge.graph.module import GraphBlocks, GraphModule
 
 _REWRITTEN = (nn.GroupNorm, nn.PReLU, nn.RNNBase)  # split, reshaped or reordered by the exporter
 
@@ -24,6 +25,9 @@ def trouble_above(adaptive: nn.Module, latent_shape: tuple[int, ...]) -> str:
         adaptive: the blocks above the cut, with BatchNorm folded.
         latent_shape: shape of a latent.
     """
+    if isinstance(adaptive, GraphBlocks):
+        blocks = [block for block in adaptive if not isinstance(block, GraphModule)]
+        return str(getattr(blocks[0], "trouble", "it")) if blocks else ""
     if len(latent_shape) not in (1, 3) or is_channels_last(latent_shape):
         return (
             f"the latent has shape {latent_shape}, and only a map (C, H, W) or a vector (D,) can "

@@ -28,7 +28,11 @@ _TOLERANCE = 1e-3
 
 
 def windows_of(
-    adaptive: nn.Sequential, levels: tuple[Level, ...], template: bytes, latents: np.ndarray
+    adaptive: nn.Sequential,
+    levels: tuple[Level, ...],
+    template: bytes,
+    latents: np.ndarray,
+    axes: str = "CHW",
 ) -> dict[str, Any]:
     """Return the entries of the manifest that tell which windows can be used.
 
@@ -37,6 +41,7 @@ def windows_of(
         levels: their levels, for whole latents.
         template: adaptive.onnx with the weights of the blocks.
         latents: (n, *latent shape) float32, to compare with.
+        axes: what the axes of a latent mean. Only maps with channels first have windows.
 
     Returns:
         `input_side_at`, the offsets of rows and columns of the input in the template, and
@@ -44,7 +49,9 @@ def windows_of(
     """
     shape = levels[0].shape
     nothing: dict[str, Any] = {"input_side_at": [], "windows": {}}
-    if len(shape) != 3 or shape[1] != shape[2] or not 2 <= shape[1] <= _LARGEST_BYTE:
+    if axes != "CHW" or len(shape) != 3 or shape[1] != shape[2]:
+        return nothing
+    if not 2 <= shape[1] <= _LARGEST_BYTE:
         return nothing
     side = shape[1]
     at = _input_side_at(template, side)

@@ -7,6 +7,7 @@ Progressive Latent Replay (Pawlak et al., arXiv 2207.01562, section 3).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -241,8 +242,8 @@ class LatentGenerator(nn.Module):
     def unpooled(self, vectors: torch.Tensor, level: int) -> torch.Tensor:
         """Turn vectors (n, D) of a level into features (n, *shape of the level)."""
         shape = self.shapes[level]
-        if len(shape) == 1:
-            return vectors
+        if len(shape) != 3:
+            return vectors.view(-1, *shape)
         maps = vectors.view(-1, shape[0], self.pool, self.pool)
         return functional.interpolate(maps, size=shape[1:], mode="nearest")
 
@@ -264,7 +265,7 @@ class LatentGenerator(nn.Module):
 
 
 def _width(shape: tuple[int, ...], pool: int) -> int:
-    return shape[0] * (pool**2 if len(shape) == 3 else 1)
+    return shape[0] * pool**2 if len(shape) == 3 else math.prod(shape)
 
 
 def _macs(layer: nn.Module) -> int:

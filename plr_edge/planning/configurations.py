@@ -30,6 +30,7 @@ class Configuration:
         frozen_macs: multiply-adds of the frozen part per frame.
         saved_bytes: bytes that autograd keeps per sample that enters at level 1.
         window_share: share of the places of a map that blocks are trained on.
+        latent_axes: what the axes of a latent mean; see `LinearCodec`.
     """
 
     input_size: int
@@ -39,6 +40,7 @@ class Configuration:
     frozen_macs: int
     saved_bytes: int
     window_share: float = 1.0
+    latent_axes: str = ""
 
     @property
     def key(self) -> tuple[int, str, str]:
@@ -66,7 +68,8 @@ class Configuration:
 
     def codec(self, bits: int, pool: int | None = None) -> LatentCodec:
         """Return the codec that would store its latents."""
-        return make_codec("linear", self.levels[0].shape, bits=bits, pool=pool)
+        shape = self.levels[0].shape
+        return make_codec("linear", shape, bits=bits, pool=pool, axes=self.latent_axes)
 
 
 @dataclass(frozen=True, kw_only=True)

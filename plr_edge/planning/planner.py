@@ -21,8 +21,9 @@ from plr_edge.planning.cost_model import CostModel
 from plr_edge.planning.search_space import SearchSpace
 from plr_edge.planning.trials import Trial
 from plr_edge.profiling.profile import profile_bundles
-from plr_edge.replay.latent_codec import LinearCodec
+from plr_edge.replay.latent_axes import largest_pool
 from plr_edge.replay.latent_memory import SEQ_BYTES
+from plr_edge.replay.linear_codec import LinearCodec
 
 SAME_ACCURACY = 0.01  # accuracies closer than this count as equal: seeds differ by as much
 SCHEDULES = ("progressive", "measured", "cumulative_weights", "basic", "internal")
@@ -247,8 +248,8 @@ class Planner:
 
     def _codecs(self, best: Assessment) -> list[dict[str, Any]]:
         """List ways to store its latents, with their accuracy if there is a trial."""
-        shape = best.configuration.levels[0].shape
-        pools = [None, math.ceil(shape[1] / 2)] if len(shape) == 3 and shape[1] > 1 else [None]
+        side = largest_pool(best.configuration.levels[0].shape, best.configuration.latent_axes)
+        pools = [None, math.ceil(side / 2)] if side is not None and side > 1 else [None]
         rows = []
         for bits in LinearCodec.ALLOWED_BITS:
             for pool in pools:

@@ -10,15 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from plr_edge.backbones import Backbone, load_backbone
+from plr_edge.backbones import BACKBONES, Backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.bundle.bundle import Bundle
-from plr_edge.errors import BackboneError, ConfigError
-from plr_edge.export.adaptive import check_code
+from plr_edge.errors import BackboneError, BundleError, ConfigError
 from plr_edge.export.bundle_export import export_bundle
+from plr_edge.export.libraries import LIBRARIES
+from plr_edge.export.source import source_of_bundle
+from plr_edge.export.sources import load_network
 from plr_edge.export.split import (
     block_costs,
     default_cut,
+    latent_axes,
     legal_cuts,
     levels_of,
     offered_cuts,
@@ -50,7 +53,7 @@ class SearchSpace:
             BundleError: the bundle is unsigned and names code to import.
             BackboneError: the weights do not fit.
         """
-        check_code(bundle, allow_code)
+        _check_code(bundle, allow_code)
         self.bundle, self.weights = bundle, weights
         self.static_feature = bool(bundle.manifest.get("static_feature", False))
         self.name = str(bundle.manifest["backbone"])
@@ -73,7 +76,8 @@ class SearchSpace:
         sized = self._at(input_size)
         levels = sized.levels(cut)
         frozen = sized.macs - sum(level.macs for level in levels[:-1])
-        share = _window_share(levels[0].shape) if self.bundle.windows else 1.0
+        axes = latent_axes(sized.backbone, cut, levels[0].shape)
+        share = _window_share(levels[0].shape) if self.bundle.windows and axes == "CHW" else 1.0
         return Configuration(
             input_size=input_size,
             cut=cut,
@@ -82,6 +86,7 @@ class SearchSpace:
             frozen_macs=sized.macs if self.static_feature else frozen,
             saved_bytes=round(sized.saved_bytes(cut) * share),
             window_share=share,
+            latent_axes=axes,
         )
 
     def configurations(self, precisions: Sequence[str]) -> list[Configuration]:
@@ -118,9 +123,8 @@ class SearchSpace:
         if configuration.key == self.own.key:
             return self.bundle
         path = folder / "-".join(map(str, configuration.key))
-        backbone = load_backbone(
-            self.name, weights=self.weights, input_size=configuration.input_size
-        )
+        size = configuration.input_size
+        backbone = load_network(source_of_bundle(self.bundle, self.weights, size))
         made, _ = export_bundle(
             backbone, configuration.cut, path, precision=configuration.precision,
             static_feature=self.static_feature,
@@ -166,7 +170,8 @@ class SearchSpace:
 
     def _at(self, input_size: int) -> _SizedBackbone:
         if input_size not in self._sized:
-            backbone = load_backbone(self.name, weights=self.weights, input_size=input_size)
+            source = source_of_bundle(self.bundle, self.weights, input_size)
+            backbone = load_network(source)
             if backbone.preprocessing.size != input_size:
                 raise BackboneError(f"{self.name} has a fixed input size, not {input_size}")
             self._sized[input_size] = _SizedBackbone(backbone)
@@ -203,4 +208,15 @@ class _SizedBackbone:
 
 def _window_share(shape: tuple[int, ...]) -> float:
     """Return the share of a latent map that the window of half its side covers."""
-    return 1.0 if len(shape) == 1 else ((shape[1] + 1) // 2 / shape[1]) ** 2
+    return ((shape[1] + 1) // 2 / shape[1]) ** 2
+
+
+def _check_code(bundle: Bundle, allow_code: bool) -> None:
+    """Refuse an untrusted bundle whose network is code that would be imported."""
+    name = bundle.manifest["backbone"]
+    known = name in BACKBONES or name.endswith(".onnx") or name.partition(":")[0] in LIBRARIES
+    if not known and not (allow_code or bundle.trusted):
+        raise BundleError(
+            f"other cuts of {bundle.path} need its network, which would be imported from code "
+            f"({name[:60]}); if you trust it, add --allow-code, or sign it and add --trust"
+        )

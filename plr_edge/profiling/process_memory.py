@@ -75,9 +75,9 @@ def _answer(bundle: Bundle, config: LearningConfig, engines: EngineConfig) -> ob
     from plr_edge.stream.base import Frame
 
     perception = Perception(bundle, engines=engines)
-    size = bundle.preprocessing.size
+    black = np.zeros((*bundle.preprocessing.input_shape[-2:], 3), np.uint8)
     for i in range(_FRAMES):
-        perception.predict_many([Frame(np.zeros((size, size, 3), np.uint8), None, i, "zeros", i)])
+        perception.predict_many([Frame(black, None, i, "zeros", i)])
     return perception
 
 

@@ -29,7 +29,7 @@ from plr_edge.errors import StateError
 from plr_edge.replay.cosine_classifier import CosineClassifier
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import LatentMemory
-from plr_edge.replay.level_features import LevelFeatures, to_torch
+from plr_edge.replay.level_features import LevelFeatures
 from plr_edge.replay.schedule import Level, Schedule, macs_from
 from plr_edge.replay.window import Window
 
@@ -173,7 +173,7 @@ class Learner:
         if not len(slots):
             return None
         labels = self.features.memory.labels[slots].astype(np.int64)  # (B + R,)
-        x = to_torch(self.features.at(level, slots))  # (B + R, C, H, W) or (B + R, width)
+        x = self.features.to_torch(self.features.at(level, slots))  # (B + R, *shape of the level)
         features = self.features.forward(x, level, slots)  # (B + R, D)
         loss = self.cosine.loss(features.detach(), torch.from_numpy(labels))
         if not torch.isfinite(loss.value):
@@ -203,7 +203,7 @@ class Learner:
         """Return the deepest features (n, D) of latents (n, *latent shape), 64 at a time."""
         parts = [np.zeros((0, self.levels[-1].width), np.float32)]
         for start in range(0, len(latents), 64):
-            parts.append(self.blocks(to_torch(latents[start : start + 64])).numpy())
+            parts.append(self.blocks(self.features.to_torch(latents[start : start + 64])).numpy())
         return np.concatenate(parts)
 
     def scores_many(self, features: np.ndarray) -> np.ndarray:

@@ -249,12 +249,13 @@ class LevelFeatures:
         if level == 0:
             return latents
         with torch.no_grad():
-            features = self.forward(to_torch(latents), 0, slots, stop=level)
+            features = self.forward(self.to_torch(latents), 0, slots, stop=level)
         self.cost.refresh_macs += len(slots) * self.macs_below[level]
         return np.asarray(features.contiguous().numpy())
 
-
-def to_torch(x: np.ndarray) -> torch.Tensor:
-    """Return features (n, ...) as a tensor in the layout of the blocks: maps channels-last."""
-    tensor = torch.from_numpy(np.ascontiguousarray(x))
-    return tensor.contiguous(memory_format=torch.channels_last) if tensor.ndim == 4 else tensor
+    def to_torch(self, x: np.ndarray) -> torch.Tensor:
+        """Return features (n, ...) as a tensor in the layout of the blocks: channels last."""
+        tensor = torch.from_numpy(np.ascontiguousarray(x))
+        if tensor.ndim == 4 and self._codec.axes != "HWC":
+            return tensor.contiguous(memory_format=torch.channels_last)
+        return tensor

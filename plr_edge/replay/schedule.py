@@ -24,7 +24,7 @@ class Level:
 
     Attributes:
         name: name of the block that starts here.
-        shape: (C, H, W) or (D,), shape of one sample.
+        shape: shape of one sample; its axes may be any but the batch.
         weights: number of parameters of the block, including biases.
         macs: multiply-adds of the block's forward pass for one sample.
     """

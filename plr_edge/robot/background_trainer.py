@@ -14,7 +14,7 @@ import numpy as np
 
 from plr_edge.bundle.bundle import Bundle
 from plr_edge.classifiers.class_means import ClassMeans
-from plr_edge.config import EngineConfig, LearningConfig
+from plr_edge.config import LearningConfig
 from plr_edge.replay.latent_memory import with_seq
 from plr_edge.replay.schedule import Schedule
 from plr_edge.robot.protocol import Message, group, named, pack
@@ -67,7 +67,6 @@ class BackgroundTrainer:
         self,
         bundle: Bundle,
         config: LearningConfig,
-        engines: EngineConfig,
         limits: TrainerLimits | None = None,
     ) -> None:
         """Start nothing yet.
@@ -75,7 +74,6 @@ class BackgroundTrainer:
         Args:
             bundle: what to train.
             config: how to train.
-            engines: what the networks run on.
             limits: what the process may use.
         """
         limits = limits or TrainerLimits()
@@ -91,7 +89,6 @@ class BackgroundTrainer:
             "bundle": str(bundle.path),
             "config": asdict(config),
             "n_threads": limits.n_threads,
-            "allow_code": engines.allow_code or bundle.trusted,
             "cpus": limits.cpus,
             "memory_limit_bytes": limits.memory_limit_bytes,
         }

@@ -112,7 +112,7 @@ class OnlineModel(LabelChanges):
             self.store.close()
             raise
         self.workers = Workers()
-        self.trainer = BackgroundTrainer(bundle, self.config, self.engines, limits)
+        self.trainer = BackgroundTrainer(bundle, self.config, limits)
         self.restarts = RestartGuard(self.store)
         self._mix_fitting = MixFitting(self.workers, self.note)
         try:

@@ -56,7 +56,6 @@ class RobotOptions:
         threads: threads of the engines.
         engine: engine of the frozen part, `onnx` or `tensorrt`.
         providers: execution providers of ONNX Runtime, best first.
-        allow_code: import the code that an unsigned bundle names.
         trust: public key that must have signed the bundle.
     """
 
@@ -77,7 +76,6 @@ class RobotOptions:
     threads: int = 1
     engine: str = "onnx"
     providers: tuple[str, ...] = ()
-    allow_code: bool = False
     trust: Path | None = None
 
 
@@ -106,7 +104,6 @@ def make_robot(bundle: Path | Bundle, state: Path, options: RobotOptions) -> Rob
         n_threads=options.threads,
         engine=options.engine,
         providers=options.providers,
-        allow_code=options.allow_code,
     )
     given = {name: getattr(options, name) for name in ("schedule", "bits", "pool", "window")}
     config = learning_config(options.latent_memory, options.false_unknown, **given)

@@ -245,7 +245,7 @@ def _make_learner(metadata: Mapping[str, Any]) -> Learner:
     config, bundle = LearningConfig(**metadata["config"]), open_bundle(metadata["bundle"])
     codec, levels = bundle.codec(config.bits, config.pool), bundle.levels
     return Learner(
-        adaptive_blocks(bundle, allow_code=bool(metadata["allow_code"])),
+        adaptive_blocks(bundle),
         levels,
         LatentMemory(codec.record_bytes + SEQ_BYTES, config.memory_bytes, config.seed),
         codec,

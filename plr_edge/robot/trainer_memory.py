@@ -15,7 +15,7 @@ import sys
 import threading
 import time
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from math import ceil
 from pathlib import Path
@@ -161,7 +161,6 @@ def in_child(
     Raises:
         EngineError: the process failed.
     """
-    engines = replace(engines, allow_code=engines.allow_code or bundle.trusted)
     settings = json.dumps([asdict(config), asdict(engines)])
     with child("-m", module, *arguments, str(bundle.path), settings) as process:
         assert process.stdout is not None
@@ -214,7 +213,7 @@ def _train(
 
     facts = {
         "bundle": str(bundle.path), "config": asdict(config), "memory": None, "upto": 0,
-        "n_threads": engines.n_threads, "allow_code": engines.allow_code,
+        "n_threads": engines.n_threads,
     }  # fmt: skip
     codec, rng = bundle.codec(config.bits, config.pool), np.random.default_rng(config.seed)
     peaks = _Peaks()

@@ -52,25 +52,19 @@ class Review:
     n_dropped: int = 0
 
 
-def undo(
-    bundle: Bundle, path: Path, n_threads: int = 1, *, allow_code: bool = False, **filters: Any
-) -> Correction:
+def undo(bundle: Bundle, path: Path, n_threads: int = 1, **filters: Any) -> Correction:
     """Undo labels, and learn again from the last generation before them.
 
     Args:
         bundle: from `open_bundle`.
         path: directory of the state.
         n_threads: threads of the engines.
-        allow_code: run the code that an unsigned bundle names.
         filters: filters of `store.select`.
 
     Raises:
         ConfigError: no label matches.
         StateError: there is no state, or it cannot be changed.
     """
-    from plr_edge.export.adaptive import check_code  # needs torch
-
-    check_code(bundle, allow_code)
     with opened_for_reading(path) as store:
         keeps_statistics = not config_of(store).keeps_samples
         if keeps_statistics:
@@ -86,15 +80,13 @@ def undo(
         def mark(store: Store, number: int | None) -> int:
             return len(store.mark(seqs, UNDONE, "undone by hand", without=number))
 
-        engines = EngineConfig(n_threads=n_threads, allow_code=allow_code)
+        engines = EngineConfig(n_threads=n_threads)
         n_changed, *left = without_classes(bundle, path, engines, names, mark)
         return Correction(n_changed or 0, *left)
-    return _learn_again(bundle, path, len(seqs), n_threads, allow_code)
+    return _learn_again(bundle, path, len(seqs), n_threads)
 
 
-def forget(
-    bundle: Bundle, path: Path, name: str, n_threads: int = 1, *, allow_code: bool = False
-) -> Correction:
+def forget(bundle: Bundle, path: Path, name: str, n_threads: int = 1) -> Correction:
     """Delete every trace of a class, and learn again without it; see `Store.forget`.
 
     Args:
@@ -102,22 +94,18 @@ def forget(
         path: directory of the state.
         name: the class.
         n_threads: threads of the engines.
-        allow_code: run the code that an unsigned bundle names.
 
     Raises:
         ConfigError: there is no such class.
         StateError: there is no state, or it cannot be changed.
     """
-    from plr_edge.export.adaptive import check_code  # needs torch
-
-    check_code(bundle, allow_code)
     with opened_for_reading(path) as store:
         names = sorted({label.name for label in store.labels})
         name, unknown = same_name(name, names) or name, f"no class {name!r} in {path}"
         keeps_statistics = not config_of(store).keeps_samples
         n_deleted = None if keeps_statistics else store.forget(name)
     if keeps_statistics and name in names:
-        engines = EngineConfig(n_threads=n_threads, allow_code=allow_code)
+        engines = EngineConfig(n_threads=n_threads)
 
         def delete(store: Store, number: int | None) -> int | None:
             return store.forget(name, without=number)
@@ -126,7 +114,7 @@ def forget(
         return Correction(n_deleted or 0, *left)
     if n_deleted is None:
         raise ConfigError(f"{unknown}; it has {', '.join(names)[:200]}")
-    return _learn_again(bundle, path, n_deleted, n_threads, allow_code)
+    return _learn_again(bundle, path, n_deleted, n_threads)
 
 
 def review(
@@ -158,10 +146,8 @@ def review(
     return Review(len(taught), len(right) - len(taught), len(undone))
 
 
-def _learn_again(
-    bundle: Bundle, path: Path, n_changed: int, n_threads: int, allow_code: bool
-) -> Correction:
-    engines = EngineConfig(n_threads=n_threads, allow_code=allow_code)
+def _learn_again(bundle: Bundle, path: Path, n_changed: int, n_threads: int) -> Correction:
+    engines = EngineConfig(n_threads=n_threads)
     from plr_edge.runtime.session import Session  # needs torch
 
     with Session.resume(bundle, path, engines) as session:

@@ -45,7 +45,7 @@ class InlineTraining:
         """Start with the weights of a bundle and an empty latent memory.
 
         Raises:
-            BundleError: the bundle names code that may not be imported.
+            BundleError: the adaptive part cannot be trained.
         """
         window = bundle.window(config.window)
         self.config = config
@@ -58,7 +58,7 @@ class InlineTraining:
         if not config.keeps_samples:  # what is drawn is new every time
             config = replace(config, cache_bytes=0)
         self.learner = Learner(
-            adaptive_blocks(bundle, allow_code=engines.allow_code),
+            adaptive_blocks(bundle),
             levels,
             memory,
             codec,

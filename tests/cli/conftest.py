@@ -18,7 +18,7 @@ def piped(tmp_path):
     environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parents[1])}
 
     def run(lines, *options):
-        arguments = ["adapt", str(BUNDLE), "-", "--state", str(tmp_path / "s"), "--allow-code"]
+        arguments = ["adapt", str(BUNDLE), "-", "--state", str(tmp_path / "s")]
         done = subprocess.run(
             [sys.executable, "-m", "plr_edge", *arguments, *options],
             input=lines, capture_output=True, text=True, cwd=tmp_path, env=environment,
@@ -34,7 +34,7 @@ def adapt(plr_edge, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
 
     def run(stream, *options, input=None):
-        arguments = ["adapt", str(BUNDLE), str(stream), "--state", "s", "--allow-code", *options]
+        arguments = ["adapt", str(BUNDLE), str(stream), "--state", "s", *options]
         return plr_edge(*arguments, input=input)
 
     return run

@@ -63,7 +63,7 @@ def test_what_was_undone_or_forgotten_is_taught_again(adapt, tmp_path, plr_edge)
     put(tmp_path / "p/cup", 1, 5)
     put(tmp_path / "p/pen", 2, 5)
     assert adapt("p").exit_code == 0
-    common = [str(BUNDLE), "--state", "s", "--allow-code"]
+    common = [str(BUNDLE), "--state", "s"]
     assert plr_edge("undo", *common, "--last", "3").exit_code == 0
     assert summary(adapt("p", "--json"))["n_taught"] == 3
     assert plr_edge("forget", *common, "cup").exit_code == 0

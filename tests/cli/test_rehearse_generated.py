@@ -24,7 +24,7 @@ FRUITS = Path(plr_edge.assets.__file__).parent / "fruits" / "train"
 NAMES = ("apple_20", "cherry_1", "tomato_1", "cherry_wax_yellow_1")
 N = 54
 GENERATED = ("--rehearse", "generated")
-ENGINES = EngineConfig(allow_code=True)
+ENGINES = EngineConfig()
 
 
 @pytest.fixture
@@ -90,7 +90,7 @@ def test_learning_goes_on_after_a_restart(state, adapt):
 def test_a_whole_class_is_taken_back(command, state, adapt, plr_edge):
     name = NAMES[1]
     what = [name] if command == "forget" else ["--class", name]
-    done = plr_edge(command, str(BUNDLE), *what, "--state", "s", "--allow-code")
+    done = plr_edge(command, str(BUNDLE), *what, "--state", "s")
     assert done.exit_code == 0, done.output
     assert name not in answers(state, "three")
     assert right(state, "three", (NAMES[0], NAMES[2])) > 0.8
@@ -105,7 +105,7 @@ def test_a_whole_class_is_taken_back(command, state, adapt, plr_edge):
 
 def test_the_last_class_can_be_taken_back_too(state, plr_edge):
     for name in NAMES[:3]:
-        done = plr_edge("undo", str(BUNDLE), "--class", name, "--state", "s", "--allow-code")
+        done = plr_edge("undo", str(BUNDLE), "--class", name, "--state", "s")
         assert done.exit_code == 0, done.output
     assert read_state(state).facts["classes"] == []
     assert taught(state) == {}
@@ -117,7 +117,7 @@ def test_the_last_class_can_be_taken_back_too(state, plr_edge):
 def test_a_part_of_a_class_is_not_taken_back(filters, state, plr_edge):
     before = taught(state)
     refused(
-        plr_edge("undo", str(BUNDLE), *filters, "--state", "s", "--allow-code"),
+        plr_edge("undo", str(BUNDLE), *filters, "--state", "s"),
         "statistics only", "--class", "rollback",
     )  # fmt: skip
     assert taught(state) == before
@@ -132,7 +132,7 @@ def test_frames_with_another_label_are_refused(state, adapt, tmp_path):
 
 def test_the_kind_of_a_state_cannot_change(state, adapt, plr_edge):
     refused(adapt("all"), "statistics only", "--rehearse generated")
-    done = plr_edge("run", str(BUNDLE), "none", "--state", "s", "--allow-code")
+    done = plr_edge("run", str(BUNDLE), "none", "--state", "s")
     refused(done, "statistics only", "plr-edge run")
     summary(adapt("three", "--state", "stored", "--json"))
     refused(adapt("three", "--state", "stored", *GENERATED), "leave out --rehearse generated")
@@ -164,7 +164,7 @@ def test_a_crash_while_a_class_is_taken_back_leaves_a_state_to_correct(state, pl
     with pytest.raises(KeyboardInterrupt):
         without_classes(bundle, state, ENGINES, [name], crash)
     assert name not in answers(state, "three")
-    done = plr_edge("undo", str(BUNDLE), "--class", name, "--state", "s", "--allow-code")
+    done = plr_edge("undo", str(BUNDLE), "--class", name, "--state", "s")
     assert done.exit_code == 0, done.output
     with opened_for_reading(state) as store:
         statuses = {x.status for x in store.labels if x.name == name}
@@ -172,6 +172,6 @@ def test_a_crash_while_a_class_is_taken_back_leaves_a_state_to_correct(state, pl
 
 
 def test_it_can_be_consolidated(state, plr_edge):
-    done = plr_edge("consolidate", str(BUNDLE), "--state", "s", "--budget", "1s", "--allow-code")
+    done = plr_edge("consolidate", str(BUNDLE), "--state", "s", "--budget", "1s")
     assert done.exit_code == 0, done.output
     assert right(state, "three", NAMES[:3]) > 0.7

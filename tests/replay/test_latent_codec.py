@@ -5,7 +5,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from plr_edge.errors import ConfigError
-from plr_edge.replay.latent_codec import LinearCodec, pool_matrix
+from plr_edge.replay.latent_axes import checked_axes, largest_pool, pool_matrix
+from plr_edge.replay.linear_codec import LinearCodec
 
 SHAPES = [(3, 4, 4), (5, 3, 3), (7,), (1, 1, 1)]
 
@@ -75,3 +76,67 @@ def test_wrong_settings_are_refused():
         LinearCodec(shape=(2, 2, 2), pool=3)
     with pytest.raises(ConfigError, match="records"):
         LinearCodec(shape=(2, 2, 2)).decode(np.zeros((1, 3), np.uint8))
+
+
+KINDS = [("CHW", (6, 4, 5)), ("HWC", (4, 5, 6)), ("ND", (9, 6)), ("CT", (6, 11)), ("D", (30,))]
+
+
+@pytest.mark.parametrize("bits", [4, 8])
+@pytest.mark.parametrize(("axes", "shape"), KINDS)
+def test_every_channel_has_a_scale_whichever_axis_it_is_on(axes, shape, bits):
+    """A channel of a thousandth of the others would be zero with a scale for all of them."""
+    latents = np.random.default_rng(0).standard_normal((3, *shape)).astype(np.float32)
+    codec = LinearCodec(shape=shape, bits=bits, axes=axes)
+    if axes != "D":
+        at = [slice(None)] * 4
+        at[1 + {"CHW": 0, "HWC": 2, "ND": 1, "CT": 0}[axes]] = 2
+        small = tuple(at[: latents.ndim])
+        latents[small] /= 1000
+        back = codec.decode(codec.encode(latents))
+        assert np.corrcoef(back[small].ravel(), latents[small].ravel())[0, 1] > 0.98
+        assert codec.record_bytes == 4 + 6 + -(-latents[0].size * bits // 8)
+    back = codec.decode(codec.encode(latents))
+    assert back.shape == latents.shape and back.flags.c_contiguous
+    assert np.abs(back - latents).max() < 3.5 / (7 if bits == 4 else 127)
+
+
+@pytest.mark.parametrize("pool", [None, 2, 4])
+def test_a_map_with_channels_last_is_stored_as_one_with_channels_first(pool):
+    first = np.random.default_rng(0).standard_normal((3, 6, 4, 4)).astype(np.float32)
+    last = np.ascontiguousarray(first.transpose(0, 2, 3, 1))
+    one = LinearCodec(shape=(6, 4, 4), pool=pool)
+    two = LinearCodec(shape=(4, 4, 6), pool=pool, axes="HWC")
+    np.testing.assert_array_equal(one.encode(first), two.encode(last))
+    back = one.decode(one.encode(first)).transpose(0, 2, 3, 1)
+    np.testing.assert_array_equal(two.decode(two.encode(last)), back)
+
+
+def test_a_sequence_is_pooled_along_its_time():
+    codec = LinearCodec(shape=(2, 8), pool=4, axes="CT")
+    latents = np.random.default_rng(1).standard_normal((1, 2, 8)).astype(np.float32)
+    back = codec.decode(codec.encode(latents))
+    np.testing.assert_allclose(back[:, :, ::2], latents.reshape(1, 2, 4, 2).mean(3), atol=0.02)
+    np.testing.assert_array_equal(back[:, :, ::2], back[:, :, 1::2])
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "found", "pool"),
+    [((6, 4, 5), "", "CHW", 4), ((4, 5, 6), "HWC", "HWC", 4), ((9, 6), "", "ND", None),
+     ((6, 11), "CT", "CT", 11), ((30,), "", "D", None), ((1, 1, 1), "", "CHW", 1)],
+)  # fmt: skip
+def test_the_kind_of_a_latent_follows_from_its_shape_unless_it_is_given(shape, axes, found, pool):
+    assert checked_axes(shape, axes) == found and largest_pool(shape, axes) == pool
+
+
+@pytest.mark.parametrize(
+    ("shape", "axes", "said"),
+    [((4, 5), "CHW", "axes 'CHW'"), ((4, 5, 6, 7), "", "unknown"), ((3,), "XY", "axes 'XY'"),
+     ((0, 4), "ND", r"\(0, 4\)")],
+)  # fmt: skip
+def test_axes_that_do_not_fit_are_refused(shape, axes, said):
+    with pytest.raises(ConfigError, match=said):
+        LinearCodec(shape=shape, axes=axes)
+    with pytest.raises(ConfigError, match="cannot be pooled"):
+        LinearCodec(shape=(9, 6), pool=2, axes="ND")
+    with pytest.raises(ConfigError, match=r"1\.\.4"):
+        LinearCodec(shape=(4, 5, 6), pool=5, axes="HWC")

@@ -4,9 +4,9 @@ from torch import nn
 from torch.nn import functional
 
 from plr_edge.config import LearningConfig
-from plr_edge.replay.latent_codec import LinearCodec
 from plr_edge.replay.latent_memory import LatentMemory
 from plr_edge.replay.learner import Learner
+from plr_edge.replay.linear_codec import LinearCodec
 from plr_edge.replay.schedule import Level, make_schedule
 
 N_CLASSES = 20

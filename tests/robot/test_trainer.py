@@ -15,7 +15,7 @@ from plr_edge.robot.trainer import Trainer
 def test_training_that_diverged_before_the_first_version_begins_at_the_bundle_again(bundle_path):
     """A regression: with no version to go back to, it went on from the diverged weights."""
     facts = {"bundle": str(bundle_path), "config": asdict(LearningConfig()), "memory": None,
-             "n_threads": 1, "allow_code": False, "upto": 0, "trained": False}  # fmt: skip
+             "n_threads": 1, "upto": 0, "trained": False}  # fmt: skip
     _, connection = multiprocessing.Pipe()
     trainer = Trainer(connection, facts, {})
     before = trainer._learner.weights()

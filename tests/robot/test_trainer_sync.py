@@ -9,7 +9,7 @@ import pytest
 from tiny_network import CLASSES, frames
 
 from plr_edge.bundle.reading import open_bundle
-from plr_edge.config import EngineConfig, LearningConfig
+from plr_edge.config import LearningConfig
 from plr_edge.errors import StateError
 from plr_edge.robot.background_trainer import BackgroundTrainer
 from plr_edge.robot.protocol import pack, unpack
@@ -126,7 +126,7 @@ def test_a_trainer_that_cannot_be_told_everything_is_ended(store, monkeypatch, c
 
 
 def test_reports_add_up_and_only_the_newest_candidate_is_kept(bundle):
-    trainer = BackgroundTrainer(bundle, CONFIG, EngineConfig())
+    trainer = BackgroundTrainer(bundle, CONFIG)
     levels, diverged = len(bundle.levels), []
     for n in (1, 2):
         report = {"steps": [n] * levels, "steps_s": [0.5] * levels, "to_go": 10 - n}
@@ -142,7 +142,7 @@ def test_reports_add_up_and_only_the_newest_candidate_is_kept(bundle):
 
 
 def test_labels_are_handed_over_with_features_only_if_those_of_the_bundle_answer(bundle):
-    trainer, sent = BackgroundTrainer(bundle, CONFIG, EngineConfig()), []
+    trainer, sent = BackgroundTrainer(bundle, CONFIG), []
 
     class Sync:
         def send(self, upto, message):

@@ -25,7 +25,7 @@ EXPECTED = json.loads((GOLDEN / "expected.json").read_text())
 CONFIG = LearningConfig(
     memory_bytes=20_000, train_ratio=2.0, bits=4, canary=20, schedule="basic", seed=3
 )
-ENGINES = EngineConfig(allow_code=True)
+ENGINES = EngineConfig()
 
 
 @pytest.fixture

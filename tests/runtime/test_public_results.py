@@ -22,7 +22,7 @@ NAMES = [
 @pytest.fixture
 def session():
     bundle = open_bundle(Path(__file__).parent / "golden" / "bundle")
-    with Session(bundle, None, LearningConfig(), EngineConfig(allow_code=True)) as opened:
+    with Session(bundle, None, LearningConfig(), EngineConfig()) as opened:
         yield opened
 
 

@@ -120,7 +120,7 @@ def run(bundle, state, path, config, stop_at=None, relabel=False):
         if stop_at is not None and position >= stop_at:
             os.kill(os.getpid(), signal.SIGINT)
 
-    with Session(bundle, state, config, EngineConfig(allow_code=True)) as session:
+    with Session(bundle, state, config, EngineConfig()) as session:
         return adapt(session, open_stream(path), on_chunk=on_chunk, relabel=relabel)
 
 

@@ -143,7 +143,7 @@ def test_a_state_of_another_bundle_is_called_so_whatever_its_window(state):
     without_windows = open_bundle(Path(__file__).parent / "golden" / "bundle")
     assert without_windows.windows == {}
     with pytest.raises(StateError, match="another frozen part"):
-        Session(without_windows, state, engines=EngineConfig(allow_code=True))
+        Session(without_windows, state, engines=EngineConfig())
 
 
 def test_a_state_without_a_window_has_whole_latents(bundle, demo_frames, tmp_path):

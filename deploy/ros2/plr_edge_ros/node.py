@@ -181,6 +181,10 @@ class PlrEdgeNode(LifecycleNode):
         for name in ("model_file_path", "state_path"):
             if not self.value(name):
                 raise PlrEdgeError(f"parameter {name} is not set; see config/plr_edge.yaml")
+        if self.value("allow_code"):
+            self.get_logger().warning(
+                "parameter allow_code has no effect: the code of a network is not imported"
+            )
         if self.value("image_transport") not in IMAGES:
             raise PlrEdgeError(
                 f"image_transport is {self.value('image_transport')!r}; it must be one of "
@@ -210,7 +214,6 @@ class PlrEdgeNode(LifecycleNode):
             trainer_threads=self.value("trainer_threads"),
             bits=self.value("bits") or None,
             pool=self.value("pool") or None,
-            allow_code=self.value("allow_code"),
             trust=Path(self.value("trust")) if self.value("trust") else None,
             **{name: self.option(name) or None for name in OPTIONS},
         )
