@@ -60,7 +60,8 @@ SILENT = {
     ),
     "damage that its caller reports, or that is tried again": (
         "planning/search_space.py _other_sizes", "robot/governor_loop.py tick",
-        "robot/disk_watch.py _found", "robot/restart_guard.py __init__", "robot/restart_guard.py _keep",
+        "robot/disk_watch.py _found",
+        "robot/restart_guard.py __init__", "robot/restart_guard.py _keep",
         "runtime/session.py learn_again",
         "cli/consolidate_command.py command",
         "store/database.py close", "store/database.py checkpoint", "store/discarding.py _is_blank",
