@@ -25,6 +25,7 @@ _MIN_SPREAD = 0.05  # share of the mean spread; keeps near-constant values from 
 # regularisation in units of the standardised covariance: a constant, and a term that falls as
 # samples come in; near the best on CIFAR-100, grocery, ETH-80, fruits and MNIST from 5 a class on
 _STRENGTH, _STRENGTH_PER_SAMPLE = 0.05, 0.3
+_STRENGTHS = tuple(10.0**i for i in range(7))  # its factors: later ones where rounding outweighs
 
 TAPS, EVEN, ODD = "taps", "even", "odd"
 FEATURE = "feature"
@@ -174,12 +175,20 @@ def solve_views(
             vectors_of(parts, rows[:, :n_taps], rows[:, n_taps:], mirror)
             for rows in (means, mean[None])
         )
-        solved.append(
-            _solve(
-                parts, _covariance(moments, parts, sum(widths), mirror), widths, own_means,
-                own_mean[0], frequencies, moments.n,
-            )
-        )  # fmt: skip
+        for strength in _STRENGTHS:
+            covariance = _covariance(moments, parts, sum(widths), mirror)
+            try:
+                solved.append(
+                    _solve(
+                        parts, covariance, widths, own_means, own_mean[0], frequencies, moments.n,
+                        strength,
+                    )
+                )  # fmt: skip
+            except np.linalg.LinAlgError:  # values that hardly vary: rounding is all of it
+                if strength == _STRENGTHS[-1]:
+                    raise
+            else:
+                break
     return solved
 
 
@@ -241,13 +250,18 @@ def _solve(
     centre: np.ndarray,
     frequencies: np.ndarray,
     n: int,
+    factor: float,
 ) -> View:
-    """Solve one view from the centred means (K, d) and the covariance (d, d), which is used up."""
+    """Solve one view from the centred means (K, d) and the covariance (d, d), which is used up.
+
+    Raises:
+        LinAlgError: rounding outweighs the regularisation, which `factor` multiplies.
+    """
     spread, d = np.sqrt(np.maximum(covariance.diagonal(), 0.0)), covariance.width
     edges = np.cumsum([0, *widths])
     least = [max(_MIN_SPREAD * float(spread[a:b].mean()), 1e-6) for a, b in pairwise(edges)]
     scale = (1.0 / np.maximum(spread, np.repeat(least, widths))).astype(np.float32)
-    strength = np.float32(_STRENGTH + _STRENGTH_PER_SAMPLE * d / max(n, 1))
+    strength = np.float32(factor * (_STRENGTH + _STRENGTH_PER_SAMPLE * d / max(n, 1)))
     for start, panel in covariance.starts():
         panel *= scale[start:]
         panel *= scale[start : start + len(panel), None]

@@ -286,3 +286,24 @@ def test_a_state_without_moments_keeps_its_classifier():
     old.learn_many(taps[:10], exported[:10], labels[:10])
     assert not old.is_fit_due(final=True)
     assert combined.is_fit_due(final=True)
+
+
+@pytest.mark.parametrize("spread", [1e-2, 1e-4, 1e-7, 0.0])
+def test_values_that_hardly_vary_are_solved_too(spread):
+    """As those of networks with random weights: all of their spread is rounding."""
+    rng = np.random.default_rng(0)
+    samples = (1e3 + spread * rng.standard_normal((200, T + D))).astype(np.float32)
+    labels = np.sort(rng.integers(0, K, 200))
+    samples[:, -1] += labels
+    moments, tails = learned(samples[:, :T], samples[:, T:], labels)
+    mix = fit_mix(moments, tails, Mirror(SHAPES), 0.01)
+    logits, _ = mix.answer_many(samples[:, :T], samples[:, T:], Mirror(SHAPES))
+    assert np.isfinite(logits).all()
+
+
+def test_a_covariance_that_rounding_made_indefinite_is_regularised_until_it_is_not():
+    taps, exported, labels = stream(150)
+    moments, _ = learned(taps, exported, labels)
+    moments._matrix.panels[0][:] -= 40 * np.eye(T + D, dtype=np.float32)  # as rounding would
+    (view,) = solve_views(moments, np.arange(K), [(TAPS, FEATURE)], None)
+    assert np.isfinite(view.weights).all()
