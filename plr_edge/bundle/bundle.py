@@ -137,6 +137,11 @@ class Bundle:
             for side, levels in self.manifest.get("windows", {}).items()
         }
 
+    @property
+    def trains_blocks(self) -> bool:
+        """Whether a block above the cut has weights. If none has, the classifier alone learns."""
+        return any(level.weights for level in self.levels[:-1])
+
     def window(self, side: int | None) -> Window | None:
         """Return the window that blocks are trained on. None stands for whole latents.
 

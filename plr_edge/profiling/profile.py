@@ -173,8 +173,9 @@ def _jobs(
     from plr_edge.engines.choice import make_frozen_engine
     from plr_edge.runtime.session import Session
 
-    # steps enter at the level being measured, and no cached feature expires
-    fixed = replace(config, schedule="basic", step_costs=None, max_age_steps=10**9)
+    # steps enter at the level being measured, and no cached feature expires; the memory of this
+    # schedule holds whole maps, as that of a robot does
+    fixed = replace(config, schedule="classifier", step_costs=None, max_age_steps=10**9)
     session = Session(bundle, None, fixed, engines)
     n = config.new_per_step + config.rehearsed_per_step
     batch = list(islice(cycle(frames), n))

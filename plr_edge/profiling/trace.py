@@ -169,6 +169,8 @@ def trace_run(
     """
     from plr_edge.runtime.session import Session
 
+    config = config or LearningConfig()
+    config = replace(config, schedule=config.schedule_name)  # `auto` trains at the end only
     session = Session(bundle, None, config, engines)
     spans: list[Span] = []
     with Sampler(every_s=every_s) as sampler:

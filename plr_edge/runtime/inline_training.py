@@ -52,7 +52,9 @@ class InlineTraining:
         self._whole = codec = bundle.codec(config.bits, config.pool)
         self._side, levels = 0, bundle.levels  # side of the windows that the memory holds
         small = _codec_of_windows(window, codec, config, schedule)
-        if window is not None and small is not None:  # nothing is ever trained on whole maps
+        if (
+            window is not None and small is not None and bundle.trains_blocks
+        ):  # nothing is ever trained on whole maps
             self._side, levels, codec, window = window.side, window.levels, small, None
         memory = make_memory(bundle, config, codec)
         if not config.keeps_samples:  # what is drawn is new every time

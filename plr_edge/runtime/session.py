@@ -239,7 +239,7 @@ class Session(MovedNames):
         """
         self.training.banked_macs = 0.0
         try:
-            shares = self._schedule_of(schedule)
+            shares = self._schedule_of(schedule if self.bundle.trains_blocks else "classifier")
             n_steps = run_cycle(self.learner, shares, budget, on_progress)
             if self.store is not None and n_steps and shares.shares[-1] < 1:  # blocks were trained
                 remember(self.store)
