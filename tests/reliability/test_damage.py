@@ -245,6 +245,6 @@ def test_a_member_that_is_swapped_after_the_check_is_not_used(bundle_path, tmp_p
 
 def test_a_bundle_is_written_whole_or_not_at_all(driven):
     facts = driven("bundle-cuts", 0.3, 0)
-    assert facts["states"] > 15
+    assert facts["states"] > 10  # of three files and their folder
     assert facts["failures"] == []
     assert driven("bundle-cuts", 0.3, 0, "no sync of a bundle")["failures"]
