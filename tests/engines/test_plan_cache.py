@@ -405,3 +405,30 @@ def test_neither_torch_nor_onnx_is_loaded_by_perceptions_engine_or_the_builder(f
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+@pytest.fixture(scope="module")
+def with_static_feature(tmp_path_factory):
+    """Made before torch is taken away; its mean over a map has the axes as an input."""
+    from plr_edge import export_bundle, load_backbone
+
+    path = tmp_path_factory.mktemp("static") / "bundle"
+    backbone = load_backbone("mobilenet_v2", input_size=96)
+    return export_bundle(backbone, "block14", path, static_feature=True)[0]
+
+
+def test_8_6_refuses_what_it_would_read_wrongly_and_10_does_not(
+    with_static_feature, fakes, in_process
+):
+    fakes("8.6.1")
+    with pytest.raises(EngineError, match="ReduceMean of this part over all axes"):
+        load_tensorrt_engine(with_static_feature)
+    fakes("10.0.1")
+    x = np.zeros((1, 3, 96, 96), np.float32)
+    assert len(load_tensorrt_engine(with_static_feature).run(x)) == 2
+
+
+def test_a_board_without_meminfo_is_one_line(monkeypatch):
+    monkeypatch.setattr(cuda_base, "available_bytes", lambda: None)
+    with pytest.raises(EngineError, match="mount /proc"):
+        cuda_base.free_board_bytes()
