@@ -53,6 +53,13 @@ class Rows:
             file.write(line + "\n")
         self.rows.append(json.loads(line)["row"])
 
+    def measured(self, key: str, wanted: Sequence[Any], measure: Callable[[Any], Row]) -> list[Row]:
+        """Add a row for each value of `key` that has none yet, and return the rows of all."""
+        for value in wanted:
+            if (value,) not in self.of(key):
+                self.add(measure(value))
+        return [row for row in self.rows if row[key] in wanted]
+
     def of(self, *keys: str) -> set[tuple[Any, ...]]:
         """Return the values of keys that occur in rows."""
         return {tuple(row[key] for key in keys) for row in self.rows}

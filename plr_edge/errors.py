@@ -49,6 +49,16 @@ _PASSING = frozenset({
 })  # fmt: skip
 
 
+def one_line(reason: object, most: int) -> str:
+    """Return what others say of an error, for a message: on one line, of at most `most` characters.
+
+    Args:
+        reason: an exception, or its text.
+        most: characters.
+    """
+    return " ".join(str(reason).split())[:most]
+
+
 class PlrEdgeError(Exception):
     """Base class of all errors that a user, a file or a board can cause.
 
@@ -150,7 +160,7 @@ def load(module: str, extra: str, *, why: str) -> Any:
     try:
         return importlib.import_module(module)
     except ImportError as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise MissingExtraError(
             f"{why} needs {module}, which is installed but does not load ({reason}); "
             "run `plr-edge doctor` to find the cause"

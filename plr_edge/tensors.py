@@ -16,6 +16,8 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from plr_edge.errors import one_line
+
 _MAX_HEADER_BYTES = 1 << 20
 _MAX_TENSORS = 4096
 _MAX_DIMENSIONS = 8
@@ -47,7 +49,7 @@ def read_tensors(data: bytes) -> dict[str, np.ndarray]:
     try:
         arrays = load(data)
     except SafetensorError as error:
-        raise ValueError(" ".join(str(error).split())[:120]) from None
+        raise ValueError(one_line(error, 120)) from None
     _check_finite(arrays)
     return arrays
 

@@ -23,10 +23,9 @@ def command(names: tuple[str, ...], options: tuple[str, ...], again: bool, outpu
 
     wanted = names or networks.NETWORKS
     kept = Rows(output / "networks.jsonl", list(options), again=again)
-    for name in wanted:
-        if (name,) not in kept.of("network"):
-            kept.add(networks.measure(name, options, output, click.echo))
-    rows = [row for row in kept.rows if row["network"] in wanted]
+    rows = kept.measured(
+        "network", wanted, lambda name: networks.measure(name, options, output, click.echo)
+    )
     text = networks.markdown(rows)
     write_results(output, "networks", rows, text)
     click.echo(text)

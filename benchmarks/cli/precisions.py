@@ -22,10 +22,9 @@ def command(sizes: tuple[int, ...], runs: int, again: bool, output: Path) -> Non
     from benchmarks.results import Rows, write_results
 
     kept = Rows(output / "precisions.jsonl", runs, again=again)
-    for size in sizes:
-        if (size,) not in kept.of("size"):
-            kept.add(precisions.compare_precisions(size, output, runs, click.echo))
-    rows = [row for row in kept.rows if row["size"] in sizes]
+    rows = kept.measured(
+        "size", sizes, lambda n: precisions.compare_precisions(n, output, runs, click.echo)
+    )
     text = precisions.markdown(rows)
     write_results(output, "precisions", rows, text)
     click.echo(text)

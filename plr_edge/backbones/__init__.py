@@ -27,7 +27,7 @@ from plr_edge.backbones import bir, mobilenet, resnet
 from plr_edge.backbones.base import CLASSIFIER, Backbone, SpatialMean, named_blocks
 from plr_edge.backbones.checks import BATCH, is_channels_last, run_block
 from plr_edge.bundle.preprocessing import Preprocessing
-from plr_edge.errors import BackboneError
+from plr_edge.errors import BackboneError, one_line
 
 __all__ = ["BACKBONES", "Backbone", "from_sequential", "load_backbone", "read_weights"]
 
@@ -117,7 +117,7 @@ def _users_own(name: str, input_size: int | None) -> Backbone:
     try:
         made = getattr(importlib.import_module(module_name), function)()
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(f"{type(error).__name__}: {error}", 200)
         raise BackboneError(f"cannot get a backbone from {name!r} ({reason})") from error
     if isinstance(made, Backbone):
         size = made.preprocessing.size if input_size is None else input_size

@@ -15,7 +15,7 @@ from torch.nn import functional
 from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 
 from plr_edge.bundle.preprocessing import Preprocessing
-from plr_edge.errors import BackboneError
+from plr_edge.errors import BackboneError, one_line
 from plr_edge.graph.module import GraphBlocks
 
 CLASSIFIER = "classifier"  # the cut that leaves only the classifier to train
@@ -128,7 +128,7 @@ def fold_batch_norm(module: nn.Sequential) -> nn.Sequential:
     try:
         copies = OrderedDict((n, copy.deepcopy(block)) for n, block in named_blocks(module))
     except Exception as error:  # the user's code may raise anything
-        reason = " ".join(str(error).split())[:150]
+        reason = one_line(error, 150)
         raise BackboneError(
             f"a block of the network cannot be copied ({reason}); keep only parameters, buffers "
             "and plain values in its modules"

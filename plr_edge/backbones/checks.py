@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import nn
 
-from plr_edge.errors import BackboneError
+from plr_edge.errors import BackboneError, one_line
 
 BATCH = 2  # one image alone would not show that a block ignores the batch axis
 
@@ -91,7 +91,7 @@ def check_finite(backbone: str, *modules: nn.Module | None) -> None:
 
 def _why(block: nn.Module, x: torch.Tensor, error: Exception) -> str:
     first = next((m for m in block.modules() if isinstance(m, nn.Conv2d)), None)
-    reason = f" ({' '.join(f'{type(error).__name__}: {error}'.split())[:150]})"
+    reason = f" ({one_line(f'{type(error).__name__}: {error}', 150)})"
     if first is not None and x.ndim == 4 and first.in_channels != x.shape[1] == 3:
         return (
             f": it takes {first.in_channels} channels, and an image has 3; put a block in front "

@@ -18,7 +18,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TextIO
 
-from plr_edge.errors import PlrEdgeError
+from plr_edge.errors import PlrEdgeError, one_line
 
 # an ONNX model, opset 13: doubles a float32 (1,)
 _DOUBLE = bytes.fromhex(
@@ -233,7 +233,7 @@ PROBES: dict[str, Callable[..., None]] = {
 
 
 def _one_line(error: Exception) -> str:
-    text = " ".join(str(error).split())[:500]
+    text = one_line(error, 500)
     name = "" if isinstance(error, PlrEdgeError) else type(error).__name__
     return ": ".join(filter(None, [name, text]))
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 import onnxruntime
 
-from plr_edge.errors import ConfigError, EngineError
+from plr_edge.errors import ConfigError, EngineError, one_line
 
 _PROVIDERS = {
     "cpu": "CPUExecutionProvider",
@@ -100,4 +100,4 @@ def provider_names(names: Sequence[str]) -> tuple[str, ...]:
 
 
 def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200]
+    return one_line(error, 200)

@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from plr_edge.bundle.bundle import Bundle, weights_in
-from plr_edge.errors import BackboneError, BundleError, GraphError
+from plr_edge.errors import BackboneError, BundleError, GraphError, one_line
 from plr_edge.graph.graph import Graph
 from plr_edge.graph.levels import level_values
 from plr_edge.graph.module import GraphBlocks, GraphModule
@@ -71,7 +71,7 @@ def _check_levels(blocks: GraphBlocks, levels: Sequence[Level]) -> None:
                 x = block(x)
             shape = tuple(x.shape)
         except _OF_RUNNING as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, 200)
             raise GraphError(f"the level {level.name!r} cannot be run: {reason}") from None
         if shape != (2, *above.shape):
             raise GraphError(
@@ -96,7 +96,7 @@ def begins_of(
     try:
         return level_values(graph, names, shapes, weights)
     except _OF_RUNNING as error:
-        raise GraphError(" ".join(str(error).split())[:200]) from None
+        raise GraphError(one_line(error, 200)) from None
 
 
 def blocks_of(
@@ -167,7 +167,7 @@ def level_entries(
         with torch.no_grad():
             want, got = adaptive(x), blocks(x)
     except (GraphError, RuntimeError) as error:
-        reason = " ".join(str(error).split())[:300]
+        reason = one_line(error, 300)
         raise BackboneError(f"what lies above the cut cannot be trained: {reason}") from None
     difference = float((want - got).abs().max()) if want.shape == got.shape else math.inf
     if not difference <= _TOLERANCE * max(float(want.abs().max()), 1e-6):

@@ -22,7 +22,7 @@ from plr_edge.backbones.base import Backbone, fold_batch_norm, named_blocks
 from plr_edge.backbones.checks import BATCH, check_finite
 from plr_edge.bundle.bundle import Bundle, splice
 from plr_edge.bundle.write import check_target, write_bundle
-from plr_edge.errors import BackboneError, BundleError, ConfigError
+from plr_edge.errors import BackboneError, BundleError, ConfigError, one_line
 from plr_edge.export.adaptive import level_entries
 from plr_edge.export.divided import FrozenGraph, adaptive_template
 from plr_edge.export.parity import ExportReport, check_parity, compare, reference_features
@@ -231,7 +231,7 @@ def _adaptive_template(
     try:
         stand_in: nn.Module = copy.deepcopy(adaptive) if len(adaptive) else nn.Identity()
     except Exception as error:  # e.g. weights that hooks compute
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise BackboneError(
             f"the blocks above the cut cannot be copied ({reason}); keep plain parameters in them, "
             "e.g. by torch.nn.utils.prune.remove()"

@@ -13,6 +13,8 @@ import onnx
 import torch
 from torch import nn
 
+from plr_edge.errors import one_line
+
 OPSET = 18  # read by TensorRT 8.6 to 11 and by ONNX Runtime from 1.14
 _ESCAPES = re.compile(r"\x1b\[[0-9;]*m")
 
@@ -22,7 +24,7 @@ def cause(error: BaseException) -> str:
     while error.__cause__ is not None:
         error = error.__cause__
     text = _ESCAPES.sub("", str(error)) or type(error).__name__
-    return " ".join(text.split())[:300]
+    return one_line(text, 300)
 
 
 def export_module(

@@ -12,7 +12,7 @@ from typing import Any
 
 from torch import nn
 
-from plr_edge.errors import BackboneError, load
+from plr_edge.errors import BackboneError, load, one_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +70,7 @@ def _made(library: str, name: str, make: Callable[..., Any], **options: Any) -> 
     try:
         module: nn.Module = make(name, **options)
     except Exception as error:  # e.g. a download that fails
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(f"{type(error).__name__}: {error}", 200)
         raise BackboneError(
             f"{library} cannot make {name!r} ({reason}); without --pretrained nothing is downloaded"
         ) from error

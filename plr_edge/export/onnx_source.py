@@ -13,7 +13,7 @@ import torch
 from onnx.inliner import inline_local_functions
 
 from plr_edge.engines.onnx_engine import OnnxEngine
-from plr_edge.errors import BackboneError, EngineError, GraphError
+from plr_edge.errors import BackboneError, EngineError, GraphError, one_line
 from plr_edge.export.exporter import OPSET
 from plr_edge.export.folding import folded, untied
 from plr_edge.export.network import Network, fresh, model_of, names_of, pruned
@@ -105,7 +105,7 @@ def _loaded(path: Path) -> onnx.ModelProto:
     except BackboneError:
         raise
     except Exception as error:  # protobuf and onnx raise many kinds
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise BackboneError(f"{path} is not an ONNX model, or its data are missing ({reason})"
                             ) from None  # fmt: skip
 

@@ -10,7 +10,7 @@ from torch.nn.modules.batchnorm import _NormBase
 
 from plr_edge.backbones.base import Backbone, named_blocks
 from plr_edge.engines.onnx_engine import OnnxEngine
-from plr_edge.errors import BackboneError, BundleError
+from plr_edge.errors import BackboneError, BundleError, one_line
 from plr_edge.export.precision import PARITY_LIMITS, cosines
 from plr_edge.export.split import split
 
@@ -72,7 +72,7 @@ def reference_features(backbone: Backbone, folded: Backbone, x: np.ndarray) -> t
                 features = features.mean((2, 3))  # as the block `pool` does
             ours = folded.blocks(images)
     except Exception as error:  # the user's code may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(f"{type(error).__name__}: {error}", 200)
         raise BackboneError(f"{backbone.name} fails on {len(x)} images ({reason})") from error
     same = isinstance(features, torch.Tensor) and features.shape == ours.shape
     if same and not torch.isfinite(features).all():

@@ -21,7 +21,7 @@ from torch import nn
 from plr_edge.engines.onnx_engine import OnnxEngine
 from plr_edge.engines.parity_limits import PARITY_LIMITS as PARITY_LIMITS
 from plr_edge.engines.parity_limits import ParityLimits as ParityLimits
-from plr_edge.errors import BundleError, ConfigError
+from plr_edge.errors import BundleError, ConfigError, one_line
 
 PRECISIONS = ("fp32", "fp16", "int8")
 INT8_PROFILES = ("u8s8", "s8s8")
@@ -148,7 +148,7 @@ def _quantised(model: bytes, images: np.ndarray, signed: bool, n_float: int) -> 
             )  # fmt: skip
             return _tidied(onnx.load(str(target)), source)
     except Exception as error:
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise BundleError(f"ONNX Runtime cannot quantise this network ({reason})") from error
     finally:
         logging.getLogger().setLevel(level)

@@ -6,7 +6,7 @@ import sys
 from dataclasses import dataclass, fields
 from pathlib import Path
 
-from plr_edge.errors import ConfigError
+from plr_edge.errors import ConfigError, one_line
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -64,9 +64,7 @@ def read_recipe(path: Path) -> Recipe:
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}; give a .toml recipe") from None
     except ValueError as error:
-        raise ConfigError(
-            f"{path} is not valid TOML ({' '.join(str(error).split())[:120]})"
-        ) from None
+        raise ConfigError(f"{path} is not valid TOML ({one_line(error, 120)})") from None
     types = {"backbone": str, "weights": str, "cut": str, "input_size": int, "static_feature": bool,
              "precision": str, "pretrained": bool, "input_shape": str, "mean": str, "std": str,
              "range": str, "bgr": bool, "layout": str, "feature": str}  # fmt: skip

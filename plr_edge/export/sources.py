@@ -15,7 +15,7 @@ from torch import nn
 from plr_edge.backbones import BACKBONES, Backbone, from_sequential, load_backbone
 from plr_edge.backbones.base import fold_batch_norm
 from plr_edge.backbones.checks import check_finite
-from plr_edge.errors import BackboneError, ConfigError, PlrEdgeError
+from plr_edge.errors import BackboneError, ConfigError, PlrEdgeError, one_line
 from plr_edge.export.divided import divide
 from plr_edge.export.libraries import LIBRARIES, Made
 from plr_edge.export.onnx_source import network_of_file
@@ -157,7 +157,7 @@ def _called(name: str) -> nn.Module | Backbone:
     except PlrEdgeError:
         raise
     except (Exception, SystemExit) as error:  # the user's code may raise anything
-        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        reason = one_line(f"{type(error).__name__}: {error}", 200)
         raise BackboneError(f"cannot get a backbone from {name!r} ({reason})") from error
     if isinstance(made, nn.Sequential) and not len(made):
         raise BackboneError(f"{name!r} returned an empty nn.Sequential; give at least one block")

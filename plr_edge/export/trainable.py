@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm, _NormBase
 
 from plr_edge.backbones.checks import is_channels_last
-from plr_edge.errors import BackboneError
+from plr_edge.errors import BackboneError, one_line
 from plr_edge.graph.module import GraphBlocks, GraphModule
 
 _REWRITTEN = (nn.GroupNorm, nn.PReLU, nn.RNNBase)  # split, reshaped or reordered by the exporter
@@ -84,7 +84,7 @@ def check_gradients(backbone: str, adaptive: nn.Sequential, latents: torch.Tenso
                 else [None] * len(weights)
             )
     except Exception as error:  # the user's code may raise anything
-        reason = " ".join(str(error).split())[:200]
+        reason = one_line(error, 200)
         raise BackboneError(
             f"the blocks of {backbone} above the cut cannot be trained ({reason}); leave out "
             "inplace operations there, or cut later"

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from plr_edge.backbones import read_weights
-from plr_edge.errors import BackboneError
+from plr_edge.errors import BackboneError, one_line
 
 _WRAPPERS = ("state_dict", "model", "model_state_dict", "model_state", "weights")
 _PREFIXES = ("module.", "_orig_mod.")
@@ -73,7 +73,7 @@ def _pickled(path: Path) -> dict[str, torch.Tensor]:
     except OSError as error:
         raise BackboneError(f"cannot read {path}: {error.strerror or error}") from None
     except Exception as e:  # torch raises many kinds
-        reason = " ".join(str(e).split())[:120]
+        reason = one_line(e, 120)
         raise BackboneError(
             f"{path} holds more than tensors, or is damaged ({reason}); save the state_dict alone: "
             "torch.save(network.state_dict(), ...)"

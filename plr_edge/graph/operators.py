@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from plr_edge.errors import GraphError
+from plr_edge.errors import GraphError, one_line
 from plr_edge.graph.call import Call, Run
 from plr_edge.graph.elementwise import ELEMENTWISE
 from plr_edge.graph.graph import Graph, Node
@@ -36,7 +36,7 @@ def build(node: Node, graph: Graph) -> Run:
     try:
         return OPERATORS[node.op](call)
     except (TypeError, ValueError, AttributeError) as error:
-        reason = " ".join(str(error).split())[:120]
+        reason = one_line(error, 120)
         raise GraphError(f"{node.op} with settings of wrong types ({reason})") from None
 
 

@@ -25,7 +25,7 @@ from torch import nn
 from plr_edge.classifiers.class_means import ClassMeans
 from plr_edge.classifiers.unknown_threshold import fit_means
 from plr_edge.config import LearningConfig
-from plr_edge.errors import StateError
+from plr_edge.errors import StateError, one_line
 from plr_edge.replay.cosine_classifier import CosineClassifier
 from plr_edge.replay.latent_codec import LatentCodec
 from plr_edge.replay.latent_memory import LatentMemory
@@ -250,7 +250,7 @@ class Learner:
         try:
             self.blocks.load_state_dict(tensors, strict=True)
         except RuntimeError as error:
-            reason = " ".join(str(error).split())[:200]
+            reason = one_line(error, 200)
             raise StateError(f"learned weights do not fit this bundle ({reason})") from None
         self.features.look_at(self._window if self.has_moved else None, self._rng)
         self._optimizer.state.clear()  # the momentum belongs to other weights

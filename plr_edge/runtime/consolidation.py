@@ -1,8 +1,8 @@
 """Consolidation: train the adaptive blocks over the whole latent memory, in one annealed cycle.
 
-While frames come, only the classifier is trained, and the multiply-adds that the budget allows
-beyond that are banked. Spent together at the end, with a learning rate that rises and then falls to
-zero, they gain several times as much as spent evenly: measured on CIFAR-100 and grocery. A cycle
+While frames come, the multiply-adds that the budget allows are banked; a robot also trains the
+classifier. Spent together at the end, with a learning rate that rises and then falls to zero, they
+gain several times as much as spent evenly: measured on CIFAR-100 and grocery. A cycle
 ends in a candidate, which answers only if the publish gate agrees. Without torch, so that
 perception can read budgets.
 

@@ -18,7 +18,6 @@ from plr_edge.replay.latent_memory import SEQ_BYTES, LatentMemory, seqs_of, with
 from plr_edge.replay.learner import Learner
 from plr_edge.replay.level_features import TrainingCost
 from plr_edge.replay.schedule import Schedule
-from plr_edge.replay.window import Window
 from plr_edge.runtime.checkpoint import TrainerCheckpoint, records_of
 from plr_edge.runtime.labelled_batch import LabelledBatch
 from plr_edge.runtime.learned_model import LearnedModel
@@ -51,10 +50,8 @@ class InlineTraining:
         self.config = config
         self._whole = codec = bundle.codec(config.bits, config.pool)
         self._side, levels = 0, bundle.levels  # side of the windows that the memory holds
-        small = _codec_of_windows(window, codec, config, schedule)
-        if (
-            window is not None and small is not None and bundle.trains_blocks
-        ):  # nothing is ever trained on whole maps
+        small = _codec_of_windows(bundle, config, schedule)
+        if window is not None and small is not None:  # nothing is ever trained on whole maps
             self._side, levels, codec, window = window.side, window.levels, small, None
         memory = make_memory(bundle, config, codec)
         if not config.keeps_samples:  # what is drawn is new every time
@@ -229,17 +226,18 @@ class InlineTraining:
 
 
 def _codec_of_windows(
-    window: Window | None, codec: LatentCodec, config: LearningConfig, schedule: Schedule
+    bundle: Bundle, config: LearningConfig, schedule: Schedule
 ) -> LatentCodec | None:
     """Return the codec of a memory that holds windows, or None if it holds whole maps.
 
     Where the classifier alone is trained while frames come, it is trained on features of whole
     maps, as it answers with these.
     """
-    trains_blocks = config.schedule == "auto" or schedule.shares[-1] < 1
-    if window is None or not config.keeps_samples or not trains_blocks:
+    window = bundle.window(config.window)
+    moves = config.schedule == "auto" or schedule.shares[-1] < 1
+    if window is None or not (config.keeps_samples and moves and bundle.trains_blocks):
         return None
-    return codec.of_window(window.side)
+    return bundle.codec(config.bits, config.pool).of_window(window.side)
 
 
 def make_memory(bundle: Bundle, config: LearningConfig, codec: LatentCodec) -> LatentMemory:

@@ -18,7 +18,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from plr_edge.errors import StateError
+from plr_edge.errors import StateError, one_line
 from plr_edge.store.folder import check_plain, make_private
 from plr_edge.store.place import OpenFiles, advice_for
 from plr_edge.store.rows import (
@@ -213,7 +213,7 @@ class Database:
                 found = str(self._open().execute("PRAGMA quick_check(1)").fetchone()[0])
         except _ERRORS as error:
             found = str(error)
-        return " ".join(found.split())[:120]
+        return one_line(found, 120)
 
     def damaged(self, text: str) -> DamagedError:
         """Return the error for damage, with what to do about it."""
@@ -288,7 +288,7 @@ class Database:
                 connection.close()
 
     def _failure(self, error: Exception) -> StateError:
-        text = " ".join(str(error).split())[:120]
+        text = one_line(error, 120)
         if isinstance(error, sqlite3.ProgrammingError):  # another thread met an error
             return StateError(f"{self.file} was closed in use ({text}); try again", can_pass=True)
         if isinstance(error, sqlite3.OperationalError) and "malformed" not in text:

@@ -18,12 +18,6 @@ from tests.serve.robots import ADMIN, TOKEN, in_base64, running
 
 
 @pytest.fixture
-def robot(bundle_path, tmp_path):
-    with running(bundle_path, tmp_path / "s") as made:
-        yield made
-
-
-@pytest.fixture
 def client(robot):
     return TestClient(make_app(robot, TOKEN))
 

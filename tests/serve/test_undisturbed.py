@@ -12,13 +12,7 @@ from fastapi.testclient import TestClient
 
 from plr_edge.serve import gets, limits
 from plr_edge.serve.api import make_app
-from tests.serve.robots import ADMIN, TOKEN, in_base64, running
-
-
-@pytest.fixture
-def robot(bundle_path, tmp_path):
-    with running(bundle_path, tmp_path / "s") as made:
-        yield made
+from tests.serve.robots import ADMIN, TOKEN, in_base64
 
 
 def taught(client, frame, **more):
